@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/core/buffer.hpp>
+#include <hmoe/core/config.hpp>
+#include <hmoe/core/error.hpp>
+
+#include <memory_resource>
+
+namespace hmoe {
+
+/// Which experts each token goes to, and with what weight: CSR by token. Entry a in [offsets[t], offsets[t+1]) sends
+/// token t to experts()[a] with weights()[a]; ids ascend within a token. A token may have no expert.
+template <class T> class assignment {
+public:
+  assignment() : assignment(std::pmr::get_default_resource()) {}
+  explicit assignment(std::pmr::memory_resource* memory) : offsets_(memory), experts_(memory), weights_(memory) {
+    resize_tokens(0);
+  }
+
+  /// Number of tokens T.
+  [[nodiscard]] std::size_t tokens() const noexcept { return offsets_.size() - 1; }
+  /// Number of (token, expert) entries.
+  [[nodiscard]] std::size_t size() const noexcept { return offsets_[tokens()]; }
+
+  [[nodiscard]] vector_view<index_t> offsets() noexcept { return offsets_.view(); }
+  [[nodiscard]] vector_view<const index_t> offsets() const noexcept { return offsets_.view(); }
+  [[nodiscard]] vector_view<index_t> experts() noexcept { return experts_.view(); }
+  [[nodiscard]] vector_view<const index_t> experts() const noexcept { return experts_.view(); }
+  [[nodiscard]] vector_view<T> weights() noexcept { return weights_.view(); }
+  [[nodiscard]] vector_view<const T> weights() const noexcept { return weights_.view(); }
+
+  [[nodiscard]] vector_view<const index_t> experts_of(std::size_t token) const noexcept {
+    return experts().subview(offsets_[token], offsets_[token + 1] - offsets_[token]);
+  }
+  [[nodiscard]] vector_view<const T> weights_of(std::size_t token) const noexcept {
+    return weights().subview(offsets_[token], offsets_[token + 1] - offsets_[token]);
+  }
+
+  /// Building one: first the number of tokens, then offsets()[1…T] ascending, then resize_entries(), then the ids and
+  /// weights.
+  void resize_tokens(std::size_t tokens) {
+    offsets_.resize_for_overwrite(tokens + 1);
+    offsets_.fill(0);
+  }
+  void resize_entries() {
+    experts_.resize_for_overwrite(size());
+    weights_.resize_for_overwrite(size());
+  }
+  /// Room for `tokens` tokens with `entries` entries in all, so that later use allocates nothing.
+  void reserve(std::size_t tokens, std::size_t entries) {
+    offsets_.reserve(tokens + 1);
+    resize_tokens(0);
+    experts_.reserve(entries);
+    weights_.reserve(entries);
+  }
+
+  /// Throws unless offsets ascend and every token's ids are below expert_count and ascend strictly.
+  void validate(std::size_t expert_count) const {
+    require(offsets_[0] == 0, "assignment offsets start at ", offsets_[0], " instead of 0");
+    for (std::size_t t = 0; t < tokens(); ++t) {
+      require(offsets_[t] <= offsets_[t + 1], "assignment offsets of token ", t, " descend: ", offsets_[t], " to ",
+              offsets_[t + 1]);
+      const auto ids = experts_of(t);
+      for (std::size_t i = 0; i < ids.size(); ++i) {
+        require(ids[i] < expert_count, "token ", t, " is assigned to expert ", ids[i], " of ", expert_count);
+        require(i == 0 || ids[i - 1] < ids[i], "the experts of token ", t, " are not in ascending order: ",
+                i == 0 ? 0 : ids[i - 1], " before ", ids[i]);
+      }
+    }
+  }
+
+  [[nodiscard]] static constexpr std::size_t bytes(std::size_t tokens, std::size_t entries) noexcept {
+    return aligned_bytes<index_t>(1) + aligned_bytes<index_t>(tokens + 1) + aligned_bytes<index_t>(entries) +
+           aligned_bytes<T>(entries);
+  }
+
+private:
+  buffer<index_t> offsets_, experts_;
+  buffer<T> weights_;
+};
+
+} // namespace hmoe

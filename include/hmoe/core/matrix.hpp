@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/core/buffer.hpp>
+#include <hmoe/core/matrix_view.hpp>
+
+#include <memory_resource>
+
+namespace hmoe {
+
+/// An owning row-major host matrix: contiguous, 64-byte aligned, grow-only (see buffer).
+template <class T> class matrix {
+public:
+  using value_type = T;
+
+  matrix() = default;
+  explicit matrix(std::pmr::memory_resource* memory) : values_(memory) {}
+  /// rows × cols zeros.
+  matrix(std::size_t rows, std::size_t cols, std::pmr::memory_resource* memory = std::pmr::get_default_resource())
+      : values_(memory) {
+    resize_for_overwrite(rows, cols);
+    set_zero();
+  }
+
+  void resize_for_overwrite(std::size_t rows, std::size_t cols) {
+    values_.resize_for_overwrite(rows * cols);
+    rows_ = rows;
+    cols_ = cols;
+  }
+  void set_zero() noexcept { values_.fill(T{}); }
+
+  [[nodiscard]] std::size_t rows() const noexcept { return rows_; }
+  [[nodiscard]] std::size_t cols() const noexcept { return cols_; }
+  [[nodiscard]] std::size_t size() const noexcept { return values_.size(); }
+  [[nodiscard]] T* data() noexcept { return values_.data(); }
+  [[nodiscard]] const T* data() const noexcept { return values_.data(); }
+  T& operator()(std::size_t row, std::size_t col) noexcept { return values_[row * cols_ + col]; }
+  const T& operator()(std::size_t row, std::size_t col) const noexcept { return values_[row * cols_ + col]; }
+  [[nodiscard]] vector_view<T> row(std::size_t r) noexcept { return view().row(r); }
+  [[nodiscard]] vector_view<const T> row(std::size_t r) const noexcept { return view().row(r); }
+
+  [[nodiscard]] matrix_view<T> view() noexcept { return {data(), rows_, cols_}; }
+  [[nodiscard]] matrix_view<const T> view() const noexcept { return {data(), rows_, cols_}; }
+  operator matrix_view<T>() noexcept { return view(); }
+  operator matrix_view<const T>() const noexcept { return view(); }
+
+private:
+  buffer<T> values_;
+  std::size_t rows_ = 0, cols_ = 0;
+};
+
+} // namespace hmoe

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/core/buffer.hpp>
+#include <hmoe/core/config.hpp>
+
+#include <memory_resource>
+
+namespace hmoe {
+
+/// The assignment turned round: CSR by expert. Slot s in [offsets[e], offsets[e+1]) is one row that expert e works
+/// on: tokens()[s] is its source row, entries()[s] the entry of the assignment it came from. slots()[a] is the
+/// inverse: the slot of entry a, or no_index where the entry was dropped. Tokens ascend within an expert.
+class plan {
+public:
+  plan() : plan(std::pmr::get_default_resource()) {}
+  explicit plan(std::pmr::memory_resource* memory)
+      : offsets_(memory), tokens_(memory), entries_(memory), slots_(memory) {
+    resize(0, 0, 0);
+  }
+
+  [[nodiscard]] std::size_t expert_count() const noexcept { return offsets_.size() - 1; }
+  /// Number of slots.
+  [[nodiscard]] std::size_t size() const noexcept { return tokens_.size(); }
+  /// Entries of the assignment that no expert works on.
+  [[nodiscard]] std::size_t dropped() const noexcept { return slots_.size() - tokens_.size(); }
+  [[nodiscard]] std::size_t rows_of(std::size_t expert) const noexcept {
+    return offsets_[expert + 1] - offsets_[expert];
+  }
+
+  [[nodiscard]] vector_view<index_t> offsets() noexcept { return offsets_.view(); }
+  [[nodiscard]] vector_view<const index_t> offsets() const noexcept { return offsets_.view(); }
+  [[nodiscard]] vector_view<index_t> tokens() noexcept { return tokens_.view(); }
+  [[nodiscard]] vector_view<const index_t> tokens() const noexcept { return tokens_.view(); }
+  [[nodiscard]] vector_view<index_t> entries() noexcept { return entries_.view(); }
+  [[nodiscard]] vector_view<const index_t> entries() const noexcept { return entries_.view(); }
+  [[nodiscard]] vector_view<index_t> slots() noexcept { return slots_.view(); }
+  [[nodiscard]] vector_view<const index_t> slots() const noexcept { return slots_.view(); }
+
+  /// Offsets become zero, the rest is unspecified.
+  void resize(std::size_t expert_count, std::size_t slot_count, std::size_t entry_count) {
+    offsets_.resize_for_overwrite(expert_count + 1);
+    offsets_.fill(0);
+    tokens_.resize_for_overwrite(slot_count);
+    entries_.resize_for_overwrite(slot_count);
+    slots_.resize_for_overwrite(entry_count);
+  }
+  void reserve(std::size_t expert_count, std::size_t entry_count) {
+    resize(expert_count, entry_count, entry_count);
+    resize(0, 0, 0);
+  }
+
+  [[nodiscard]] static constexpr std::size_t bytes(std::size_t expert_count, std::size_t entry_count) noexcept {
+    return aligned_bytes<index_t>(1) + aligned_bytes<index_t>(expert_count + 1) + 3 * aligned_bytes<index_t>(entry_count);
+  }
+
+private:
+  buffer<index_t> offsets_, tokens_, entries_, slots_;
+};
+
+} // namespace hmoe

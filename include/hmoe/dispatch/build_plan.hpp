@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/core/assignment.hpp>
+#include <hmoe/core/error.hpp>
+#include <hmoe/core/plan.hpp>
+
+#include <limits>
+
+namespace hmoe::dispatch {
+
+/// Turns an assignment (by token) into a plan (by expert) with a stable counting sort: O(entries + experts), tokens
+/// ascend within each expert.
+template <class T> void build_plan(const assignment<T>& assigned, std::size_t expert_count, plan& result) {
+  require(assigned.size() < no_index, "an assignment of ", assigned.size(), " entries is too long for 32-bit slots");
+  result.resize(expert_count, assigned.size(), assigned.size());
+  const auto offsets = result.offsets();
+  for (const index_t e : assigned.experts())
+    ++offsets[e + 1];
+  for (std::size_t e = 0; e < expert_count; ++e)
+    offsets[e + 1] += offsets[e];
+  // offsets[e] serves as the write position of expert e; afterwards it stands at the end of e, so all move up by one.
+  for (std::size_t t = 0; t < assigned.tokens(); ++t)
+    for (index_t a = assigned.offsets()[t]; a < assigned.offsets()[t + 1]; ++a) {
+      const index_t slot = offsets[assigned.experts()[a]]++;
+      result.tokens()[slot] = static_cast<index_t>(t);
+      result.entries()[slot] = a;
+      result.slots()[a] = slot;
+    }
+  for (std::size_t e = expert_count; e > 0; --e)
+    offsets[e] = offsets[e - 1];
+  offsets[0] = 0;
+}
+
+} // namespace hmoe::dispatch

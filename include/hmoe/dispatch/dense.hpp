@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/core/buffer.hpp>
+#include <hmoe/core/matrix.hpp>
+#include <hmoe/core/tape.hpp>
+#include <hmoe/dispatch/grouped.hpp>
+#include <hmoe/dispatch/rows.hpp>
+
+#include <algorithm>
+#include <utility>
+
+namespace hmoe::dispatch {
+
+/// Every expert on every token, masked by the assignment afterwards: no plan, no permutation, N/K times the work.
+/// The oracle that the other strategies are tested against.
+struct dense {
+  template <class Context, class Experts, class T>
+  void forward(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y,
+               tape<T>& record) const {
+    const std::size_t tokens = x.rows();
+    if (record.recording()) {
+      record.expert_output().resize_for_overwrite(experts.size() * tokens, x.cols());
+      record.layout_activations(
+          experts.size(), [&](std::size_t) { return tokens; }, [&](std::size_t e) { return experts.saved_per_row(e); });
+    } else {
+      record.expert_output().resize_for_overwrite(tokens, x.cols());
+    }
+    for (std::size_t t = 0; t < tokens; ++t)
+      std::fill(y.row(t).begin(), y.row(t).end(), T(0));
+    for (std::size_t e = 0; e < experts.size(); ++e) {
+      const typename Context::workspace_scope scope(ctx.workspace());
+      const matrix_view<T> out = record.expert_output().view().row_block(record.recording() ? e * tokens : 0, tokens);
+      const forward_batch<T> batch{e, x, out, record.recording() ? record.activations(e, tokens) : matrix_view<T>{}};
+      forward_experts(ctx, experts, vector_view<const forward_batch<T>>(&batch, 1));
+      for (std::size_t t = 0; t < tokens; ++t)
+        if (const std::size_t a = entry(std::as_const(record).assignment(), t, e); a != none)
+          add_scaled(record.assignment().weights()[a], vector_view<const T>(out.row(t)), y.row(t));
+    }
+  }
+
+  template <class Context, class Experts, class T>
+  void backward(const Context& ctx, const Experts& experts, tape<T>& record, matrix_view<const T> dy,
+                matrix_view<T> dx, vector_view<T> d_weights, Experts& gradients) const {
+    const std::size_t tokens = dy.rows();
+    for (std::size_t t = 0; t < tokens; ++t)
+      std::fill(dx.row(t).begin(), dx.row(t).end(), T(0));
+    for (std::size_t e = 0; e < experts.size(); ++e) {
+      const typename Context::workspace_scope scope(ctx.workspace());
+      matrix<T> d_out(&ctx.workspace()), d_rows(&ctx.workspace());
+      d_out.resize_for_overwrite(tokens, dy.cols());
+      d_rows.resize_for_overwrite(tokens, dy.cols());
+      for (std::size_t t = 0; t < tokens; ++t) {
+        const std::size_t a = entry(std::as_const(record).assignment(), t, e);
+        copy_scaled(a == none ? T(0) : record.assignment().weights()[a], dy.row(t), d_out.row(t));
+        if (a != none)
+          d_weights[a] = dot(dy.row(t), std::as_const(record).expert_output().row(e * tokens + t));
+      }
+      const backward_batch<T> batch{e, std::as_const(record).input().view(), record.activations(e, tokens),
+                                    d_out.view(), d_rows.view()};
+      backward_experts(ctx, experts, vector_view<const backward_batch<T>>(&batch, 1), gradients);
+      for (std::size_t t = 0; t < tokens; ++t)
+        if (entry(std::as_const(record).assignment(), t, e) != none)
+          add_scaled(T(1), std::as_const(d_rows).row(t), dx.row(t));
+    }
+  }
+
+  [[nodiscard]] static std::size_t slots(std::size_t tokens, std::size_t, std::size_t experts) noexcept {
+    return tokens * experts;
+  }
+  [[nodiscard]] static std::size_t workspace_rows(std::size_t tokens, std::size_t) noexcept { return 2 * tokens; }
+
+private:
+  static constexpr std::size_t none = static_cast<std::size_t>(-1);
+
+  /// The entry that sends token t to expert e.
+  template <class T> static std::size_t entry(const assignment<T>& assigned, std::size_t t, std::size_t e) noexcept {
+    for (std::size_t a = assigned.offsets()[t]; a < assigned.offsets()[t + 1]; ++a)
+      if (assigned.experts()[a] == e)
+        return a;
+    return none;
+  }
+};
+
+} // namespace hmoe::dispatch

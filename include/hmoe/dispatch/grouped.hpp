@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/core/buffer.hpp>
+#include <hmoe/core/matrix.hpp>
+#include <hmoe/core/matrix_view.hpp>
+
+#include <algorithm>
+#include <numeric>
+
+namespace hmoe::dispatch {
+
+/// Rows of one expert: y = expert(x). `saved` is where forward leaves what backward needs, [rows × saved_per_row], or
+/// empty when nothing is to be kept.
+template <class T> struct forward_batch {
+  std::size_t expert;
+  matrix_view<const T> x;
+  matrix_view<T> y;
+  matrix_view<T> saved;
+};
+
+/// The same rows on the way back: dx = ∂L/∂x from dy = ∂L/∂y.
+template <class T> struct backward_batch {
+  std::size_t expert;
+  matrix_view<const T> x;
+  matrix_view<const T> saved;
+  matrix_view<const T> dy;
+  matrix_view<T> dx;
+};
+
+/// Rows that one forward task computes. A multiple of every kernel's row block, and large enough that reading an
+/// expert's weights again for each task costs little.
+inline constexpr std::size_t rows_per_tile = 128;
+
+/// Runs experts over batches, the grouped primitive that every dispatch strategy is written in. Rows are independent,
+/// so large batches are cut into tiles. A backend that runs all batches at once better overloads forward_experts.
+template <class Context, class Experts, class T>
+void forward_experts(const Context& ctx, const Experts& experts, vector_view<const forward_batch<T>> batches) {
+  if constexpr (requires { ctx.backend().forward_experts(ctx, experts, batches); }) {
+    ctx.backend().forward_experts(ctx, experts, batches);
+  } else {
+    struct tile {
+      std::size_t batch, first;
+    };
+    std::size_t count = 0, scratch_per_row = 0;
+    for (const auto& batch : batches) {
+      count += (batch.x.rows() + rows_per_tile - 1) / rows_per_tile;
+      if (batch.saved.data() == nullptr)
+        scratch_per_row = std::max(scratch_per_row, experts.saved_per_row(batch.expert));
+    }
+    buffer<tile> tiles(count, &ctx.workspace());
+    std::size_t next = 0;
+    for (std::size_t b = 0; b < batches.size(); ++b)
+      for (std::size_t first = 0; first < batches[b].x.rows(); first += rows_per_tile)
+        tiles[next++] = {b, first};
+    const std::size_t scratch_size = rows_per_tile * scratch_per_row;
+    buffer<T> scratch(ctx.executor().concurrency() * scratch_size, &ctx.workspace());
+    ctx.executor().for_each(count, [&](std::size_t task, std::size_t worker) {
+      const auto& batch = batches[tiles[task].batch];
+      const std::size_t first = tiles[task].first, rows = std::min(rows_per_tile, batch.x.rows() - first);
+      const matrix_view<T> saved = batch.saved.data() != nullptr
+                                       ? batch.saved.row_block(first, rows)
+                                       : matrix_view<T>(scratch.data() + worker * scratch_size, rows,
+                                                        experts.saved_per_row(batch.expert));
+      experts.forward(ctx.backend(), batch.expert, batch.x.row_block(first, rows), batch.y.row_block(first, rows),
+                      saved);
+    });
+  }
+}
+
+/// The way back; gradients of an expert sum over all rows of its batch in order, so a batch is one task. Batches are
+/// started in descending order of cost, which keeps the threads evenly loaded when experts are unequal.
+template <class Context, class Experts, class T>
+void backward_experts(const Context& ctx, const Experts& experts, vector_view<const backward_batch<T>> batches,
+                      Experts& gradients) {
+  if constexpr (requires { ctx.backend().backward_experts(ctx, experts, batches, gradients); }) {
+    ctx.backend().backward_experts(ctx, experts, batches, gradients);
+  } else {
+    const auto cost = [&](std::size_t b) {
+      return static_cast<double>(batches[b].x.rows()) * experts.flops_per_row(batches[b].expert);
+    };
+    buffer<std::size_t> order(batches.size(), &ctx.workspace()), scratch_offsets(batches.size(), &ctx.workspace());
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+      return cost(a) != cost(b) ? cost(a) > cost(b) : a < b;
+    });
+    std::size_t scratch_size = 0;
+    for (std::size_t b = 0; b < batches.size(); ++b) {
+      scratch_offsets[b] = scratch_size;
+      scratch_size += batches[b].x.rows() * experts.scratch_per_row(batches[b].expert);
+    }
+    buffer<T> scratch(scratch_size, &ctx.workspace());
+    ctx.executor().for_each(batches.size(), [&](std::size_t task, std::size_t) {
+      const auto& batch = batches[order[task]];
+      const matrix_view<T> mine(scratch.data() + scratch_offsets[order[task]], batch.x.rows(),
+                                experts.scratch_per_row(batch.expert));
+      if (batch.x.rows() != 0)
+        experts.backward(ctx.backend(), batch.expert, batch.x, batch.saved, batch.dy, batch.dx, mine, gradients);
+    });
+  }
+}
+
+} // namespace hmoe::dispatch

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/core/buffer.hpp>
+#include <hmoe/core/matrix.hpp>
+#include <hmoe/core/tape.hpp>
+#include <hmoe/dispatch/build_plan.hpp>
+#include <hmoe/dispatch/grouped.hpp>
+#include <hmoe/dispatch/rows.hpp>
+
+#include <utility>
+
+namespace hmoe::dispatch {
+
+/// One expert after the other: gather its tokens, run it, add its weighted results to the output. Needs the least
+/// memory; threads share work only inside one expert (and not at all in its backward pass).
+struct looped {
+  template <class Context, class Experts, class T>
+  void forward(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y,
+               tape<T>& record) const {
+    plan& by_expert = record.plan();
+    const auto& assigned = std::as_const(record).assignment();
+    build_plan(assigned, experts.size(), by_expert);
+    if (record.recording()) {
+      record.expert_output().resize_for_overwrite(by_expert.size(), x.cols());
+      record.layout_activations(
+          experts.size(), [&](std::size_t e) { return by_expert.rows_of(e); },
+          [&](std::size_t e) { return experts.saved_per_row(e); });
+    }
+    for (std::size_t t = 0; t < y.rows(); ++t)
+      std::fill(y.row(t).begin(), y.row(t).end(), T(0));
+
+    for (std::size_t e = 0; e < experts.size(); ++e) {
+      const typename Context::workspace_scope scope(ctx.workspace());
+      const std::size_t first = by_expert.offsets()[e], count = by_expert.rows_of(e);
+      const auto tokens = std::as_const(by_expert).tokens().subview(first, count);
+      matrix<T> rows(&ctx.workspace()), unrecorded(&ctx.workspace());
+      rows.resize_for_overwrite(count, x.cols());
+      if (!record.recording())
+        unrecorded.resize_for_overwrite(count, x.cols());
+      const matrix_view<T> out =
+          record.recording() ? record.expert_output().view().row_block(first, count) : unrecorded.view();
+      gather(ctx, tokens, x, rows.view());
+      const forward_batch<T> batch{e, rows.view(), out,
+                                   record.recording() ? record.activations(e, count) : matrix_view<T>{}};
+      forward_experts(ctx, experts, vector_view<const forward_batch<T>>(&batch, 1));
+      for_each_row(ctx, count, [&](std::size_t i) { // a token comes once per expert, so no two tasks share a row
+        add_scaled(assigned.weights()[by_expert.entries()[first + i]], vector_view<const T>(out.row(i)),
+                   y.row(tokens[i]));
+      });
+    }
+  }
+
+  template <class Context, class Experts, class T>
+  void backward(const Context& ctx, const Experts& experts, tape<T>& record, matrix_view<const T> dy,
+                matrix_view<T> dx, vector_view<T> d_weights, Experts& gradients) const {
+    const plan& by_expert = record.plan();
+    std::fill(d_weights.begin(), d_weights.end(), T(0));
+    for (std::size_t t = 0; t < dx.rows(); ++t)
+      std::fill(dx.row(t).begin(), dx.row(t).end(), T(0));
+
+    for (std::size_t e = 0; e < experts.size(); ++e) {
+      const typename Context::workspace_scope scope(ctx.workspace());
+      const std::size_t first = by_expert.offsets()[e], count = by_expert.rows_of(e);
+      const auto tokens = by_expert.tokens().subview(first, count);
+      matrix<T> rows(&ctx.workspace()), d_out(&ctx.workspace()), d_rows(&ctx.workspace());
+      for (matrix<T>* m : {&rows, &d_out, &d_rows})
+        m->resize_for_overwrite(count, dy.cols());
+      gather(ctx, tokens, std::as_const(record).input().view(), rows.view());
+      gather_output_gradients(ctx, by_expert, std::as_const(record).assignment(), first,
+                              std::as_const(record).expert_output().view(), dy, d_out.view(), d_weights);
+      const backward_batch<T> batch{e, rows.view(), record.activations(e, count), d_out.view(), d_rows.view()};
+      backward_experts(ctx, experts, vector_view<const backward_batch<T>>(&batch, 1), gradients);
+      for_each_row(ctx, count, [&](std::size_t i) {
+        add_scaled(T(1), std::as_const(d_rows).row(i), dx.row(tokens[i]));
+      });
+    }
+  }
+
+  [[nodiscard]] static std::size_t slots(std::size_t, std::size_t entries, std::size_t) noexcept { return entries; }
+  [[nodiscard]] static std::size_t workspace_rows(std::size_t tokens, std::size_t) noexcept { return 3 * tokens; }
+};
+
+} // namespace hmoe::dispatch

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/core/products.hpp>
+
+namespace hmoe {
+
+/// What executes the arithmetic. A CPU backend has at least the matrix products, for float and double; whatever it
+/// does better than the generic form it overloads (see dispatch/grouped.hpp for what is looked for).
+template <class B>
+concept backend = matrix_products<B, float> && matrix_products<B, double>;
+
+} // namespace hmoe

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/execution/backend.hpp>
+#include <hmoe/execution/executor.hpp>
+#include <hmoe/execution/workspace.hpp>
+
+#include <concepts>
+#include <memory>
+#include <utility>
+
+namespace hmoe {
+
+/// Everything a pass needs besides its data: who does the arithmetic, who runs the tasks, and the scratch memory.
+/// Nothing is global. One context serves one calling thread at a time (its workspace is in use during a pass).
+template <class Backend, class Executor = executors::serial> class context {
+  static_assert(backend<Backend>, "hmoe::context: Backend does not model hmoe::backend: it lacks multiply_transposed, "
+                                  "multiply, accumulate or accumulate_transposed for float or double "
+                                  "(see hmoe/core/products.hpp); pass for instance backends::reference{}");
+  static_assert(executor<Executor>, "hmoe::context: Executor does not model hmoe::executor: it needs concurrency() and "
+                                    "for_each(count, task) const; pass for instance executors::serial{}");
+
+public:
+  using backend_type = Backend;
+  using executor_type = Executor;
+  using workspace_scope = hmoe::workspace::scope;
+
+  /// With a workspace of its own, which grows as passes need it.
+  explicit context(Backend backend = {}, Executor executor = {})
+      : backend_(std::move(backend)), executor_(std::move(executor)), owned_(std::make_unique<hmoe::workspace>()),
+        workspace_(owned_.get()) {}
+  /// With the caller's workspace, which must outlive the context.
+  context(Backend backend, Executor executor, hmoe::workspace& memory)
+      : backend_(std::move(backend)), executor_(std::move(executor)), workspace_(&memory) {}
+
+  [[nodiscard]] const Backend& backend() const noexcept { return backend_; }
+  [[nodiscard]] const Executor& executor() const noexcept { return executor_; }
+  [[nodiscard]] hmoe::workspace& workspace() const noexcept { return *workspace_; }
+
+private:
+  Backend backend_;
+  Executor executor_;
+  std::unique_ptr<hmoe::workspace> owned_;
+  hmoe::workspace* workspace_;
+};
+
+template <class Backend> context(Backend) -> context<Backend>;
+template <class Backend, class Executor> context(Backend, Executor) -> context<Backend, Executor>;
+
+/// A context that computes on the host.
+template <class C>
+concept execution_context = requires(const C& ctx) {
+  requires backend<std::remove_cvref_t<decltype(ctx.backend())>>;
+  requires executor<std::remove_cvref_t<decltype(ctx.executor())>>;
+  { ctx.workspace() } -> std::same_as<workspace&>;
+};
+
+} // namespace hmoe

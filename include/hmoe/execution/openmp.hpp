@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#ifndef _OPENMP
+#error "hmoe/execution/openmp.hpp needs OpenMP: link hmoe::openmp, or compile with -fopenmp"
+#endif
+
+#include <hmoe/core/error.hpp>
+#include <hmoe/execution/executor.hpp>
+
+#include <cstddef>
+#include <exception>
+#include <omp.h>
+
+namespace hmoe::executors {
+
+/// Tasks on OpenMP threads, handed out in order as threads become free.
+class openmp {
+public:
+  /// As many threads as OpenMP would use (OMP_NUM_THREADS).
+  openmp() : threads_(static_cast<std::size_t>(omp_get_max_threads())) {}
+  explicit openmp(std::size_t threads) : threads_(threads) {
+    require(threads >= 1 && threads <= 4096, "executors::openmp with ", threads, " threads: 1 to 4096 are possible");
+  }
+
+  [[nodiscard]] std::size_t concurrency() const noexcept { return threads_; }
+
+  template <class Task> void for_each(std::size_t count, Task&& task) const {
+    if (threads_ == 1 || count <= 1) {
+      serial{}.for_each(count, task);
+      return;
+    }
+    std::exception_ptr first;
+    std::size_t first_task = count;
+    const int threads = static_cast<int>(threads_ < count ? threads_ : count);
+#pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
+    for (std::size_t i = 0; i < count; ++i) {
+      try { // an exception must not leave an OpenMP region
+        task(i, static_cast<std::size_t>(omp_get_thread_num()));
+      } catch (...) {
+#pragma omp critical(hmoe_executors_openmp)
+        if (i < first_task) {
+          first_task = i;
+          first = std::current_exception();
+        }
+      }
+    }
+    if (first)
+      std::rethrow_exception(first);
+  }
+
+private:
+  std::size_t threads_;
+};
+
+} // namespace hmoe::executors

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/experts/activation.hpp>
+#include <hmoe/experts/ffn_weights.hpp>
+
+#include <utility>
+#include <vector>
+
+namespace hmoe::experts {
+
+/// Gated linear units (Shazeer 2020, arXiv 2002.05202) of any widths:
+///   expert_e(x) = W_o (act(W_g x + b_g) ⊙ (W_p x + b_p)) + b_o,   W_g, W_p [h_e×d], W_o [d×h_e].
+/// With silu this is the expert of LLaMA, Mixtral and HMoE (arXiv 2408.10681, section 3). Parameters are named gate,
+/// up, down, gate_bias, up_bias, down_bias.
+template <real T, activation Activation> class glu_bank {
+public:
+  using value_type = T;
+  using activation_type = Activation;
+
+  /// `widths`: hidden width of each expert; see hmoe::widths for the strategies of the paper.
+  glu_bank(std::size_t d_model, std::vector<std::size_t> widths, biases bias = biases::none)
+      : weights_(d_model, std::move(widths), bias) {}
+
+  [[nodiscard]] std::size_t size() const noexcept { return weights_.size(); }
+  [[nodiscard]] std::size_t d_model() const noexcept { return weights_.d_model(); }
+  [[nodiscard]] std::size_t width(std::size_t e) const noexcept { return weights_.width(e); }
+  [[nodiscard]] std::size_t parameter_count(std::size_t e) const noexcept { return weights_.parameter_count(e); }
+  [[nodiscard]] double flops_per_row(std::size_t e) const noexcept { return weights_.flops_per_row(e); }
+
+  [[nodiscard]] matrix_view<T> gate(std::size_t e) noexcept { return weights_.lane(e, 0); }
+  [[nodiscard]] matrix_view<const T> gate(std::size_t e) const noexcept { return weights_.lane(e, 0); }
+  [[nodiscard]] matrix_view<T> up(std::size_t e) noexcept { return weights_.lane(e, 1); }
+  [[nodiscard]] matrix_view<const T> up(std::size_t e) const noexcept { return weights_.lane(e, 1); }
+  [[nodiscard]] matrix_view<T> down(std::size_t e) noexcept { return weights_.output(e); }
+  [[nodiscard]] matrix_view<const T> down(std::size_t e) const noexcept { return weights_.output(e); }
+
+  /// Saved of a row: gate and up before the activation, and the activated hidden values [g | u | a].
+  [[nodiscard]] std::size_t saved_per_row(std::size_t e) const noexcept { return 3 * width(e); }
+  [[nodiscard]] std::size_t scratch_per_row(std::size_t e) const noexcept { return 2 * width(e); }
+
+  template <class Math>
+  void forward(const Math& math, std::size_t e, matrix_view<const T> x, matrix_view<T> y, matrix_view<T> saved) const {
+    const std::size_t h = width(e);
+    const matrix_view<T> activated = saved.column_block(2 * h, h);
+    weights_.project_in(math, e, x, saved.column_block(0, 2 * h));
+    for (std::size_t r = 0; r < x.rows(); ++r) {
+      const T* g = saved.row(r).data();
+      const T* u = g + h;
+      T* a = activated.row(r).data();
+      for (std::size_t i = 0; i < h; ++i)
+        a[i] = Activation::value(g[i]) * u[i];
+    }
+    weights_.project_out(math, e, activated, y);
+  }
+
+  template <class Math>
+  void backward(const Math& math, std::size_t e, matrix_view<const T> x, matrix_view<const T> saved,
+                matrix_view<const T> dy, matrix_view<T> dx, matrix_view<T> scratch, glu_bank& gradients) const {
+    const std::size_t h = width(e);
+    // ∂L/∂a goes where ∂L/∂u = ∂L/∂a · act(g) will overwrite it.
+    weights_.backward_out(math, e, saved.column_block(2 * h, h), dy, scratch.column_block(h, h), gradients.weights_);
+    for (std::size_t r = 0; r < x.rows(); ++r) {
+      const T* g = saved.row(r).data();
+      const T* u = g + h;
+      T* dg = scratch.row(r).data();
+      T* du = dg + h;
+      for (std::size_t i = 0; i < h; ++i) {
+        const T da = du[i];
+        dg[i] = da * u[i] * Activation::derivative(g[i]);
+        du[i] = da * Activation::value(g[i]);
+      }
+    }
+    weights_.backward_in(math, e, x, scratch, dx, gradients.weights_);
+  }
+
+  template <class Visitor> void visit_parameters(Visitor&& visit) {
+    weights_.visit_parameters({"gate", "up"}, {"gate_bias", "up_bias"}, visit);
+  }
+  void initialize(seed key, std::uint64_t first_stream, const initialization& options) {
+    weights_.initialize(key, first_stream, options);
+  }
+
+private:
+  ffn_weights<T, 2> weights_;
+};
+
+} // namespace hmoe::experts

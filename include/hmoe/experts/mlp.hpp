@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/experts/activation.hpp>
+#include <hmoe/experts/ffn_weights.hpp>
+
+#include <utility>
+#include <vector>
+
+namespace hmoe::experts {
+
+/// Two-layer perceptrons of any widths, expert_e(x) = W_o act(W_i x + b_i) + b_o, W_i [h_e×d], W_o [d×h_e]: the expert
+/// of the Switch Transformer (arXiv 2101.03961) and GShard. Parameters are named up, down, up_bias, down_bias.
+template <real T, activation Activation> class mlp_bank {
+public:
+  using value_type = T;
+  using activation_type = Activation;
+
+  mlp_bank(std::size_t d_model, std::vector<std::size_t> widths, biases bias = biases::none)
+      : weights_(d_model, std::move(widths), bias) {}
+
+  [[nodiscard]] std::size_t size() const noexcept { return weights_.size(); }
+  [[nodiscard]] std::size_t d_model() const noexcept { return weights_.d_model(); }
+  [[nodiscard]] std::size_t width(std::size_t e) const noexcept { return weights_.width(e); }
+  [[nodiscard]] std::size_t parameter_count(std::size_t e) const noexcept { return weights_.parameter_count(e); }
+  [[nodiscard]] double flops_per_row(std::size_t e) const noexcept { return weights_.flops_per_row(e); }
+
+  [[nodiscard]] matrix_view<T> up(std::size_t e) noexcept { return weights_.lane(e, 0); }
+  [[nodiscard]] matrix_view<const T> up(std::size_t e) const noexcept { return weights_.lane(e, 0); }
+  [[nodiscard]] matrix_view<T> down(std::size_t e) noexcept { return weights_.output(e); }
+  [[nodiscard]] matrix_view<const T> down(std::size_t e) const noexcept { return weights_.output(e); }
+
+  /// Saved of a row: the hidden values before and after the activation [z | a].
+  [[nodiscard]] std::size_t saved_per_row(std::size_t e) const noexcept { return 2 * width(e); }
+  [[nodiscard]] std::size_t scratch_per_row(std::size_t e) const noexcept { return width(e); }
+
+  template <class Math>
+  void forward(const Math& math, std::size_t e, matrix_view<const T> x, matrix_view<T> y, matrix_view<T> saved) const {
+    const std::size_t h = width(e);
+    const matrix_view<T> activated = saved.column_block(h, h);
+    weights_.project_in(math, e, x, saved.column_block(0, h));
+    for (std::size_t r = 0; r < x.rows(); ++r)
+      for (std::size_t i = 0; i < h; ++i)
+        activated(r, i) = Activation::value(saved(r, i));
+    weights_.project_out(math, e, activated, y);
+  }
+
+  template <class Math>
+  void backward(const Math& math, std::size_t e, matrix_view<const T> x, matrix_view<const T> saved,
+                matrix_view<const T> dy, matrix_view<T> dx, matrix_view<T> scratch, mlp_bank& gradients) const {
+    const std::size_t h = width(e);
+    weights_.backward_out(math, e, saved.column_block(h, h), dy, scratch, gradients.weights_);
+    for (std::size_t r = 0; r < x.rows(); ++r)
+      for (std::size_t i = 0; i < h; ++i)
+        scratch(r, i) *= Activation::derivative(saved(r, i));
+    weights_.backward_in(math, e, x, scratch, dx, gradients.weights_);
+  }
+
+  template <class Visitor> void visit_parameters(Visitor&& visit) {
+    weights_.visit_parameters({"up"}, {"up_bias"}, visit);
+  }
+  void initialize(seed key, std::uint64_t first_stream, const initialization& options) {
+    weights_.initialize(key, first_stream, options);
+  }
+
+private:
+  ffn_weights<T, 1> weights_;
+};
+
+} // namespace hmoe::experts

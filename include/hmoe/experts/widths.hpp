@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/core/error.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <numeric>
+#include <vector>
+
+/// Size strategies: relative sizes turned into absolute hidden widths with an exact sum. Each converts to
+/// std::vector<std::size_t>, so it can be written where a bank expects its widths. Sources: arithmetic, geometric and
+/// hybrid are the strategies of HMoE (arXiv 2408.10681, section 4).
+namespace hmoe::widths {
+
+/// Widths in proportion to `relative` that are multiples of `multiple` (≥ 1 each) and sum to exactly `total`: the
+/// largest-remainder method, ties to the lower expert id. Throws when that cannot be, and says what could.
+[[nodiscard]] inline std::vector<std::size_t> apportion(const std::vector<double>& relative, std::size_t total,
+                                                        std::size_t multiple = 1) {
+  const std::size_t count = relative.size();
+  require(count >= 1, "widths for 0 experts: at least 1 is needed");
+  require(multiple >= 1, "widths in multiples of 0: the smallest multiple is 1");
+  for (std::size_t i = 0; i < count; ++i)
+    require(std::isfinite(relative[i]) && relative[i] > 0, "relative width ", i, " is ", relative[i],
+            ": it must be finite and above 0");
+  require(total % multiple == 0 && total / multiple >= count, "widths of ", count, " experts cannot sum to ", total,
+          " in multiples of ", multiple, ": possible are ", std::max(total / multiple, count) * multiple, " or ",
+          std::max(total / multiple + 1, count) * multiple, " (multiples of ", multiple, " from ", count * multiple,
+          " on)");
+
+  // Everyone gets one unit, so that no width is 0; the others are shared out by what each still lacks.
+  const std::size_t units = total / multiple;
+  const double scale = static_cast<double>(units) / std::accumulate(relative.begin(), relative.end(), 0.0);
+  std::vector<std::size_t> result(count);
+  for (std::size_t i = 0; i < count; ++i)
+    result[i] = std::max<std::size_t>(1, static_cast<std::size_t>(relative[i] * scale * (1 + 1e-12)));
+  const auto excess = [&](std::size_t i) { return static_cast<double>(result[i]) - relative[i] * scale; };
+  std::size_t sum = std::accumulate(result.begin(), result.end(), std::size_t{0});
+  for (; sum < units; ++sum) {
+    std::size_t neediest = 0;
+    for (std::size_t i = 1; i < count; ++i)
+      if (excess(i) < excess(neediest) - 1e-9)
+        neediest = i;
+    ++result[neediest];
+  }
+  for (; sum > units; --sum) { // only when the minimum of one unit gave too much to some
+    std::size_t richest = count;
+    for (std::size_t i = 0; i < count; ++i)
+      if (result[i] > 1 && (richest == count || excess(i) > excess(richest) + 1e-9))
+        richest = i;
+    --result[richest];
+  }
+  for (std::size_t& width : result)
+    width *= multiple;
+  return result;
+}
+
+/// Given relative sizes, e.g. {1, 1, 2, 4}.
+struct list {
+  std::vector<double> relative;
+  std::size_t total = 0;
+  std::size_t multiple = 1;
+  operator std::vector<std::size_t>() const { return apportion(relative, total, multiple); }
+};
+
+/// All experts alike; `total` must be divisible.
+struct uniform {
+  std::size_t count = 0;
+  std::size_t total = 0;
+  operator std::vector<std::size_t>() const {
+    require(count >= 1, "widths for 0 experts: at least 1 is needed");
+    require(total >= count && total % count == 0, count, " equal widths cannot sum to ", total, ": possible are ",
+            std::max<std::size_t>(total / count, 1) * count, " or ", (total / count + 1) * count);
+    return std::vector<std::size_t>(count, total / count);
+  }
+};
+
+/// Relative sizes from `first` to `last` in equal steps; the paper uses 9, 11, …, 23.
+struct arithmetic {
+  std::size_t count = 0;
+  std::size_t total = 0;
+  double first = 9;
+  double last = 23;
+  std::size_t multiple = 1;
+  operator std::vector<std::size_t>() const {
+    std::vector<double> relative(count, first);
+    for (std::size_t i = 1; i < count; ++i)
+      relative[i] = first + (last - first) * static_cast<double>(i) / static_cast<double>(count - 1);
+    return apportion(relative, total, multiple);
+  }
+};
+
+/// Relative sizes 1, ratio, ratio², …; the paper uses 1, 2, 4, …, 128.
+struct geometric {
+  std::size_t count = 0;
+  std::size_t total = 0;
+  double ratio = 2;
+  std::size_t multiple = 1;
+  operator std::vector<std::size_t>() const {
+    std::vector<double> relative(count);
+    for (std::size_t i = 0; i < count; ++i)
+      relative[i] = std::pow(ratio, static_cast<double>(i));
+    return apportion(relative, total, multiple);
+  }
+};
+
+/// Half of the experts of size 1, a quarter of size 2, a quarter of size 4: the paper's 1, 1, 1, 1, 2, 2, 4, 4.
+struct hybrid {
+  std::size_t count = 8;
+  std::size_t total = 0;
+  std::size_t multiple = 1;
+  operator std::vector<std::size_t>() const {
+    require(count >= 4 && count % 4 == 0, "the hybrid sizes need a number of experts divisible by 4, not ", count,
+            ": possible are ", std::max<std::size_t>(count / 4, 1) * 4, " or ", (count / 4 + 1) * 4);
+    std::vector<double> relative(count, 1);
+    for (std::size_t i = count / 2; i < count; ++i)
+      relative[i] = i < count / 2 + count / 4 ? 2 : 4;
+    return apportion(relative, total, multiple);
+  }
+};
+
+/// Absolute widths known at compile time, for constexpr tables and static checks; the same bank as with a list.
+template <std::size_t... Widths> struct fixed {
+  static_assert(sizeof...(Widths) >= 1, "hmoe::widths::fixed: Widths is empty: give the width of at least one expert");
+  static_assert(((Widths >= 1) && ...), "hmoe::widths::fixed: Widths contains 0: the narrowest expert has width 1");
+  static constexpr std::size_t count = sizeof...(Widths);
+  static constexpr std::size_t total = (Widths + ...);
+  static constexpr std::array<std::size_t, count> values{Widths...};
+  operator std::vector<std::size_t>() const { return {Widths...}; }
+};
+
+} // namespace hmoe::widths

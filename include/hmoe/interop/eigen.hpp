@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/core/matrix_view.hpp>
+
+#include <Eigen/Core>
+
+#include <concepts>
+#include <type_traits>
+
+namespace hmoe::interop {
+
+template <class T> using row_major = Eigen::Matrix<std::remove_cv_t<T>, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+template <class T>
+using eigen_map =
+    Eigen::Map<std::conditional_t<std::is_const_v<T>, const row_major<T>, row_major<T>>, 0, Eigen::OuterStride<>>;
+
+/// A view as an Eigen expression; reads and writes go to the viewed memory.
+template <class T> [[nodiscard]] eigen_map<T> as_eigen(matrix_view<T> view) noexcept {
+  return {view.data(), static_cast<Eigen::Index>(view.rows()), static_cast<Eigen::Index>(view.cols()),
+          Eigen::OuterStride<>(static_cast<Eigen::Index>(view.stride()))};
+}
+
+/// Eigen objects that lie in memory: Matrix, Array, Map, Ref and blocks of these.
+template <class M>
+concept eigen_in_memory = std::derived_from<M, Eigen::DenseBase<M>> && requires(M& m) {
+  m.data();
+  m.outerStride();
+};
+} // namespace hmoe::interop
+
+/// Lets row-major Eigen objects be passed wherever a matrix_view is expected.
+template <hmoe::interop::eigen_in_memory M> struct hmoe::matrix_view_traits<M> {
+  template <class Object> static auto view(Object& object) {
+    static_assert(M::IsRowMajor, "hmoe: a matrix has one token per row with contiguous values: declare the Eigen "
+                                 "matrix with Eigen::RowMajor");
+    using value = std::remove_pointer_t<decltype(object.data())>;
+    return hmoe::matrix_view<value>(object.data(), static_cast<std::size_t>(object.rows()),
+                                    static_cast<std::size_t>(object.cols()),
+                                    static_cast<std::size_t>(object.outerStride()));
+  }
+};

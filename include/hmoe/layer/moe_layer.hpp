@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/core/buffer.hpp>
+#include <hmoe/core/error.hpp>
+#include <hmoe/core/initialization.hpp>
+#include <hmoe/core/matrix_view.hpp>
+#include <hmoe/core/parameter.hpp>
+#include <hmoe/core/random.hpp>
+#include <hmoe/core/router_trace.hpp>
+#include <hmoe/core/tape.hpp>
+#include <hmoe/dispatch/dispatcher.hpp>
+#include <hmoe/dispatch/grouped.hpp>
+#include <hmoe/dispatch/sorted.hpp>
+#include <hmoe/execution/context.hpp>
+#include <hmoe/experts/expert_set.hpp>
+#include <hmoe/layer/cost.hpp>
+#include <hmoe/routing/router.hpp>
+
+#include <algorithm>
+#include <numeric>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace hmoe {
+
+namespace detail {
+template <class E> inline constexpr bool is_expert_set = false;
+template <class... Banks> inline constexpr bool is_expert_set<expert_set<Banks...>> = true;
+} // namespace detail
+
+/// The gradients of a layer: objects of the same types and shapes as its parameters.
+template <class Experts, class Router> struct layer_gradients {
+  Experts experts;
+  Router router;
+
+  template <class Visitor> void visit_parameters(Visitor&& visit) {
+    experts.visit_parameters(visit);
+    router.visit_parameters(visit);
+  }
+  void set_zero() { hmoe::set_zero(*this); }
+};
+
+/// A Mixture-of-Experts layer: y_t = Σ_{e ∈ E_t} w_{t,e} · expert_e(x_t), where the router gives each token t its
+/// experts E_t and weights. Parts: an expert_set, a router, and a dispatch strategy. The layer holds parameters only;
+/// what a pass needs besides is in the context (scratch) and the tape (what backward needs), so one layer serves many
+/// threads.
+template <class Experts, class Router, class Dispatch = dispatch::sorted> class moe_layer {
+  static_assert(detail::is_expert_set<Experts>,
+                "hmoe::moe_layer: Experts is not an hmoe::expert_set: wrap the banks, as in expert_set{bank_a, bank_b}");
+  static_assert(router<Router>, "hmoe::moe_layer: Router does not model hmoe::router: use routing::router<Score, "
+                                "Selection, Weighting>, or see the requirements in hmoe/routing/router.hpp");
+
+public:
+  using value_type = typename Experts::value_type;
+  using gradients_type = layer_gradients<Experts, Router>;
+  static_assert(std::same_as<value_type, typename Router::value_type>,
+                "hmoe::moe_layer: Experts and Router differ in value_type: give both float, or both double");
+
+  moe_layer(Experts experts, Router router, Dispatch dispatch = {})
+      : experts_(std::move(experts)), router_(std::move(router)), dispatch_(std::move(dispatch)) {
+    require(experts_.size() == router_.size(), "the router chooses among ", router_.size(), " experts, the layer has ",
+            experts_.size());
+    require(experts_.d_model() == router_.d_model(), "the router reads tokens of d_model ", router_.d_model(),
+            ", the experts of ", experts_.d_model());
+    for (std::size_t e = 0; e < experts_.size(); ++e)
+      widths_.push_back(experts_.width(e));
+  }
+
+  [[nodiscard]] std::size_t d_model() const noexcept { return experts_.d_model(); }
+  [[nodiscard]] std::size_t size() const noexcept { return experts_.size(); }
+  [[nodiscard]] Experts& experts() noexcept { return experts_; }
+  [[nodiscard]] const Experts& experts() const noexcept { return experts_; }
+  [[nodiscard]] Router& router() noexcept { return router_; }
+  [[nodiscard]] const Router& router() const noexcept { return router_; }
+  /// [N] hidden width of each expert.
+  [[nodiscard]] vector_view<const std::size_t> widths() const noexcept { return widths_; }
+
+  /// Draws all weights anew (see hmoe::initialization); the same seed gives the same bits everywhere.
+  void initialize(seed key, const initialization& options = {}) {
+    experts_.initialize(key, 0, options);
+    router_.initialize(key, experts_.size() * experts::streams_per_expert, options);
+  }
+
+  /// f(parameter_info, matrix_view<T>) for each tensor, in an order that never changes.
+  template <class Visitor> void visit_parameters(Visitor&& visit) {
+    experts_.visit_parameters(visit);
+    router_.visit_parameters(visit);
+  }
+  /// Zeros in the shape of the parameters.
+  [[nodiscard]] gradients_type make_gradients() const {
+    gradients_type gradients{experts_, router_};
+    gradients.set_zero();
+    return gradients;
+  }
+  /// Appends the layer's tensors with their gradients, as optimisers take them; names get the prefix.
+  void append_parameters(gradients_type& gradients, std::vector<parameter<value_type>>& list,
+                         std::string_view prefix = "") {
+    hmoe::append_parameters<value_type>(*this, gradients, prefix, list);
+  }
+
+  /// A tape with room for batches of up to max_tokens.
+  [[nodiscard]] tape<value_type> make_tape(std::size_t max_tokens) const {
+    const std::size_t entries = max_tokens * router_.max_selected();
+    const std::size_t slots = dispatch_.slots(max_tokens, entries, size());
+    tape<value_type> record;
+    record.reserve(max_tokens, d_model(), size(), entries, slots, max_saved_values(max_tokens, slots));
+    return record;
+  }
+
+  /// Inference: y[T×d] = layer(x[T×d]). x and y must not overlap.
+  template <execution_context Context>
+  void forward(const Context& ctx, matrix_view<const value_type> x, matrix_view<value_type> y) const {
+    check_shapes(x, y, "y");
+    const workspace::scope scope(ctx.workspace());
+    tape<value_type> record(&ctx.workspace(), false);
+    run_forward(ctx, x, y, record);
+  }
+
+  /// Training: as above, and the tape keeps what backward needs.
+  template <execution_context Context>
+  void forward(const Context& ctx, matrix_view<const value_type> x, matrix_view<value_type> y,
+               tape<value_type>& record) const {
+    check_shapes(x, y, "y");
+    require(record.recording(), "this tape does not record: take one from layer.make_tape(tokens)");
+    record.set_complete(false);
+    const workspace::scope scope(ctx.workspace());
+    run_forward(ctx, x, y, record);
+    record.input().resize_for_overwrite(x.rows(), x.cols());
+    for (std::size_t t = 0; t < x.rows(); ++t)
+      std::ranges::copy(x.row(t), record.input().row(t).begin());
+    record.set_complete(true);
+  }
+
+  /// The way back from dy = ∂L/∂y: dx = ∂L/∂x, gradients += ∂L/∂parameters; includes what auxiliary losses left in the
+  /// tape's trace. dx must not overlap dy.
+  template <execution_context Context>
+  void backward(const Context& ctx, tape<value_type>& record, matrix_view<const value_type> dy,
+                matrix_view<value_type> dx, gradients_type& gradients) const {
+    require(record.complete(), "backward needs a tape that a forward pass of this layer has filled");
+    require(dy.rows() == record.input().rows(), "dy has ", dy.rows(), " rows, the tape holds ", record.input().rows(),
+            " tokens");
+    check_shapes(dy, dx, "dx");
+    const workspace::scope scope(ctx.workspace());
+    buffer<value_type> d_weights(record.assignment().size(), &ctx.workspace());
+    dispatch_.backward(ctx, experts_, record, dy, dx, d_weights.view(), gradients.experts);
+    router_.backward(ctx, std::as_const(record).input().view(), std::as_const(record).trace(),
+                     std::as_const(record).assignment(), std::as_const(d_weights).view(), dx, gradients.router);
+  }
+
+  /// What auxiliary losses and statistics look at; objective::evaluate(layer, tape) calls it.
+  [[nodiscard]] routing_record<value_type> routing(tape<value_type>& record) const {
+    require(record.complete(), "an auxiliary loss needs a tape that a forward pass of this layer has filled");
+    return {record.trace(), record.assignment(), widths()};
+  }
+
+  /// FLOPs, parameters and bytes, per expert and (with an assignment) per token.
+  [[nodiscard]] layer_cost cost() const {
+    layer_cost result;
+    for (std::size_t e = 0; e < size(); ++e) {
+      const std::size_t parameters = experts_.parameter_count(e);
+      result.experts.push_back({widths_[e], parameters, parameters * sizeof(value_type), experts_.flops_per_row(e)});
+    }
+    Router copy = router_; // visiting is for mutable objects; this is no hot path
+    copy.visit_parameters([&](const parameter_info& info, matrix_view<value_type> view) {
+      result.router_parameters += view.size();
+      if (info.decay) // biases take part in no product
+        result.router_flops_per_token += 2.0 * static_cast<double>(view.size());
+    });
+    result.router_bytes = result.router_parameters * sizeof(value_type);
+    return result;
+  }
+
+  /// Bytes of workspace that suffice for any pass over up to `tokens` tokens, forward or backward, on `concurrency`
+  /// workers: reserve them and no pass allocates.
+  [[nodiscard]] std::size_t workspace_bytes(std::size_t tokens, std::size_t concurrency = 1) const {
+    const std::size_t most = router_.max_selected(), entries = tokens * most;
+    const std::size_t slots = dispatch_.slots(tokens, entries, size());
+    const std::size_t tiles = slots / dispatch::rows_per_tile + size();
+    std::size_t widest = 0;
+    for (std::size_t e = 0; e < size(); ++e)
+      widest = std::max(widest, experts_.saved_per_row(e));
+    const std::size_t rows = aligned_bytes<value_type>(dispatch_.workspace_rows(tokens, entries) * d_model()) +
+                             3 * memory_alignment;
+    const std::size_t batches =
+        aligned_bytes<dispatch::forward_batch<value_type>>(size()) +
+        std::max(aligned_bytes<dispatch::backward_batch<value_type>>(size()), 2 * aligned_bytes<std::size_t>(tiles)) +
+        2 * aligned_bytes<std::size_t>(size());
+    const std::size_t inference = router_trace<value_type>::bytes(tokens, size()) +
+                                  assignment<value_type>::bytes(tokens, entries) + plan::bytes(size(), entries) +
+                                  aligned_bytes<index_t>(entries) +
+                                  aligned_bytes<value_type>(std::max(slots, tokens) * d_model()) +
+                                  aligned_bytes<value_type>(concurrency * dispatch::rows_per_tile * widest);
+    const std::size_t training =
+        aligned_bytes<index_t>(entries) + 2 * aligned_bytes<value_type>(tokens * size()) +
+        aligned_bytes<value_type>(entries) +
+        aligned_bytes<value_type>(max_per_token([&](std::size_t e) { return experts_.scratch_per_row(e); }) * tokens);
+    return rows + batches + std::max(inference, training);
+  }
+
+private:
+  static void check_same_shape(matrix_view<const value_type> a, matrix_view<value_type> b, std::string_view name) {
+    require(a.rows() == b.rows() && a.cols() == b.cols(), name, " is ", b.rows(), " x ", b.cols(), ", needed is ",
+            a.rows(), " x ", a.cols());
+  }
+  void check_shapes(matrix_view<const value_type> in, matrix_view<value_type> out, std::string_view out_name) const {
+    require(in.cols() == d_model(), "a token has ", in.cols(), " values, the layer's d_model is ", d_model());
+    check_same_shape(in, out, out_name);
+    require(!overlaps(in, out), out_name, " overlaps the input; they must be different memory");
+    require(in.rows() < no_index, in.rows(), " tokens in one batch are too many for 32-bit ids");
+  }
+
+  template <class Context>
+  void run_forward(const Context& ctx, matrix_view<const value_type> x, matrix_view<value_type> y,
+                   tape<value_type>& record) const {
+    static_assert(dispatcher<Dispatch, Context, Experts>,
+                  "hmoe::moe_layer: Dispatch does not model hmoe::dispatcher: it needs forward, backward, slots and "
+                  "workspace_rows (see hmoe/dispatch/dispatcher.hpp); pass for instance dispatch::sorted{}");
+    record.trace().resize(x.rows(), size(), record.recording());
+    router_.forward(ctx, x, record.trace(), record.assignment());
+    dispatch_.forward(ctx, experts_, x, y, record);
+  }
+
+  /// The most that one token can need when each expert e that it selects needs amount(e).
+  template <class Amount> [[nodiscard]] std::size_t max_per_token(Amount amount) const {
+    std::vector<std::size_t> amounts;
+    for (std::size_t e = 0; e < size(); ++e)
+      amounts.push_back(amount(e));
+    const auto most = static_cast<std::ptrdiff_t>(std::min(router_.max_selected(), size()));
+    std::partial_sort(amounts.begin(), amounts.begin() + most, amounts.end(), std::greater<>{});
+    return std::accumulate(amounts.begin(), amounts.begin() + most, std::size_t{0});
+  }
+  [[nodiscard]] std::size_t max_saved_values(std::size_t tokens, std::size_t slots) const {
+    if (slots > tokens * router_.max_selected()) { // a strategy that runs more rows than are assigned: all of them
+      std::size_t sum = 0;
+      for (std::size_t e = 0; e < size(); ++e)
+        sum += experts_.saved_per_row(e);
+      return sum * tokens;
+    }
+    return max_per_token([&](std::size_t e) { return experts_.saved_per_row(e); }) * tokens;
+  }
+
+  Experts experts_;
+  Router router_;
+  Dispatch dispatch_;
+  std::vector<std::size_t> widths_;
+};
+
+template <class Experts, class Router> moe_layer(Experts, Router) -> moe_layer<Experts, Router>;
+template <class Experts, class Router, class Dispatch>
+moe_layer(Experts, Router, Dispatch) -> moe_layer<Experts, Router, Dispatch>;
+
+} // namespace hmoe

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/core/error.hpp>
+#include <hmoe/core/router_trace.hpp>
+
+#include <concepts>
+#include <string_view>
+
+namespace hmoe {
+
+/// A loss on the routing of one layer and batch. Requirements:
+///   coefficient                 how much it counts in the training loss
+///   name                        under which an objective reports it
+///   evaluate(record) -> double  the loss without its coefficient; adds coefficient × its gradient to the trace's sinks
+/// Calling it twice adds the gradient twice. With no tokens it is 0.
+template <class L, class T>
+concept auxiliary_loss = requires(const L& loss, routing_record<T>& record) {
+  { loss.coefficient } -> std::convertible_to<double>;
+  { L::name } -> std::convertible_to<std::string_view>;
+  { loss.evaluate(record) } -> std::convertible_to<double>;
+};
+
+namespace losses::detail {
+
+template <class T> void require_gradient_sinks(const routing_record<T>& record) {
+  const auto& trace = record.trace;
+  require(trace.d_probabilities().rows() == trace.tokens() && trace.d_logits().rows() == trace.tokens(),
+          "an auxiliary loss needs a trace with gradient sinks for ", trace.tokens(), " tokens, this one has ",
+          trace.d_probabilities().rows(), ": run forward with a tape");
+}
+
+/// Σ_i factor(i)·P̂_i with P̂_i = (1/T) Σ_t P_{t,i}, the form of all balancing losses; factor(i) counts as a constant,
+/// so the gradient is factor(i)/T for each token.
+template <class T, class Factor>
+double mean_probability_loss(routing_record<T>& record, double coefficient, Factor factor) {
+  require_gradient_sinks(record);
+  const auto p = record.trace.probabilities();
+  const auto d_p = record.trace.d_probabilities();
+  if (p.rows() == 0)
+    return 0;
+  double value = 0;
+  for (std::size_t e = 0; e < p.cols(); ++e) {
+    const double f = factor(e) / static_cast<double>(p.rows());
+    const auto gradient = static_cast<T>(coefficient * f);
+    double sum = 0;
+    for (std::size_t t = 0; t < p.rows(); ++t) {
+      sum += static_cast<double>(p(t, e));
+      d_p(t, e) += gradient;
+    }
+    value += f * sum;
+  }
+  return value;
+}
+
+/// f_i = (1/T) Σ_t 1{token t selected expert i}
+template <class T> double activation_rate(const routing_record<T>& record, std::size_t expert) {
+  return static_cast<double>(record.trace.tokens_per_expert()[expert]) / static_cast<double>(record.trace.tokens());
+}
+
+} // namespace losses::detail
+} // namespace hmoe

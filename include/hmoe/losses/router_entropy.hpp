@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/losses/auxiliary_loss.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace hmoe::losses {
+
+/// L = (1/T) Σ_t −Σ_i P_{t,i} ln P_{t,i}: minimising it sharpens the router, so that top-p needs fewer experts
+/// (Huang et al. 2024, arXiv 2403.07652). HMoE (arXiv 2408.10681) prints the sum with the opposite sign, which would
+/// flatten P against the purpose it states; this is the purpose. Value for uniform probabilities: ln N; for certain
+/// ones: 0. HMoE uses 3e-2.
+struct router_entropy {
+  double coefficient = 3e-2;
+  static constexpr std::string_view name = "router_entropy";
+
+  template <class T> double evaluate(routing_record<T>& record) const {
+    detail::require_gradient_sinks(record);
+    const auto p = record.trace.probabilities();
+    const auto d_p = record.trace.d_probabilities();
+    const auto tokens = static_cast<double>(p.rows());
+    double value = 0;
+    for (std::size_t t = 0; t < p.rows(); ++t)
+      for (std::size_t e = 0; e < p.cols(); ++e) {
+        const auto probability = static_cast<double>(p(t, e));
+        // −p ln p is 0 at p = 0, where its slope is infinite: the smallest normal number stands in for it.
+        const double log_p = std::log(std::max(probability, double{std::numeric_limits<T>::min()}));
+        value -= probability * log_p / tokens;
+        d_p(t, e) += static_cast<T>(-coefficient * (log_p + 1) / tokens);
+      }
+    return value;
+  }
+};
+
+} // namespace hmoe::losses

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/losses/auxiliary_loss.hpp>
+
+#include <algorithm>
+#include <cmath>
+
+namespace hmoe::losses {
+
+/// L = (1/T) Σ_t (ln Σ_i e^{z_{t,i}})², which keeps logits small (ST-MoE, arXiv 2202.08906 eq. 5). The gradient goes to
+/// the logits: (2/T) · lse_t · softmax(z_t)_i. Value at balanced logits z = 0: (ln N)². ST-MoE uses 1e-3.
+struct z {
+  double coefficient = 1e-3;
+  static constexpr std::string_view name = "z";
+
+  template <class T> double evaluate(routing_record<T>& record) const {
+    detail::require_gradient_sinks(record);
+    const auto logits = record.trace.logits();
+    const auto d_logits = record.trace.d_logits();
+    const auto tokens = static_cast<double>(logits.rows());
+    double value = 0;
+    for (std::size_t t = 0; t < logits.rows(); ++t) {
+      const auto row = logits.row(t);
+      const auto largest = static_cast<double>(*std::max_element(row.begin(), row.end()));
+      double sum = 0;
+      for (const T logit : row)
+        sum += std::exp(static_cast<double>(logit) - largest);
+      const double log_sum = largest + std::log(sum);
+      value += log_sum * log_sum / tokens;
+      for (std::size_t e = 0; e < row.size(); ++e)
+        d_logits(t, e) += static_cast<T>(coefficient * 2 / tokens * log_sum *
+                                         std::exp(static_cast<double>(row[e]) - log_sum));
+    }
+    return value;
+  }
+};
+
+} // namespace hmoe::losses

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/core/config.hpp>
+#include <hmoe/core/vector_view.hpp>
+
+#include <concepts>
+
+namespace hmoe {
+
+/// Chooses a token's experts. A function (object, lambda) of one row:
+///   selection(p, chosen) -> count    p[N]: the token's probabilities; writes `count` different ids into `chosen`
+/// It may choose none. Optional members: max_selected(N), the most it will ever choose (default N; `chosen` has that
+/// size), and validate(N), which throws hmoe::error when it cannot work with N experts. The order of ids is free:
+/// the router sorts them, so that all sums run over ascending ids. Functions that a device shall run too are
+/// HMOE_HOST_DEVICE.
+template <class S, class T>
+concept selection = std::copy_constructible<S> && requires(const S& s, vector_view<const T> p,
+                                                           vector_view<index_t> chosen) {
+  { s(p, chosen) } -> std::convertible_to<std::size_t>;
+};
+
+namespace routing {
+
+/// The order that experts are preferred in: higher value first, the lower id on ties; NaN comes last.
+template <class T>
+[[nodiscard]] HMOE_HOST_DEVICE constexpr bool preferred(T a, index_t id_a, T b, index_t id_b) noexcept {
+  if (a != a || b != b)
+    return (a != a) == (b != b) ? id_a < id_b : b != b;
+  return a != b ? a > b : id_a < id_b;
+}
+
+/// The most preferred expert among those after `previous` in that order (no_index: among all), or no_index when
+/// there is none. Walking on from the last choice needs neither a sort nor memory.
+template <class T>
+[[nodiscard]] HMOE_HOST_DEVICE constexpr index_t next_preferred(vector_view<const T> p, index_t previous) noexcept {
+  index_t best = no_index;
+  for (index_t i = 0; i < p.size(); ++i) {
+    if (previous != no_index && !preferred(p[previous], previous, p[i], i))
+      continue;
+    if (best == no_index || preferred(p[i], i, p[best], best))
+      best = i;
+  }
+  return best;
+}
+
+} // namespace routing
+} // namespace hmoe

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/core/error.hpp>
+#include <hmoe/core/parameter.hpp>
+#include <hmoe/core/scalar.hpp>
+
+#include <span>
+#include <vector>
+
+namespace hmoe::training {
+
+struct sgd_options {
+  double momentum = 0;
+  double weight_decay = 0;
+};
+
+/// Stochastic gradient descent with momentum: b ← μ b + g + λ θ, θ ← θ − η b, as PyTorch defines it (no dampening).
+template <real T> class sgd {
+public:
+  sgd(sgd_options options, const std::vector<parameter<T>>& list) : options_(options) {
+    require(options.momentum >= 0 && options.momentum < 1, "SGD needs a momentum in [0, 1), given is ",
+            options.momentum);
+    for (const parameter<T>& p : list)
+      velocity_.emplace_back(p.value.size(), T(0));
+  }
+
+  void step(const std::vector<parameter<T>>& list, double learning_rate) {
+    require(list.size() == velocity_.size(), "SGD was made for ", velocity_.size(), " tensors, given are ",
+            list.size());
+    const auto momentum = static_cast<T>(options_.momentum), rate = static_cast<T>(learning_rate);
+    for (std::size_t i = 0; i < list.size(); ++i) {
+      require(list[i].value.size() == velocity_[i].size(), "SGD: tensor ", list[i].name, " has ",
+              list[i].value.size(), " values instead of ", velocity_[i].size());
+      const auto decay = static_cast<T>(list[i].decay ? options_.weight_decay : 0.0);
+      for (std::size_t j = 0; j < list[i].value.size(); ++j) {
+        T& velocity = velocity_[i][j];
+        velocity = momentum * velocity + list[i].gradient[j] + decay * list[i].value[j];
+        list[i].value[j] -= rate * velocity;
+      }
+    }
+  }
+
+  [[nodiscard]] std::span<T> velocity(std::size_t tensor) noexcept { return velocity_[tensor]; }
+
+private:
+  sgd_options options_;
+  std::vector<std::vector<T>> velocity_;
+};
+
+template <class T> sgd(sgd_options, const std::vector<parameter<T>>&) -> sgd<T>;
+
+} // namespace hmoe::training
