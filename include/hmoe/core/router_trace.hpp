@@ -5,10 +5,29 @@
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/config.hpp>
 #include <hmoe/core/matrix.hpp>
+#include <hmoe/core/random.hpp>
 
 #include <memory_resource>
+#include <optional>
 
 namespace hmoe {
+
+template <class T> class router_trace;
+
+/// Where a noisy router draws its numbers: token t of the batch uses positions of the stream `step`.
+struct noise_source {
+  seed key;
+  std::uint64_t step = 0;
+};
+
+/// What some routers and losses look at besides the tokens; everything is optional, and views must stay valid until
+/// the backward pass is over.
+template <class T> struct routing_inputs {
+  std::optional<noise_source> noise{};                ///< noisy scores add noise only when it is given
+  vector_view<const index_t> token_ids{};             ///< [T] vocabulary ids, for hash selection
+  vector_view<const index_t> sequence_offsets{};      ///< [S+1] where sequences begin, for losses per sequence
+  router_trace<T>* previous = nullptr;                ///< the previous layer's routing, for gates with residual
+};
 
 /// What the router computed for a batch, and where losses leave their gradients.
 template <class T> class router_trace {
@@ -16,7 +35,7 @@ public:
   router_trace() : router_trace(std::pmr::get_default_resource()) {}
   explicit router_trace(std::pmr::memory_resource* memory)
       : logits_(memory), probabilities_(memory), d_logits_(memory), d_probabilities_(memory),
-        tokens_per_expert_(memory) {}
+        score_saved_(memory), tokens_per_expert_(memory) {}
 
   [[nodiscard]] std::size_t tokens() const noexcept { return logits_.rows(); }
   [[nodiscard]] std::size_t expert_count() const noexcept { return logits_.cols(); }
@@ -26,6 +45,11 @@ public:
   [[nodiscard]] matrix_view<const T> logits() const noexcept { return logits_.view(); }
   [[nodiscard]] matrix_view<T> probabilities() noexcept { return probabilities_.view(); }
   [[nodiscard]] matrix_view<const T> probabilities() const noexcept { return probabilities_.view(); }
+  /// [T×S] whatever the score policy needs again on the way back.
+  [[nodiscard]] matrix_view<T> score_saved() noexcept { return score_saved_.view(); }
+  [[nodiscard]] matrix_view<const T> score_saved() const noexcept { return score_saved_.view(); }
+  [[nodiscard]] const routing_inputs<T>& inputs() const noexcept { return inputs_; }
+  void set_inputs(const routing_inputs<T>& inputs) noexcept { inputs_ = inputs; }
   /// [N] how many tokens selected each expert.
   [[nodiscard]] vector_view<index_t> tokens_per_expert() noexcept { return tokens_per_expert_.view(); }
   [[nodiscard]] vector_view<const index_t> tokens_per_expert() const noexcept { return tokens_per_expert_.view(); }
@@ -37,7 +61,8 @@ public:
   [[nodiscard]] matrix_view<const T> d_logits() const noexcept { return d_logits_.view(); }
   [[nodiscard]] matrix_view<const T> d_probabilities() const noexcept { return d_probabilities_.view(); }
 
-  void resize(std::size_t tokens, std::size_t expert_count, bool with_gradients) {
+  void resize(std::size_t tokens, std::size_t expert_count, std::size_t score_saved_per_token, bool with_gradients) {
+    score_saved_.resize_for_overwrite(tokens, score_saved_per_token);
     logits_.resize_for_overwrite(tokens, expert_count);
     probabilities_.resize_for_overwrite(tokens, expert_count);
     tokens_per_expert_.resize_for_overwrite(expert_count);
@@ -53,20 +78,23 @@ public:
     d_probabilities_.set_zero();
   }
 
-  [[nodiscard]] static constexpr std::size_t bytes(std::size_t tokens, std::size_t expert_count) noexcept {
-    return 2 * aligned_bytes<T>(tokens * expert_count) + aligned_bytes<index_t>(expert_count);
+  [[nodiscard]] static constexpr std::size_t bytes(std::size_t tokens, std::size_t expert_count,
+                                                   std::size_t score_saved_per_token) noexcept {
+    return 2 * aligned_bytes<T>(tokens * expert_count) + aligned_bytes<T>(tokens * score_saved_per_token) +
+           aligned_bytes<index_t>(expert_count);
   }
 
 private:
-  matrix<T> logits_, probabilities_, d_logits_, d_probabilities_;
+  matrix<T> logits_, probabilities_, d_logits_, d_probabilities_, score_saved_;
   buffer<index_t> tokens_per_expert_;
+  routing_inputs<T> inputs_;
 };
 
 /// All that an auxiliary loss or a statistic may look at.
 template <class T> struct routing_record {
   router_trace<T>& trace;
   const assignment<T>& assigned;
-  vector_view<const std::size_t> widths; ///< [N] hidden width of each expert
+  vector_view<const std::size_t> widths; ///< [N] hidden width of each routed expert
 };
 
 } // namespace hmoe

@@ -24,6 +24,9 @@ public:
   /// Whether a forward pass has been recorded that backward can run on.
   [[nodiscard]] bool complete() const noexcept { return complete_; }
   void set_complete(bool complete) noexcept { complete_ = complete; }
+  /// Whether weights scale what experts read instead of what they return.
+  [[nodiscard]] bool weights_on_input() const noexcept { return weights_on_input_; }
+  void set_weights_on_input(bool on_input) noexcept { weights_on_input_ = on_input; }
 
   [[nodiscard]] router_trace<T>& trace() noexcept { return trace_; }
   [[nodiscard]] const router_trace<T>& trace() const noexcept { return trace_; }
@@ -55,9 +58,9 @@ public:
   }
 
   /// Room for the largest batch the tape will see.
-  void reserve(std::size_t tokens, std::size_t d_model, std::size_t expert_count, std::size_t entries,
-               std::size_t slots, std::size_t activation_values) {
-    trace_.resize(tokens, expert_count, recording_);
+  void reserve(std::size_t tokens, std::size_t d_model, std::size_t expert_count, std::size_t score_saved_per_token,
+               std::size_t entries, std::size_t slots, std::size_t activation_values) {
+    trace_.resize(tokens, expert_count, score_saved_per_token, recording_);
     assigned_.reserve(tokens, entries);
     plan_.reserve(expert_count, entries);
     input_.resize_for_overwrite(tokens, d_model);
@@ -67,7 +70,7 @@ public:
   }
 
 private:
-  bool recording_, complete_ = false;
+  bool recording_, complete_ = false, weights_on_input_ = false;
   router_trace<T> trace_;
   hmoe::assignment<T> assigned_;
   hmoe::plan plan_;

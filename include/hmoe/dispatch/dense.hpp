@@ -31,11 +31,13 @@ struct dense {
     for (std::size_t e = 0; e < experts.size(); ++e) {
       const typename Context::workspace_scope scope(ctx.workspace());
       const matrix_view<T> out = record.expert_output().view().row_block(record.recording() ? e * tokens : 0, tokens);
-      const forward_batch<T> batch{e, x, out, record.recording() ? record.activations(e, tokens) : matrix_view<T>{}};
+      matrix<T> scaled(&ctx.workspace());
+      const forward_batch<T> batch{e, expert_input(record, x, e, scaled), out, record.recording() ? record.activations(e, tokens) : matrix_view<T>{}};
       forward_experts(ctx, experts, vector_view<const forward_batch<T>>(&batch, 1));
       for (std::size_t t = 0; t < tokens; ++t)
         if (const std::size_t a = entry(std::as_const(record).assignment(), t, e); a != none)
-          add_scaled(record.assignment().weights()[a], vector_view<const T>(out.row(t)), y.row(t));
+          add_scaled(record.weights_on_input() ? T(1) : record.assignment().weights()[a],
+                     vector_view<const T>(out.row(t)), y.row(t));
     }
   }
 
@@ -50,28 +52,51 @@ struct dense {
       matrix<T> d_out(&ctx.workspace()), d_rows(&ctx.workspace());
       d_out.resize_for_overwrite(tokens, dy.cols());
       d_rows.resize_for_overwrite(tokens, dy.cols());
+      const matrix_view<const T> x = std::as_const(record).input();
+      matrix<T> scaled(&ctx.workspace());
       for (std::size_t t = 0; t < tokens; ++t) {
         const std::size_t a = entry(std::as_const(record).assignment(), t, e);
-        copy_scaled(a == none ? T(0) : record.assignment().weights()[a], dy.row(t), d_out.row(t));
-        if (a != none)
+        const T weight = a == none ? T(0) : record.weights_on_input() ? T(1) : record.assignment().weights()[a];
+        copy_scaled(weight, dy.row(t), d_out.row(t));
+        if (a != none && !record.weights_on_input())
           d_weights[a] = dot(dy.row(t), std::as_const(record).expert_output().row(e * tokens + t));
       }
-      const backward_batch<T> batch{e, std::as_const(record).input().view(), record.activations(e, tokens),
-                                    d_out.view(), d_rows.view()};
+      const backward_batch<T> batch{e, expert_input(record, x, e, scaled), record.activations(e, tokens), d_out.view(),
+                                    d_rows.view()};
       backward_experts(ctx, experts, vector_view<const backward_batch<T>>(&batch, 1), gradients);
-      for (std::size_t t = 0; t < tokens; ++t)
-        if (entry(std::as_const(record).assignment(), t, e) != none)
-          add_scaled(T(1), std::as_const(d_rows).row(t), dx.row(t));
+      for (std::size_t t = 0; t < tokens; ++t) {
+        const std::size_t a = entry(std::as_const(record).assignment(), t, e);
+        if (a == none)
+          continue;
+        if (record.weights_on_input())
+          d_weights[a] = dot(std::as_const(d_rows).row(t), x.row(t));
+        add_scaled(record.weights_on_input() ? record.assignment().weights()[a] : T(1), std::as_const(d_rows).row(t),
+                   dx.row(t));
+      }
     }
   }
 
   [[nodiscard]] static std::size_t slots(std::size_t tokens, std::size_t, std::size_t experts) noexcept {
     return tokens * experts;
   }
-  [[nodiscard]] static std::size_t workspace_rows(std::size_t tokens, std::size_t) noexcept { return 2 * tokens; }
+  [[nodiscard]] static std::size_t workspace_rows(std::size_t tokens, std::size_t) noexcept { return 3 * tokens; }
 
 private:
   static constexpr std::size_t none = static_cast<std::size_t>(-1);
+
+  /// x itself, or each row times its weight for expert e where weights are on the input.
+  template <class T>
+  static matrix_view<const T> expert_input(const tape<T>& record, matrix_view<const T> x, std::size_t e,
+                                           matrix<T>& scaled) {
+    if (!record.weights_on_input())
+      return x;
+    scaled.resize_for_overwrite(x.rows(), x.cols());
+    for (std::size_t t = 0; t < x.rows(); ++t) {
+      const std::size_t a = entry(record.assignment(), t, e);
+      copy_scaled(a == none ? T(0) : record.assignment().weights()[a], x.row(t), scaled.row(t));
+    }
+    return scaled.view();
+  }
 
   /// The entry that sends token t to expert e.
   template <class T> static std::size_t entry(const assignment<T>& assigned, std::size_t t, std::size_t e) noexcept {

@@ -8,6 +8,7 @@
 #include <hmoe/dispatch/grouped.hpp>
 #include <hmoe/dispatch/rows.hpp>
 
+#include <algorithm>
 #include <utility>
 
 namespace hmoe::dispatch {
@@ -19,8 +20,7 @@ struct looped {
   void forward(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y,
                tape<T>& record) const {
     plan& by_expert = record.plan();
-    const auto& assigned = std::as_const(record).assignment();
-    build_plan(assigned, experts.size(), by_expert);
+    build_plan(std::as_const(record).assignment(), experts.size(), by_expert);
     if (record.recording()) {
       record.expert_output().resize_for_overwrite(by_expert.size(), x.cols());
       record.layout_activations(
@@ -40,13 +40,13 @@ struct looped {
         unrecorded.resize_for_overwrite(count, x.cols());
       const matrix_view<T> out =
           record.recording() ? record.expert_output().view().row_block(first, count) : unrecorded.view();
-      gather(ctx, tokens, x, rows.view());
+      gather_input(ctx, std::as_const(record), first, x, rows.view());
       const forward_batch<T> batch{e, rows.view(), out,
                                    record.recording() ? record.activations(e, count) : matrix_view<T>{}};
       forward_experts(ctx, experts, vector_view<const forward_batch<T>>(&batch, 1));
       for_each_row(ctx, count, [&](std::size_t i) { // a token comes once per expert, so no two tasks share a row
-        add_scaled(assigned.weights()[by_expert.entries()[first + i]], vector_view<const T>(out.row(i)),
-                   y.row(tokens[i]));
+        add_scaled(record.weights_on_input() ? T(1) : slot_weight(record, first + i),
+                   vector_view<const T>(out.row(i)), y.row(tokens[i]));
       });
     }
   }
@@ -66,11 +66,11 @@ struct looped {
       matrix<T> rows(&ctx.workspace()), d_out(&ctx.workspace()), d_rows(&ctx.workspace());
       for (matrix<T>* m : {&rows, &d_out, &d_rows})
         m->resize_for_overwrite(count, dy.cols());
-      gather(ctx, tokens, std::as_const(record).input().view(), rows.view());
-      gather_output_gradients(ctx, by_expert, std::as_const(record).assignment(), first,
-                              std::as_const(record).expert_output().view(), dy, d_out.view(), d_weights);
+      gather_input(ctx, std::as_const(record), first, std::as_const(record).input().view(), rows.view());
+      gather_output_gradient(ctx, std::as_const(record), first, dy, d_out.view(), d_weights);
       const backward_batch<T> batch{e, rows.view(), record.activations(e, count), d_out.view(), d_rows.view()};
       backward_experts(ctx, experts, vector_view<const backward_batch<T>>(&batch, 1), gradients);
+      scale_input_gradient(ctx, std::as_const(record), first, d_rows.view(), d_weights);
       for_each_row(ctx, count, [&](std::size_t i) {
         add_scaled(T(1), std::as_const(d_rows).row(i), dx.row(tokens[i]));
       });

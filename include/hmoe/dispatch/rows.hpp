@@ -2,8 +2,7 @@
 #pragma once
 
 #include <hmoe/core/matrix_view.hpp>
-#include <hmoe/core/plan.hpp>
-#include <hmoe/core/assignment.hpp>
+#include <hmoe/core/tape.hpp>
 
 #include <algorithm>
 
@@ -34,6 +33,11 @@ template <class T> void copy_scaled(T weight, vector_view<const T> from, vector_
     to[i] = weight * from[i];
 }
 
+/// The weight of the entry that slot s came from.
+template <class T> [[nodiscard]] T slot_weight(const tape<T>& record, std::size_t slot) noexcept {
+  return record.assignment().weights()[record.plan().entries()[slot]];
+}
+
 /// Σ a_i b_i in a wide accumulator.
 template <class T> [[nodiscard]] T dot(vector_view<const T> a, vector_view<const T> b) noexcept {
   double sum = 0;
@@ -42,23 +46,48 @@ template <class T> [[nodiscard]] T dot(vector_view<const T> a, vector_view<const
   return static_cast<T>(sum);
 }
 
-/// gathered[s] = rows[tokens[s]]
+/// What the experts of slots [first, first + rows.rows()) read: x[token], times the weight where that is on the input.
 template <class Context, class T>
-void gather(const Context& ctx, vector_view<const index_t> tokens, matrix_view<const T> rows, matrix_view<T> gathered) {
-  for_each_row(ctx, tokens.size(), [&](std::size_t s) { std::ranges::copy(rows.row(tokens[s]), gathered.row(s).begin()); });
+void gather_input(const Context& ctx, const tape<T>& record, std::size_t first, matrix_view<const T> x,
+                  matrix_view<T> rows) {
+  for_each_row(ctx, rows.rows(), [&](std::size_t i) {
+    const auto from = x.row(record.plan().tokens()[first + i]);
+    if (record.weights_on_input())
+      copy_scaled(slot_weight(record, first + i), from, rows.row(i));
+    else
+      std::ranges::copy(from, rows.row(i).begin());
+  });
 }
 
-/// What backward needs of slots [first, first + count) before their expert runs: d_out[s] = weight · dy[token], the
-/// gradient of the expert's output, and d_weights[entry] = ⟨dy[token], output[s]⟩.
+/// ∂L/∂output of the experts of slots [first, first + d_out.rows()): dy[token], times the weight where that is on the
+/// output; then also ∂L/∂weight = ⟨dy[token], output[slot]⟩.
 template <class Context, class T>
-void gather_output_gradients(const Context& ctx, const plan& by_expert, const assignment<T>& assigned,
-                             std::size_t first, matrix_view<const T> output, matrix_view<const T> dy,
-                             matrix_view<T> d_out, vector_view<T> d_weights) {
+void gather_output_gradient(const Context& ctx, const tape<T>& record, std::size_t first, matrix_view<const T> dy,
+                            matrix_view<T> d_out, vector_view<T> d_weights) {
   for_each_row(ctx, d_out.rows(), [&](std::size_t i) {
-    const std::size_t slot = first + i, entry = by_expert.entries()[slot];
-    const auto from = dy.row(by_expert.tokens()[slot]);
-    copy_scaled(assigned.weights()[entry], from, d_out.row(i));
-    d_weights[entry] = dot(from, output.row(slot));
+    const std::size_t slot = first + i;
+    const auto from = dy.row(record.plan().tokens()[slot]);
+    if (record.weights_on_input()) {
+      std::ranges::copy(from, d_out.row(i).begin());
+    } else {
+      copy_scaled(slot_weight(record, slot), from, d_out.row(i));
+      d_weights[record.plan().entries()[slot]] = dot(from, record.expert_output().row(slot));
+    }
+  });
+}
+
+/// The rest of the way back where weights are on the input: ∂L/∂weight = ⟨∂L/∂row, x[token]⟩, then d_rows becomes
+/// ∂L/∂x = weight · ∂L/∂row.
+template <class Context, class T>
+void scale_input_gradient(const Context& ctx, const tape<T>& record, std::size_t first, matrix_view<T> d_rows,
+                          vector_view<T> d_weights) {
+  if (!record.weights_on_input())
+    return;
+  for_each_row(ctx, d_rows.rows(), [&](std::size_t i) {
+    const std::size_t slot = first + i;
+    const vector_view<const T> row = d_rows.row(i);
+    d_weights[record.plan().entries()[slot]] = dot(row, record.input().row(record.plan().tokens()[slot]));
+    copy_scaled(slot_weight(record, slot), row, d_rows.row(i));
   });
 }
 

@@ -8,6 +8,9 @@
 #include <hmoe/dispatch/grouped.hpp>
 #include <hmoe/dispatch/rows.hpp>
 
+#include <algorithm>
+#include <utility>
+
 namespace hmoe::dispatch {
 
 /// Permutes the tokens into expert order once, runs all experts at once, and lets each token collect its results:
@@ -22,7 +25,7 @@ struct sorted {
     matrix<T> rows(&ctx.workspace());
     rows.resize_for_overwrite(by_expert.size(), x.cols());
     record.expert_output().resize_for_overwrite(by_expert.size(), x.cols());
-    gather(ctx, std::as_const(by_expert).tokens(), x, rows.view());
+    gather_input(ctx, std::as_const(record), 0, x, rows.view());
 
     if (record.recording())
       record.layout_activations(
@@ -35,8 +38,9 @@ struct sorted {
                     record.recording() ? record.activations(e, count) : matrix_view<T>{}};
     }
     forward_experts(ctx, experts, std::as_const(batches).view());
-    combine(ctx, std::as_const(record), std::as_const(record).expert_output().view(), y,
-            [&](std::size_t entry) { return record.assignment().weights()[entry]; });
+    combine(ctx, std::as_const(record), std::as_const(record).expert_output().view(), y, [&](std::size_t entry) {
+      return record.weights_on_input() ? T(1) : record.assignment().weights()[entry];
+    });
   }
 
   template <class Context, class Experts, class T>
@@ -47,9 +51,8 @@ struct sorted {
     for (matrix<T>* m : {&rows, &d_out, &d_rows})
       m->resize_for_overwrite(by_expert.size(), dy.cols());
     std::fill(d_weights.begin(), d_weights.end(), T(0)); // dropped entries keep this
-    gather(ctx, by_expert.tokens(), std::as_const(record).input().view(), rows.view());
-    gather_output_gradients(ctx, by_expert, std::as_const(record).assignment(), 0,
-                            std::as_const(record).expert_output().view(), dy, d_out.view(), d_weights);
+    gather_input(ctx, std::as_const(record), 0, std::as_const(record).input().view(), rows.view());
+    gather_output_gradient(ctx, std::as_const(record), 0, dy, d_out.view(), d_weights);
 
     buffer<backward_batch<T>> batches(experts.size(), &ctx.workspace());
     for (std::size_t e = 0; e < experts.size(); ++e) {
@@ -58,6 +61,7 @@ struct sorted {
                     d_out.view().row_block(first, count), d_rows.view().row_block(first, count)};
     }
     backward_experts(ctx, experts, std::as_const(batches).view(), gradients);
+    scale_input_gradient(ctx, std::as_const(record), 0, d_rows.view(), d_weights);
     combine(ctx, std::as_const(record), std::as_const(d_rows).view(), dx, [](std::size_t) { return T(1); });
   }
 

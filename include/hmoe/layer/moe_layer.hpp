@@ -105,28 +105,30 @@ public:
     const std::size_t entries = max_tokens * router_.max_selected();
     const std::size_t slots = dispatch_.slots(max_tokens, entries, size());
     tape<value_type> record;
-    record.reserve(max_tokens, d_model(), size(), entries, slots, max_saved_values(max_tokens, slots));
+    record.reserve(max_tokens, d_model(), size(), router_.saved_per_token(), entries, slots,
+                   max_saved_values(max_tokens, slots));
     return record;
   }
 
-  /// Inference: y[T×d] = layer(x[T×d]). x and y must not overlap.
+  /// Inference: y[T×d] = layer(x[T×d]). x and y must not overlap. `inputs`: what some routers want besides x.
   template <execution_context Context>
-  void forward(const Context& ctx, matrix_view<const value_type> x, matrix_view<value_type> y) const {
+  void forward(const Context& ctx, matrix_view<const value_type> x, matrix_view<value_type> y,
+               const routing_inputs<value_type>& inputs = {}) const {
     check_shapes(x, y, "y");
     const workspace::scope scope(ctx.workspace());
     tape<value_type> record(&ctx.workspace(), false);
-    run_forward(ctx, x, y, record);
+    run_forward(ctx, x, y, record, inputs);
   }
 
   /// Training: as above, and the tape keeps what backward needs.
   template <execution_context Context>
   void forward(const Context& ctx, matrix_view<const value_type> x, matrix_view<value_type> y,
-               tape<value_type>& record) const {
+               tape<value_type>& record, const routing_inputs<value_type>& inputs = {}) const {
     check_shapes(x, y, "y");
     require(record.recording(), "this tape does not record: take one from layer.make_tape(tokens)");
     record.set_complete(false);
     const workspace::scope scope(ctx.workspace());
-    run_forward(ctx, x, y, record);
+    run_forward(ctx, x, y, record, inputs);
     record.input().resize_for_overwrite(x.rows(), x.cols());
     for (std::size_t t = 0; t < x.rows(); ++t)
       std::ranges::copy(x.row(t), record.input().row(t).begin());
@@ -152,7 +154,7 @@ public:
   /// What auxiliary losses and statistics look at; objective::evaluate(layer, tape) calls it.
   [[nodiscard]] routing_record<value_type> routing(tape<value_type>& record) const {
     require(record.complete(), "an auxiliary loss needs a tape that a forward pass of this layer has filled");
-    return {record.trace(), record.assignment(), widths()};
+    return {record.trace(), record.assignment(), widths().subview(0, router_.routed())};
   }
 
   /// FLOPs, parameters and bytes, per expert and (with an assignment) per token.
@@ -187,7 +189,7 @@ public:
         aligned_bytes<dispatch::forward_batch<value_type>>(size()) +
         std::max(aligned_bytes<dispatch::backward_batch<value_type>>(size()), 2 * aligned_bytes<std::size_t>(tiles)) +
         2 * aligned_bytes<std::size_t>(size());
-    const std::size_t inference = router_trace<value_type>::bytes(tokens, size()) +
+    const std::size_t inference = router_trace<value_type>::bytes(tokens, size(), router_.saved_per_token()) +
                                   assignment<value_type>::bytes(tokens, entries) + plan::bytes(size(), entries) +
                                   aligned_bytes<index_t>(entries) +
                                   aligned_bytes<value_type>(std::max(slots, tokens) * d_model()) +
@@ -213,11 +215,13 @@ private:
 
   template <class Context>
   void run_forward(const Context& ctx, matrix_view<const value_type> x, matrix_view<value_type> y,
-                   tape<value_type>& record) const {
+                   tape<value_type>& record, const routing_inputs<value_type>& inputs) const {
     static_assert(dispatcher<Dispatch, Context, Experts>,
                   "hmoe::moe_layer: Dispatch does not model hmoe::dispatcher: it needs forward, backward, slots and "
                   "workspace_rows (see hmoe/dispatch/dispatcher.hpp); pass for instance dispatch::sorted{}");
-    record.trace().resize(x.rows(), size(), record.recording());
+    record.trace().resize(x.rows(), router_.routed(), router_.saved_per_token(), record.recording());
+    record.trace().set_inputs(inputs);
+    record.set_weights_on_input(router_.weights_on_input());
     router_.forward(ctx, x, record.trace(), record.assignment());
     dispatch_.forward(ctx, experts_, x, y, record);
   }

@@ -12,18 +12,25 @@
 #include <hmoe/routing/linear_score.hpp>
 #include <hmoe/routing/selection.hpp>
 #include <hmoe/routing/selections.hpp>
+#include <hmoe/routing/shared.hpp>
 #include <hmoe/routing/weightings.hpp>
 
 #include <algorithm>
 #include <cmath>
 #include <concepts>
+#include <numeric>
 #include <utility>
 
 namespace hmoe {
 
 /// Sends tokens to experts. Requirements:
-///   value_type, d_model(), size()           size() is the number of experts N
-///   max_selected()                          the most experts a token can get
+///   value_type, d_model()
+///   size()                                  the number of experts N that it may send a token to
+///   routed()                                how many of them compete for tokens: the columns of the trace. The others,
+///                                           which come last, are shared: every token gets them.
+///   max_selected()                          the most experts a token can get, shared ones included
+///   saved_per_token()                       values of the trace's score_saved() that it wants per token
+///   weights_on_input()                      whether weights scale what experts read, instead of what they return
 ///   forward(ctx, x, trace, assigned)        fills both, validating before it writes
 ///   backward(ctx, x, trace, assigned, d_weights, dx, gradients)
 ///                                           dx += and gradients +=, from ∂L/∂weights and the trace's sinks
@@ -35,7 +42,10 @@ concept router = std::copyable<R> && requires(const R& r, R& mutable_r) {
   requires real<typename R::value_type>;
   { r.d_model() } -> std::convertible_to<std::size_t>;
   { r.size() } -> std::convertible_to<std::size_t>;
+  { r.routed() } -> std::convertible_to<std::size_t>;
   { r.max_selected() } -> std::convertible_to<std::size_t>;
+  { r.saved_per_token() } -> std::convertible_to<std::size_t>;
+  { r.weights_on_input() } -> std::convertible_to<bool>;
   mutable_r.visit_parameters([](const parameter_info&, matrix_view<typename R::value_type>) {});
   mutable_r.initialize(seed{}, std::uint64_t{}, initialization{});
 };
@@ -46,39 +56,48 @@ namespace routing {
 /// or let it run through to the output of the tokens concerned.
 enum class non_finite { error, propagate };
 
-/// The usual router, put together from three policies that each see one token's row: Score makes logits and
-/// probabilities of the token, Selection picks experts by probability, Weighting says how much each counts.
-template <class Score, class Selection, class Weighting = renormalized> class router {
+/// The usual router, put together from small policies: Score makes logits and probabilities of a token, Selection picks
+/// experts by probability (a token at a time, or over the whole batch), Weighting says how much each counts, and
+/// Shared adds experts that every token gets.
+template <class Score, class Selection, class Weighting = renormalized, class Shared = no_shared> class router {
 public:
   using value_type = typename Score::value_type;
-  static_assert(selection<Selection, value_type>,
-                "hmoe::routing::router: Selection does not model hmoe::selection: it must be callable as "
-                "count = selection(vector_view<const T> p, vector_view<index_t> chosen), const "
-                "(see hmoe/routing/selection.hpp)");
+  static_assert(selection<Selection, value_type> || batch_selection<Selection, value_type>,
+                "hmoe::routing::router: Selection models neither hmoe::selection (callable as count = selection("
+                "vector_view<const T> p, vector_view<index_t> chosen), const) nor hmoe::batch_selection: see "
+                "hmoe/routing/selection.hpp");
   static_assert(weighting<Weighting, value_type>,
                 "hmoe::routing::router: Weighting does not model hmoe::weighting: it needs forward(logits, p, chosen, "
                 "w) and backward(logits, p, chosen, w, dw, d_logits, d_p), const (see hmoe/routing/weightings.hpp)");
 
-  router(Score score, Selection select, Weighting weight = {})
-      : score_(std::move(score)), select_(std::move(select)), weight_(std::move(weight)) {
-    if constexpr (requires { select_.validate(size()); })
-      select_.validate(size());
+  router(Score score, Selection select, Weighting weight = {}, Shared shared = {})
+      : score_(std::move(score)), select_(std::move(select)), weight_(std::move(weight)), shared_(std::move(shared)) {
+    if constexpr (requires { select_.validate(routed()); })
+      select_.validate(routed());
+    if constexpr (requires { weight_.validate(routed()); })
+      weight_.validate(routed());
   }
-  router(std::size_t d_model, std::size_t experts, Selection select = {}, Weighting weight = {})
-      : router(Score(d_model, experts), std::move(select), std::move(weight)) {}
+  router(std::size_t d_model, std::size_t experts, Selection select = {}, Weighting weight = {}, Shared shared = {})
+      : router(Score(d_model, experts), std::move(select), std::move(weight), std::move(shared)) {}
 
   [[nodiscard]] std::size_t d_model() const noexcept { return score_.d_model(); }
-  [[nodiscard]] std::size_t size() const noexcept { return score_.size(); }
-  [[nodiscard]] std::size_t max_selected() const {
-    if constexpr (requires { select_.max_selected(size()); })
-      return select_.max_selected(size());
+  [[nodiscard]] std::size_t routed() const noexcept { return score_.size(); }
+  [[nodiscard]] std::size_t size() const noexcept { return routed() + shared_.size(); }
+  [[nodiscard]] std::size_t max_selected() const { return max_chosen() + shared_.size(); }
+  [[nodiscard]] std::size_t saved_per_token() const noexcept { return score_.saved_per_token(); }
+  [[nodiscard]] static constexpr bool weights_on_input() noexcept {
+    if constexpr (requires { Weighting::on_input; })
+      return Weighting::on_input;
     else
-      return size();
+      return false;
   }
   [[nodiscard]] Score& score() noexcept { return score_; }
   [[nodiscard]] const Score& score() const noexcept { return score_; }
+  [[nodiscard]] Selection& selection_policy() noexcept { return select_; }
   [[nodiscard]] const Selection& selection_policy() const noexcept { return select_; }
   [[nodiscard]] const Weighting& weighting_policy() const noexcept { return weight_; }
+  [[nodiscard]] Shared& shared_policy() noexcept { return shared_; }
+  [[nodiscard]] const Shared& shared_policy() const noexcept { return shared_; }
 
   [[nodiscard]] non_finite on_non_finite() const noexcept { return on_non_finite_; }
   void set_on_non_finite(non_finite policy) noexcept { on_non_finite_ = policy; }
@@ -87,30 +106,32 @@ public:
   template <class Context>
   void forward(const Context& ctx, matrix_view<const value_type> x, router_trace<value_type>& trace,
                assignment<value_type>& assigned) const {
-    const std::size_t tokens = x.rows(), most = max_selected();
-    // Selections go to rows of fixed size first: how many a token takes is not known before.
+    const std::size_t tokens = x.rows(), most = max_chosen();
+    // Choices go to rows of fixed size first: how many a token takes is not known before.
     buffer<index_t> chosen(tokens * most, &ctx.workspace());
-    score_.forward(ctx, x, trace.logits());
-    assigned.resize_tokens(tokens);
-    for_each_block(ctx, tokens, [&](std::size_t t) {
+    score_.forward(ctx, x, trace);
+    for_each_token(ctx, tokens, [&](std::size_t t) {
       check_finite(t, std::as_const(trace).logits().row(t));
       score_.function().forward(std::as_const(trace).logits().row(t), trace.probabilities().row(t));
-      const auto slots = chosen.view().subview(t * most, most);
-      const std::size_t count = select_(std::as_const(trace).probabilities().row(t), slots);
-      check_selection(t, slots, count);
-      assigned.offsets()[t + 1] = static_cast<index_t>(count);
     });
+    assigned.resize_tokens(tokens);
+    choose(ctx, trace, {chosen.data(), tokens, most}, assigned.offsets().subview(1, tokens));
     for (std::size_t t = 0; t < tokens; ++t)
-      assigned.offsets()[t + 1] += assigned.offsets()[t];
+      assigned.offsets()[t + 1] += assigned.offsets()[t] + static_cast<index_t>(shared_.size());
     assigned.resize_entries();
-    for_each_block(ctx, tokens, [&](std::size_t t) {
-      const std::size_t first = assigned.offsets()[t], count = assigned.offsets()[t + 1] - first;
-      std::copy_n(chosen.data() + t * most, count, assigned.experts().data() + first);
-      weight_.forward(std::as_const(trace).logits().row(t), std::as_const(trace).probabilities().row(t),
-                      std::as_const(assigned).experts_of(t), assigned.weights().subview(first, count));
+    for_each_token(ctx, tokens, [&](std::size_t t) {
+      const std::size_t first = assigned.offsets()[t], count = assigned.offsets()[t + 1] - first - shared_.size();
+      index_t* ids = assigned.experts().data() + first;
+      std::copy_n(chosen.data() + t * most, count, ids);
+      std::iota(ids + count, ids + count + shared_.size(), static_cast<index_t>(routed()));
+      if (count != 0)
+        weight_.forward(std::as_const(trace).logits().row(t), std::as_const(trace).probabilities().row(t),
+                        vector_view<const index_t>(ids, count), assigned.weights().subview(first, count));
+      shared_.forward(x.row(t), assigned.weights().subview(first + count, shared_.size()));
     });
     for (const index_t e : assigned.experts())
-      ++trace.tokens_per_expert()[e];
+      if (e < routed())
+        ++trace.tokens_per_expert()[e];
   }
 
   /// From ∂L/∂weights [entries] and the trace's sinks: dx += and gradients +=.
@@ -119,33 +140,67 @@ public:
                 const assignment<value_type>& assigned, vector_view<const value_type> d_weights,
                 matrix_view<value_type> dx, router& gradients) const {
     matrix<value_type> d_logits(&ctx.workspace()), d_p(&ctx.workspace());
-    d_logits.resize_for_overwrite(x.rows(), size());
-    d_p.resize_for_overwrite(x.rows(), size());
-    for_each_block(ctx, x.rows(), [&](std::size_t t) {
+    d_logits.resize_for_overwrite(x.rows(), routed());
+    d_p.resize_for_overwrite(x.rows(), routed());
+    for_each_token(ctx, x.rows(), [&](std::size_t t) {
       std::ranges::copy(trace.d_logits().row(t), d_logits.row(t).begin());
       std::ranges::copy(trace.d_probabilities().row(t), d_p.row(t).begin());
       const auto logits = trace.logits().row(t), p = trace.probabilities().row(t);
-      const auto chosen = assigned.experts_of(t);
-      if (!chosen.empty())
-        weight_.backward(logits, p, chosen, assigned.weights_of(t),
-                         d_weights.subview(assigned.offsets()[t], chosen.size()), d_logits.row(t), d_p.row(t));
-      score_.function().backward(logits, p, vector_view<const value_type>(d_p.row(t)), d_logits.row(t));
+      const std::size_t first = assigned.offsets()[t], count = assigned.offsets()[t + 1] - first - shared_.size();
+      if (count != 0)
+        weight_.backward(logits, p, assigned.experts().subview(first, count), assigned.weights().subview(first, count),
+                         d_weights.subview(first, count), d_logits.row(t), d_p.row(t));
+      score_.function().backward(logits, p, std::as_const(d_p).row(t), d_logits.row(t));
     });
-    score_.backward(ctx, x, d_logits, dx, gradients.score_);
+    score_.backward(ctx, x, trace, std::as_const(d_logits).view(), dx, gradients.score_);
+    shared_.backward(ctx, x, assigned, d_weights, dx, gradients.shared_);
   }
 
-  template <class Visitor> void visit_parameters(Visitor&& visit) { score_.visit_parameters(visit); }
+  template <class Visitor> void visit_parameters(Visitor&& visit) {
+    score_.visit_parameters(visit);
+    shared_.visit_parameters(visit);
+  }
   void initialize(seed key, std::uint64_t stream, const initialization& options) {
     score_.initialize(key, stream, options);
+    shared_.initialize(key, stream + 8, options); // scores have at most 8 tensors
   }
 
 private:
-  template <class Context, class F> static void for_each_block(const Context& ctx, std::size_t tokens, F&& f) {
-    ctx.executor().for_each((tokens + score_block - 1) / score_block, [&](std::size_t task, std::size_t) {
-      const std::size_t last = std::min(tokens, (task + 1) * score_block);
-      for (std::size_t t = task * score_block; t < last; ++t)
-        f(t);
-    });
+  [[nodiscard]] std::size_t max_chosen() const {
+    if constexpr (requires { select_.max_selected(routed()); })
+      return std::min<std::size_t>(select_.max_selected(routed()), routed());
+    else
+      return routed();
+  }
+
+  /// Runs the selection; counts[t] of row t of `chosen` are then the token's experts, ids ascending.
+  template <class Context>
+  void choose(const Context& ctx, const router_trace<value_type>& trace, matrix_view<index_t> chosen,
+              vector_view<index_t> counts) const {
+    if constexpr (batch_selection<Selection, value_type>) {
+      select_(trace, chosen, counts, &ctx.workspace());
+      for_each_token(ctx, chosen.rows(), [&](std::size_t t) { check_choice(t, chosen.row(t), counts[t]); });
+    } else {
+      const std::size_t scratch_size = selection_scratch(select_, routed());
+      buffer<value_type> scratch(ctx.executor().concurrency() * scratch_size, &ctx.workspace());
+      for_each_token(ctx, chosen.rows(), [&](std::size_t t, std::size_t worker) {
+        const vector_view<value_type> mine(scratch.data() + worker * scratch_size, scratch_size);
+        counts[t] = static_cast<index_t>(select_row(select_, trace.probabilities().row(t), chosen.row(t), mine));
+        check_choice(t, chosen.row(t), counts[t]);
+      });
+    }
+  }
+
+  template <class Context, class F> static void for_each_token(const Context& ctx, std::size_t tokens, F&& f) {
+    ctx.executor().for_each((tokens + detail::score_block - 1) / detail::score_block,
+                            [&](std::size_t task, std::size_t worker) {
+                              const std::size_t last = std::min(tokens, (task + 1) * detail::score_block);
+                              for (std::size_t t = task * detail::score_block; t < last; ++t)
+                                if constexpr (std::invocable<F, std::size_t, std::size_t>)
+                                  f(t, worker);
+                                else
+                                  f(t);
+                            });
   }
   void check_finite(std::size_t token, vector_view<const value_type> logits) const {
     if (on_non_finite_ == non_finite::propagate)
@@ -154,19 +209,20 @@ private:
       require(std::isfinite(logits[e]), "the router's logit of token ", token, " for expert ", e, " is ", logits[e]);
   }
   /// A selection may come from anywhere, so what it returns is checked; ids are put in ascending order.
-  void check_selection(std::size_t token, vector_view<index_t> slots, std::size_t count) const {
-    require(count <= slots.size(), "the selection chose ", count, " experts for token ", token, ", at most ",
-            slots.size(), " are possible");
-    std::sort(slots.begin(), slots.begin() + count);
+  void check_choice(std::size_t token, vector_view<index_t> ids, std::size_t count) const {
+    require(count <= ids.size(), "the selection chose ", count, " experts for token ", token, ", at most ", ids.size(),
+            " are possible");
+    std::sort(ids.begin(), ids.begin() + count);
     for (std::size_t i = 0; i < count; ++i) {
-      require(slots[i] < size(), "the selection chose expert ", slots[i], " of ", size(), " for token ", token);
-      require(i == 0 || slots[i] != slots[i - 1], "the selection chose expert ", slots[i], " twice for token ", token);
+      require(ids[i] < routed(), "the selection chose expert ", ids[i], " of ", routed(), " for token ", token);
+      require(i == 0 || ids[i] != ids[i - 1], "the selection chose expert ", ids[i], " twice for token ", token);
     }
   }
 
   Score score_;
   Selection select_;
   Weighting weight_;
+  [[no_unique_address]] Shared shared_;
   non_finite on_non_finite_ = non_finite::error;
 };
 

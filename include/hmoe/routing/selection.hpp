@@ -2,23 +2,41 @@
 #pragma once
 
 #include <hmoe/core/config.hpp>
+#include <hmoe/core/matrix_view.hpp>
+#include <hmoe/core/router_trace.hpp>
 #include <hmoe/core/vector_view.hpp>
 
 #include <concepts>
+#include <memory_resource>
 
 namespace hmoe {
 
 /// Chooses a token's experts. A function (object, lambda) of one row:
-///   selection(p, chosen) -> count    p[N]: the token's probabilities; writes `count` different ids into `chosen`
+///   count = selection(p, chosen)            p[N]: the token's probabilities; writes `count` different ids into `chosen`
+///   count = selection(p, chosen, scratch)   the same with scratch_size(N) values of scratch, for policies that need some
 /// It may choose none. Optional members: max_selected(N), the most it will ever choose (default N; `chosen` has that
 /// size), and validate(N), which throws hmoe::error when it cannot work with N experts. The order of ids is free:
 /// the router sorts them, so that all sums run over ascending ids. Functions that a device shall run too are
 /// HMOE_HOST_DEVICE.
 template <class S, class T>
-concept selection = std::copy_constructible<S> && requires(const S& s, vector_view<const T> p,
-                                                           vector_view<index_t> chosen) {
-  { s(p, chosen) } -> std::convertible_to<std::size_t>;
-};
+concept selection = std::copy_constructible<S> &&
+                    (requires(const S& s, vector_view<const T> p, vector_view<index_t> chosen) {
+                      { s(p, chosen) } -> std::convertible_to<std::size_t>;
+                    } || requires(const S& s, vector_view<const T> p, vector_view<index_t> chosen,
+                                  vector_view<T> scratch, std::size_t n) {
+                      { s(p, chosen, scratch) } -> std::convertible_to<std::size_t>;
+                      { s.scratch_size(n) } -> std::convertible_to<std::size_t>;
+                    });
+
+/// Chooses for the whole batch at once, where tokens compete: selection(trace, chosen[T×max_selected(N)], counts[T],
+/// memory) writes counts[t] ids into row t of `chosen`; scratch comes from `memory`. A token's result then depends on
+/// its batch, which is what such policies are for.
+template <class S, class T>
+concept batch_selection = std::copy_constructible<S> &&
+                          requires(const S& s, const router_trace<T>& trace, matrix_view<index_t> chosen,
+                                   vector_view<index_t> counts, std::pmr::memory_resource* memory) {
+                            s(trace, chosen, counts, memory);
+                          };
 
 namespace routing {
 
@@ -42,6 +60,22 @@ template <class T>
       best = i;
   }
   return best;
+}
+
+/// How much scratch a selection wants for a row of n, and its call with or without.
+template <class S> [[nodiscard]] HMOE_HOST_DEVICE constexpr std::size_t selection_scratch(const S& select, std::size_t n) {
+  if constexpr (requires { select.scratch_size(n); })
+    return select.scratch_size(n);
+  else
+    return 0;
+}
+template <class S, class T>
+HMOE_HOST_DEVICE constexpr std::size_t select_row(const S& select, vector_view<const T> p, vector_view<index_t> chosen,
+                                                  vector_view<T> scratch) {
+  if constexpr (requires { select.scratch_size(p.size()); })
+    return static_cast<std::size_t>(select(p, chosen, scratch));
+  else
+    return static_cast<std::size_t>(select(p, chosen));
 }
 
 } // namespace routing

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <exception>
+#include <sstream>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+/// Laws that a policy of your own must obey: check_expert, check_selection, check_weighting, check_router, check_loss
+/// and check_dispatch each exercise one object and return a report. They need no test framework:
+///   const auto report = hmoe::testing::check_selection<float>(my_selection, 8);
+///   if (!report.ok()) std::cerr << report.text();
+namespace hmoe::testing {
+
+/// What was found wrong, one sentence for each law that was broken: the law, a colon, and the first case that broke it.
+class report {
+public:
+  [[nodiscard]] bool ok() const noexcept { return sentences_.empty(); }
+  [[nodiscard]] const std::vector<std::string>& sentences() const noexcept { return sentences_; }
+  /// All sentences, one a line; empty when nothing is wrong.
+  [[nodiscard]] std::string text() const {
+    std::string all;
+    for (const std::string& sentence : sentences_)
+      all += sentence + "\n";
+    return all;
+  }
+  /// Whether a sentence has these words in it.
+  [[nodiscard]] bool mentions(std::string_view words) const {
+    return text().find(words) != std::string::npos;
+  }
+
+  /// Notes that `law` is broken, with the concatenated details, unless `holds`. Returns `holds`.
+  template <class... Details> bool expect(bool holds, std::string_view law, const Details&... details) {
+    const std::string start = std::string(law) + ": ";
+    if (holds || std::any_of(sentences_.begin(), sentences_.end(), [&](const auto& s) { return s.starts_with(start); }))
+      return holds;
+    std::ostringstream text;
+    text.precision(9);
+    text << start;
+    (text << ... << details);
+    sentences_.push_back(text.str());
+    return false;
+  }
+
+  /// Runs `check`; an exception from it breaks the law.
+  template <class Check> void expect_no_throw(std::string_view law, Check&& check) {
+    try {
+      std::forward<Check>(check)();
+    } catch (const std::exception& e) {
+      expect(false, law, "an exception was thrown: ", e.what());
+    }
+  }
+
+private:
+  std::vector<std::string> sentences_;
+};
+
+} // namespace hmoe::testing
