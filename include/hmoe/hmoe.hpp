@@ -2,7 +2,7 @@
 #pragma once
 
 /// Everything that needs no third-party library, and what the macros of the component targets switch on: link
-/// hmoe::eigen for backends/eigen.hpp, hmoe::openmp for execution/openmp.hpp.
+/// hmoe::eigen for backends/eigen.hpp, hmoe::simd for backends/simd.hpp, hmoe::openmp for execution/openmp.hpp.
 
 #include <hmoe/backends/reference.hpp>
 #include <hmoe/core/assignment.hpp>
@@ -18,24 +18,75 @@
 #include <hmoe/core/router_trace.hpp>
 #include <hmoe/core/scalar.hpp>
 #include <hmoe/core/tape.hpp>
+#include <hmoe/dispatch/capacity.hpp>
 #include <hmoe/dispatch/dense.hpp>
+#include <hmoe/dispatch/drop_order.hpp>
 #include <hmoe/dispatch/looped.hpp>
+#include <hmoe/dispatch/padded.hpp>
 #include <hmoe/dispatch/sorted.hpp>
 #include <hmoe/execution/context.hpp>
 #include <hmoe/execution/executor.hpp>
 #include <hmoe/execution/workspace.hpp>
 #include <hmoe/experts/activation.hpp>
+#include <hmoe/experts/any_expert.hpp>
+#include <hmoe/experts/constant.hpp>
 #include <hmoe/experts/expert_set.hpp>
+#include <hmoe/experts/gating.hpp>
 #include <hmoe/experts/glu.hpp>
+#include <hmoe/experts/gpt_oss_glu.hpp>
+#include <hmoe/experts/identity.hpp>
+#include <hmoe/experts/low_rank.hpp>
 #include <hmoe/experts/mlp.hpp>
 #include <hmoe/experts/widths.hpp>
+#include <hmoe/experts/zero.hpp>
+#include <hmoe/io/routing_trace.hpp>
 #include <hmoe/layer/moe_layer.hpp>
+#include <hmoe/losses/adaptive_l1.hpp>
+#include <hmoe/losses/compute_cost.hpp>
+#include <hmoe/losses/global_load_balance.hpp>
+#include <hmoe/losses/group_balance.hpp>
+#include <hmoe/losses/importance.hpp>
+#include <hmoe/losses/intra_group_balance.hpp>
+#include <hmoe/losses/load.hpp>
+#include <hmoe/losses/load_accumulator.hpp>
 #include <hmoe/losses/load_balance.hpp>
 #include <hmoe/losses/objective.hpp>
 #include <hmoe/losses/parameter_penalty.hpp>
 #include <hmoe/losses/router_entropy.hpp>
+#include <hmoe/losses/sequence_balance.hpp>
 #include <hmoe/losses/z.hpp>
+#include <hmoe/losses/zero_cost_balance.hpp>
+#include <hmoe/routing/balanced.hpp>
+#include <hmoe/routing/bias_update.hpp>
+#include <hmoe/routing/biased.hpp>
+#include <hmoe/routing/cosine_score.hpp>
+#include <hmoe/routing/cost_aware_top_p.hpp>
+#include <hmoe/routing/expert_choice.hpp>
+#include <hmoe/routing/group_limited.hpp>
+#include <hmoe/routing/gumbel_score.hpp>
+#include <hmoe/routing/hash.hpp>
+#include <hmoe/routing/jittered_score.hpp>
+#include <hmoe/routing/no_score.hpp>
+#include <hmoe/routing/noisy_score.hpp>
+#include <hmoe/routing/presets.hpp>
+#include <hmoe/routing/replay.hpp>
+#include <hmoe/routing/residual_score.hpp>
 #include <hmoe/routing/router.hpp>
+#include <hmoe/routing/scaled.hpp>
+#include <hmoe/routing/shared_gate.hpp>
+#include <hmoe/routing/sinkhorn.hpp>
+#include <hmoe/routing/thresholds.hpp>
+#include <hmoe/routing/top_p_controller.hpp>
+#include <hmoe/routing/two_level.hpp>
+#include <hmoe/statistics/activation.hpp>
+#include <hmoe/statistics/co_activation.hpp>
+#include <hmoe/statistics/divergence.hpp>
+#include <hmoe/statistics/drops.hpp>
+#include <hmoe/statistics/expert_load.hpp>
+#include <hmoe/statistics/imbalance.hpp>
+#include <hmoe/statistics/router_entropy.hpp>
+#include <hmoe/statistics/token_distribution.hpp>
+#include <hmoe/statistics/wasserstein.hpp>
 #include <hmoe/training/adamw.hpp>
 #include <hmoe/training/gradient_norm.hpp>
 #include <hmoe/training/schedule.hpp>
@@ -45,6 +96,9 @@
 #ifdef HMOE_WITH_EIGEN
 #include <hmoe/backends/eigen.hpp>
 #include <hmoe/interop/eigen.hpp>
+#endif
+#ifdef HMOE_WITH_SIMD
+#include <hmoe/backends/simd.hpp>
 #endif
 #ifdef _OPENMP
 #include <hmoe/execution/openmp.hpp>

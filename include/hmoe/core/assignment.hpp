@@ -58,9 +58,12 @@ public:
   /// Throws unless offsets ascend and every token's ids are below expert_count and ascend strictly.
   void validate(std::size_t expert_count) const {
     require(offsets_[0] == 0, "assignment offsets start at ", offsets_[0], " instead of 0");
-    for (std::size_t t = 0; t < tokens(); ++t) {
+    for (std::size_t t = 0; t < tokens(); ++t)
       require(offsets_[t] <= offsets_[t + 1], "assignment offsets of token ", t, " descend: ", offsets_[t], " to ",
               offsets_[t + 1]);
+    require(experts_.size() >= size() && weights_.size() >= size(), "the assignment has ", size(),
+            " entries by its offsets, but ", experts_.size(), " ids and ", weights_.size(), " weights");
+    for (std::size_t t = 0; t < tokens(); ++t) {
       const auto ids = experts_of(t);
       for (std::size_t i = 0; i < ids.size(); ++i) {
         require(ids[i] < expert_count, "token ", t, " is assigned to expert ", ids[i], " of ", expert_count);

@@ -4,7 +4,9 @@
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/matrix_view.hpp>
 
+#include <limits>
 #include <memory_resource>
+#include <utility>
 
 namespace hmoe {
 
@@ -22,7 +24,20 @@ public:
     set_zero();
   }
 
+  matrix(const matrix&) = default;
+  matrix(matrix&& other) noexcept
+      : values_(std::move(other.values_)), rows_(std::exchange(other.rows_, 0)), cols_(std::exchange(other.cols_, 0)) {}
+  matrix& operator=(matrix other) noexcept {
+    values_.swap(other.values_);
+    std::swap(rows_, other.rows_);
+    std::swap(cols_, other.cols_);
+    return *this;
+  }
+  ~matrix() = default;
+
   void resize_for_overwrite(std::size_t rows, std::size_t cols) {
+    require(cols == 0 || rows <= std::numeric_limits<std::size_t>::max() / cols, "a matrix of ", rows, " by ", cols,
+            " values does not fit into memory");
     values_.resize_for_overwrite(rows * cols);
     rows_ = rows;
     cols_ = cols;

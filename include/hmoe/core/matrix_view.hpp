@@ -78,7 +78,7 @@ public:
   /// Columns [first, first + count).
   [[nodiscard]] HMOE_HOST_DEVICE constexpr matrix_view column_block(std::size_t first,
                                                                     std::size_t count) const noexcept {
-    return {data_ + first, rows_, count, stride_};
+    return {rows_ == 0 ? data_ : data_ + first, rows_, count, stride_}; // without rows there is nothing to point into
   }
 
 private:

@@ -16,6 +16,7 @@ struct parameter_info {
   std::string_view name;          ///< of the tensor within its expert or router, e.g. "gate"
   bool decay = true;              ///< whether weight decay applies (matrices yes, biases no)
   std::size_t expert = no_expert; ///< the expert it belongs to
+  bool trained = true;            ///< whether it has a gradient; no for state that a rule of its own moves
 
   static constexpr std::size_t no_expert = static_cast<std::size_t>(-1);
 
@@ -33,21 +34,23 @@ template <class T> struct parameter {
   bool decay = true;
 };
 
-/// Appends the tensors of `values`, paired with those of `gradients` (an object of the same type and shape), under
-/// `prefix`. Both only need `visit_parameters(f)` with f(parameter_info, matrix_view<T>), contiguous views.
-template <class T, class Module>
-void append_parameters(Module& values, Module& gradients, std::string_view prefix, std::vector<parameter<T>>& list) {
-  const std::size_t first = list.size();
+/// Appends the tensors of `values`, paired with those of `gradients` (which visits tensors of the same shapes in the
+/// same order), under `prefix`. Both only need `visit_parameters(f)` with f(parameter_info, matrix_view<T>), contiguous views. Throws, and
+/// appends nothing, when they do not match.
+template <class T, class Module, class Gradients>
+void append_parameters(Module& values, Gradients& gradients, std::string_view prefix, std::vector<parameter<T>>& list) {
+  std::vector<parameter<T>> added;
   values.visit_parameters([&](const parameter_info& info, matrix_view<T> value) {
-    list.push_back({std::string(prefix) + info.full_name(), {value.data(), value.size()}, {}, info.decay});
+    added.push_back({std::string(prefix) + info.full_name(), {value.data(), value.size()}, {}, info.decay});
   });
-  std::size_t next = first;
+  std::size_t next = 0;
   gradients.visit_parameters([&](const parameter_info& info, matrix_view<T> gradient) {
-    require(next < list.size() && list[next].value.size() == gradient.size(), "the gradient of ", info.full_name(), " has ",
+    require(next < added.size() && added[next].value.size() == gradient.size(), "the gradient of ", info.full_name(), " has ",
             gradient.size(), " values, which do not match the parameters: was it made by this layer?");
-    list[next++].gradient = {gradient.data(), gradient.size()};
+    added[next++].gradient = {gradient.data(), gradient.size()};
   });
-  require(next == list.size(), "the gradients have ", next - first, " tensors, the parameters ", list.size() - first);
+  require(next == added.size(), "the gradients have ", next, " tensors, the parameters ", added.size());
+  list.insert(list.end(), added.begin(), added.end());
 }
 
 /// Sets every tensor of a module to zero.

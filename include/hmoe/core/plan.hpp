@@ -4,13 +4,16 @@
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/config.hpp>
 
+#include <algorithm>
 #include <memory_resource>
 
 namespace hmoe {
 
 /// The assignment turned round: CSR by expert. Slot s in [offsets[e], offsets[e+1]) is one row that expert e works
 /// on: tokens()[s] is its source row, entries()[s] the entry of the assignment it came from. slots()[a] is the
-/// inverse: the slot of entry a, or no_index where the entry was dropped. Tokens ascend within an expert.
+/// inverse: the slot of entry a, or no_index where the entry was dropped. Tokens ascend within an expert. A strategy
+/// that gives experts a fixed number of rows adds padding slots behind the tokens of an expert: their token and entry
+/// are no_index.
 class plan {
 public:
   plan() : plan(std::pmr::get_default_resource()) {}
@@ -20,10 +23,12 @@ public:
   }
 
   [[nodiscard]] std::size_t expert_count() const noexcept { return offsets_.size() - 1; }
-  /// Number of slots.
+  /// Number of slots, padding included.
   [[nodiscard]] std::size_t size() const noexcept { return tokens_.size(); }
+  /// Slots without a token.
+  [[nodiscard]] std::size_t padding() const noexcept { return padding_; }
   /// Entries of the assignment that no expert works on.
-  [[nodiscard]] std::size_t dropped() const noexcept { return slots_.size() - tokens_.size(); }
+  [[nodiscard]] std::size_t dropped() const noexcept { return slots_.size() - (tokens_.size() - padding_); }
   [[nodiscard]] std::size_t rows_of(std::size_t expert) const noexcept {
     return offsets_[expert + 1] - offsets_[expert];
   }
@@ -44,18 +49,32 @@ public:
     tokens_.resize_for_overwrite(slot_count);
     entries_.resize_for_overwrite(slot_count);
     slots_.resize_for_overwrite(entry_count);
+    padding_ = 0;
   }
-  void reserve(std::size_t expert_count, std::size_t entry_count) {
-    resize(expert_count, entry_count, entry_count);
+  /// Another number of slots, `padding` of which have no token; offsets() and slots() stay, tokens() and entries() are
+  /// unspecified.
+  void resize_slots(std::size_t slot_count, std::size_t padding) {
+    tokens_.resize_for_overwrite(slot_count);
+    entries_.resize_for_overwrite(slot_count);
+    padding_ = padding;
+  }
+  /// Room for plans of up to that many entries, and slots where there can be more of them.
+  void reserve(std::size_t expert_count, std::size_t entry_count, std::size_t slot_count = 0) {
+    resize(expert_count, std::max(entry_count, slot_count), entry_count);
     resize(0, 0, 0);
   }
 
-  [[nodiscard]] static constexpr std::size_t bytes(std::size_t expert_count, std::size_t entry_count) noexcept {
-    return aligned_bytes<index_t>(1) + aligned_bytes<index_t>(expert_count + 1) + 3 * aligned_bytes<index_t>(entry_count);
+  /// Memory for a plan of that many entries; a plan that grows to more slots afterwards keeps its old memory too.
+  [[nodiscard]] static constexpr std::size_t bytes(std::size_t expert_count, std::size_t entry_count,
+                                                   std::size_t slot_count = 0) noexcept {
+    return aligned_bytes<index_t>(1) + aligned_bytes<index_t>(expert_count + 1) +
+           3 * aligned_bytes<index_t>(entry_count) +
+           (slot_count > entry_count ? 2 * aligned_bytes<index_t>(slot_count) : 0);
   }
 
 private:
   buffer<index_t> offsets_, tokens_, entries_, slots_;
+  std::size_t padding_ = 0;
 };
 
 } // namespace hmoe

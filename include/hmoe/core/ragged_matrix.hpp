@@ -4,6 +4,7 @@
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/matrix_view.hpp>
 
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -19,8 +20,11 @@ public:
   /// Zeros in the given shapes.
   explicit ragged_matrix(std::vector<shape> shapes) : shapes_(std::move(shapes)), offsets_{0} {
     offsets_.reserve(shapes_.size() + 1);
-    for (const auto& [rows, cols] : shapes_)
+    for (const auto& [rows, cols] : shapes_) {
+      require(cols == 0 || rows <= (std::numeric_limits<std::size_t>::max() - offsets_.back()) / cols, "a matrix of ",
+              rows, " by ", cols, " values behind ", offsets_.back(), " others does not fit into memory");
       offsets_.push_back(offsets_.back() + rows * cols);
+    }
     values_.resize_for_overwrite(offsets_.back());
     values_.fill(T{});
   }

@@ -23,10 +23,10 @@ struct noise_source {
 /// What some routers and losses look at besides the tokens; everything is optional, and views must stay valid until
 /// the backward pass is over.
 template <class T> struct routing_inputs {
-  std::optional<noise_source> noise{};                ///< noisy scores add noise only when it is given
-  vector_view<const index_t> token_ids{};             ///< [T] vocabulary ids, for hash selection
-  vector_view<const index_t> sequence_offsets{};      ///< [S+1] where sequences begin, for losses per sequence
-  router_trace<T>* previous = nullptr;                ///< the previous layer's routing, for gates with residual
+  std::optional<noise_source> noise{};           ///< noisy scores add noise only when it is given
+  vector_view<const index_t> token_ids{};        ///< [T] vocabulary ids, for hash selection
+  vector_view<const index_t> sequence_offsets{}; ///< [S+1] where sequences begin, for losses per sequence
+  router_trace<T>* previous = nullptr;           ///< the previous layer's routing, for gates with residual
 };
 
 /// What the router computed for a batch, and where losses leave their gradients.
@@ -34,8 +34,8 @@ template <class T> class router_trace {
 public:
   router_trace() : router_trace(std::pmr::get_default_resource()) {}
   explicit router_trace(std::pmr::memory_resource* memory)
-      : logits_(memory), probabilities_(memory), d_logits_(memory), d_probabilities_(memory),
-        score_saved_(memory), tokens_per_expert_(memory) {}
+      : logits_(memory), probabilities_(memory), d_logits_(memory), d_probabilities_(memory), score_saved_(memory),
+        d_score_saved_(memory), tokens_per_expert_(memory) {}
 
   [[nodiscard]] std::size_t tokens() const noexcept { return logits_.rows(); }
   [[nodiscard]] std::size_t expert_count() const noexcept { return logits_.cols(); }
@@ -60,6 +60,10 @@ public:
   [[nodiscard]] matrix_view<T> d_probabilities() noexcept { return d_probabilities_.view(); }
   [[nodiscard]] matrix_view<const T> d_logits() const noexcept { return d_logits_.view(); }
   [[nodiscard]] matrix_view<const T> d_probabilities() const noexcept { return d_probabilities_.view(); }
+  /// [T×S] the sink of losses that look at what the score saved, for scores that say what it is (routing::noisy): the
+  /// gradient by a saved value with the logits held constant.
+  [[nodiscard]] matrix_view<T> d_score_saved() noexcept { return d_score_saved_.view(); }
+  [[nodiscard]] matrix_view<const T> d_score_saved() const noexcept { return d_score_saved_.view(); }
 
   void resize(std::size_t tokens, std::size_t expert_count, std::size_t score_saved_per_token, bool with_gradients) {
     score_saved_.resize_for_overwrite(tokens, score_saved_per_token);
@@ -70,12 +74,14 @@ public:
     if (with_gradients) {
       d_logits_.resize_for_overwrite(tokens, expert_count);
       d_probabilities_.resize_for_overwrite(tokens, expert_count);
+      d_score_saved_.resize_for_overwrite(tokens, score_saved_per_token);
       clear_gradients();
     }
   }
   void clear_gradients() noexcept {
     d_logits_.set_zero();
     d_probabilities_.set_zero();
+    d_score_saved_.set_zero();
   }
 
   [[nodiscard]] static constexpr std::size_t bytes(std::size_t tokens, std::size_t expert_count,
@@ -85,7 +91,7 @@ public:
   }
 
 private:
-  matrix<T> logits_, probabilities_, d_logits_, d_probabilities_, score_saved_;
+  matrix<T> logits_, probabilities_, d_logits_, d_probabilities_, score_saved_, d_score_saved_;
   buffer<index_t> tokens_per_expert_;
   routing_inputs<T> inputs_;
 };

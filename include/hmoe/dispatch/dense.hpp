@@ -80,6 +80,7 @@ struct dense {
     return tokens * experts;
   }
   [[nodiscard]] static std::size_t workspace_rows(std::size_t tokens, std::size_t) noexcept { return 3 * tokens; }
+  [[nodiscard]] static std::size_t rows_at_once(std::size_t tokens, std::size_t) noexcept { return tokens; }
 
 private:
   static constexpr std::size_t none = static_cast<std::size_t>(-1);

@@ -14,7 +14,11 @@ namespace hmoe {
 ///   backward(ctx, experts, tape, dy, dx, d_weights, gradients)
 ///                                            dx =, d_weights[entries] =, gradients +=
 ///   slots(tokens, entries, experts)          how many expert rows it computes at most
-///   workspace_rows(tokens, entries)          how many rows of d_model values it takes from the workspace at most
+///   workspace_rows(tokens, slots)            how many rows of d_model values it takes from the workspace at most,
+///                                            where `slots` is what slots() returned
+/// and, where it applies,
+///   rows_at_once(tokens, slots)              how many expert rows are in work at the same time (default: all slots)
+///   planning_bytes(entries, experts)         further bytes that it takes from the workspace (default: none)
 /// Concepts cannot range over contexts, so this one is checked where a layer is run.
 template <class D, class Context, class Experts>
 concept dispatcher = requires(const D& dispatch, const Context& ctx, const Experts& experts, Experts& gradients,

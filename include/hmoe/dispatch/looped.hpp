@@ -45,15 +45,15 @@ struct looped {
                                    record.recording() ? record.activations(e, count) : matrix_view<T>{}};
       forward_experts(ctx, experts, vector_view<const forward_batch<T>>(&batch, 1));
       for_each_row(ctx, count, [&](std::size_t i) { // a token comes once per expert, so no two tasks share a row
-        add_scaled(record.weights_on_input() ? T(1) : slot_weight(record, first + i),
-                   vector_view<const T>(out.row(i)), y.row(tokens[i]));
+        add_scaled(record.weights_on_input() ? T(1) : slot_weight(record, first + i), vector_view<const T>(out.row(i)),
+                   y.row(tokens[i]));
       });
     }
   }
 
   template <class Context, class Experts, class T>
-  void backward(const Context& ctx, const Experts& experts, tape<T>& record, matrix_view<const T> dy,
-                matrix_view<T> dx, vector_view<T> d_weights, Experts& gradients) const {
+  void backward(const Context& ctx, const Experts& experts, tape<T>& record, matrix_view<const T> dy, matrix_view<T> dx,
+                vector_view<T> d_weights, Experts& gradients) const {
     const plan& by_expert = record.plan();
     std::fill(d_weights.begin(), d_weights.end(), T(0));
     for (std::size_t t = 0; t < dx.rows(); ++t)
@@ -71,14 +71,14 @@ struct looped {
       const backward_batch<T> batch{e, rows.view(), record.activations(e, count), d_out.view(), d_rows.view()};
       backward_experts(ctx, experts, vector_view<const backward_batch<T>>(&batch, 1), gradients);
       scale_input_gradient(ctx, std::as_const(record), first, d_rows.view(), d_weights);
-      for_each_row(ctx, count, [&](std::size_t i) {
-        add_scaled(T(1), std::as_const(d_rows).row(i), dx.row(tokens[i]));
-      });
+      for_each_row(ctx, count,
+                   [&](std::size_t i) { add_scaled(T(1), std::as_const(d_rows).row(i), dx.row(tokens[i])); });
     }
   }
 
   [[nodiscard]] static std::size_t slots(std::size_t, std::size_t entries, std::size_t) noexcept { return entries; }
   [[nodiscard]] static std::size_t workspace_rows(std::size_t tokens, std::size_t) noexcept { return 3 * tokens; }
+  [[nodiscard]] static std::size_t rows_at_once(std::size_t tokens, std::size_t) noexcept { return tokens; }
 };
 
 } // namespace hmoe::dispatch

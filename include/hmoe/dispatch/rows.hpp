@@ -46,12 +46,18 @@ template <class T> [[nodiscard]] T dot(vector_view<const T> a, vector_view<const
   return static_cast<T>(sum);
 }
 
-/// What the experts of slots [first, first + rows.rows()) read: x[token], times the weight where that is on the input.
+/// What the experts of slots [first, first + rows.rows()) read: x[token], times the weight where that is on the input;
+/// zeros in padding slots.
 template <class Context, class T>
 void gather_input(const Context& ctx, const tape<T>& record, std::size_t first, matrix_view<const T> x,
                   matrix_view<T> rows) {
   for_each_row(ctx, rows.rows(), [&](std::size_t i) {
-    const auto from = x.row(record.plan().tokens()[first + i]);
+    const index_t token = record.plan().tokens()[first + i];
+    if (token == no_index) {
+      std::fill(rows.row(i).begin(), rows.row(i).end(), T(0));
+      return;
+    }
+    const auto from = x.row(token);
     if (record.weights_on_input())
       copy_scaled(slot_weight(record, first + i), from, rows.row(i));
     else
@@ -60,13 +66,18 @@ void gather_input(const Context& ctx, const tape<T>& record, std::size_t first, 
 }
 
 /// ∂L/∂output of the experts of slots [first, first + d_out.rows()): dy[token], times the weight where that is on the
-/// output; then also ∂L/∂weight = ⟨dy[token], output[slot]⟩.
+/// output; then also ∂L/∂weight = ⟨dy[token], output[slot]⟩. Zeros in padding slots.
 template <class Context, class T>
 void gather_output_gradient(const Context& ctx, const tape<T>& record, std::size_t first, matrix_view<const T> dy,
                             matrix_view<T> d_out, vector_view<T> d_weights) {
   for_each_row(ctx, d_out.rows(), [&](std::size_t i) {
     const std::size_t slot = first + i;
-    const auto from = dy.row(record.plan().tokens()[slot]);
+    const index_t token = record.plan().tokens()[slot];
+    if (token == no_index) {
+      std::fill(d_out.row(i).begin(), d_out.row(i).end(), T(0));
+      return;
+    }
+    const auto from = dy.row(token);
     if (record.weights_on_input()) {
       std::ranges::copy(from, d_out.row(i).begin());
     } else {
@@ -85,8 +96,11 @@ void scale_input_gradient(const Context& ctx, const tape<T>& record, std::size_t
     return;
   for_each_row(ctx, d_rows.rows(), [&](std::size_t i) {
     const std::size_t slot = first + i;
+    const index_t token = record.plan().tokens()[slot];
+    if (token == no_index)
+      return;
     const vector_view<const T> row = d_rows.row(i);
-    d_weights[record.plan().entries()[slot]] = dot(row, record.input().row(record.plan().tokens()[slot]));
+    d_weights[record.plan().entries()[slot]] = dot(row, record.input().row(token));
     copy_scaled(slot_weight(record, slot), row, d_rows.row(i));
   });
 }

@@ -1,86 +1,61 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/core/buffer.hpp>
-#include <hmoe/core/matrix.hpp>
+#include <hmoe/core/matrix_view.hpp>
 #include <hmoe/core/tape.hpp>
-#include <hmoe/dispatch/build_plan.hpp>
-#include <hmoe/dispatch/grouped.hpp>
-#include <hmoe/dispatch/rows.hpp>
+#include <hmoe/dispatch/capacity.hpp>
+#include <hmoe/dispatch/drop_order.hpp>
+#include <hmoe/dispatch/limited_plan.hpp>
+#include <hmoe/dispatch/permuted.hpp>
 
-#include <algorithm>
 #include <utility>
 
 namespace hmoe::dispatch {
 
 /// Permutes the tokens into expert order once, runs all experts at once, and lets each token collect its results:
 ///   x ─ gather ─▶ rows by expert ─ experts ─▶ outputs by expert ─ combine ─▶ y
-/// Drops nothing, pads nothing.
-struct sorted {
+/// Pads nothing, and drops nothing unless it is given a capacity: sorted{} is dropless,
+/// sorted{capacity::by_factor{1.25}} drops by position, sorted{capacity::by_width{1.25}, capacity::keep_heaviest{}} by
+/// weight. A dropped entry adds nothing to y, its weight has gradient 0, and tape.plan().dropped() counts it; the
+/// weights of a token's other experts stay as they are.
+template <class Capacity = capacity::no_capacity, class Order = capacity::keep_first> class sorted {
+  static_assert(
+      capacity_policy<Capacity>,
+      "hmoe::dispatch::sorted: Capacity does not model hmoe::capacity_policy: it needs limits(capacity::load, "
+      "vector_view<std::size_t>) const (see hmoe/dispatch/capacity.hpp); pass for instance "
+      "capacity::by_factor{1.25}");
+  static_assert(drop_order<Order>,
+                "hmoe::dispatch::sorted: Order does not model hmoe::drop_order: it needs priority(tape, token, entry) "
+                "const (see hmoe/dispatch/drop_order.hpp); pass for instance capacity::keep_first{}");
+
+public:
+  sorted() = default;
+  explicit sorted(Capacity limit, Order order = {}) : capacity_(std::move(limit)), order_(std::move(order)) {
+    if constexpr (requires { capacity_.validate(); })
+      capacity_.validate();
+  }
+
   template <class Context, class Experts, class T>
   void forward(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y,
                tape<T>& record) const {
-    plan& by_expert = record.plan();
-    build_plan(record.assignment(), experts.size(), by_expert);
-    matrix<T> rows(&ctx.workspace());
-    rows.resize_for_overwrite(by_expert.size(), x.cols());
-    record.expert_output().resize_for_overwrite(by_expert.size(), x.cols());
-    gather_input(ctx, std::as_const(record), 0, x, rows.view());
-
-    if (record.recording())
-      record.layout_activations(
-          experts.size(), [&](std::size_t e) { return by_expert.rows_of(e); },
-          [&](std::size_t e) { return experts.saved_per_row(e); });
-    buffer<forward_batch<T>> batches(experts.size(), &ctx.workspace());
-    for (std::size_t e = 0; e < experts.size(); ++e) {
-      const std::size_t first = by_expert.offsets()[e], count = by_expert.rows_of(e);
-      batches[e] = {e, rows.view().row_block(first, count), record.expert_output().view().row_block(first, count),
-                    record.recording() ? record.activations(e, count) : matrix_view<T>{}};
-    }
-    forward_experts(ctx, experts, std::as_const(batches).view());
-    combine(ctx, std::as_const(record), std::as_const(record).expert_output().view(), y, [&](std::size_t entry) {
-      return record.weights_on_input() ? T(1) : record.assignment().weights()[entry];
-    });
+    build_limited_plan(experts, record, capacity_, order_, spare_rows::none, &ctx.workspace());
+    permuted::forward(ctx, experts, x, y, record);
   }
-
   template <class Context, class Experts, class T>
-  void backward(const Context& ctx, const Experts& experts, tape<T>& record, matrix_view<const T> dy,
-                matrix_view<T> dx, vector_view<T> d_weights, Experts& gradients) const {
-    const plan& by_expert = record.plan();
-    matrix<T> rows(&ctx.workspace()), d_out(&ctx.workspace()), d_rows(&ctx.workspace());
-    for (matrix<T>* m : {&rows, &d_out, &d_rows})
-      m->resize_for_overwrite(by_expert.size(), dy.cols());
-    std::fill(d_weights.begin(), d_weights.end(), T(0)); // dropped entries keep this
-    gather_input(ctx, std::as_const(record), 0, std::as_const(record).input().view(), rows.view());
-    gather_output_gradient(ctx, std::as_const(record), 0, dy, d_out.view(), d_weights);
-
-    buffer<backward_batch<T>> batches(experts.size(), &ctx.workspace());
-    for (std::size_t e = 0; e < experts.size(); ++e) {
-      const std::size_t first = by_expert.offsets()[e], count = by_expert.rows_of(e);
-      batches[e] = {e, rows.view().row_block(first, count), record.activations(e, count),
-                    d_out.view().row_block(first, count), d_rows.view().row_block(first, count)};
-    }
-    backward_experts(ctx, experts, std::as_const(batches).view(), gradients);
-    scale_input_gradient(ctx, std::as_const(record), 0, d_rows.view(), d_weights);
-    combine(ctx, std::as_const(record), std::as_const(d_rows).view(), dx, [](std::size_t) { return T(1); });
+  void backward(const Context& ctx, const Experts& experts, tape<T>& record, matrix_view<const T> dy, matrix_view<T> dx,
+                vector_view<T> d_weights, Experts& gradients) const {
+    permuted::backward(ctx, experts, record, dy, dx, d_weights, gradients);
   }
 
   [[nodiscard]] static std::size_t slots(std::size_t, std::size_t entries, std::size_t) noexcept { return entries; }
-  [[nodiscard]] static std::size_t workspace_rows(std::size_t, std::size_t entries) noexcept { return 3 * entries; }
+  [[nodiscard]] static std::size_t workspace_rows(std::size_t, std::size_t slots) noexcept { return 3 * slots; }
+  [[nodiscard]] static std::size_t planning_bytes(std::size_t entries, std::size_t experts) noexcept {
+    return limited_plan_bytes<Capacity>(entries, experts);
+  }
 
 private:
-  /// to[t] = Σ over t's entries, experts ascending, of weight(entry) · by_expert[slot of entry]
-  template <class Context, class T, class Weight>
-  static void combine(const Context& ctx, const tape<T>& record, matrix_view<const T> by_expert, matrix_view<T> to,
-                      Weight weight) {
-    const auto& assigned = record.assignment();
-    for_each_row(ctx, to.rows(), [&](std::size_t t) {
-      std::fill(to.row(t).begin(), to.row(t).end(), T(0));
-      for (std::size_t a = assigned.offsets()[t]; a < assigned.offsets()[t + 1]; ++a)
-        if (const index_t slot = record.plan().slots()[a]; slot != no_index)
-          add_scaled(weight(a), by_expert.row(slot), to.row(t));
-    });
-  }
+  [[no_unique_address]] Capacity capacity_;
+  [[no_unique_address]] Order order_;
 };
 
 } // namespace hmoe::dispatch

@@ -65,7 +65,8 @@ private:
   void* do_allocate(std::size_t bytes, std::size_t alignment) override {
     require(alignment <= memory_alignment, "the workspace aligns to ", memory_alignment, " bytes, ", alignment,
             " were asked for");
-    bytes = aligned_bytes<std::byte>(bytes);
+    require(depth_ > 0, "workspace: ", bytes, " bytes were asked for outside of a workspace::scope");
+    bytes = aligned_bytes<std::byte>(bytes == 0 ? 1 : bytes);
     // used_ counts all bytes, those of overflow blocks too, so that peak_ is what one block would need.
     const std::size_t begin = used_;
     used_ += bytes;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <hmoe/experts/bank.hpp>
+#include <hmoe/experts/diagnosis.hpp>
 
 #include <array>
 #include <tuple>
@@ -14,7 +15,7 @@ namespace hmoe {
 template <class... Banks> class expert_set {
   static_assert(sizeof...(Banks) >= 1, "hmoe::expert_set: Banks is empty: give at least one bank, "
                                        "for instance experts::glu_bank<float, experts::silu>");
-  static_assert((expert_bank<Banks> && ...),
+  static_assert((detail::diagnose_bank<Banks>() && ...),
                 "hmoe::expert_set: an element of Banks models neither hmoe::expert (value_type, d_model, forward, "
                 "backward, visit_parameters) nor hmoe::expert_bank; the requirements are listed in "
                 "hmoe/experts/bank.hpp, and hmoe/testing/expert_laws.hpp tells what is wrong with yours");

@@ -3,6 +3,7 @@
 
 #include <hmoe/experts/activation.hpp>
 #include <hmoe/experts/ffn_weights.hpp>
+#include <hmoe/experts/gating.hpp>
 
 #include <utility>
 #include <vector>
@@ -12,15 +13,22 @@ namespace hmoe::experts {
 /// Gated linear units (Shazeer 2020, arXiv 2002.05202) of any widths:
 ///   expert_e(x) = W_o (act(W_g x + b_g) ⊙ (W_p x + b_p)) + b_o,   W_g, W_p [h_e×d], W_o [d×h_e].
 /// With silu this is the expert of LLaMA, Mixtral and HMoE (arXiv 2408.10681, section 3). Parameters are named gate,
-/// up, down, gate_bias, up_bias, down_bias.
-template <real T, activation Activation> class glu_bank {
+/// up, down, gate_bias, up_bias, down_bias. `Gate` is an activation, or what stands between the projections as a whole
+/// (hmoe::gating): expert_e(x) = W_o a(W_g x + b_g, W_p x + b_p) + b_o.
+template <real T, class Gate> class glu_bank {
 public:
   using value_type = T;
-  using activation_type = Activation;
+  using gate_type = typename detail::as_gating<Gate>::type;
+  static_assert(gating<gate_type>,
+                "hmoe::experts::glu_bank: Gate models neither hmoe::activation (static value(z) and derivative(z)) nor "
+                "hmoe::gating (value(g, u) and backward(g, u, da, dg, du)): pass for instance experts::silu");
 
   /// `widths`: hidden width of each expert; see hmoe::widths for the strategies of the paper.
-  glu_bank(std::size_t d_model, std::vector<std::size_t> widths, biases bias = biases::none)
-      : weights_(d_model, std::move(widths), bias) {}
+  glu_bank(std::size_t d_model, std::vector<std::size_t> widths, biases bias = biases::none, gate_type gate = {})
+      : weights_(d_model, std::move(widths), bias), gate_(std::move(gate)) {
+    if constexpr (requires { gate_.validate(); })
+      gate_.validate();
+  }
 
   [[nodiscard]] std::size_t size() const noexcept { return weights_.size(); }
   [[nodiscard]] std::size_t d_model() const noexcept { return weights_.d_model(); }
@@ -28,6 +36,7 @@ public:
   [[nodiscard]] std::size_t parameter_count(std::size_t e) const noexcept { return weights_.parameter_count(e); }
   [[nodiscard]] double flops_per_row(std::size_t e) const noexcept { return weights_.flops_per_row(e); }
 
+  [[nodiscard]] const gate_type& gate_function() const noexcept { return gate_; }
   [[nodiscard]] matrix_view<T> gate(std::size_t e) noexcept { return weights_.lane(e, 0); }
   [[nodiscard]] matrix_view<const T> gate(std::size_t e) const noexcept { return weights_.lane(e, 0); }
   [[nodiscard]] matrix_view<T> up(std::size_t e) noexcept { return weights_.lane(e, 1); }
@@ -49,7 +58,7 @@ public:
       const T* u = g + h;
       T* a = activated.row(r).data();
       for (std::size_t i = 0; i < h; ++i)
-        a[i] = Activation::value(g[i]) * u[i];
+        a[i] = gate_.value(g[i], u[i]);
     }
     weights_.project_out(math, e, activated, y);
   }
@@ -58,18 +67,15 @@ public:
   void backward(const Math& math, std::size_t e, matrix_view<const T> x, matrix_view<const T> saved,
                 matrix_view<const T> dy, matrix_view<T> dx, matrix_view<T> scratch, glu_bank& gradients) const {
     const std::size_t h = width(e);
-    // ∂L/∂a goes where ∂L/∂u = ∂L/∂a · act(g) will overwrite it.
+    // ∂L/∂a goes where ∂L/∂u will overwrite it.
     weights_.backward_out(math, e, saved.column_block(2 * h, h), dy, scratch.column_block(h, h), gradients.weights_);
     for (std::size_t r = 0; r < x.rows(); ++r) {
       const T* g = saved.row(r).data();
       const T* u = g + h;
       T* dg = scratch.row(r).data();
       T* du = dg + h;
-      for (std::size_t i = 0; i < h; ++i) {
-        const T da = du[i];
-        dg[i] = da * u[i] * Activation::derivative(g[i]);
-        du[i] = da * Activation::value(g[i]);
-      }
+      for (std::size_t i = 0; i < h; ++i)
+        gate_.backward(g[i], u[i], du[i], dg[i], du[i]);
     }
     weights_.backward_in(math, e, x, scratch, dx, gradients.weights_);
   }
@@ -83,6 +89,7 @@ public:
 
 private:
   ffn_weights<T, 2> weights_;
+  [[no_unique_address]] gate_type gate_;
 };
 
 } // namespace hmoe::experts

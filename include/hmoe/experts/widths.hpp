@@ -8,12 +8,20 @@
 #include <cmath>
 #include <cstddef>
 #include <numeric>
+#include <string>
 #include <vector>
 
 /// Size strategies: relative sizes turned into absolute hidden widths with an exact sum. Each converts to
 /// std::vector<std::size_t>, so it can be written where a bank expects its widths. Sources: arithmetic, geometric and
 /// hybrid are the strategies of HMoE (arXiv 2408.10681, section 4).
 namespace hmoe::widths {
+
+namespace detail {
+/// What an error offers: "low or high", or the one that remains.
+[[nodiscard]] inline std::string choice(std::size_t low, std::size_t high) {
+  return low == high ? std::to_string(low) : std::to_string(low) + " or " + std::to_string(high);
+}
+} // namespace detail
 
 /// Widths in proportion to `relative` that are multiples of `multiple` (≥ 1 each) and sum to exactly `total`: the
 /// largest-remainder method, ties to the lower expert id. Throws when that cannot be, and says what could.
@@ -25,32 +33,48 @@ namespace hmoe::widths {
   for (std::size_t i = 0; i < count; ++i)
     require(std::isfinite(relative[i]) && relative[i] > 0, "relative width ", i, " is ", relative[i],
             ": it must be finite and above 0");
-  require(total % multiple == 0 && total / multiple >= count, "widths of ", count, " experts cannot sum to ", total,
-          " in multiples of ", multiple, ": possible are ", std::max(total / multiple, count) * multiple, " or ",
-          std::max(total / multiple + 1, count) * multiple, " (multiples of ", multiple, " from ", count * multiple,
-          " on)");
+  require(
+      total % multiple == 0 && total / multiple >= count, "widths of ", count, " experts cannot sum to ", total,
+      " in multiples of ", multiple, ": possible are ",
+      detail::choice(std::max(total / multiple, count) * multiple, std::max(total / multiple + 1, count) * multiple),
+      " (multiples of ", multiple, " from ", count * multiple, " on)");
 
-  // Everyone gets one unit, so that no width is 0; the others are shared out by what each still lacks.
+  // An expert whose share is below one unit gets one unit; the others divide the rest in proportion.
   const std::size_t units = total / multiple;
-  const double scale = static_cast<double>(units) / std::accumulate(relative.begin(), relative.end(), 0.0);
-  std::vector<std::size_t> result(count);
-  for (std::size_t i = 0; i < count; ++i)
-    result[i] = std::max<std::size_t>(1, static_cast<std::size_t>(relative[i] * scale * (1 + 1e-12)));
-  const auto excess = [&](std::size_t i) { return static_cast<double>(result[i]) - relative[i] * scale; };
-  std::size_t sum = std::accumulate(result.begin(), result.end(), std::size_t{0});
-  for (; sum < units; ++sum) {
-    std::size_t neediest = 0;
-    for (std::size_t i = 1; i < count; ++i)
-      if (excess(i) < excess(neediest) - 1e-9)
-        neediest = i;
-    ++result[neediest];
-  }
-  for (; sum > units; --sum) { // only when the minimum of one unit gave too much to some
-    std::size_t richest = count;
+  const auto whole_units = [](double share) { // a share that rounding left just below an integer is that integer
+    return static_cast<std::size_t>(share + std::min(share * 1e-12, 1e-6));
+  };
+  std::vector<std::size_t> result(count, 0);
+  std::size_t left = units;
+  double scale = 0;
+  for (bool settled = false; !settled;) {
+    double whole = 0;
     for (std::size_t i = 0; i < count; ++i)
-      if (result[i] > 1 && (richest == count || excess(i) > excess(richest) + 1e-9))
-        richest = i;
-    --result[richest];
+      whole += result[i] == 0 ? relative[i] : 0;
+    scale = static_cast<double>(left) / whole;
+    require(std::isfinite(scale) && scale > 0, "the relative widths of ", count, " experts sum to ", whole,
+            ": scale them so that shares of ", units, " can be computed");
+    settled = true;
+    for (std::size_t i = 0; i < count; ++i)
+      if (result[i] == 0 && whole_units(relative[i] * scale) == 0) {
+        result[i] = 1;
+        --left;
+        settled = false;
+      }
+  }
+  std::vector<double> remainder(count, -1);
+  for (std::size_t i = 0; i < count; ++i)
+    if (result[i] == 0) {
+      result[i] = whole_units(relative[i] * scale);
+      remainder[i] = relative[i] * scale - static_cast<double>(result[i]);
+    }
+  for (std::size_t sum = std::accumulate(result.begin(), result.end(), std::size_t{0}); sum < units; ++sum) {
+    std::size_t largest = 0;
+    for (std::size_t i = 1; i < count; ++i)
+      if (remainder[i] > remainder[largest] + 1e-9)
+        largest = i;
+    ++result[largest];
+    remainder[largest] -= 1;
   }
   for (std::size_t& width : result)
     width *= multiple;
@@ -72,7 +96,7 @@ struct uniform {
   operator std::vector<std::size_t>() const {
     require(count >= 1, "widths for 0 experts: at least 1 is needed");
     require(total >= count && total % count == 0, count, " equal widths cannot sum to ", total, ": possible are ",
-            std::max<std::size_t>(total / count, 1) * count, " or ", (total / count + 1) * count);
+            detail::choice(std::max<std::size_t>(total / count, 1) * count, (total / count + 1) * count));
     return std::vector<std::size_t>(count, total / count);
   }
 };
@@ -113,7 +137,7 @@ struct hybrid {
   std::size_t multiple = 1;
   operator std::vector<std::size_t>() const {
     require(count >= 4 && count % 4 == 0, "the hybrid sizes need a number of experts divisible by 4, not ", count,
-            ": possible are ", std::max<std::size_t>(count / 4, 1) * 4, " or ", (count / 4 + 1) * 4);
+            ": possible are ", detail::choice(std::max<std::size_t>(count / 4, 1) * 4, (count / 4 + 1) * 4));
     std::vector<double> relative(count, 1);
     for (std::size_t i = count / 2; i < count; ++i)
       relative[i] = i < count / 2 + count / 4 ? 2 : 4;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix_view.hpp>
 
 #include <Eigen/Core>
@@ -26,6 +27,7 @@ template <class M>
 concept eigen_in_memory = std::derived_from<M, Eigen::DenseBase<M>> && requires(M& m) {
   m.data();
   m.outerStride();
+  m.innerStride();
 };
 } // namespace hmoe::interop
 
@@ -34,6 +36,8 @@ template <hmoe::interop::eigen_in_memory M> struct hmoe::matrix_view_traits<M> {
   template <class Object> static auto view(Object& object) {
     static_assert(M::IsRowMajor, "hmoe: a matrix has one token per row with contiguous values: declare the Eigen "
                                  "matrix with Eigen::RowMajor");
+    require(object.innerStride() == 1 || object.cols() <= 1, "the values of an Eigen row lie ", object.innerStride(),
+            " apart: a matrix_view needs them contiguous");
     using value = std::remove_pointer_t<decltype(object.data())>;
     return hmoe::matrix_view<value>(object.data(), static_cast<std::size_t>(object.rows()),
                                     static_cast<std::size_t>(object.cols()),

@@ -18,7 +18,7 @@
 #include <hmoe/routing/router.hpp>
 
 #include <algorithm>
-#include <numeric>
+#include <functional>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -46,9 +46,10 @@ template <class Experts, class Router> struct layer_gradients {
 /// experts E_t and weights. Parts: an expert_set, a router, and a dispatch strategy. The layer holds parameters only;
 /// what a pass needs besides is in the context (scratch) and the tape (what backward needs), so one layer serves many
 /// threads.
-template <class Experts, class Router, class Dispatch = dispatch::sorted> class moe_layer {
-  static_assert(detail::is_expert_set<Experts>,
-                "hmoe::moe_layer: Experts is not an hmoe::expert_set: wrap the banks, as in expert_set{bank_a, bank_b}");
+template <class Experts, class Router, class Dispatch = dispatch::sorted<>> class moe_layer {
+  static_assert(
+      detail::is_expert_set<Experts>,
+      "hmoe::moe_layer: Experts is not an hmoe::expert_set: wrap the banks, as in expert_set{bank_a, bank_b}");
   static_assert(router<Router>, "hmoe::moe_layer: Router does not model hmoe::router: use routing::router<Score, "
                                 "Selection, Weighting>, or see the requirements in hmoe/routing/router.hpp");
 
@@ -106,7 +107,7 @@ public:
     const std::size_t slots = dispatch_.slots(max_tokens, entries, size());
     tape<value_type> record;
     record.reserve(max_tokens, d_model(), size(), router_.saved_per_token(), entries, slots,
-                   max_saved_values(max_tokens, slots));
+                   most_values(max_tokens, slots, [&](std::size_t e) { return experts_.saved_per_row(e); }));
     return record;
   }
 
@@ -122,8 +123,8 @@ public:
 
   /// Training: as above, and the tape keeps what backward needs.
   template <execution_context Context>
-  void forward(const Context& ctx, matrix_view<const value_type> x, matrix_view<value_type> y,
-               tape<value_type>& record, const routing_inputs<value_type>& inputs = {}) const {
+  void forward(const Context& ctx, matrix_view<const value_type> x, matrix_view<value_type> y, tape<value_type>& record,
+               const routing_inputs<value_type>& inputs = {}) const {
     check_shapes(x, y, "y");
     require(record.recording(), "this tape does not record: take one from layer.make_tape(tokens)");
     record.set_complete(false);
@@ -144,6 +145,7 @@ public:
     require(dy.rows() == record.input().rows(), "dy has ", dy.rows(), " rows, the tape holds ", record.input().rows(),
             " tokens");
     check_shapes(dy, dx, "dx");
+    check_origin(record, gradients);
     const workspace::scope scope(ctx.workspace());
     buffer<value_type> d_weights(record.assignment().size(), &ctx.workspace());
     dispatch_.backward(ctx, experts_, record, dy, dx, d_weights.view(), gradients.experts);
@@ -183,22 +185,29 @@ public:
     std::size_t widest = 0;
     for (std::size_t e = 0; e < size(); ++e)
       widest = std::max(widest, experts_.saved_per_row(e));
-    const std::size_t rows = aligned_bytes<value_type>(dispatch_.workspace_rows(tokens, entries) * d_model()) +
-                             3 * memory_alignment;
+    const std::size_t rows =
+        aligned_bytes<value_type>(dispatch_.workspace_rows(tokens, slots) * d_model()) + 3 * memory_alignment;
     const std::size_t batches =
         aligned_bytes<dispatch::forward_batch<value_type>>(size()) +
         std::max(aligned_bytes<dispatch::backward_batch<value_type>>(size()), 2 * aligned_bytes<std::size_t>(tiles)) +
         2 * aligned_bytes<std::size_t>(size());
     const std::size_t inference = router_trace<value_type>::bytes(tokens, size(), router_.saved_per_token()) +
-                                  assignment<value_type>::bytes(tokens, entries) + plan::bytes(size(), entries) +
+                                  assignment<value_type>::bytes(tokens, entries) + plan::bytes(size(), entries, slots) +
                                   aligned_bytes<index_t>(entries) +
                                   aligned_bytes<value_type>(std::max(slots, tokens) * d_model()) +
                                   aligned_bytes<value_type>(concurrency * dispatch::rows_per_tile * widest);
     const std::size_t training =
         aligned_bytes<index_t>(entries) + 2 * aligned_bytes<value_type>(tokens * size()) +
         aligned_bytes<value_type>(entries) +
-        aligned_bytes<value_type>(max_per_token([&](std::size_t e) { return experts_.scratch_per_row(e); }) * tokens);
-    return rows + batches + std::max(inference, training);
+        aligned_bytes<value_type>(most_values(tokens, rows_at_once(tokens, slots),
+                                              [&](std::size_t e) { return experts_.scratch_per_row(e); }));
+    std::size_t planning = 0;
+    if constexpr (requires { dispatch_.planning_bytes(entries, size()); })
+      planning = dispatch_.planning_bytes(entries, size());
+    std::size_t policies = 0;
+    if constexpr (requires { router_.policy_workspace_bytes(tokens, concurrency); })
+      policies = router_.policy_workspace_bytes(tokens, concurrency);
+    return rows + batches + planning + policies + std::max(inference, training);
   }
 
 private:
@@ -211,6 +220,19 @@ private:
     check_same_shape(in, out, out_name);
     require(!overlaps(in, out), out_name, " overlaps the input; they must be different memory");
     require(in.rows() < no_index, in.rows(), " tokens in one batch are too many for 32-bit ids");
+  }
+
+  /// A tape or gradients of another layer would lead beyond their memory.
+  void check_origin(const tape<value_type>& record, const gradients_type& gradients) const {
+    require(record.trace().expert_count() == router_.routed(), "the tape is of a layer that routes to ",
+            record.trace().expert_count(), " experts, this one to ", router_.routed());
+    require(gradients.experts.size() == size(), "the gradients are of a layer with ", gradients.experts.size(),
+            " experts, this one has ", size());
+    require(gradients.experts.d_model() == d_model(), "the gradients are of a layer with d_model ",
+            gradients.experts.d_model(), ", this one has ", d_model());
+    for (std::size_t e = 0; e < size(); ++e)
+      require(gradients.experts.width(e) == widths_[e], "the gradients are of a layer whose expert ", e, " has width ",
+              gradients.experts.width(e), ", this one's has ", widths_[e]);
   }
 
   template <class Context>
@@ -226,23 +248,28 @@ private:
     dispatch_.forward(ctx, experts_, x, y, record);
   }
 
-  /// The most that one token can need when each expert e that it selects needs amount(e).
-  template <class Amount> [[nodiscard]] std::size_t max_per_token(Amount amount) const {
+  /// How many expert rows are in work at the same time at most.
+  [[nodiscard]] std::size_t rows_at_once(std::size_t tokens, std::size_t slots) const {
+    if constexpr (requires { dispatch_.rows_at_once(tokens, slots); })
+      return dispatch_.rows_at_once(tokens, slots);
+    else
+      return slots;
+  }
+  /// The most that `rows` expert rows can need, when a row of expert e needs amount(e) and no expert has more rows than
+  /// there are tokens.
+  template <class Amount>
+  [[nodiscard]] std::size_t most_values(std::size_t tokens, std::size_t rows, Amount amount) const {
     std::vector<std::size_t> amounts;
     for (std::size_t e = 0; e < size(); ++e)
       amounts.push_back(amount(e));
-    const auto most = static_cast<std::ptrdiff_t>(std::min(router_.max_selected(), size()));
-    std::partial_sort(amounts.begin(), amounts.begin() + most, amounts.end(), std::greater<>{});
-    return std::accumulate(amounts.begin(), amounts.begin() + most, std::size_t{0});
-  }
-  [[nodiscard]] std::size_t max_saved_values(std::size_t tokens, std::size_t slots) const {
-    if (slots > tokens * router_.max_selected()) { // a strategy that runs more rows than are assigned: all of them
-      std::size_t sum = 0;
-      for (std::size_t e = 0; e < size(); ++e)
-        sum += experts_.saved_per_row(e);
-      return sum * tokens;
+    std::sort(amounts.begin(), amounts.end(), std::greater<>{});
+    std::size_t sum = 0;
+    for (const std::size_t per_row : amounts) {
+      const std::size_t count = std::min(tokens, rows);
+      sum += count * per_row;
+      rows -= count;
     }
-    return max_per_token([&](std::size_t e) { return experts_.saved_per_row(e); }) * tokens;
+    return sum;
   }
 
   Experts experts_;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <hmoe/losses/auxiliary_loss.hpp>
+#include <hmoe/losses/choice_counts.hpp>
 
 namespace hmoe::losses {
 
@@ -9,14 +10,23 @@ namespace hmoe::losses {
 /// arXiv 2101.03961 eq. 4, with every selected expert counted as in HMoE, arXiv 2408.10681). The gradient runs
 /// through P̂ only. At perfect balance (f_i = K/N for K experts a token, ΣP = 1) the value is K. HMoE's homogeneous
 /// baseline uses 1e-2.
+/// The other conventions: `counts` says which choices f counts, `normalization` whether the value at balance is the
+/// number of choices that count (to_k) or 1 (to_one, f divided by its sum). With one choice a token all four agree.
 struct load_balance {
   double coefficient = 1e-2;
+  balance_counts counts = balance_counts::all_choices;
+  balance_normalization normalization = balance_normalization::to_k;
   static constexpr std::string_view name = "load_balance";
 
   template <class T> double evaluate(routing_record<T>& record) const {
-    const auto experts = static_cast<double>(record.trace.expert_count());
+    detail::require_gradient_sinks(record);
+    const std::size_t tokens = record.trace.tokens(), experts = record.trace.expert_count();
+    detail::small_memory memory;
+    buffer<double> f = memory.zeros<double>(experts);
+    const double total = detail::count_choices(record, counts, 0, tokens, f.view());
+    detail::normalize_counts(f.view(), normalization, static_cast<double>(tokens), total);
     return detail::mean_probability_loss(record, coefficient,
-                                         [&](std::size_t e) { return experts * detail::activation_rate(record, e); });
+                                         [&](std::size_t e) { return static_cast<double>(experts) * f[e]; });
   }
 };
 

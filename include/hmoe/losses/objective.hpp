@@ -40,8 +40,25 @@ template <std::size_t Count> struct loss_report {
   }
 };
 
+namespace detail {
+template <class L>
+concept has_coefficient = requires(const L& loss) {
+  { loss.coefficient } -> std::convertible_to<double>;
+};
+template <class L>
+concept has_name = requires {
+  { L::name } -> std::convertible_to<std::string_view>;
+};
+} // namespace detail
+
 /// A sum of auxiliary losses: objective aux{losses::parameter_penalty{0.1}, losses::router_entropy{0.03}}.
 template <class... Losses> class objective {
+  static_assert((detail::has_coefficient<Losses> && ...),
+                "hmoe::objective: an element of Losses lacks a member coefficient, how much it counts in the training "
+                "loss: add double coefficient = 1;");
+  static_assert((detail::has_name<Losses> && ...),
+                "hmoe::objective: an element of Losses lacks a static name, under which its value is reported: add "
+                "static constexpr std::string_view name = \"…\";");
   static_assert((auxiliary_loss<Losses, float> && ...),
                 "hmoe::objective: an element of Losses does not model hmoe::auxiliary_loss: it needs a member "
                 "coefficient, a static name and evaluate(routing_record<T>&) const, which returns the value and adds "

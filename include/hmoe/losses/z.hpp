@@ -29,8 +29,8 @@ struct z {
       const double log_sum = largest + std::log(sum);
       value += log_sum * log_sum / tokens;
       for (std::size_t e = 0; e < row.size(); ++e)
-        d_logits(t, e) += static_cast<T>(coefficient * 2 / tokens * log_sum *
-                                         std::exp(static_cast<double>(row[e]) - log_sum));
+        d_logits(t, e) +=
+            static_cast<T>(coefficient * 2 / tokens * log_sum * std::exp(static_cast<double>(row[e]) - log_sum));
     }
     return value;
   }

@@ -10,6 +10,8 @@
 #include <hmoe/core/random.hpp>
 #include <hmoe/core/router_trace.hpp>
 #include <hmoe/routing/linear_score.hpp>
+#include <hmoe/routing/projection.hpp>
+#include <hmoe/routing/score.hpp>
 #include <hmoe/routing/selection.hpp>
 #include <hmoe/routing/selections.hpp>
 #include <hmoe/routing/shared.hpp>
@@ -35,10 +37,12 @@ namespace hmoe {
 ///   backward(ctx, x, trace, assigned, d_weights, dx, gradients)
 ///                                           dx += and gradients +=, from ∂L/∂weights and the trace's sinks
 ///   visit_parameters(f), initialize(seed, stream, options)
-/// It is copyable; its gradients are an object of the same type. Forward and backward are templates over the
-/// context, so they are checked where a layer is run.
+/// Optional: policy_workspace_bytes(T, concurrency), what it takes from the workspace besides rows of chosen ids and
+/// two T×N matrices. It can be copied (assignment is not needed, so lambdas with captures may be parts of it); its
+/// gradients are an object of the same type. Forward and backward are templates over the context, so they are checked
+/// where a layer is run.
 template <class R>
-concept router = std::copyable<R> && requires(const R& r, R& mutable_r) {
+concept router = std::copy_constructible<R> && requires(const R& r, R& mutable_r) {
   requires real<typename R::value_type>;
   { r.d_model() } -> std::convertible_to<std::size_t>;
   { r.size() } -> std::convertible_to<std::size_t>;
@@ -61,11 +65,25 @@ enum class non_finite { error, propagate };
 /// Shared adds experts that every token gets.
 template <class Score, class Selection, class Weighting = renormalized, class Shared = no_shared> class router {
 public:
+  static_assert(hmoe::score<Score>,
+                "hmoe::routing::router: Score does not model hmoe::score: it needs value_type, d_model, size, "
+                "saved_per_token, function, forward, backward, visit_parameters and initialize (see "
+                "hmoe/routing/score.hpp); take for instance routing::linear<float>");
   using value_type = typename Score::value_type;
   static_assert(selection<Selection, value_type> || batch_selection<Selection, value_type>,
                 "hmoe::routing::router: Selection models neither hmoe::selection (callable as count = selection("
                 "vector_view<const T> p, vector_view<index_t> chosen), const) nor hmoe::batch_selection: see "
                 "hmoe/routing/selection.hpp");
+  static_assert(
+      requires(const Weighting& w, vector_view<const value_type> in, vector_view<const index_t> chosen,
+               vector_view<value_type> out) { w.forward(in, in, chosen, out); },
+      "hmoe::routing::router: Weighting lacks forward(logits, p, chosen, w), const, which writes the weights "
+      "of the chosen experts (see hmoe/routing/weightings.hpp)");
+  static_assert(
+      requires(const Weighting& w, vector_view<const value_type> in, vector_view<const index_t> chosen,
+               vector_view<value_type> out) { w.backward(in, in, chosen, in, in, out, out); },
+      "hmoe::routing::router: Weighting lacks backward(logits, p, chosen, w, dw, d_logits, d_p), const, which "
+      "adds the derivatives to d_logits and d_p (see hmoe/routing/weightings.hpp)");
   static_assert(weighting<Weighting, value_type>,
                 "hmoe::routing::router: Weighting does not model hmoe::weighting: it needs forward(logits, p, chosen, "
                 "w) and backward(logits, p, chosen, w, dw, d_logits, d_p), const (see hmoe/routing/weightings.hpp)");
@@ -76,15 +94,29 @@ public:
       select_.validate(routed());
     if constexpr (requires { weight_.validate(routed()); })
       weight_.validate(routed());
+    if constexpr (requires { shared_.validate(d_model()); })
+      shared_.validate(d_model());
   }
-  router(std::size_t d_model, std::size_t experts, Selection select = {}, Weighting weight = {}, Shared shared = {})
+  router(std::size_t d_model, std::size_t experts, Selection select, Weighting weight, Shared shared)
       : router(Score(d_model, experts), std::move(select), std::move(weight), std::move(shared)) {}
+  /// Shared experts, where Shared has any, as it makes them by default: for d_model where they have parameters.
+  router(std::size_t d_model, std::size_t experts, Selection select = {}, Weighting weight = {})
+      : router(Score(d_model, experts), std::move(select), std::move(weight), make_shared_policy(d_model)) {}
 
   [[nodiscard]] std::size_t d_model() const noexcept { return score_.d_model(); }
   [[nodiscard]] std::size_t routed() const noexcept { return score_.size(); }
   [[nodiscard]] std::size_t size() const noexcept { return routed() + shared_.size(); }
   [[nodiscard]] std::size_t max_selected() const { return max_chosen() + shared_.size(); }
   [[nodiscard]] std::size_t saved_per_token() const noexcept { return score_.saved_per_token(); }
+  /// Bytes that the policies take from the workspace in a pass over `tokens` tokens.
+  [[nodiscard]] std::size_t policy_workspace_bytes(std::size_t tokens, std::size_t concurrency) const {
+    std::size_t bytes = workspace_bytes_of(score_, tokens) + workspace_bytes_of(shared_, tokens);
+    if constexpr (batch_selection<Selection, value_type>)
+      bytes += workspace_bytes_of(select_, tokens, routed());
+    else
+      bytes += aligned_bytes<value_type>(concurrency * selection_scratch(select_, routed()));
+    return bytes;
+  }
   [[nodiscard]] static constexpr bool weights_on_input() noexcept {
     if constexpr (requires { Weighting::on_input; })
       return Weighting::on_input;
@@ -127,6 +159,8 @@ public:
       if (count != 0)
         weight_.forward(std::as_const(trace).logits().row(t), std::as_const(trace).probabilities().row(t),
                         vector_view<const index_t>(ids, count), assigned.weights().subview(first, count));
+      if (on_non_finite_ == non_finite::propagate)
+        spread_nan(std::as_const(trace).probabilities().row(t), assigned.weights().subview(first, count));
       shared_.forward(x.row(t), assigned.weights().subview(first + count, shared_.size()));
     });
     for (const index_t e : assigned.experts())
@@ -158,6 +192,8 @@ public:
 
   template <class Visitor> void visit_parameters(Visitor&& visit) {
     score_.visit_parameters(visit);
+    if constexpr (requires { select_.visit_parameters(visit); })
+      select_.visit_parameters(visit);
     shared_.visit_parameters(visit);
   }
   void initialize(seed key, std::uint64_t stream, const initialization& options) {
@@ -166,6 +202,12 @@ public:
   }
 
 private:
+  [[nodiscard]] static Shared make_shared_policy(std::size_t d_model) {
+    if constexpr (std::default_initializable<Shared>)
+      return {};
+    else
+      return Shared(d_model);
+  }
   [[nodiscard]] std::size_t max_chosen() const {
     if constexpr (requires { select_.max_selected(routed()); })
       return std::min<std::size_t>(select_.max_selected(routed()), routed());
@@ -207,6 +249,12 @@ private:
       return;
     for (std::size_t e = 0; e < logits.size(); ++e)
       require(std::isfinite(logits[e]), "the router's logit of token ", token, " for expert ", e, " is ", logits[e]);
+  }
+  /// A weighting may not look at the value that is NaN, and the choice among NaN means nothing: it must show.
+  static void spread_nan(vector_view<const value_type> p, vector_view<value_type> weights) noexcept {
+    for (const value_type value : p)
+      if (std::isnan(value))
+        std::fill(weights.begin(), weights.end(), value);
   }
   /// A selection may come from anywhere, so what it returns is checked; ids are put in ascending order.
   void check_choice(std::size_t token, vector_view<index_t> ids, std::size_t count) const {

@@ -29,8 +29,8 @@ concept selection = std::copy_constructible<S> &&
                     });
 
 /// Chooses for the whole batch at once, where tokens compete: selection(trace, chosen[T×max_selected(N)], counts[T],
-/// memory) writes counts[t] ids into row t of `chosen`; scratch comes from `memory`. A token's result then depends on
-/// its batch, which is what such policies are for.
+/// memory) writes counts[t] ids into row t of `chosen`; scratch comes from `memory`, and workspace_bytes(T, N), where it
+/// is a member, says how much at most. A token's result then depends on its batch, which is what such policies are for.
 template <class S, class T>
 concept batch_selection = std::copy_constructible<S> &&
                           requires(const S& s, const router_trace<T>& trace, matrix_view<index_t> chosen,

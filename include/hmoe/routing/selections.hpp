@@ -66,7 +66,8 @@ struct top_p {
   }
 };
 
-/// Every expert whose probability is at least `minimum`: between none and all of them.
+/// Every expert whose probability is at least `minimum`: between none and all of them. One whose probability is NaN
+/// is chosen too, so that it shows in the output.
 struct threshold {
   double minimum;
 
@@ -79,7 +80,7 @@ struct threshold {
   HMOE_HOST_DEVICE constexpr std::size_t operator()(vector_view<const T> row, vector_view<index_t> chosen) const noexcept {
     std::size_t count = 0;
     for (index_t i = 0; i < row.size(); ++i)
-      if (static_cast<double>(row[i]) >= minimum)
+      if (!(static_cast<double>(row[i]) < minimum))
         chosen[count++] = i;
     return count;
   }

@@ -29,9 +29,7 @@ public:
     return all;
   }
   /// Whether a sentence has these words in it.
-  [[nodiscard]] bool mentions(std::string_view words) const {
-    return text().find(words) != std::string::npos;
-  }
+  [[nodiscard]] bool mentions(std::string_view words) const { return text().find(words) != std::string::npos; }
 
   /// Notes that `law` is broken, with the concatenated details, unless `holds`. Returns `holds`.
   template <class... Details> bool expect(bool holds, std::string_view law, const Details&... details) {

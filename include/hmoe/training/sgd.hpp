@@ -28,10 +28,12 @@ public:
   void step(const std::vector<parameter<T>>& list, double learning_rate) {
     require(list.size() == velocity_.size(), "SGD was made for ", velocity_.size(), " tensors, given are ",
             list.size());
+    for (std::size_t i = 0; i < list.size(); ++i)
+      require(list[i].value.size() == velocity_[i].size() && list[i].gradient.size() == velocity_[i].size(),
+              "SGD: tensor ", list[i].name, " has ", list[i].value.size(), " values and ", list[i].gradient.size(),
+              " gradient values instead of ", velocity_[i].size());
     const auto momentum = static_cast<T>(options_.momentum), rate = static_cast<T>(learning_rate);
     for (std::size_t i = 0; i < list.size(); ++i) {
-      require(list[i].value.size() == velocity_[i].size(), "SGD: tensor ", list[i].name, " has ",
-              list[i].value.size(), " values instead of ", velocity_[i].size());
       const auto decay = static_cast<T>(list[i].decay ? options_.weight_decay : 0.0);
       for (std::size_t j = 0; j < list[i].value.size(); ++j) {
         T& velocity = velocity_[i][j];

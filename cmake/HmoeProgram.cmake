@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: MIT
+# How our own programs are built. Nothing here reaches a consumer.
+
+add_library(hmoe_warnings INTERFACE)
+target_compile_options(
+  hmoe_warnings INTERFACE -Wall -Wextra -Wpedantic -Wconversion -Wshadow
+                          $<$<BOOL:${HMOE_WARNINGS_AS_ERRORS}>:-Werror>)
+
+add_library(hmoe_native INTERFACE)
+target_compile_options(hmoe_native INTERFACE $<$<BOOL:${HMOE_NATIVE}>:-march=native>)
+
+foreach(package_target Eigen3::Eigen xsimd OpenMP::OpenMP_CXX)
+  if(NOT TARGET ${package_target})
+    message(FATAL_ERROR "Tests, examples and benchmarks need ${package_target}, which was not found. "
+                        "scripts/test installs it; a build without them needs -DHMOE_BUILD_TESTS=OFF "
+                        "-DHMOE_BUILD_EXAMPLES=OFF -DHMOE_BUILD_BENCHMARKS=OFF.")
+  endif()
+endforeach()
+
+# hmoe_add_program(<target> <source>...): a program with all components and our warnings.
+function(hmoe_add_program target)
+  add_executable(${target} ${ARGN})
+  target_link_libraries(${target} PRIVATE hmoe::hmoe hmoe::eigen hmoe::simd hmoe::openmp hmoe_warnings)
+endfunction()

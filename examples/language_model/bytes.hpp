@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <iosfwd>
+#include <string>
+#include <string_view>
+
+namespace language_model {
+
+/// FNV-1a, 64 bits: tells files and configurations apart and finds damage; not meant against attackers.
+class checksum {
+public:
+  checksum& add(std::string_view bytes) {
+    for (const char c : bytes)
+      value_ = (value_ ^ static_cast<unsigned char>(c)) * 0x100000001B3U;
+    return *this;
+  }
+  std::uint64_t value() const { return value_; }
+
+private:
+  std::uint64_t value_ = 0xCBF29CE484222325U;
+};
+
+/// 16 hexadecimal digits.
+std::string to_hex(std::uint64_t value);
+
+/// The whole file; throws hmoe::error when it cannot be read.
+std::string read_file(const std::filesystem::path& path);
+
+/// Writes a file beside `path` and renames it when it is complete, so that `path` is always an intact file: the old
+/// one or the new one. Throws hmoe::error when writing fails (the old one stays).
+void write_file(const std::filesystem::path& path, const std::function<void(std::ostream&)>& write);
+void write_file(const std::filesystem::path& path, std::string_view contents);
+
+} // namespace language_model

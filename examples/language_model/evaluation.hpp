@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include "analysis.hpp"
+#include "batches.hpp"
+#include "corpus.hpp"
+#include "decoder.hpp"
+#include "routing_statistics.hpp"
+
+#include <cstddef>
+#include <numbers>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace language_model {
+
+struct evaluation {
+  double nats_per_token = 0.0;
+  double bits_per_byte = 0.0; ///< all nats / ln 2 / bytes of text that were predicted
+  routing_statistics routing;
+};
+
+inline void record(token_record& to, const decoder<float>& model, const batch& b) {
+  to.tokens.insert(to.tokens.end(), b.inputs.begin(), b.inputs.end());
+  to.losses.insert(to.losses.end(), model.token_losses().begin(), model.token_losses().end());
+  for (std::size_t l = 0; l < to.widths.size(); ++l) {
+    const auto& layer = model.layer(l);
+    for (std::size_t t = 0; t < b.inputs.size(); ++t) {
+      std::size_t width = 0;
+      for (const auto expert : layer.assignment().experts_of(t)) {
+        width += layer.widths()[expert];
+        ++to.counts[l][expert][b.inputs[t]];
+      }
+      to.widths[l].push_back(static_cast<float>(width));
+    }
+  }
+}
+
+/// Runs the model over every `stride`-th window of the held-out text; fills `tokens` too where it is given.
+inline evaluation evaluate(decoder<float>& model, const corpus& text, std::span<const std::size_t> windows,
+                           std::size_t stride = 1, token_record* tokens = nullptr) {
+  const auto& shape = model.shape();
+  evaluation result;
+  result.routing = routing_statistics(shape.blocks, model.layer(0).widths().size());
+  double nats = 0.0;
+  std::size_t bytes = 0;
+  for (std::size_t w = 0; w + (model.sequences() - 1) * stride < windows.size(); w += model.sequences() * stride) {
+    batch b;
+    for (std::size_t s = 0; s < model.sequences(); ++s) {
+      b.append(text.heldout, windows[w + s * stride], shape.context);
+    }
+    nats += model.evaluate(b.inputs, b.targets) * static_cast<double>(b.inputs.size());
+    for (const token target : b.targets)
+      bytes += text.pieces[target].size();
+    for (std::size_t l = 0; l < shape.blocks; ++l)
+      result.routing.add(l, model.layer(l).assignment());
+    result.routing.tokens += b.inputs.size();
+    if (tokens != nullptr)
+      record(*tokens, model, b);
+  }
+  result.nats_per_token = nats / static_cast<double>(result.routing.tokens);
+  result.bits_per_byte = nats / std::numbers::ln2 / static_cast<double>(bytes);
+  return result;
+}
+
+} // namespace language_model

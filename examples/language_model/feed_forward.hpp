@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/core/assignment.hpp>
+#include <hmoe/core/parameter.hpp>
+#include <hmoe/core/random.hpp>
+
+#include "tensor.hpp"
+
+#include <span>
+#include <string>
+#include <vector>
+
+namespace language_model {
+
+/// What the decoder asks of a feed-forward layer. The layers of hmoe are a type per router; behind this interface
+/// one decoder takes them all, and a virtual call per layer and step costs nothing beside the products within.
+template <class T> class feed_forward {
+public:
+  feed_forward() = default;
+  feed_forward(const feed_forward&) = delete;
+  feed_forward& operator=(const feed_forward&) = delete;
+  virtual ~feed_forward() = default;
+
+  /// Draws all parameters; output_gain scales the output projections.
+  virtual void initialize(hmoe::seed seed, double output_gain) = 0;
+
+  /// y = layer(x), one row per token; keeps what the calls below need.
+  virtual void forward(const matrix<T>& x, matrix<T>& y) = 0;
+
+  /// Value of the auxiliary losses for the last forward pass. Their gradients join those of the next backward.
+  virtual double add_auxiliary_losses() = 0;
+
+  /// dx = gradient with respect to x; parameter gradients are added to.
+  virtual void backward(const matrix<T>& dy, matrix<T>& dx) = 0;
+
+  virtual void append_parameters(std::vector<hmoe::parameter<T>>& list, const std::string& prefix) = 0;
+
+  /// Which experts the tokens of the last forward pass went to.
+  virtual const hmoe::assignment<T>& assignment() const = 0;
+
+  /// Hidden width of each expert.
+  virtual std::span<const std::size_t> widths() const = 0;
+};
+
+} // namespace language_model

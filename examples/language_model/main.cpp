@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: MIT
+// Trains small language models whose feed-forward layers are Mixtures of Experts of unequal width, and compares them.
+
+#include <hmoe/core/error.hpp>
+
+#include "bytes.hpp"
+#include "comparison.hpp"
+#include "corpus.hpp"
+#include "generation.hpp"
+#include "interrupt.hpp"
+#include "run.hpp"
+#include "table.hpp"
+#include "tokenizer.hpp"
+#include "trainer.hpp"
+#include "waiting.hpp"
+
+#include <CLI/CLI.hpp>
+
+#include <algorithm>
+#include <exception>
+#include <filesystem>
+#include <iostream>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace language_model {
+namespace {
+
+constexpr int interrupted_status = 130; // what shells report after Ctrl-C
+
+constexpr const char* variant_help =
+    "A variant is a comma-separated list of key=value:\n"
+    "  name=…      part of file names\n"
+    "  title=…     shown in tables and figures\n"
+    "  experts=8   number of experts\n"
+    "  sizes=…     uniform | arithmetic[:first:last] | geometric[:ratio] | hybrid | list:w/w/… | dense\n"
+    "  total=1024  sum of the widths (not for a list)\n"
+    "  router=…    top-k:K | top-p:P\n"
+    "  loss=…      none | load-balance:C | parameter-penalty:C | router-entropy:C | z:C; may be repeated\n"
+    "  control-of=NAME  marks it as the control of another variant\n"
+    "Example: name=hmoe,sizes=arithmetic:9:23,router=top-k:2,loss=parameter-penalty:0.1";
+
+struct options {
+  std::string text;
+  std::string work = "build/language_model";
+  std::string out = "build/language_model/runs";
+  std::size_t threads = std::max(1U, std::thread::hardware_concurrency());
+  run_config base;
+
+  std::string variant = "name=hmoe,loss=parameter-penalty:0.1";
+  bool resume = false;
+
+  std::vector<std::string> variants;
+  std::string list;
+  std::size_t seeds = 0;
+
+  std::string checkpoint;
+  std::string tokenizer;
+  std::string prompt = "The ";
+  std::size_t tokens = 200;
+  double temperature = 0.8;
+};
+
+corpus open_corpus(const options& o) {
+  corpus_options wanted;
+  wanted.vocabulary = o.base.shape.vocabulary;
+  wanted.threads = o.threads;
+  return load_corpus(o.text, o.work, wanted);
+}
+
+int tokenize(const options& o) {
+  const corpus text = open_corpus(o);
+  std::cout << text.name << ": " << text.train_bytes << " bytes to train on (" << text.train.size() << " tokens), "
+            << text.heldout_bytes << " held out (" << text.heldout.size() << " tokens); " << text.pieces.size()
+            << " pieces, " << text.bytes_per_token() << " bytes per token\n";
+  return 0;
+}
+
+/// Kept beside the checkpoints, so that generating needs no text.
+void keep_tokenizer(const corpus& text, const std::filesystem::path& folder) {
+  write_file(folder / "tokenizer.model", text.tokenizer);
+}
+
+int train(options& o, bool budget_given) {
+  if (!budget_given)
+    o.base.budget_flops = 3e12;
+  o.base.what = parse_variant(o.variant);
+  const corpus text = open_corpus(o);
+  o.base.corpus_fingerprint = text.fingerprint;
+  const run_files files(o.out, o.base);
+  hmoe::require(o.resume || !std::filesystem::exists(files.checkpoint), files.checkpoint.string(),
+                " is already there; give --resume to go on with it, or another --out");
+  keep_tokenizer(text, o.out);
+  interrupt::listen();
+  const auto results = run(o.base, text, files, o.threads);
+  if (!results) {
+    std::cerr << "interrupted; saved " << files.checkpoint.string() << ", go on with --resume\n";
+    return interrupted_status;
+  }
+  const auto& final = results->at("final");
+  std::cout << "bits per byte " << final.at("bits_per_byte") << ", activated width " << final.at("activated_width")
+            << ", " << final.at("tokens") << " tokens in " << final.at("seconds") << " s\n"
+            << "model: " << files.checkpoint.string() << "\nresults: " << files.results.string() << "\n";
+  return 0;
+}
+
+int compare_variants(options& o, bool budget_given, const std::string& command) {
+  comparison wanted;
+  hmoe::require(o.list.empty() != o.variants.empty(), "compare needs either --list or one or more --variant");
+  if (!o.list.empty()) {
+    wanted.variants = named_list(o.list);
+    wanted.add_controls = o.list == "full";
+    if (!budget_given)
+      o.base.budget_flops = named_list_budget(o.list);
+  }
+  for (const auto& description : o.variants)
+    wanted.variants.push_back(parse_variant(description));
+  for (std::size_t i = 0; i < wanted.variants.size(); ++i) {
+    for (std::size_t j = 0; j < i; ++j) {
+      hmoe::require(wanted.variants[i].name != wanted.variants[j].name, "two variants are named ",
+                    wanted.variants[i].name);
+    }
+    if (o.seeds > 0)
+      wanted.variants[i].runs = o.seeds;
+  }
+  const corpus text = open_corpus(o);
+  o.base.corpus_fingerprint = text.fingerprint;
+  wanted.base = o.base;
+  wanted.folder = o.out;
+  wanted.threads = o.threads;
+  wanted.command = command;
+  keep_tokenizer(text, wanted.folder / "runs");
+  interrupt::listen();
+  const auto results = compare(wanted, text);
+  if (!results.at("variants").empty())
+    print_table(std::cout, results);
+  if (results.at("interrupted").get<bool>()) {
+    std::cerr << "interrupted; the same command goes on from here\n";
+    return interrupted_status;
+  }
+  std::cout << "\nresults: " << (wanted.folder / "results.json").string() << "\n";
+  return 0;
+}
+
+int generate_text(const options& o) {
+  const std::filesystem::path path = o.checkpoint;
+  const checkpoint saved = load_checkpoint(path);
+  const run_config config = run_config_from_json(saved.config);
+  const std::filesystem::path beside = path.parent_path() / "tokenizer.model";
+  const tokenizer pieces(read_file(o.tokenizer.empty() ? beside : std::filesystem::path(o.tokenizer)));
+  hmoe::require(pieces.pieces().size() == config.shape.vocabulary, "the tokeniser has ", pieces.pieces().size(),
+                " pieces, the model ", config.shape.vocabulary, ": give the one it was trained with as --tokenizer");
+  decoder<float> model = make_generator(config);
+  load_parameters(saved, model.parameters());
+  const auto prompt = pieces.encode(o.prompt);
+  hmoe::require(!prompt.empty(), "generate needs a prompt of at least one character");
+  std::cout << pieces.decode(generate(model, prompt, o.tokens, o.temperature, hmoe::seed{o.base.seed})) << "\n";
+  return 0;
+}
+
+void add_text_options(CLI::App& command, options& o) {
+  command.add_option("--text", o.text, "Text to learn, any UTF-8 file")->required()->check(CLI::ExistingFile);
+  command.add_option("--work", o.work, "Folder that keeps the tokeniser and the tokens")->capture_default_str();
+  command.add_option("--threads", o.threads, "Threads; they change the speed, never the numbers")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 4096));
+  command.add_option("--vocabulary", o.base.shape.vocabulary, "Tokens of the vocabulary")->capture_default_str();
+}
+
+CLI::Option* add_training_options(CLI::App& command, options& o) {
+  add_text_options(command, o);
+  auto& shape = o.base.shape;
+  auto& how = o.base.how;
+  command.add_option("--out", o.out, "Folder for checkpoints and results")->capture_default_str();
+  command.add_option("--seed", o.base.seed, "Seed of the (first) run")->capture_default_str();
+  auto* budget = command.add_option("--budget", o.base.budget_flops,
+                                    "Training FLOPs of each run (default: 3e12, or what the list says)");
+  command.add_option("--d-model", shape.d_model, "Size of a token's vector")->capture_default_str()->group("Model");
+  command.add_option("--blocks", shape.blocks, "Number of blocks")->capture_default_str()->group("Model");
+  command.add_option("--heads", shape.heads, "Attention heads")->capture_default_str()->group("Model");
+  command.add_option("--context", shape.context, "Tokens of a window")->capture_default_str()->group("Model");
+  command.add_option("--batch", how.batch, "Windows per step")->capture_default_str()->group("Recipe");
+  command.add_option("--learning-rate", how.learning_rate, "Peak of AdamW's learning rate")
+      ->capture_default_str()
+      ->group("Recipe");
+  command.add_option("--warmup", how.warmup_steps, "Steps until that peak")->capture_default_str()->group("Recipe");
+  command.add_option("--final-rate", how.final_rate, "Share of the peak at the end of the budget (cosine over FLOPs)")
+      ->capture_default_str()
+      ->group("Recipe");
+  command.add_option("--beta1", how.beta1)->capture_default_str()->group("Recipe");
+  command.add_option("--beta2", how.beta2)->capture_default_str()->group("Recipe");
+  command.add_option("--weight-decay", how.weight_decay)->capture_default_str()->group("Recipe");
+  command.add_option("--gradient-norm", how.gradient_norm, "Longer gradients are cut to this")
+      ->capture_default_str()
+      ->group("Recipe");
+  command.add_option("--evaluation-tokens", how.evaluation_tokens, "Held-out tokens of the final evaluation")
+      ->capture_default_str()
+      ->group("Recipe");
+  return budget;
+}
+
+int parse_and_run(int argc, char** argv) {
+  CLI::App app("Trains small language models with experts of unequal width (hmoe) and compares them at equal FLOPs.",
+               "language_model");
+  app.require_subcommand(1);
+  options o;
+
+  auto* tokenizer_command = app.add_subcommand("tokenizer", "Train the tokeniser on a text and tokenise it");
+  add_text_options(*tokenizer_command, o);
+
+  auto* train_command = app.add_subcommand("train", "Train one variant");
+  auto* train_budget = add_training_options(*train_command, o);
+  train_command->add_option("--variant", o.variant, "What to train, see below")->capture_default_str();
+  train_command->add_flag("--resume", o.resume, "Go on from the checkpoint in --out");
+  train_command->footer(variant_help);
+
+  auto* compare_command =
+      app.add_subcommand("compare", "Train several variants to the same FLOPs and print one table; finished runs in "
+                                    "--out are kept, unfinished ones are resumed");
+  auto* compare_budget = add_training_options(*compare_command, o);
+  compare_command->add_option("--variant", o.variants, "What to train, see below; may be repeated")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  compare_command->add_option("--list", o.list, "A built-in list of variants (with its budget)")
+      ->check(CLI::IsMember(list_names()));
+  compare_command->add_option("--seeds", o.seeds, "Runs of each variant (default: what the list says, else 1)");
+  compare_command->footer(variant_help);
+
+  auto* generate_command = app.add_subcommand("generate", "Let a trained model write");
+  generate_command->add_option("--checkpoint", o.checkpoint, "The model")->required()->check(CLI::ExistingFile);
+  generate_command->add_option("--tokenizer", o.tokenizer, "Its tokeniser (default: tokenizer.model beside it)");
+  generate_command->add_option("--prompt", o.prompt, "What it goes on with")->capture_default_str();
+  generate_command->add_option("--tokens", o.tokens, "How much it writes")->capture_default_str();
+  generate_command->add_option("--temperature", o.temperature, "0 takes the likeliest token each time")
+      ->capture_default_str();
+  generate_command->add_option("--seed", o.base.seed)->capture_default_str();
+
+  CLI11_PARSE(app, argc, argv);
+  if (tokenizer_command->parsed())
+    return tokenize(o);
+  if (train_command->parsed())
+    return train(o, train_budget->count() > 0);
+  if (generate_command->parsed())
+    return generate_text(o);
+  std::string command = "language_model";
+  for (int i = 1; i < argc; ++i)
+    command += std::string(" ") + argv[i];
+  return compare_variants(o, compare_budget->count() > 0, command);
+}
+
+} // namespace
+} // namespace language_model
+
+int main(int argc, char** argv) {
+  try {
+    language_model::wait_passively(argv);
+    return language_model::parse_and_run(argc, argv);
+  } catch (const std::exception& e) {
+    std::cerr << "error: " << e.what() << "\n";
+    return 1;
+  }
+}

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: MIT
+#include "trainer.hpp"
+
+#include "analysis.hpp"
+#include "batches.hpp"
+#include "generation.hpp"
+#include "moe_feed_forward.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <numeric>
+#include <span>
+#include <utility>
+
+namespace language_model {
+namespace {
+
+constexpr std::size_t history_points = 100;
+/// Every so many points of the history a part of the held-out text is evaluated as well.
+constexpr std::size_t points_per_evaluation = 5;
+constexpr std::size_t evaluation_stride = 8;
+
+double mean(std::span<const double> values) {
+  return std::reduce(values.begin(), values.end()) / static_cast<double>(values.size());
+}
+
+nlohmann::json to_json(const routing_statistics& s) { return {{"tokens", s.tokens}, {"activations", s.activations}}; }
+
+routing_statistics statistics_from_json(const nlohmann::json& json) {
+  routing_statistics s;
+  s.tokens = json.at("tokens");
+  s.activations = json.at("activations").get<std::vector<std::vector<std::uint64_t>>>();
+  return s;
+}
+
+/// All parameters that a token passes through, given its activated width in each layer.
+double activated_parameters(const run_config& c, std::span<const double> width_per_layer) {
+  const std::size_t router = c.shape.blocks * c.shape.d_model * router_outputs(c.what.widths.size());
+  double sum = static_cast<double>(parameters_without_experts(c.shape) + router);
+  for (const double width : width_per_layer)
+    sum += expert_parameters(c.shape, width);
+  return sum;
+}
+
+checkpoint::tensor named(const std::string& name, std::span<const float> values) {
+  return {name, {values.begin(), values.end()}};
+}
+
+} // namespace
+
+void load_parameters(const checkpoint& saved, const std::vector<hmoe::parameter<float>>& parameters) {
+  for (const auto& p : parameters)
+    std::ranges::copy(saved.find(p.name, p.value.size()), p.value.begin());
+}
+
+decoder<float> make_generator(const run_config& c) {
+  return {c.shape, make_feed_forwards<float>(c.what, c.shape, 1, 1), 1, 1};
+}
+
+trainer::trainer(const run_config& config, const corpus& text, std::size_t threads)
+    : config_(config), text_(text),
+      model_(config.shape, make_feed_forwards<float>(config.what, config.shape, config.how.batch, threads),
+             config.how.batch, threads),
+      parameters_(model_.parameters()),
+      optimizer_({.beta1 = config.how.beta1, .beta2 = config.how.beta2, .weight_decay = config.how.weight_decay},
+                 parameters_),
+      evaluation_windows_(evaluation_windows(text.heldout.size(), config.shape.context, config.how.batch,
+                                             config.how.evaluation_tokens)),
+      totals_(config.shape.blocks, config.what.widths.size()), since_point_(totals_) {
+  hmoe::require(config.budget_flops > 0, "a budget of ", config.budget_flops, " FLOPs trains nothing");
+  hmoe::require(text.train.size() > config.shape.context, "the training text has ", text.train.size(),
+                " tokens, which is not more than one window of ", config.shape.context);
+  hmoe::require(text.pieces.size() == config.shape.vocabulary, "the tokeniser has ", text.pieces.size(),
+                " pieces where the model expects ", config.shape.vocabulary);
+  model_.initialize(hmoe::seed{config.seed});
+}
+
+double trainer::flops() const {
+  return static_cast<double>(totals_.tokens) * base_flops_per_token(config_.shape, config_.what.widths.size()) +
+         expert_flops(config_.shape, static_cast<double>(totals_.total_width(config_.what.widths)));
+}
+
+double trainer::fraction_done() const { return flops() / config_.budget_flops; }
+
+bool trainer::finished() const { return flops() >= config_.budget_flops; }
+
+void trainer::step() {
+  const auto begin = std::chrono::steady_clock::now();
+  const recipe& how = config_.how;
+  const batch b = training_batch(text_.train, how.batch, config_.shape.context, hmoe::seed{config_.seed}, steps_);
+  for (const auto& p : parameters_)
+    std::ranges::fill(p.gradient, 0.0F);
+  const auto losses = model_.accumulate_gradients(b.inputs, b.targets);
+  hmoe::training::clip_gradient_norm(parameters_, how.gradient_norm);
+  const hmoe::training::warmup_cosine schedule{how.learning_rate, how.warmup_steps, how.final_rate};
+  optimizer_.step(parameters_, schedule(steps_, fraction_done()));
+
+  routing_statistics routing(config_.shape.blocks, config_.what.widths.size());
+  for (std::size_t l = 0; l < config_.shape.blocks; ++l)
+    routing.add(l, model_.layer(l).assignment());
+  routing.tokens = b.inputs.size();
+  totals_.merge(routing);
+  since_point_.merge(routing);
+  last_loss_ = losses.task;
+  loss_since_point_ += losses.task;
+  ++steps_since_point_;
+  ++steps_;
+  seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+
+  const double next_point = static_cast<double>(history_.size() + 1) / history_points;
+  if (finished() || fraction_done() >= next_point)
+    record_point();
+}
+
+void trainer::record_point() {
+  const auto widths = since_point_.width_per_layer(config_.what.widths);
+  nlohmann::json point{{"step", steps_},
+                       {"tokens", totals_.tokens},
+                       {"flops", flops()},
+                       {"train_loss", loss_since_point_ / static_cast<double>(steps_since_point_)},
+                       {"bits_per_byte", nullptr},
+                       {"activated_width", mean(widths)},
+                       {"activated_parameters", activated_parameters(config_, widths)},
+                       {"activated_width_per_layer", widths},
+                       {"share_per_layer", since_point_.share_per_layer()}};
+  if (finished() || (history_.size() + 1) % points_per_evaluation == 0) {
+    const bool enough = evaluation_windows_.size() >= evaluation_stride * config_.how.batch;
+    point["bits_per_byte"] = evaluate(model_, text_, evaluation_windows_, enough ? evaluation_stride : 1).bits_per_byte;
+  }
+  history_.push_back(std::move(point));
+  since_point_ = routing_statistics(config_.shape.blocks, config_.what.widths.size());
+  loss_since_point_ = 0.0;
+  steps_since_point_ = 0;
+}
+
+checkpoint trainer::save() {
+  checkpoint saved;
+  saved.config = language_model::to_json(config_);
+  saved.state = {{"steps", steps_},
+                 {"seconds", seconds_},
+                 {"last_loss", last_loss_},
+                 {"totals", to_json(totals_)},
+                 {"since_point", to_json(since_point_)},
+                 {"loss_since_point", loss_since_point_},
+                 {"steps_since_point", steps_since_point_},
+                 {"history", history_}};
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    const std::string& name = parameters_[i].name;
+    saved.tensors.push_back(named(name, parameters_[i].value));
+    saved.tensors.push_back(named(name + ".first_moment", optimizer_.first_moment(i)));
+    saved.tensors.push_back(named(name + ".second_moment", optimizer_.second_moment(i)));
+  }
+  return saved;
+}
+
+void trainer::restore(const checkpoint& saved) {
+  require_same_config(saved.config, language_model::to_json(config_), "the checkpoint");
+  load_parameters(saved, parameters_);
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    const auto load = [&](const char* moment, std::span<float> to) {
+      std::ranges::copy(saved.find(parameters_[i].name + moment, to.size()), to.begin());
+    };
+    load(".first_moment", optimizer_.first_moment(i));
+    load(".second_moment", optimizer_.second_moment(i));
+  }
+  steps_ = saved.state.at("steps");
+  optimizer_.set_steps(steps_);
+  seconds_ = saved.state.at("seconds");
+  last_loss_ = saved.state.at("last_loss");
+  totals_ = statistics_from_json(saved.state.at("totals"));
+  since_point_ = statistics_from_json(saved.state.at("since_point"));
+  loss_since_point_ = saved.state.at("loss_since_point");
+  steps_since_point_ = saved.state.at("steps_since_point");
+  history_ = saved.state.at("history");
+}
+
+nlohmann::json trainer::results() {
+  token_record tokens(config_.shape.blocks, config_.what.widths.size(), config_.shape.vocabulary);
+  const evaluation result = evaluate(model_, text_, evaluation_windows_, 1, &tokens);
+  const auto widths = result.routing.width_per_layer(config_.what.widths);
+  nlohmann::json run = analyse(tokens, text_.pieces);
+  run["seed"] = config_.seed;
+  run["final"] = {{"bits_per_byte", result.bits_per_byte},
+                  {"nats_per_token", result.nats_per_token},
+                  {"activated_parameters", activated_parameters(config_, widths)},
+                  {"activated_width", mean(widths)},
+                  {"activated_width_per_layer", widths},
+                  {"activated_experts_per_layer", result.routing.experts_per_layer()},
+                  {"training_activated_width", mean(totals_.width_per_layer(config_.what.widths))},
+                  {"flops_per_token", flops() / static_cast<double>(totals_.tokens)},
+                  {"tokens_per_second", static_cast<double>(totals_.tokens) / seconds_},
+                  {"seconds", seconds_},
+                  {"tokens", totals_.tokens},
+                  {"steps", steps_},
+                  {"share_per_layer", result.routing.share_per_layer()}};
+  run["history"] = history_;
+  run["sample"] = sample_text();
+  return run;
+}
+
+std::string trainer::sample_text() const {
+  decoder<float> single = make_generator(config_);
+  const auto parameters = single.parameters();
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    std::ranges::copy(parameters_[i].value, parameters[i].value.begin());
+  }
+  const std::vector<token> prompt(text_.heldout.begin(), text_.heldout.begin() + 16);
+  std::string sample;
+  for (const token t : generate(single, prompt, 160, 0.8, hmoe::seed{config_.seed}))
+    sample += text_.pieces[t];
+  return sample;
+}
+
+} // namespace language_model

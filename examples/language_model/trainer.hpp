@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/hmoe.hpp>
+
+#include "checkpoint.hpp"
+#include "corpus.hpp"
+#include "decoder.hpp"
+#include "evaluation.hpp"
+#include "routing_statistics.hpp"
+#include "run_config.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace language_model {
+
+/// Copies the tensors of a checkpoint into those of the same names.
+void load_parameters(const checkpoint& saved, const std::vector<hmoe::parameter<float>>& parameters);
+
+/// A model for generation, one window at a time; its parameters are yet to be loaded.
+decoder<float> make_generator(const run_config& config);
+
+/// One training run: model, optimiser, and where it stands. All numbers but the times are a function of config and
+/// corpus alone: neither the number of threads nor interruptions show in them.
+class trainer {
+public:
+  /// The corpus must outlive the trainer.
+  trainer(const run_config& config, const corpus& text, std::size_t threads);
+
+  /// Whether the budget of FLOPs is spent.
+  bool finished() const;
+  double fraction_done() const;
+  std::uint64_t steps() const { return steps_; }
+  std::uint64_t tokens() const { return totals_.tokens; }
+  double last_loss() const { return last_loss_; }
+
+  /// One batch forward, backward, and into the optimiser; now and then a point of the history.
+  void step();
+
+  checkpoint save();
+  /// Throws hmoe::error when the checkpoint is of another configuration.
+  void restore(const checkpoint& saved);
+
+  /// Evaluates a finished run and describes it: one entry of "runs" in results.json.
+  nlohmann::json results();
+
+private:
+  void record_point();
+  double flops() const;
+  /// The first tokens of the held-out text and what the model makes of them.
+  std::string sample_text() const;
+
+  run_config config_;
+  const corpus& text_;
+  decoder<float> model_;
+  std::vector<hmoe::parameter<float>> parameters_;
+  hmoe::training::adamw<float> optimizer_;
+  std::vector<std::size_t> evaluation_windows_;
+
+  std::uint64_t steps_ = 0;
+  double seconds_ = 0.0;
+  double last_loss_ = 0.0;
+  routing_statistics totals_;      ///< since the start
+  routing_statistics since_point_; ///< since the last point of the history
+  double loss_since_point_ = 0.0;
+  std::uint64_t steps_since_point_ = 0;
+  nlohmann::json history_ = nlohmann::json::array();
+};
+
+} // namespace language_model

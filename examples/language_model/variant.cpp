@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: MIT
+#include "variant.hpp"
+
+#include <hmoe/core/error.hpp>
+#include <hmoe/experts/widths.hpp>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <numeric>
+#include <string_view>
+
+namespace language_model {
+namespace {
+
+constexpr std::array loss_names{"load-balance", "parameter-penalty", "router-entropy", "z"};
+
+std::vector<std::string> split(std::string_view text, char separator) {
+  std::vector<std::string> parts;
+  for (std::size_t begin = 0;;) {
+    const std::size_t end = text.find(separator, begin);
+    parts.emplace_back(text.substr(begin, end - begin));
+    if (end == std::string_view::npos)
+      return parts;
+    begin = end + 1;
+  }
+}
+
+template <class Number> Number parse_number(const std::string& text, const std::string& what) {
+  Number value{};
+  const auto [end, status] = std::from_chars(text.data(), text.data() + text.size(), value);
+  hmoe::require(status == std::errc{} && end == text.data() + text.size(), what, " should be a number, not '", text,
+                "'");
+  return value;
+}
+
+/// `sizes` is a strategy and its numbers, "arithmetic:9:23" say.
+std::vector<std::size_t> make_widths(const std::string& sizes, std::size_t experts, std::size_t total) {
+  const auto parts = split(sizes, ':');
+  const auto number = [&](std::size_t i, double otherwise) {
+    return i < parts.size() ? parse_number<double>(parts[i], "sizes=" + sizes) : otherwise;
+  };
+  const std::string& strategy = parts[0];
+  if (strategy == "list") {
+    hmoe::require(parts.size() == 2, "sizes=list needs the widths, like sizes=list:64/128/256");
+    std::vector<std::size_t> widths;
+    for (const auto& width : split(parts[1], '/')) {
+      widths.push_back(parse_number<std::size_t>(width, "sizes=" + sizes));
+    }
+    return widths;
+  }
+  if (strategy == "dense")
+    return {total};
+  if (strategy == "uniform")
+    return hmoe::widths::uniform{.count = experts, .total = total};
+  if (strategy == "arithmetic") {
+    return hmoe::widths::arithmetic{.count = experts, .total = total, .first = number(1, 9), .last = number(2, 23)};
+  }
+  if (strategy == "geometric") {
+    return hmoe::widths::geometric{.count = experts, .total = total, .ratio = number(1, 2)};
+  }
+  if (strategy == "hybrid")
+    return hmoe::widths::hybrid{.count = experts, .total = total};
+  throw hmoe::error("sizes=" + sizes + " is unknown; there are uniform, arithmetic[:first:last], " +
+                    "geometric[:ratio], hybrid, list:w/w/… and dense");
+}
+
+router_choice parse_router(const std::string& text) {
+  const auto parts = split(text, ':');
+  hmoe::require(parts.size() == 2 && (parts[0] == "top-k" || parts[0] == "top-p"), "router=", text,
+                " is unknown; there are top-k:K and top-p:P");
+  return {parts[0], parse_number<double>(parts[1], "router=" + text)};
+}
+
+loss_choice parse_loss(const std::string& text) {
+  const auto parts = split(text, ':');
+  hmoe::require(parts.size() == 2 && std::ranges::find(loss_names, parts[0]) != loss_names.end(), "loss=", text,
+                " is unknown; there are none, load-balance:C, parameter-penalty:C, router-entropy:C and z:C");
+  return {parts[0], parse_number<double>(parts[1], "loss=" + text)};
+}
+
+void validate(const variant& v) {
+  const double experts = static_cast<double>(v.widths.size());
+  hmoe::require(!v.name.empty() && v.name.find_first_of("/\\ \"'") == std::string::npos, "'", v.name,
+                "' is no name for a variant: it becomes part of file names");
+  hmoe::require(!v.widths.empty() && std::ranges::min(v.widths) > 0, "variant ", v.name,
+                " needs at least one expert, and widths of at least 1");
+  if (v.router.kind == "top-k") {
+    hmoe::require(v.router.value >= 1 && v.router.value <= experts && v.router.value == std::floor(v.router.value),
+                  "variant ", v.name, ": top-k needs a whole k from 1 to its ", experts, " experts, not ",
+                  v.router.value);
+  } else {
+    hmoe::require(v.router.value > 0 && v.router.value <= 1, "variant ", v.name,
+                  ": top-p needs p above 0 and at most 1, not ", v.router.value);
+  }
+}
+
+variant make(const std::string& title, const std::string& description, std::size_t runs,
+             const std::string& control_of = {}) {
+  variant v = parse_variant(description);
+  v.title = title;
+  v.runs = runs;
+  v.control_of = control_of;
+  return v;
+}
+
+} // namespace
+
+bool variant::homogeneous() const {
+  return !dense() && std::ranges::all_of(widths, [&](std::size_t w) { return w == widths.front(); });
+}
+
+double variant::mean_width() const {
+  return static_cast<double>(std::reduce(widths.begin(), widths.end())) / static_cast<double>(widths.size());
+}
+
+double variant::coefficient(const std::string& loss) const {
+  double sum = 0.0;
+  for (const auto& choice : losses)
+    sum += choice.name == loss ? choice.coefficient : 0.0;
+  return sum;
+}
+
+variant parse_variant(const std::string& text) {
+  variant v;
+  v.name = "variant";
+  std::string sizes = "arithmetic";
+  std::size_t experts = 8;
+  std::size_t total = 1024;
+  for (const auto& item : split(text, ',')) {
+    const std::size_t equals = item.find('=');
+    hmoe::require(equals != std::string::npos, "'", item, "' in a variant should read key=value");
+    const std::string key = item.substr(0, equals);
+    const std::string value = item.substr(equals + 1);
+    if (key == "name")
+      v.name = value;
+    else if (key == "title")
+      v.title = value;
+    else if (key == "experts")
+      experts = parse_number<std::size_t>(value, "experts");
+    else if (key == "sizes")
+      sizes = value;
+    else if (key == "total")
+      total = parse_number<std::size_t>(value, "total");
+    else if (key == "router")
+      v.router = parse_router(value);
+    else if (key == "loss" && value == "none")
+      v.losses.clear();
+    else if (key == "loss")
+      v.losses.push_back(parse_loss(value));
+    else if (key == "control-of")
+      v.control_of = value;
+    else
+      throw hmoe::error("'" + key + "' is unknown in a variant; there are name, title, experts, sizes, total, " +
+                        "router, loss and control-of");
+  }
+  v.widths = make_widths(sizes, experts, total);
+  if (v.dense())
+    v.router = {"top-k", 1.0};
+  if (v.title.empty())
+    v.title = v.name;
+  validate(v);
+  return v;
+}
+
+variant homogeneous_control(const variant& of, double width) {
+  const std::size_t experts = of.dense() ? 8 : of.widths.size();
+  const auto each = static_cast<std::size_t>(std::max(1.0, std::round(width / 2.0)));
+  variant v;
+  v.name = "homogeneous-" + std::to_string(experts) + "x" + std::to_string(each);
+  v.title = "homogeneous " + std::to_string(experts) + "×" + std::to_string(each) + ", load balance 1e-2";
+  v.widths.assign(experts, each);
+  v.losses = {{"load-balance", 1e-2}};
+  v.control_of = of.name;
+  v.runs = of.runs;
+  return v;
+}
+
+std::vector<std::string> list_names() { return {"smoke", "demo", "full"}; }
+
+double named_list_budget(const std::string& name) {
+  if (name == "smoke")
+    return 2e10;
+  return name == "full" ? 8e12 : 3e12;
+}
+
+std::vector<variant> named_list(const std::string& name) {
+  const auto main_three = [](std::size_t runs) {
+    return std::vector<variant>{
+        make("homogeneous 8×128, load balance 1e-2", "name=homogeneous,sizes=uniform,loss=load-balance:0.01", runs),
+        make("HMoE arithmetic 9…23, parameter penalty 0.1", "name=hmoe,loss=parameter-penalty:0.1", runs),
+        make("homogeneous 8×117, HMoE's activated width",
+             "name=homogeneous-8x117,sizes=uniform,total=936," + std::string("loss=load-balance:0.01"), runs, "hmoe")};
+  };
+  if (name == "smoke" || name == "demo")
+    return main_three(1);
+  hmoe::require(name == "full", "there is no list '", name, "'; there are smoke, demo and full");
+
+  auto list = main_three(4);
+  list.push_back(make("homogeneous 8×128, no auxiliary loss", "name=homogeneous-no-loss,sizes=uniform", 2));
+  list.push_back(make("arithmetic, no auxiliary loss", "name=arithmetic-no-loss", 2));
+  list.push_back(make("arithmetic, load balance 1e-2", "name=arithmetic-load-balance,loss=load-balance:0.01", 2));
+  list.push_back(make("geometric 1…128, penalty 0.1", "name=geometric,sizes=geometric,loss=parameter-penalty:0.1", 2));
+  list.push_back(make("hybrid 1,1,1,1,2,2,4,4, penalty 0.1", "name=hybrid,sizes=hybrid,loss=parameter-penalty:0.1", 2));
+  list.push_back(make("arithmetic, top-p 0.6, penalty 0.1, entropy 3e-3",
+                      "name=top-p-gentle,router=top-p:0.6,loss=parameter-penalty:0.1,loss=router-entropy:0.003", 2));
+  list.push_back(make("arithmetic, top-p 0.6, penalty 0.1, entropy 3e-2 (the paper's)",
+                      "name=top-p,router=top-p:0.6,loss=parameter-penalty:0.1,loss=router-entropy:0.03", 2));
+  list.push_back(make("dense, all parameters active", "name=dense,sizes=dense", 2));
+  list.push_back(make("dense of the activated width 256", "name=dense-256,sizes=dense,total=256", 2));
+  return list;
+}
+
+std::vector<double> predicted_shares(const variant& v) {
+  std::vector<double> shares;
+  for (const std::size_t width : v.widths)
+    shares.push_back(1.0 / static_cast<double>(width));
+  const double sum = std::reduce(shares.begin(), shares.end());
+  for (double& share : shares)
+    share /= sum;
+  return shares;
+}
+
+std::optional<double> predicted_activated_width(const variant& v) {
+  if (v.dense())
+    return v.mean_width();
+  if (v.router.kind != "top-k")
+    return std::nullopt;
+  if (v.homogeneous())
+    return v.router.value * v.mean_width();
+  const auto shares = predicted_shares(v);
+  if (v.coefficient("parameter-penalty") == 0.0 || v.losses.size() != 1)
+    return std::nullopt;
+  if (v.router.value * std::ranges::max(shares) > 1.0)
+    return std::nullopt;
+  double width = 0.0;
+  for (std::size_t e = 0; e < shares.size(); ++e)
+    width += shares[e] * static_cast<double>(v.widths[e]);
+  return v.router.value * width;
+}
+
+nlohmann::json to_json(const variant& v) {
+  nlohmann::json losses = nlohmann::json::array();
+  for (const auto& loss : v.losses)
+    losses.push_back({{"name", loss.name}, {"coefficient", loss.coefficient}});
+  return {{"name", v.name},
+          {"title", v.title},
+          {"control_of", v.control_of.empty() ? nlohmann::json(nullptr) : nlohmann::json(v.control_of)},
+          {"dense", v.dense()},
+          {"widths", v.widths},
+          {"router", v.router.kind},
+          {"router_value", v.router.value},
+          {"losses", losses}};
+}
+
+variant variant_from_json(const nlohmann::json& json) {
+  variant v;
+  v.name = json.at("name");
+  v.title = json.value("title", v.name);
+  v.widths = json.at("widths").get<std::vector<std::size_t>>();
+  v.router = {json.at("router"), json.at("router_value")};
+  for (const auto& loss : json.at("losses"))
+    v.losses.push_back({loss.at("name"), loss.at("coefficient")});
+  validate(v);
+  return v;
+}
+
+} // namespace language_model

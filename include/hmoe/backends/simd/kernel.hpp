@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <xsimd/xsimd.hpp>
+
+#include <cstddef>
+
+namespace hmoe::backends::simd_detail {
+
+/// How a product is cut for the registers of an instruction set; printable, one place to tune.
+struct tile_shape {
+  std::size_t rows;    ///< rows of C in registers
+  std::size_t vectors; ///< vectors of columns of C in registers
+  std::size_t depth;   ///< steps of k before C returns to memory: one panel of B stays in L1
+};
+
+/// rows × vectors accumulators, `vectors` values of B and one of A have to fit the register file: 12·2 + 2 + 1 of the 32
+/// registers of AVX-512, 6·2 + 2 + 1 of 16 elsewhere. More rows mean fewer loads of B per multiply-add.
+template <class Arch>
+inline constexpr tile_shape tile_for =
+    xsimd::batch<float, Arch>::size == 16 ? tile_shape{12, 2, 256} : tile_shape{6, 2, 256};
+
+/// C[Rows × V vectors] = or += Σ_k A(r, k) · B(k, ·), each element its own chain of multiply-adds over ascending k, so
+/// its bits do not depend on Rows or on the columns beside it. A(r, k) is at a[r·row_step + k·k_step]; B's row k
+/// starts at b + k·b_step. The sum starts from C when Continue, else from zero.
+template <std::size_t Rows, std::size_t V, bool Continue, class T, class Arch>
+void multiply_tile(std::size_t depth, const T* a, std::size_t row_step, std::size_t k_step, const T* b,
+                   std::size_t b_step, T* c, std::size_t c_step) noexcept {
+  using vec = xsimd::batch<T, Arch>;
+  vec sums[Rows][V];
+#pragma GCC unroll 16
+  for (std::size_t r = 0; r < Rows; ++r)
+#pragma GCC unroll 4
+    for (std::size_t v = 0; v < V; ++v)
+      sums[r][v] = Continue ? vec::load_unaligned(c + r * c_step + v * vec::size) : vec(T(0));
+  for (std::size_t k = 0; k < depth; ++k) {
+    vec columns[V];
+#pragma GCC unroll 4
+    for (std::size_t v = 0; v < V; ++v)
+      columns[v] = vec::load_unaligned(b + k * b_step + v * vec::size);
+#pragma GCC unroll 16
+    for (std::size_t r = 0; r < Rows; ++r) {
+      const vec value(a[r * row_step + k * k_step]);
+#pragma GCC unroll 4
+      for (std::size_t v = 0; v < V; ++v)
+        sums[r][v] = xsimd::fma(value, columns[v], sums[r][v]);
+    }
+  }
+#pragma GCC unroll 16
+  for (std::size_t r = 0; r < Rows; ++r)
+#pragma GCC unroll 4
+    for (std::size_t v = 0; v < V; ++v)
+      sums[r][v].store_unaligned(c + r * c_step + v * vec::size);
+}
+
+/// multiply_tile for a number of rows known at run time, 1 to MaxRows.
+template <std::size_t MaxRows, std::size_t V, bool Continue, class T, class Arch, class... Arguments>
+void multiply_rows(std::size_t rows, Arguments... arguments) noexcept {
+  if constexpr (MaxRows > 1)
+    if (rows < MaxRows)
+      return multiply_rows<MaxRows - 1, V, Continue, T, Arch>(rows, arguments...);
+  multiply_tile<MaxRows, V, Continue, T, Arch>(arguments...);
+}
+
+} // namespace hmoe::backends::simd_detail

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/core/buffer.hpp>
+#include <hmoe/core/matrix.hpp>
+#include <hmoe/core/tape.hpp>
+#include <hmoe/dispatch/grouped.hpp>
+#include <hmoe/dispatch/rows.hpp>
+
+#include <algorithm>
+#include <utility>
+
+/// The two passes of every strategy that permutes the tokens into expert order once, given the plan in the tape:
+///   x ─ gather ─▶ rows by expert ─ experts ─▶ outputs by expert ─ combine ─▶ y
+namespace hmoe::dispatch::permuted {
+
+/// to[t] = Σ over t's entries, experts ascending, of weight(entry) · by_expert[slot of entry]; dropped entries add
+/// nothing.
+template <class Context, class T, class Weight>
+void combine(const Context& ctx, const tape<T>& record, matrix_view<const T> by_expert, matrix_view<T> to,
+             Weight weight) {
+  const auto& assigned = record.assignment();
+  for_each_row(ctx, to.rows(), [&](std::size_t t) {
+    std::fill(to.row(t).begin(), to.row(t).end(), T(0));
+    for (std::size_t a = assigned.offsets()[t]; a < assigned.offsets()[t + 1]; ++a)
+      if (const index_t slot = record.plan().slots()[a]; slot != no_index)
+        add_scaled(weight(a), by_expert.row(slot), to.row(t));
+  });
+}
+
+/// y from x; takes one row per slot from the workspace.
+template <class Context, class Experts, class T>
+void forward(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y, tape<T>& record) {
+  const plan& by_expert = record.plan();
+  matrix<T> rows(&ctx.workspace());
+  rows.resize_for_overwrite(by_expert.size(), x.cols());
+  record.expert_output().resize_for_overwrite(by_expert.size(), x.cols());
+  gather_input(ctx, std::as_const(record), 0, x, rows.view());
+
+  if (record.recording())
+    record.layout_activations(
+        experts.size(), [&](std::size_t e) { return by_expert.rows_of(e); },
+        [&](std::size_t e) { return experts.saved_per_row(e); });
+  buffer<forward_batch<T>> batches(experts.size(), &ctx.workspace());
+  for (std::size_t e = 0; e < experts.size(); ++e) {
+    const std::size_t first = by_expert.offsets()[e], count = by_expert.rows_of(e);
+    batches[e] = {e, rows.view().row_block(first, count), record.expert_output().view().row_block(first, count),
+                  record.recording() ? record.activations(e, count) : matrix_view<T>{}};
+  }
+  forward_experts(ctx, experts, std::as_const(batches).view());
+  combine(ctx, std::as_const(record), std::as_const(record).expert_output().view(), y,
+          [&](std::size_t entry) { return record.weights_on_input() ? T(1) : record.assignment().weights()[entry]; });
+}
+
+/// dx =, d_weights = (0 for dropped entries), gradients +=; takes three rows per slot from the workspace.
+template <class Context, class Experts, class T>
+void backward(const Context& ctx, const Experts& experts, tape<T>& record, matrix_view<const T> dy, matrix_view<T> dx,
+              vector_view<T> d_weights, Experts& gradients) {
+  const plan& by_expert = record.plan();
+  matrix<T> rows(&ctx.workspace()), d_out(&ctx.workspace()), d_rows(&ctx.workspace());
+  for (matrix<T>* m : {&rows, &d_out, &d_rows})
+    m->resize_for_overwrite(by_expert.size(), dy.cols());
+  std::fill(d_weights.begin(), d_weights.end(), T(0)); // dropped entries keep this
+  gather_input(ctx, std::as_const(record), 0, std::as_const(record).input().view(), rows.view());
+  gather_output_gradient(ctx, std::as_const(record), 0, dy, d_out.view(), d_weights);
+
+  buffer<backward_batch<T>> batches(experts.size(), &ctx.workspace());
+  for (std::size_t e = 0; e < experts.size(); ++e) {
+    const std::size_t first = by_expert.offsets()[e], count = by_expert.rows_of(e);
+    batches[e] = {e, rows.view().row_block(first, count), record.activations(e, count),
+                  d_out.view().row_block(first, count), d_rows.view().row_block(first, count)};
+  }
+  backward_experts(ctx, experts, std::as_const(batches).view(), gradients);
+  scale_input_gradient(ctx, std::as_const(record), 0, d_rows.view(), d_weights);
+  combine(ctx, std::as_const(record), std::as_const(d_rows).view(), dx, [](std::size_t) { return T(1); });
+}
+
+} // namespace hmoe::dispatch::permuted

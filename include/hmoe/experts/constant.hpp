@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/core/error.hpp>
+#include <hmoe/core/initialization.hpp>
+#include <hmoe/core/matrix_view.hpp>
+#include <hmoe/core/parameter.hpp>
+#include <hmoe/core/ragged_matrix.hpp>
+#include <hmoe/core/random.hpp>
+#include <hmoe/core/scalar.hpp>
+#include <hmoe/experts/bank.hpp>
+
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+namespace hmoe::experts {
+
+/// MoE++'s constant experts (arXiv 2410.07348): expert_e(x) = a x + b v_e, (a, b) = softmax(W_e x), with a
+/// learned vector v_e [d] and W_e [2×d]. Width 0; about 7d operations per token, done in place with sums in double:
+/// they use no matrix product. Parameters are named mix (W) and constant (v).
+template <real T> class constant_bank {
+public:
+  using value_type = T;
+
+  explicit constant_bank(std::size_t d_model, std::size_t count = 1) : d_model_(d_model) {
+    require(d_model >= 1, "an expert bank needs d_model >= 1");
+    require(count >= 1, "an expert bank needs at least one expert");
+    mix_ = ragged_matrix<T>(std::vector<shape>(count, shape{2, d_model}));
+    constant_ = ragged_matrix<T>(std::vector<shape>(count, shape{1, d_model}));
+  }
+
+  [[nodiscard]] std::size_t size() const noexcept { return mix_.size(); }
+  [[nodiscard]] std::size_t d_model() const noexcept { return d_model_; }
+  [[nodiscard]] static constexpr std::size_t width(std::size_t) noexcept { return 0; }
+  [[nodiscard]] std::size_t parameter_count(std::size_t) const noexcept { return 3 * d_model_; }
+  [[nodiscard]] double flops_per_row(std::size_t) const noexcept { return 7.0 * static_cast<double>(d_model_); }
+  /// Saved of a row: [a, b].
+  [[nodiscard]] static constexpr std::size_t saved_per_row(std::size_t) noexcept { return 2; }
+  [[nodiscard]] static constexpr std::size_t scratch_per_row(std::size_t) noexcept { return 0; }
+
+  [[nodiscard]] matrix_view<T> mix(std::size_t e) noexcept { return mix_[e]; }
+  [[nodiscard]] matrix_view<const T> mix(std::size_t e) const noexcept { return mix_[e]; }
+  [[nodiscard]] vector_view<T> constant(std::size_t e) noexcept { return constant_[e].row(0); }
+  [[nodiscard]] vector_view<const T> constant(std::size_t e) const noexcept { return constant_[e].row(0); }
+
+  template <class Math>
+  void forward(const Math&, std::size_t e, matrix_view<const T> x, matrix_view<T> y,
+               matrix_view<T> saved) const noexcept {
+    const matrix_view<const T> w = mix(e);
+    const vector_view<const T> v = constant(e);
+    for (std::size_t r = 0; r < x.rows(); ++r) {
+      double gap = 0; // logit of b less that of a
+      for (std::size_t i = 0; i < d_model_; ++i)
+        gap += (static_cast<double>(w(1, i)) - static_cast<double>(w(0, i))) * static_cast<double>(x(r, i));
+      const T a = static_cast<T>(1 / (1 + std::exp(gap))), b = static_cast<T>(1 / (1 + std::exp(-gap)));
+      saved(r, 0) = a;
+      saved(r, 1) = b;
+      for (std::size_t i = 0; i < d_model_; ++i)
+        y(r, i) = a * x(r, i) + b * v[i];
+    }
+  }
+
+  template <class Math>
+  void backward(const Math&, std::size_t e, matrix_view<const T> x, matrix_view<const T> saved, matrix_view<const T> dy,
+                matrix_view<T> dx, matrix_view<T>, constant_bank& gradients) const noexcept {
+    const matrix_view<const T> w = mix(e);
+    const vector_view<const T> v = constant(e);
+    const matrix_view<T> d_mix = gradients.mix(e);
+    const vector_view<T> d_constant = gradients.constant(e);
+    for (std::size_t r = 0; r < x.rows(); ++r) {
+      const T a = saved(r, 0), b = saved(r, 1);
+      double difference = 0; // ∂L/∂a − ∂L/∂b
+      for (std::size_t i = 0; i < d_model_; ++i)
+        difference += static_cast<double>(dy(r, i)) * (static_cast<double>(x(r, i)) - static_cast<double>(v[i]));
+      const T d_logit = static_cast<T>(static_cast<double>(a) * static_cast<double>(b) * difference); // of a; −it of b
+      for (std::size_t i = 0; i < d_model_; ++i) {
+        dx(r, i) = a * dy(r, i) + d_logit * (w(0, i) - w(1, i));
+        d_constant[i] += b * dy(r, i);
+        d_mix(0, i) += d_logit * x(r, i);
+        d_mix(1, i) -= d_logit * x(r, i);
+      }
+    }
+  }
+
+  template <class Visitor> void visit_parameters(Visitor&& visit) {
+    for (std::size_t e = 0; e < size(); ++e) {
+      visit(parameter_info{"mix", true, e}, mix_[e]);
+      visit(parameter_info{"constant", false, e}, constant_[e]);
+    }
+  }
+  /// W has standard deviation 1/√d, v output_gain: what the outputs of other kinds have.
+  void initialize(seed key, std::uint64_t first_stream, const initialization& options) noexcept {
+    for (std::size_t e = 0; e < size(); ++e) {
+      const std::uint64_t stream = first_stream + e * streams_per_expert;
+      fill_normal(vector_view<T>(mix_[e].data(), mix_[e].size()), 1.0 / std::sqrt(static_cast<double>(d_model_)), key,
+                  stream);
+      fill_normal(constant(e), options.output_gain, key, stream + 1);
+    }
+  }
+
+private:
+  using shape = typename ragged_matrix<T>::shape;
+
+  std::size_t d_model_;
+  ragged_matrix<T> mix_, constant_;
+};
+
+} // namespace hmoe::experts

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/experts/glu.hpp>
+
+#include <utility>
+#include <vector>
+
+namespace hmoe::experts {
+
+/// The experts of gpt-oss: a glu_bank with the clamped gate and biases,
+///   expert_e(x) = W_o ((u' + 1) ⊙ g' ⊙ σ(α g')) + b_o,  g' = min(W_g x + b_g, limit),  u' = clamp(W_p x + b_p,
+///   ±limit),
+/// limit 7 and α = 1.702 unless given. Checkpoints keep gate and up in one transposed tensor gate_up_proj [E, d, 2h]
+/// with its columns interleaved, gate in the even and up in the odd ones (the same in gate_up_proj_bias [E, 2h]), and
+/// down_proj [E, h, d] transposed: to load one, column 2i goes to row i of gate(e), column 2i + 1 to row i of up(e),
+/// and down(e) is the transpose.
+template <real T> class gpt_oss_glu_bank : public glu_bank<T, gpt_oss_gate> {
+public:
+  gpt_oss_glu_bank(std::size_t d_model, std::vector<std::size_t> widths, gpt_oss_gate gate = {},
+                   biases bias = biases::all)
+      : glu_bank<T, gpt_oss_gate>(d_model, std::move(widths), bias, gate) {}
+};
+
+} // namespace hmoe::experts

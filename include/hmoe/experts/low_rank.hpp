@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/core/matrix_view.hpp>
+#include <hmoe/core/parameter.hpp>
+#include <hmoe/experts/ffn_weights.hpp>
+
+#include <utility>
+#include <vector>
+
+namespace hmoe::experts {
+
+/// Residual low-rank experts of any ranks: expert_e(x) = x + B_e A_e x, A [r_e×d], B [d×r_e] (the update of LoRA,
+/// arXiv 2106.09685, as the experts of MoLORA, arXiv 2309.05444, but around the identity instead of a frozen weight;
+/// for the update alone use mlp_bank<T, linear>). The width is the rank. Parameters are named a and b. Weights are
+/// drawn as those of every other kind; LoRA's start at the identity needs b set to zero.
+template <real T> class low_rank_bank {
+public:
+  using value_type = T;
+
+  low_rank_bank(std::size_t d_model, std::vector<std::size_t> ranks)
+      : weights_(d_model, std::move(ranks), biases::none) {}
+
+  [[nodiscard]] std::size_t size() const noexcept { return weights_.size(); }
+  [[nodiscard]] std::size_t d_model() const noexcept { return weights_.d_model(); }
+  [[nodiscard]] std::size_t width(std::size_t e) const noexcept { return weights_.width(e); }
+  [[nodiscard]] std::size_t parameter_count(std::size_t e) const noexcept { return weights_.parameter_count(e); }
+  /// The residual's d additions included.
+  [[nodiscard]] double flops_per_row(std::size_t e) const noexcept {
+    return weights_.flops_per_row(e) + static_cast<double>(d_model());
+  }
+
+  [[nodiscard]] matrix_view<T> a(std::size_t e) noexcept { return weights_.lane(e, 0); }
+  [[nodiscard]] matrix_view<const T> a(std::size_t e) const noexcept { return weights_.lane(e, 0); }
+  [[nodiscard]] matrix_view<T> b(std::size_t e) noexcept { return weights_.output(e); }
+  [[nodiscard]] matrix_view<const T> b(std::size_t e) const noexcept { return weights_.output(e); }
+
+  /// Saved of a row: A x.
+  [[nodiscard]] std::size_t saved_per_row(std::size_t e) const noexcept { return width(e); }
+  [[nodiscard]] std::size_t scratch_per_row(std::size_t e) const noexcept { return width(e); }
+
+  template <class Math>
+  void forward(const Math& math, std::size_t e, matrix_view<const T> x, matrix_view<T> y, matrix_view<T> saved) const {
+    weights_.project_in(math, e, x, saved);
+    weights_.project_out(math, e, saved, y);
+    add(x, y);
+  }
+  template <class Math>
+  void backward(const Math& math, std::size_t e, matrix_view<const T> x, matrix_view<const T> saved,
+                matrix_view<const T> dy, matrix_view<T> dx, matrix_view<T> scratch, low_rank_bank& gradients) const {
+    weights_.backward_out(math, e, saved, dy, scratch, gradients.weights_);
+    weights_.backward_in(math, e, x, scratch, dx, gradients.weights_);
+    add(dy, dx);
+  }
+
+  template <class Visitor> void visit_parameters(Visitor&& visit) {
+    for (std::size_t e = 0; e < size(); ++e) {
+      visit(parameter_info{"a", true, e}, a(e));
+      visit(parameter_info{"b", true, e}, b(e));
+    }
+  }
+  void initialize(seed key, std::uint64_t first_stream, const initialization& options) {
+    weights_.initialize(key, first_stream, options);
+  }
+
+private:
+  static void add(matrix_view<const T> from, matrix_view<T> to) noexcept {
+    for (std::size_t r = 0; r < to.rows(); ++r)
+      for (std::size_t c = 0; c < to.cols(); ++c)
+        to(r, c) += from(r, c);
+  }
+
+  ffn_weights<T, 1> weights_;
+};
+
+} // namespace hmoe::experts

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/core/assignment.hpp>
+#include <hmoe/core/error.hpp>
+#include <hmoe/core/matrix.hpp>
+#include <hmoe/core/router_trace.hpp>
+#include <hmoe/core/scalar.hpp>
+#include <hmoe/io/binary_file.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
+#include <span>
+#include <utility>
+#include <vector>
+
+namespace hmoe::io {
+
+/// The routing of one batch by one layer, as a file keeps it: enough to replay it bit for bit (routing::replay) and to
+/// compute every statistic again.
+template <real T> struct recorded_routing {
+  std::uint64_t step = 0; ///< of training, or of whatever the recorder counts
+  std::uint64_t layer = 0;
+  std::uint64_t experts = 0; ///< that an id of the assignment may name, shared ones included
+  assignment<T> assigned{};
+  matrix<T> logits{};               ///< [T×routed], or empty
+  matrix<T> probabilities{};        ///< [T×routed], or empty
+  std::vector<index_t> token_ids{}; ///< [T] vocabulary ids, or empty
+};
+
+/// What to keep of a batch besides the assignment.
+enum class record_scores { no, yes };
+
+/// A copy of what a forward pass left in its tape's trace and assignment. Token ids are taken from the routing inputs.
+template <real T>
+[[nodiscard]] recorded_routing<T> record_routing(const router_trace<T>& trace, const assignment<T>& assigned,
+                                                 std::size_t experts, record_scores scores = record_scores::yes) {
+  recorded_routing<T> result;
+  result.experts = experts;
+  result.assigned = assigned;
+  const auto copy = [](matrix_view<const T> from) {
+    matrix<T> to(from.rows(), from.cols());
+    for (std::size_t t = 0; t < from.rows(); ++t)
+      std::ranges::copy(from.row(t), to.row(t).begin());
+    return to;
+  };
+  if (scores == record_scores::yes) {
+    result.logits = copy(trace.logits());
+    result.probabilities = copy(trace.probabilities());
+  }
+  const auto ids = trace.inputs().token_ids;
+  result.token_ids.assign(ids.begin(), ids.end());
+  return result;
+}
+
+namespace detail {
+
+/// The first 48 bytes of a file. All numbers are in the byte order of the machine that wrote it; `magic` tells another.
+struct routing_trace_header {
+  static constexpr std::array<char, 8> expected_magic{'H', 'M', 'O', 'E', 'R', 'T', 'R', 'C'};
+  static constexpr std::uint32_t current_version = 1, byte_order_mark = 0x01020304;
+
+  std::array<char, 8> magic = expected_magic;
+  std::uint32_t byte_order = byte_order_mark;
+  std::uint32_t version = current_version;
+  std::uint32_t scalar_bytes = 0;
+  std::uint32_t reserved = 0;
+  std::uint64_t records = 0;
+  std::uint64_t payload_bytes = 0;
+  std::uint64_t payload_checksum = 0;
+
+  [[nodiscard]] std::uint64_t own_checksum() const noexcept {
+    checksum sum;
+    sum.add(std::as_bytes(std::span(this, 1)));
+    return sum.value();
+  }
+};
+static_assert(sizeof(routing_trace_header) == 48 && std::has_unique_object_representations_v<routing_trace_header>,
+              "hmoe::io: the header of a routing trace has padding; a file's layout must not depend on the compiler");
+
+} // namespace detail
+
+/// Writes routings to a file, one after the other. The file appears under its name at close(); without close(), for
+/// instance when an exception passes, nothing is left behind.
+/// Layout: header (48 bytes), its FNV-1a checksum (8), then the records. A record is step, layer, experts, T, entries,
+/// routed or 0, number of token ids (8 bytes each), then offsets[T+1], experts[entries], weights[entries],
+/// logits and probabilities [T×routed] if routed is not 0, token ids.
+template <real T> class routing_trace_writer {
+public:
+  explicit routing_trace_writer(std::filesystem::path path) : file_(std::move(path)) {
+    header_.scalar_bytes = sizeof(T);
+    write_header();
+  }
+
+  void add(const recorded_routing<T>& record) {
+    record.assigned.validate(static_cast<std::size_t>(record.experts));
+    const std::size_t tokens = record.assigned.tokens(), routed = record.logits.cols();
+    require(record.logits.rows() == record.probabilities.rows() && routed == record.probabilities.cols(),
+            "the recorded logits are ", record.logits.rows(), " x ", routed, ", the probabilities ",
+            record.probabilities.rows(), " x ", record.probabilities.cols(), ": record both or none");
+    require(routed == 0 || record.logits.rows() == tokens, "the recorded logits are of ", record.logits.rows(),
+            " tokens, the assignment of ", tokens);
+    require(record.token_ids.empty() || record.token_ids.size() == tokens, record.token_ids.size(),
+            " token ids were recorded for ", tokens, " tokens");
+    const std::array<std::uint64_t, 7> sizes{
+        record.step, record.layer, record.experts, tokens, record.assigned.size(), routed, record.token_ids.size()};
+    put(sizes.data(), sizes.size());
+    put(record.assigned.offsets().data(), tokens + 1);
+    put(record.assigned.experts().data(), record.assigned.size());
+    put(record.assigned.weights().data(), record.assigned.size());
+    put(record.logits.data(), record.logits.size());
+    put(record.probabilities.data(), record.probabilities.size());
+    put(record.token_ids.data(), record.token_ids.size());
+    ++header_.records;
+  }
+  /// Completes the file. Nothing can be added afterwards.
+  void close() {
+    header_.payload_checksum = sum_.value();
+    file_.rewind();
+    write_header();
+    file_.commit();
+  }
+
+private:
+  void write_header() {
+    const std::uint64_t own = header_.own_checksum();
+    file_.write(std::as_bytes(std::span(&header_, 1)));
+    file_.write(std::as_bytes(std::span(&own, 1)));
+  }
+  template <class V> void put(const V* values, std::size_t count) {
+    const auto bytes = std::as_bytes(std::span(values, count));
+    file_.write(bytes);
+    sum_.add(bytes);
+    header_.payload_bytes += bytes.size();
+  }
+
+  file_writer file_;
+  detail::routing_trace_header header_;
+  checksum sum_;
+};
+
+/// Reads a file that a routing_trace_writer of the same T wrote; the values have the same bits. A file that is not a
+/// routing trace, or of another version, byte order or T, or truncated, or altered is an hmoe::error that says which,
+/// with the numbers.
+template <real T> [[nodiscard]] std::vector<recorded_routing<T>> read_routing_trace(const std::filesystem::path& path) {
+  using header_type = detail::routing_trace_header;
+  const std::vector<std::byte> bytes = read_file(path);
+  const std::string name = path.string();
+  constexpr std::size_t preamble = sizeof(header_type) + sizeof(std::uint64_t);
+  require(bytes.size() >= preamble, name, " has ", bytes.size(), " bytes, the header of a routing trace alone has ",
+          preamble);
+  byte_reader all(bytes, name);
+  const auto header = all.value<header_type>();
+  const auto own_checksum = all.value<std::uint64_t>();
+  require(header.magic == header_type::expected_magic, name,
+          " is not a routing trace: it does not start with HMOERTRC");
+  require(header.byte_order == header_type::byte_order_mark, name,
+          " was written on a machine of another byte order, which this version does not read");
+  require(header.version == header_type::current_version, name, " is a routing trace of version ", header.version,
+          ", this library reads version ", header_type::current_version);
+  require(header.own_checksum() == own_checksum, name, " is damaged: the header's checksum is ", header.own_checksum(),
+          " instead of ", own_checksum);
+  require(header.scalar_bytes == sizeof(T), name, " holds values of ", header.scalar_bytes, " bytes, asked for are ",
+          sizeof(T), ": read it as ", header.scalar_bytes == 8 ? "double" : "float");
+  require(header.payload_bytes == all.remaining(), name, " is truncated or has something behind it: ", all.remaining(),
+          " bytes follow the header instead of ", header.payload_bytes);
+  checksum sum;
+  sum.add(std::span(bytes).subspan(preamble));
+  require(sum.value() == header.payload_checksum, name, " is damaged: the checksum of its ", header.payload_bytes,
+          " bytes is ", sum.value(), " instead of ", header.payload_checksum);
+
+  std::vector<recorded_routing<T>> records;
+  for (std::uint64_t r = 0; r < header.records; ++r) {
+    recorded_routing<T> record;
+    std::array<std::uint64_t, 7> sizes;
+    all.values(sizes.data(), sizes.size());
+    const auto [step, layer, experts, tokens, entries, routed, ids] = sizes;
+    record.step = step;
+    record.layer = layer;
+    record.experts = experts;
+    all.require_room(tokens, sizeof(index_t)); // so that no size is made up
+    record.assigned.resize_tokens(static_cast<std::size_t>(tokens));
+    all.values(record.assigned.offsets().data(), tokens + 1);
+    require(record.assigned.size() == entries, name, ": record ", r, " has ", entries, " entries, its offsets say ",
+            record.assigned.size());
+    all.require_room(entries, sizeof(index_t) + sizeof(T));
+    record.assigned.resize_entries();
+    all.values(record.assigned.experts().data(), entries);
+    all.values(record.assigned.weights().data(), entries);
+    record.assigned.validate(static_cast<std::size_t>(experts));
+    if (routed != 0)
+      for (matrix<T>* scores : {&record.logits, &record.probabilities}) {
+        if (tokens != 0)
+          all.require_room(routed, sizeof(T) * static_cast<std::size_t>(tokens));
+        scores->resize_for_overwrite(static_cast<std::size_t>(tokens), static_cast<std::size_t>(routed));
+        all.values(scores->data(), scores->size());
+      }
+    all.require_room(ids, sizeof(index_t));
+    record.token_ids.resize(static_cast<std::size_t>(ids));
+    all.values(record.token_ids.data(), ids);
+    records.push_back(std::move(record));
+  }
+  require(all.remaining() == 0, name, " has ", all.remaining(), " bytes behind its ", header.records, " records");
+  return records;
+}
+
+} // namespace hmoe::io

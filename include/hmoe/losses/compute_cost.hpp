@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/losses/auxiliary_loss.hpp>
+
+#include <vector>
+
+namespace hmoe::losses {
+
+/// L = Σ_i P̂_i c_i / mean(c), the expected cost of a token's probability mass in units of the mean cost: it looks at
+/// probabilities only, not at who is selected (the compute loss of megablocks-variable, coefficient 4e-3). c are
+/// widths, or what you give, for instance FLOPs. Value for uniform probabilities and for equal costs: 1. The gradient
+/// is c_i / mean(c) / T; nothing is held constant. Not a balancing loss by itself: its minimum is the cheapest expert.
+struct compute_cost {
+  double coefficient = 4e-3;
+  std::vector<double> costs{}; ///< [N]; empty: the widths
+  static constexpr std::string_view name = "compute_cost";
+
+  template <class T> double evaluate(routing_record<T>& record) const {
+    const std::size_t experts = record.trace.expert_count();
+    require(costs.empty() || costs.size() == experts, "compute_cost: there are ", costs.size(), " costs for ", experts,
+            " experts");
+    double mean = 0;
+    for (std::size_t e = 0; e < experts; ++e)
+      mean += cost_of(record, e) / static_cast<double>(experts);
+    require(mean > 0, "compute_cost: the mean cost of ", experts, " experts is ", mean, ", it must be positive");
+    return detail::mean_probability_loss(record, coefficient, [&](std::size_t e) { return cost_of(record, e) / mean; });
+  }
+
+private:
+  template <class T> [[nodiscard]] double cost_of(const routing_record<T>& record, std::size_t e) const {
+    return costs.empty() ? static_cast<double>(record.widths[e]) : costs[e];
+  }
+};
+
+} // namespace hmoe::losses

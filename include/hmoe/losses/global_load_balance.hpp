@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/losses/auxiliary_loss.hpp>
+#include <hmoe/losses/load_accumulator.hpp>
+
+namespace hmoe::losses {
+
+/// L = N Σ_i f_i P̂_i as in load_balance, but f over the global batch: all micro-batches and processes that were added
+/// to `load`; P̂ over this micro-batch (Qwen, arXiv 2501.11873; Megatron's global_aux_loss). Micro-batches of one kind
+/// of text may then prefer some experts as long as the whole is balanced. Value at balance: K (to_k) or 1 (to_one).
+/// The gradient runs through P̂ only. Add the batch to the accumulator first; the accumulator must outlive the loss.
+struct global_load_balance {
+  double coefficient = 1e-2;
+  const load_accumulator* load = nullptr;
+  balance_normalization normalization = balance_normalization::to_k;
+  static constexpr std::string_view name = "global_load_balance";
+
+  template <class T> double evaluate(routing_record<T>& record) const {
+    detail::require_gradient_sinks(record);
+    require(load != nullptr, "global_load_balance has no accumulator: set its member load");
+    const std::size_t experts = record.trace.expert_count();
+    require(load->expert_count() == experts, "global_load_balance: the accumulator counts ", load->expert_count(),
+            " experts, the batch was routed among ", experts);
+    require(load->tokens() >= record.trace.tokens(), "global_load_balance: the accumulator has ", load->tokens(),
+            " tokens, this batch alone has ", record.trace.tokens(), ": call load_accumulator::add(record) first");
+    detail::small_memory memory;
+    buffer<double> f = memory.zeros<double>(experts);
+    double total = 0;
+    for (std::size_t e = 0; e < experts; ++e)
+      total += f[e] = static_cast<double>(load->counts()[e]);
+    detail::normalize_counts(f.view(), normalization, static_cast<double>(load->tokens()), total);
+    return detail::mean_probability_loss(record, coefficient,
+                                         [&](std::size_t e) { return static_cast<double>(experts) * f[e]; });
+  }
+};
+
+} // namespace hmoe::losses

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/core/error.hpp>
+#include <hmoe/core/matrix.hpp>
+#include <hmoe/core/router_trace.hpp>
+#include <hmoe/routing/projection.hpp>
+#include <hmoe/routing/score.hpp>
+
+#include <utility>
+
+namespace hmoe::routing {
+
+/// A gate that remembers how the previous layer routed the token (MoE++, arXiv 2410.07348, eq. 6):
+///   logits = z + W_g · (logits of the previous layer),   W_g [N×M] for M experts there.
+/// The previous layer's trace comes from routing_inputs::previous; without one (the first layer) the logits are z. In
+/// training its gradient, W_gᵀ ∂L/∂logits, is added to previous->d_logits(): that layer's backward pass must come after
+/// this one's, as it does in a network. Parameter: residual_weight.
+template <class Score> class gate_residual : public score_wrapper<Score> {
+  static_assert(score<Score>, "hmoe::routing::gate_residual: Score does not model hmoe::score (see "
+                              "hmoe/routing/score.hpp); wrap for instance routing::linear<float>");
+  using base = score_wrapper<Score>;
+  using base::inner_;
+
+public:
+  using value_type = typename Score::value_type;
+
+  /// `previous_experts`: M; as many as here unless given.
+  explicit gate_residual(Score inner, std::size_t previous_experts)
+      : base(std::move(inner)), residual_weight_(this->size(), previous_experts) {
+    require(previous_experts >= 1, "gate_residual from a layer of ", previous_experts,
+            " experts: there must be at least 1");
+  }
+  explicit gate_residual(Score inner) : base(std::move(inner)), residual_weight_(this->size(), this->size()) {}
+  gate_residual(std::size_t d_model, std::size_t experts) : gate_residual(Score(d_model, experts)) {}
+
+  [[nodiscard]] matrix_view<value_type> residual_weight() noexcept { return residual_weight_; }
+  [[nodiscard]] matrix_view<const value_type> residual_weight() const noexcept { return residual_weight_; }
+
+  [[nodiscard]] std::size_t workspace_bytes(std::size_t tokens) const noexcept {
+    return workspace_bytes_of(inner_, tokens) + aligned_bytes<value_type>(tokens * this->size());
+  }
+
+  template <class Context>
+  void forward(const Context& ctx, matrix_view<const value_type> x, router_trace<value_type>& trace) const {
+    const router_trace<value_type>* previous = trace.inputs().previous;
+    if (previous == nullptr) {
+      inner_.forward(ctx, x, trace);
+      return;
+    }
+    require(previous != &trace, "the previous layer's trace is the trace of this pass: give each layer its own tape");
+    require(previous->tokens() == x.rows() && previous->expert_count() == residual_weight_.cols(),
+            "the previous layer's logits are ", previous->tokens(), " x ", previous->expert_count(), ", needed are ",
+            x.rows(), " x ", residual_weight_.cols());
+    inner_.forward(ctx, x, trace);
+    matrix<value_type> carried(&ctx.workspace());
+    carried.resize_for_overwrite(x.rows(), this->size());
+    detail::project(ctx, previous->logits(), residual_weight(), carried.view());
+    detail::for_each_row(ctx, x.rows(), [&](std::size_t t) {
+      for (std::size_t i = 0; i < this->size(); ++i)
+        trace.logits()(t, i) += carried(t, i);
+    });
+  }
+
+  template <class Context>
+  void backward(const Context& ctx, matrix_view<const value_type> x, const router_trace<value_type>& trace,
+                matrix_view<const value_type> d_logits, matrix_view<value_type> dx, gate_residual& gradients) const {
+    router_trace<value_type>* previous = trace.inputs().previous;
+    if (previous != nullptr)
+      require(previous->tokens() == x.rows() && previous->d_logits().rows() == x.rows(),
+              "the previous layer's trace has gradient sinks for ", previous->d_logits().rows(), " of ", x.rows(),
+              " tokens: run its forward pass with a recording tape, on the same batch");
+    inner_.backward(ctx, x, trace, d_logits, dx, gradients.inner_);
+    if (previous != nullptr)
+      detail::project_backward(ctx, std::as_const(*previous).logits(), residual_weight(), d_logits,
+                               previous->d_logits(), gradients.residual_weight());
+  }
+
+  template <class Visitor> void visit_parameters(Visitor&& visit) {
+    inner_.visit_parameters(visit);
+    visit(parameter_info{"router.residual_weight"}, residual_weight());
+  }
+  void initialize(seed key, std::uint64_t stream, const initialization& options) {
+    inner_.initialize(key, stream, options);
+    fill_normal(vector_view<value_type>(residual_weight_.data(), residual_weight_.size()), options.router_stddev, key,
+                stream + 4);
+  }
+
+private:
+  matrix<value_type> residual_weight_;
+};
+
+} // namespace hmoe::routing

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/core/error.hpp>
+#include <hmoe/core/router_trace.hpp>
+
+#include <algorithm>
+#include <cmath>
+
+namespace hmoe::routing {
+
+/// Moves the p of top_p so that tokens get `target` experts on average (DTop-p): a proportional-integral controller,
+///   error = target − mean,   sum += error,   p = start + proportional·error + integral·sum,
+/// kept within [lowest, highest]; the sum rests while p stands at a bound and the error pushes outward. Between steps:
+///   router.selection_policy().p = controller.update(tape.trace());
+class top_p_controller {
+public:
+  struct options {
+    double target = 2;          ///< experts per token
+    double start = 0.6;         ///< p at first
+    double proportional = 0.01; ///< change of p per expert too few
+    double integral = 0.02;     ///< and per step and expert too few
+    double lowest = 0.01;
+    double highest = 1;
+  };
+
+  explicit top_p_controller(const options& choice) : options_(choice), p_(choice.start) {
+    require(std::isfinite(choice.target) && choice.target > 0, "top_p_controller with target = ", choice.target,
+            ": it must be finite and above 0");
+    require(choice.lowest > 0 && choice.lowest <= choice.start && choice.start <= choice.highest && choice.highest <= 1,
+            "top_p_controller with lowest = ", choice.lowest, ", start = ", choice.start,
+            ", highest = ", choice.highest, ": they must ascend within (0, 1]");
+    require(choice.proportional >= 0 && choice.integral >= 0, "top_p_controller with gains ", choice.proportional,
+            " and ", choice.integral, ": they must not be negative");
+  }
+
+  [[nodiscard]] double p() const noexcept { return p_; }
+
+  /// The next p, given how many experts a token had on average.
+  double update(double mean) {
+    require(std::isfinite(mean) && mean >= 0, "the mean number of experts per token is ", mean);
+    const double error = options_.target - mean;
+    const double sum = sum_ + error;
+    const double wanted = options_.start + options_.proportional * error + options_.integral * sum;
+    p_ = std::clamp(wanted, options_.lowest, options_.highest);
+    if (p_ == wanted || (error > 0) != (wanted > p_))
+      sum_ = sum;
+    return p_;
+  }
+  /// The same from what a pass recorded; without tokens p stays. Shared experts do not count.
+  template <class T> double update(const router_trace<T>& trace) {
+    double chosen = 0;
+    for (const index_t count : trace.tokens_per_expert())
+      chosen += count;
+    return trace.tokens() == 0 ? p_ : update(chosen / static_cast<double>(trace.tokens()));
+  }
+
+private:
+  options options_;
+  double p_, sum_ = 0;
+};
+
+} // namespace hmoe::routing

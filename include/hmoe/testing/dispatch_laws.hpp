@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/backends/reference.hpp>
+#include <hmoe/core/tape.hpp>
+#include <hmoe/dispatch/dense.hpp>
+#include <hmoe/dispatch/dispatcher.hpp>
+#include <hmoe/execution/context.hpp>
+#include <hmoe/experts/expert_set.hpp>
+#include <hmoe/experts/glu.hpp>
+#include <hmoe/experts/mlp.hpp>
+#include <hmoe/layer/moe_layer.hpp>
+#include <hmoe/routing/router.hpp>
+#include <hmoe/testing/probes.hpp>
+#include <hmoe/testing/report.hpp>
+
+#include <algorithm>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace hmoe::testing {
+
+/// An executor on std::thread that runs its tasks in an unusual order, last first.
+class backward_threads {
+public:
+  explicit backward_threads(std::size_t count) : count_(count) {}
+  [[nodiscard]] std::size_t concurrency() const noexcept { return count_; }
+  template <class Task> void for_each(std::size_t tasks, Task&& task) const {
+    std::vector<std::thread> threads;
+    for (std::size_t worker = 0; worker < count_; ++worker)
+      threads.emplace_back([&, worker] {
+        for (std::size_t i = tasks; i-- > 0;)
+          if (i % count_ == worker)
+            task(i, worker);
+      });
+    for (std::thread& thread : threads)
+      thread.join();
+  }
+
+private:
+  std::size_t count_;
+};
+
+/// What a dispatch strategy promises.
+struct dispatch_options {
+  bool bit_exact = true; ///< same bits as dispatch::dense; off: equal to `tolerance`
+  double tolerance = 1e-10;
+};
+
+namespace detail {
+
+/// Every number that a forward and a backward pass make.
+struct dispatch_result {
+  std::vector<double> y, inferred, dx, d_weights, gradients;
+};
+
+/// Whether token t goes to expert e. A plain pointer, so that there is one instantiation for all of them.
+using routing_rule = bool (*)(std::size_t t, std::size_t e);
+
+class dispatch_probe {
+public:
+  static constexpr std::size_t d = 6;
+  using experts_type = expert_set<experts::glu_bank<double, experts::silu>, experts::mlp_bank<double, experts::gelu>>;
+
+  dispatch_probe()
+      : experts_(experts::glu_bank<double, experts::silu>(d, {1, 3, 2}, experts::biases::all),
+                 experts::mlp_bank<double, experts::gelu>(d, {5, 1}, experts::biases::none)) {
+    experts_.initialize(seed{3}, 0, {});
+  }
+  [[nodiscard]] const experts_type& experts() const noexcept { return experts_; }
+
+  /// Sends token t to expert e when rule(t, e), with weights on what experts return, or on what they read.
+  template <class Dispatch>
+  [[nodiscard]] dispatch_result run(const Dispatch& dispatch, std::size_t threads, std::size_t tokens,
+                                    routing_rule rule, bool on_input) const {
+    const context ctx{backends::reference{}, backward_threads(threads)};
+    const workspace::scope scope(ctx.workspace());
+    const guarded_matrix<double> x(tokens, d, random_values<double>(tokens * d, 31));
+    const guarded_matrix<double> dy(tokens, d, random_values<double>(tokens * d, 32));
+    guarded_matrix<double> y(tokens, d), dx(tokens, d), inferred(tokens, d);
+    tape<double> record, inference(std::pmr::get_default_resource(), false);
+    record.set_weights_on_input(on_input);
+    inference.set_weights_on_input(on_input);
+    assign(record.assignment(), tokens, rule);
+    assign(inference.assignment(), tokens, rule);
+    const std::size_t entries = record.assignment().size();
+    std::vector<double> d_weights(entries, std::nan(""));
+    experts_type gradients = experts_;
+    gradients.visit_parameters([](const parameter_info&, matrix_view<double> view) {
+      std::fill_n(view.data(), view.size(), 0.25); // gradients are added to what is there
+    });
+
+    dispatch.forward(ctx, experts_, x.view(), inferred.view(), inference);
+    dispatch.forward(ctx, experts_, x.view(), y.view(), record);
+    record.input().resize_for_overwrite(tokens, d);
+    for (std::size_t t = 0; t < tokens; ++t)
+      std::copy_n(x.view().row(t).data(), d, record.input().row(t).data());
+    dispatch.backward(ctx, experts_, record, dy.view(), dx.view(), vector_view<double>(d_weights), gradients);
+
+    dispatch_result result{y.values(), inferred.values(), dx.values(), d_weights, {}};
+    gradients.visit_parameters([&](const parameter_info&, matrix_view<double> view) {
+      result.gradients.insert(result.gradients.end(), view.data(), view.data() + view.size());
+    });
+    if (!y.margins_intact() || !inferred.margins_intact() || !dx.margins_intact())
+      throw error("memory beside y or dx changed");
+    if (record.expert_output().rows() > dispatch.slots(tokens, entries, experts_.size()))
+      throw error("it computed more rows than slots() announces");
+    return result;
+  }
+
+private:
+  void assign(assignment<double>& assigned, std::size_t tokens, routing_rule rule) const {
+    assigned.resize_tokens(tokens);
+    std::vector<index_t> ids;
+    for (std::size_t t = 0; t < tokens; ++t) {
+      for (std::size_t e = 0; e < experts_.size(); ++e)
+        if (rule(t, e))
+          ids.push_back(static_cast<index_t>(e));
+      assigned.offsets()[t + 1] = static_cast<index_t>(ids.size());
+    }
+    assigned.resize_entries();
+    std::copy(ids.begin(), ids.end(), assigned.experts().data());
+    for (std::size_t a = 0; a < ids.size(); ++a)
+      assigned.weights()[a] = 0.1 + uniform(seed{5}, 33, a);
+  }
+
+  experts_type experts_;
+};
+
+} // namespace detail
+
+/// Checks a dropless dispatch strategy against dispatch::dense with the reference backend, in y, dx, the gradients of
+/// the weights and of all experts: for batches of 0 to 300 tokens, uneven routing, an expert without a token, all
+/// tokens on one expert, tokens without an expert, weights on the input of experts; on 1, 2 and 3 threads; with and
+/// without a recording tape; and that slots() and workspace_rows() announce enough.
+template <class Dispatch>
+[[nodiscard]] report check_dispatch(const Dispatch& dispatch, const dispatch_options& options = {}) {
+  report found;
+  const detail::dispatch_probe probe;
+  const auto equal = [&](const std::vector<double>& a, const std::vector<double>& b) {
+    return options.bit_exact ? same_bits(a, b) : relative_error(a, b) <= options.tolerance;
+  };
+  const auto check = [&](std::size_t tokens, detail::routing_rule rule, const std::string& routing,
+                         bool on_input = false) {
+    found.expect_no_throw("works without an exception", [&] {
+      const auto oracle = probe.run(dispatch::dense{}, 1, tokens, rule, on_input);
+      const auto result = probe.run(dispatch, 1, tokens, rule, on_input);
+      const std::string where = std::to_string(tokens) + " tokens, " + routing;
+      found.expect(equal(result.y, oracle.y), "y equals the dense strategy's", "not with ", where);
+      found.expect(equal(result.inferred, oracle.y), "y without a recording tape is the same", "not with ", where);
+      found.expect(equal(result.dx, oracle.dx), "dx equals the dense strategy's", "not with ", where);
+      found.expect(equal(result.d_weights, oracle.d_weights), "the weights' gradients equal the dense strategy's",
+                   "not with ", where);
+      found.expect(equal(result.gradients, oracle.gradients), "the experts' gradients equal the dense strategy's",
+                   "not with ", where);
+      for (const std::size_t threads : {std::size_t{2}, std::size_t{3}}) {
+        const auto parallel = probe.run(dispatch, threads, tokens, rule, on_input);
+        found.expect(same_bits(parallel.y, result.y) && same_bits(parallel.dx, result.dx) &&
+                         same_bits(parallel.d_weights, result.d_weights) &&
+                         same_bits(parallel.gradients, result.gradients),
+                     "results do not depend on the threads", "with ", threads, " threads they do: ", where);
+      }
+    });
+  };
+  for (const std::size_t tokens : {std::size_t{0}, std::size_t{1}, std::size_t{3}, std::size_t{64}, std::size_t{300}})
+    check(tokens, [](std::size_t t, std::size_t e) { return (t * t + 3 * e) % 5 < 2; }, "two of five experts each");
+  check(150, [](std::size_t t, std::size_t e) { return e != 2 && (t + e) % 3 == 0; }, "expert 2 without a token");
+  check(150, [](std::size_t, std::size_t e) { return e == 3; }, "all on expert 3");
+  check(20, [](std::size_t, std::size_t) { return true; }, "every expert for every token");
+  check(20, [](std::size_t, std::size_t) { return false; }, "no expert for any token");
+  check(100, [](std::size_t t, std::size_t e) { return (t + e) % 4 < 2; }, "weights on the input", true);
+
+  found.expect_no_throw("works in a layer", [&] {
+    const std::size_t tokens = 200;
+    moe_layer layer{probe.experts(), routing::top_k_router<double>{detail::dispatch_probe::d, 5, 2}, dispatch};
+    layer.initialize(seed{9});
+    workspace memory;
+    const context ctx{backends::reference{}, backward_threads(1), memory};
+    const matrix<double> x(tokens, detail::dispatch_probe::d);
+    matrix<double> y(tokens, detail::dispatch_probe::d), dx(tokens, detail::dispatch_probe::d);
+    auto record = layer.make_tape(tokens);
+    auto gradients = layer.make_gradients();
+    layer.forward(ctx, x, y);
+    layer.forward(ctx, x, y, record);
+    layer.backward(ctx, record, y, dx, gradients);
+    found.expect(memory.peak() <= layer.workspace_bytes(tokens), "workspace_rows announces enough", "a layer with ",
+                 tokens, " tokens used ", memory.peak(), " bytes of workspace, announced are ",
+                 layer.workspace_bytes(tokens));
+  });
+  return found;
+}
+
+} // namespace hmoe::testing

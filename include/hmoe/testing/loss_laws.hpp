@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/core/assignment.hpp>
+#include <hmoe/core/error.hpp>
+#include <hmoe/core/router_trace.hpp>
+#include <hmoe/losses/auxiliary_loss.hpp>
+#include <hmoe/routing/score_functions.hpp>
+#include <hmoe/testing/probes.hpp>
+#include <hmoe/testing/report.hpp>
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+namespace hmoe::testing {
+
+/// What an auxiliary loss promises.
+struct loss_options {
+  std::size_t tokens = 7;
+  std::size_t experts = 5;
+  bool treats_experts_alike = true; ///< renumbering the experts leaves the value as it is
+  double tolerance = 0;             ///< of gradients; 0 means gradient_tolerance<T>
+};
+
+namespace detail {
+
+/// A routed batch without a router: random logits, their softmax, and some choice of experts.
+template <class T> struct routing_sample {
+  router_trace<T> trace;
+  assignment<T> assigned;
+  std::vector<std::size_t> widths;
+
+  routing_sample(std::size_t tokens, std::size_t experts, bool with_sinks = true) {
+    trace.resize(tokens, experts, 0, with_sinks);
+    const std::vector<T> z = random_values<T>(tokens * experts, 21);
+    std::copy(z.begin(), z.end(), trace.logits().data());
+    for (std::size_t t = 0; t < tokens; ++t)
+      routing::softmax{}.forward(std::as_const(trace).logits().row(t), trace.probabilities().row(t));
+    for (std::size_t e = 0; e < experts; ++e)
+      widths.push_back(1 + (e * 7) % 5 + e);
+    assign([](std::size_t t, std::size_t e) { return (t * 5 + e * 3) % 4 == 1; });
+  }
+  template <class Rule> void assign(Rule&& rule) {
+    const std::size_t tokens = trace.tokens(), experts = trace.expert_count();
+    std::fill(trace.tokens_per_expert().begin(), trace.tokens_per_expert().end(), index_t{0});
+    assigned.resize_tokens(tokens);
+    std::vector<index_t> ids;
+    for (std::size_t t = 0; t < tokens; ++t) {
+      for (std::size_t e = 0; e < experts; ++e)
+        if (rule(t, e)) {
+          ids.push_back(static_cast<index_t>(e));
+          ++trace.tokens_per_expert()[e];
+        }
+      assigned.offsets()[t + 1] = static_cast<index_t>(ids.size());
+    }
+    assigned.resize_entries();
+    std::copy(ids.begin(), ids.end(), assigned.experts().data());
+    std::fill(assigned.weights().begin(), assigned.weights().end(), T(0.5));
+  }
+  [[nodiscard]] routing_record<T> record() { return {trace, assigned, widths}; }
+  [[nodiscard]] std::vector<T> sinks() const { return join(trace.d_logits(), trace.d_probabilities()); }
+  [[nodiscard]] std::vector<T> scores() const { return join(trace.logits(), trace.probabilities()); }
+
+private:
+  static std::vector<T> join(matrix_view<const T> a, matrix_view<const T> b) {
+    std::vector<T> all(a.data(), a.data() + a.size());
+    all.insert(all.end(), b.data(), b.data() + b.size());
+    return all;
+  }
+};
+
+template <class T, class Loss> double value_of(const Loss& loss, routing_sample<T>& sample) {
+  auto record = sample.record();
+  return static_cast<double>(loss.evaluate(record));
+}
+
+} // namespace detail
+
+/// Checks an auxiliary loss on random routings, with unequal widths, tokens without an expert and experts without a
+/// token: that it adds coefficient × its derivatives by logits and by probabilities (independent inputs, with the
+/// assignment held constant) to the trace's sinks and changes nothing else, is 0 without tokens, and refuses a trace
+/// that has no sinks.
+template <class T = double, auxiliary_loss<T> Loss>
+[[nodiscard]] report check_loss(const Loss& loss, const loss_options& options = {}) {
+  report found;
+  const double tolerance = options.tolerance > 0 ? options.tolerance : gradient_tolerance<T>;
+  const std::size_t tokens = options.tokens, experts = options.experts;
+  const auto check = [&](auto rule, const char* situation) {
+    detail::routing_sample<T> sample(tokens, experts);
+    if (rule != nullptr)
+      sample.assign(rule);
+    const std::vector<T> before = sample.scores();
+    const double value = detail::value_of(loss, sample);
+    const std::vector<T> gradient = sample.sinks();
+    found.expect(std::isfinite(value) && all_finite(gradient), "value and gradient are finite", "not so with ",
+                 situation);
+    found.expect(same_bits(before, sample.scores()), "leaves logits and probabilities alone",
+                 "evaluate changed them, with ", situation);
+    const auto scaled = [&] { return static_cast<double>(loss.coefficient) * detail::value_of(loss, sample); };
+    const auto z = sample.trace.logits(), p = sample.trace.probabilities();
+    std::vector<double> numeric = finite_differences(vector_view<T>(z.data(), z.size()), scaled);
+    const std::vector<double> by_p = finite_differences(vector_view<T>(p.data(), p.size()), scaled);
+    numeric.insert(numeric.end(), by_p.begin(), by_p.end());
+    const double error = relative_error(gradient, numeric);
+    found.expect(error <= tolerance, "the gradient is coefficient times the derivative", "with ", situation,
+                 " it differs from finite differences by ", error, " of the largest value, allowed are ", tolerance);
+  };
+
+  found.expect_no_throw("works without an exception", [&] {
+    using rule = bool (*)(std::size_t, std::size_t);
+    check(rule{nullptr}, "some experts for each token");
+    check(rule{[](std::size_t, std::size_t e) { return e == 1; }}, "all tokens on one expert");
+    check(rule{[](std::size_t, std::size_t) { return false; }}, "no expert for any token");
+
+    detail::routing_sample<T> sample(tokens, experts);
+    const double value = detail::value_of(loss, sample);
+    std::vector<T> doubled = sample.sinks();
+    for (T& v : doubled)
+      v *= 2;
+    const double again = detail::value_of(loss, sample);
+    found.expect(relative_error(sample.sinks(), doubled) <= rounding_tolerance<T>, "adds to the sinks",
+                 "a second evaluation did not double the gradient");
+    found.expect(value == again, "gives the same value every time", "first ", value, ", then ", again);
+    found.expect(repeatable([&] {
+                   detail::routing_sample<T> mine(tokens, experts);
+                   std::vector<T> all{static_cast<T>(detail::value_of(loss, mine))};
+                   const std::vector<T> sinks = mine.sinks();
+                   all.insert(all.end(), sinks.begin(), sinks.end());
+                   return all;
+                 }),
+                 "gives the same bits every time", "another call, or one on another thread, gave others");
+
+    if (options.treats_experts_alike) {
+      detail::routing_sample<T> renumbered(tokens, experts);
+      const auto other = [&](std::size_t e) { return experts - 1 - e; };
+      for (std::size_t e = 0; e < experts; ++e) {
+        renumbered.widths[e] = sample.widths[other(e)];
+        for (std::size_t t = 0; t < tokens; ++t) {
+          renumbered.trace.logits()(t, e) = sample.trace.logits()(t, other(e));
+          renumbered.trace.probabilities()(t, e) = sample.trace.probabilities()(t, other(e));
+        }
+      }
+      renumbered.assign([&](std::size_t t, std::size_t e) {
+        const auto ids = std::as_const(sample).assigned.experts_of(t);
+        return std::find(ids.begin(), ids.end(), other(e)) != ids.end();
+      });
+      const double there = detail::value_of(loss, renumbered);
+      found.expect(std::abs(there - value) <= rounding_tolerance<T> * std::max(1.0, std::abs(value)),
+                   "treats experts alike", "renumbering the experts changed the value from ", value, " to ", there);
+    }
+  });
+  found.expect_no_throw("no tokens are a legal batch", [&] {
+    detail::routing_sample<T> nothing(0, experts);
+    const double value = detail::value_of(loss, nothing);
+    found.expect(value == 0, "no tokens are a legal batch", "the value is ", value, " instead of 0");
+  });
+  bool refused = false;
+  try {
+    detail::routing_sample<T> inference(tokens, experts, false);
+    (void)detail::value_of(loss, inference);
+  } catch (const error&) {
+    refused = true;
+  }
+  found.expect(refused, "refuses a trace without sinks",
+               "an inference trace was accepted instead of hmoe::error; "
+               "call losses::detail::require_gradient_sinks first");
+  return found;
+}
+
+} // namespace hmoe::testing

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: MIT
+#include <hmoe/backends/reference.hpp>
+#include <hmoe/dispatch/rows.hpp>
+#include <hmoe/execution/context.hpp>
+#include <hmoe/execution/openmp.hpp>
+
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <vector>
+
+using hmoe::vector_view;
+
+TEST_CASE("each row is visited once, for any count and any number of threads") {
+  for (const std::size_t count : {0U, 1U, 63U, 64U, 65U, 1000U})
+    for (const std::size_t threads : {1U, 3U}) {
+      std::vector<std::atomic<int>> visits(count);
+      hmoe::dispatch::for_each_row(hmoe::context{hmoe::backends::reference{}, hmoe::executors::openmp{threads}}, count,
+                                   [&](std::size_t r) { ++visits[r]; });
+      for (const auto& v : visits)
+        CHECK(v == 1);
+    }
+}
+
+TEST_CASE("scaled rows and dot products") {
+  const std::vector<float> a{1, 2, 3}, b{4, -5, 6};
+  std::vector<float> to{10, 20, 30};
+  hmoe::dispatch::add_scaled(2.0F, vector_view<const float>(a), vector_view<float>(to));
+  CHECK(to == std::vector<float>{12, 24, 36});
+  hmoe::dispatch::copy_scaled(-1.0F, vector_view<const float>(a), vector_view<float>(to));
+  CHECK(to == std::vector<float>{-1, -2, -3});
+  CHECK(hmoe::dispatch::dot(vector_view<const float>(a), vector_view<const float>(b)) == 12);
+  // A wide accumulator: 1 survives between two large numbers.
+  const std::vector<float> large{1e8F, 1, -1e8F}, ones{1, 1, 1};
+  CHECK(hmoe::dispatch::dot(vector_view<const float>(large), vector_view<const float>(ones)) == 1);
+}

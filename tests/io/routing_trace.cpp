@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: MIT
+#include <hmoe/backends/reference.hpp>
+#include <hmoe/execution/context.hpp>
+#include <hmoe/experts/glu.hpp>
+#include <hmoe/io/routing_trace.hpp>
+#include <hmoe/layer/moe_layer.hpp>
+#include <hmoe/routing/replay.hpp>
+#include <hmoe/routing/router.hpp>
+
+#include "support/random_matrix.hpp"
+
+#include <doctest/doctest.h>
+
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <string>
+
+using hmoe::io::read_routing_trace;
+using hmoe::io::recorded_routing;
+using hmoe::io::routing_trace_writer;
+
+namespace {
+
+/// A folder for one test, removed afterwards.
+struct scratch_folder {
+  std::filesystem::path path;
+  explicit scratch_folder(const char* name)
+      : path(std::filesystem::temp_directory_path() /
+             ("hmoe_routing_trace_" + std::string(name) + "_" +
+              std::to_string(std::filesystem::hash_value(std::filesystem::current_path())))) {
+    std::filesystem::remove_all(path);
+    std::filesystem::create_directories(path);
+  }
+  scratch_folder(const scratch_folder&) = delete;
+  scratch_folder& operator=(const scratch_folder&) = delete;
+  ~scratch_folder() { std::filesystem::remove_all(path); }
+  [[nodiscard]] std::filesystem::path file() const { return path / "trace.bin"; }
+  [[nodiscard]] std::size_t files() const {
+    return static_cast<std::size_t>(std::distance(std::filesystem::directory_iterator(path), {}));
+  }
+};
+
+std::string read(const std::filesystem::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+void write(const std::filesystem::path& path, const std::string& bytes) {
+  std::ofstream(path, std::ios::binary | std::ios::trunc) << bytes;
+}
+
+template <class A, class B> bool same_bits(const A& a, const B& b) {
+  return a.size() == b.size() && (a.size() == 0 || std::memcmp(a.data(), b.data(), a.size() * sizeof(*a.data())) == 0);
+}
+
+template <class T> recorded_routing<T> random_record(std::uint64_t seed, std::size_t tokens, bool with_scores) {
+  support::random_source random(seed);
+  recorded_routing<T> record;
+  record.step = seed;
+  record.layer = seed + 1;
+  record.experts = 6;
+  record.assigned.resize_tokens(tokens);
+  std::vector<hmoe::index_t> ids;
+  for (std::size_t t = 0; t < tokens; ++t) {
+    for (hmoe::index_t e = 0; e < 6; ++e)
+      if (random.real() > 0)
+        ids.push_back(e);
+    record.assigned.offsets()[t + 1] = static_cast<hmoe::index_t>(ids.size());
+  }
+  record.assigned.resize_entries();
+  std::ranges::copy(ids, record.assigned.experts().begin());
+  for (T& weight : record.assigned.weights())
+    weight = static_cast<T>(random.real());
+  if (with_scores) {
+    record.logits = support::random_matrix<T>(random, tokens, 5);
+    record.probabilities = support::random_matrix<T>(random, tokens, 5);
+    for (std::size_t t = 0; t < tokens; ++t)
+      record.token_ids.push_back(static_cast<hmoe::index_t>(random.size(0, 1000)));
+  }
+  return record;
+}
+
+template <class T> bool same(const recorded_routing<T>& a, const recorded_routing<T>& b) {
+  return a.step == b.step && a.layer == b.layer && a.experts == b.experts &&
+         same_bits(a.assigned.offsets(), b.assigned.offsets()) &&
+         same_bits(a.assigned.experts(), b.assigned.experts()) &&
+         same_bits(a.assigned.weights(), b.assigned.weights()) && a.logits.rows() == b.logits.rows() &&
+         same_bits(a.logits, b.logits) && same_bits(a.probabilities, b.probabilities) && a.token_ids == b.token_ids;
+}
+
+template <class T> std::vector<recorded_routing<T>> write_three(const std::filesystem::path& path) {
+  std::vector<recorded_routing<T>> records;
+  records.push_back(random_record<T>(1, 9, true));
+  records.push_back(random_record<T>(2, 0, true)); // no tokens
+  records.push_back(random_record<T>(3, 4, false));
+  // Bits, not values: a negative zero, a subnormal and a NaN must come back as they were.
+  records[0].logits(0, 0) = -T(0);
+  records[0].logits(0, 1) = std::numeric_limits<T>::denorm_min();
+  records[0].logits(0, 2) = -std::numeric_limits<T>::quiet_NaN();
+  routing_trace_writer<T> writer(path);
+  for (const auto& record : records)
+    writer.add(record);
+  writer.close();
+  return records;
+}
+
+} // namespace
+
+TEST_CASE_TEMPLATE("what was recorded comes back bit for bit", T, float, double) {
+  const scratch_folder folder("round_trip");
+  const auto records = write_three<T>(folder.file());
+  const auto back = read_routing_trace<T>(folder.file());
+  REQUIRE(back.size() == records.size());
+  for (std::size_t r = 0; r < back.size(); ++r)
+    CHECK(same(back[r], records[r]));
+  CHECK(folder.files() == 1);
+
+  routing_trace_writer<T>(folder.file()).close(); // no records: a legal file, in the place of the old one
+  CHECK(read_routing_trace<T>(folder.file()).empty());
+}
+
+TEST_CASE("a run recorded to a file is replayed bit for bit") {
+  const scratch_folder folder("replay");
+  support::random_source random(231);
+  const hmoe::context ctx{hmoe::backends::reference{}};
+  constexpr std::size_t tokens = 13, d_model = 6;
+  using bank_type = hmoe::experts::glu_bank<float, hmoe::experts::silu>;
+  hmoe::moe_layer layer{hmoe::expert_set{bank_type(d_model, std::vector<std::size_t>{3, 5, 8, 2})},
+                        hmoe::routing::top_k_router<float>(d_model, 4, hmoe::routing::top_k<>{2})};
+  layer.initialize(hmoe::seed{4});
+  auto tape = layer.make_tape(tokens);
+  std::vector<hmoe::matrix<float>> inputs, outputs;
+  {
+    routing_trace_writer<float> writer(folder.file());
+    for (std::uint64_t step = 0; step < 3; ++step) {
+      inputs.push_back(support::random_matrix<float>(random, tokens, d_model));
+      outputs.emplace_back(tokens, d_model);
+      const std::vector<hmoe::index_t> ids(tokens, static_cast<hmoe::index_t>(step));
+      hmoe::routing_inputs<float> routing_inputs;
+      routing_inputs.token_ids = ids;
+      layer.forward(ctx, std::as_const(inputs.back()).view(), outputs.back().view(), tape, routing_inputs);
+      auto record =
+          hmoe::io::record_routing(std::as_const(tape).trace(), std::as_const(tape).assignment(), layer.size());
+      record.step = step;
+      writer.add(record);
+    }
+    writer.close();
+  }
+  std::size_t step = 0;
+  for (auto& record : read_routing_trace<float>(folder.file())) {
+    CHECK(record.step == step);
+    CHECK(record.token_ids == std::vector<hmoe::index_t>(tokens, static_cast<hmoe::index_t>(step)));
+    const std::size_t routed = record.logits.cols();
+    const hmoe::moe_layer replayed{layer.experts(),
+                                   hmoe::routing::replay<float>(d_model, record.experts, std::move(record.assigned),
+                                                                std::move(record.logits),
+                                                                std::move(record.probabilities), routed)};
+    hmoe::matrix<float> y(tokens, d_model);
+    replayed.forward(ctx, std::as_const(inputs[step]).view(), y.view());
+    CHECK(same_bits(y, outputs[step]));
+    ++step;
+  }
+  CHECK(step == 3);
+}
+
+TEST_CASE("scores can be left out") {
+  const auto record = random_record<float>(5, 3, true);
+  hmoe::router_trace<float> trace;
+  trace.resize(3, 6, 0, false);
+  const auto without = hmoe::io::record_routing(trace, record.assigned, 6, hmoe::io::record_scores::no);
+  CHECK(without.logits.size() == 0);
+  CHECK(without.probabilities.size() == 0);
+  CHECK(same_bits(without.assigned.weights(), record.assigned.weights()));
+}
+
+TEST_CASE("a file cut anywhere is refused") {
+  const scratch_folder folder("truncated");
+  (void)write_three<float>(folder.file());
+  const std::string bytes = read(folder.file());
+  for (std::size_t size = 0; size < bytes.size(); ++size) {
+    write(folder.file(), bytes.substr(0, size));
+    CHECK_THROWS_AS((void)read_routing_trace<float>(folder.file()), hmoe::error);
+  }
+  write(folder.file(), bytes.substr(0, bytes.size() - 3));
+  const std::string payload = std::to_string(bytes.size() - 56), left = std::to_string(bytes.size() - 59);
+  CHECK_THROWS_WITH_AS((void)read_routing_trace<float>(folder.file()),
+                       doctest::Contains((left + " bytes follow the header instead of " + payload).c_str()),
+                       hmoe::error);
+  write(folder.file(), bytes + "x");
+  CHECK_THROWS_WITH_AS((void)read_routing_trace<float>(folder.file()), doctest::Contains("something behind it"),
+                       hmoe::error);
+}
+
+TEST_CASE("a changed bit anywhere is noticed") {
+  const scratch_folder folder("damaged");
+  (void)write_three<float>(folder.file());
+  const std::string bytes = read(folder.file());
+  for (std::size_t i = 0; i < bytes.size(); ++i) {
+    std::string changed = bytes;
+    changed[i] = static_cast<char>(changed[i] ^ (1 << (i % 8)));
+    write(folder.file(), changed);
+    CHECK_THROWS_AS((void)read_routing_trace<float>(folder.file()), hmoe::error);
+  }
+}
+
+TEST_CASE("files of another kind, version, byte order or type are told apart") {
+  const scratch_folder folder("foreign");
+  (void)write_three<float>(folder.file());
+  const std::string bytes = read(folder.file());
+  const auto refuse = [&](const std::string& content, const char* words) {
+    write(folder.file(), content);
+    CHECK_THROWS_WITH_AS((void)read_routing_trace<float>(folder.file()), doctest::Contains(words), hmoe::error);
+  };
+  refuse(std::string(500, 'x'), "is not a routing trace");
+  refuse("short", "has 5 bytes");
+  std::string other = bytes;
+  std::swap(other[8], other[11]);
+  std::swap(other[9], other[10]);
+  refuse(other, "another byte order");
+  other = bytes;
+  other[12] = 7;
+  refuse(other, "of version 7, this library reads version 1");
+  write(folder.file(), bytes);
+  CHECK_THROWS_WITH_AS((void)read_routing_trace<double>(folder.file()), doctest::Contains("read it as float"),
+                       hmoe::error);
+  CHECK_THROWS_WITH_AS((void)read_routing_trace<float>(folder.path / "none"), doctest::Contains("none"), hmoe::error);
+  CHECK_THROWS_AS((void)read_routing_trace<float>(folder.path), hmoe::error);
+}
+
+TEST_CASE("sizes that a well-formed file made up are refused before memory is taken") {
+  const scratch_folder folder("made_up");
+  (void)write_three<float>(folder.file());
+  const std::string bytes = read(folder.file());
+  const auto write_with_right_checksums = [&](std::string changed) {
+    const auto sum_of = [&](std::size_t first, std::size_t count) {
+      hmoe::io::checksum sum;
+      sum.add(std::as_bytes(std::span(changed.data() + first, count)));
+      return sum.value();
+    };
+    const std::uint64_t payload = sum_of(56, changed.size() - 56);
+    std::memcpy(changed.data() + 40, &payload, 8);
+    const std::uint64_t header = sum_of(0, 48);
+    std::memcpy(changed.data() + 48, &header, 8);
+    write(folder.file(), changed);
+  };
+  // The first record's seven sizes follow the 56 bytes of the header.
+  for (std::size_t field = 2; field < 7; ++field)
+    for (const std::uint64_t made_up :
+         {std::uint64_t{1} << 62U, ~std::uint64_t{0}, std::uint64_t{1} << 20U, std::uint64_t{3}}) {
+      std::string changed = bytes;
+      std::memcpy(changed.data() + 56 + 8 * field, &made_up, 8);
+      write_with_right_checksums(changed);
+      if (field == 2 && made_up > 6) // more experts than the assignment names are no contradiction
+        CHECK_NOTHROW((void)read_routing_trace<float>(folder.file()));
+      else
+        CHECK_THROWS_AS((void)read_routing_trace<float>(folder.file()), hmoe::error);
+    }
+  // Entries and the last offset agree, on more than there can be: its nine tokens' offsets follow the sizes.
+  const std::uint64_t entries = 0xfffffff0U;
+  const auto last_offset = static_cast<hmoe::index_t>(entries);
+  std::string changed = bytes;
+  std::memcpy(changed.data() + 56 + 8 * 4, &entries, 8);
+  std::memcpy(changed.data() + 56 + 8 * 7 + 4 * 9, &last_offset, 4);
+  write_with_right_checksums(changed);
+  CHECK_THROWS_WITH_AS((void)read_routing_trace<float>(folder.file()),
+                       doctest::Contains("4294967280 values of 8 bytes follow"), hmoe::error);
+}
+
+TEST_CASE("a writer that is not closed leaves nothing, and an older file untouched") {
+  const scratch_folder folder("unfinished");
+  {
+    routing_trace_writer<float> writer(folder.file());
+    writer.add(random_record<float>(1, 4, true));
+    CHECK(folder.files() == 1); // the partial one
+    CHECK_FALSE(std::filesystem::exists(folder.file()));
+  }
+  CHECK(folder.files() == 0);
+  write(folder.file(), "older");
+  {
+    routing_trace_writer<float> writer(folder.file());
+    writer.add(random_record<float>(1, 4, true));
+  }
+  CHECK(read(folder.file()) == "older");
+  CHECK(folder.files() == 1);
+}
+
+TEST_CASE("what cannot be written is told") {
+  const scratch_folder folder("refused");
+  CHECK_THROWS_WITH_AS(routing_trace_writer<float>(folder.path / "no" / "trace.bin"), doctest::Contains("cannot write"),
+                       hmoe::error);
+  routing_trace_writer<float> writer(folder.file());
+  auto few_experts = random_record<float>(1, 9, true);
+  few_experts.experts = 2;
+  CHECK_THROWS_AS(writer.add(few_experts), hmoe::error);
+  auto few_scores = random_record<float>(1, 9, true);
+  few_scores.logits = hmoe::matrix<float>(8, 5);
+  CHECK_THROWS_WITH_AS(writer.add(few_scores), doctest::Contains("record both or none"), hmoe::error);
+  few_scores.probabilities = hmoe::matrix<float>(8, 5);
+  CHECK_THROWS_WITH_AS(writer.add(few_scores), doctest::Contains("8 tokens, the assignment of 9"), hmoe::error);
+  auto few_ids = random_record<float>(1, 9, true);
+  few_ids.token_ids.pop_back();
+  CHECK_THROWS_WITH_AS(writer.add(few_ids), doctest::Contains("8 token ids"), hmoe::error);
+  writer.close();
+  CHECK(read_routing_trace<float>(folder.file()).empty()); // nothing of them was written
+}

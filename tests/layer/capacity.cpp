@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: MIT
+#include <hmoe/backends/reference.hpp>
+#include <hmoe/dispatch/padded.hpp>
+#include <hmoe/dispatch/sorted.hpp>
+#include <hmoe/execution/context.hpp>
+#include <hmoe/experts/activation.hpp>
+#include <hmoe/experts/constant.hpp>
+#include <hmoe/experts/expert_set.hpp>
+#include <hmoe/experts/glu.hpp>
+#include <hmoe/experts/identity.hpp>
+#include <hmoe/layer/moe_layer.hpp>
+#include <hmoe/routing/router.hpp>
+
+#include "support/layer_gradients.hpp"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <memory_resource>
+#include <utility>
+#include <vector>
+
+namespace {
+
+using namespace hmoe;
+
+constexpr std::size_t d = 5;
+
+/// Weights on what experts read.
+struct on_what_they_read : routing::renormalized {
+  static constexpr bool on_input = true;
+};
+
+template <class T> auto some_experts() {
+  return expert_set{experts::glu_bank<T, experts::silu>(d, {1, 6, 3, 4}, experts::biases::all),
+                    experts::identity_bank<T>(d), experts::constant_bank<T>(d)};
+}
+template <class T, class Weighting = routing::renormalized, class Dispatch> auto make_layer(Dispatch dispatch) {
+  moe_layer layer{some_experts<T>(), routing::top_k_router<T, Weighting>(d, 6, 2), dispatch};
+  support::random_source random(71);
+  support::randomize(layer, random);
+  return layer;
+}
+
+/// f(a dispatch) for capacities and orders of all sorts.
+template <class F> void for_each_limited(F&& f) {
+  f(dispatch::sorted{capacity::by_factor{0.6}});
+  f(dispatch::sorted{capacity::by_width{0.8}, capacity::keep_heaviest{}});
+  f(dispatch::sorted{capacity::fixed{2}, capacity::keep_first_choices{}});
+  f(dispatch::sorted{capacity::moe_plus_plus{0.7, 0.5}, capacity::keep_random{seed{2}}});
+  f(dispatch::padded{capacity::by_factor{0.6}, capacity::keep_heaviest{}});
+  f(dispatch::padded{capacity::by_factor{4}});
+  f(dispatch::padded{capacity::by_width{1.25}, capacity::keep_random{seed{2}}});
+  f(dispatch::padded{capacity::fixed{2}});
+  f(dispatch::padded{capacity::busiest{}});
+}
+
+class counting_resource final : public std::pmr::memory_resource {
+public:
+  int allocations = 0;
+
+private:
+  void* do_allocate(std::size_t bytes, std::size_t alignment) override {
+    ++allocations;
+    return std::pmr::new_delete_resource()->allocate(bytes, alignment);
+  }
+  void do_deallocate(void* memory, std::size_t bytes, std::size_t alignment) override {
+    std::pmr::new_delete_resource()->deallocate(memory, bytes, alignment);
+  }
+  [[nodiscard]] bool do_is_equal(const std::pmr::memory_resource& other) const noexcept override {
+    return this == &other;
+  }
+};
+
+} // namespace
+
+TEST_CASE("y is the weighted sum over the entries that were kept") {
+  support::random_source random(72);
+  const std::size_t tokens = 50;
+  const auto x = support::random_matrix<double>(random, tokens, d);
+  for_each_limited([&](auto dispatch) {
+    const auto layer = make_layer<double>(dispatch);
+    auto record = layer.make_tape(tokens);
+    matrix<double> y(tokens, d), inferred(tokens, d), expected(tokens, d);
+    layer.forward(context{backends::reference{}}, x, y, record);
+    layer.forward(context{backends::reference{}}, x, inferred);
+    const auto& assigned = std::as_const(record).assignment();
+    std::size_t dropped = 0;
+    for (std::size_t t = 0; t < tokens; ++t)
+      for (std::size_t a = assigned.offsets()[t]; a < assigned.offsets()[t + 1]; ++a) {
+        if (record.plan().slots()[a] == no_index) {
+          ++dropped;
+          continue;
+        }
+        const std::size_t e = assigned.experts()[a];
+        matrix<double> out(1, d), saved(1, layer.experts().saved_per_row(e));
+        layer.experts().forward(backends::reference{}, e, x.view().row_block(t, 1), out.view(), saved.view());
+        for (std::size_t c = 0; c < d; ++c)
+          expected(t, c) += assigned.weights()[a] * out(0, c);
+      }
+    CHECK(record.plan().dropped() == dropped);
+    CHECK(support::largest_difference(y.view(), expected.view()) == 0);
+    CHECK(support::largest_difference(inferred.view(), expected.view()) == 0);
+  });
+}
+
+TEST_CASE("gradients with drops agree with finite differences, weights on the output and on the input") {
+  const context ctx{backends::reference{}};
+  support::random_source random(73);
+  const auto x = support::random_matrix<double>(random, 14, d), dy = support::random_matrix<double>(random, 14, d);
+  std::size_t drops = 0;
+  const auto check = [&](auto layer) {
+    matrix<double> y(14, d);
+    auto record = layer.make_tape(14);
+    layer.forward(ctx, x, y, record);
+    drops += record.plan().dropped() > 0 ? 1 : 0;
+    const auto [error, where] = support::layer_gradient_error(ctx, layer, x, dy);
+    CAPTURE(where);
+    CHECK(error <= 1e-6);
+  };
+  for_each_limited([&](auto dispatch) {
+    check(make_layer<double>(dispatch));
+    check(make_layer<double, on_what_they_read>(dispatch));
+  });
+  CHECK(drops >= 12); // all but those with room for everyone
+}
+
+TEST_CASE("a token that loses all its experts has output 0 and gradient 0") {
+  // One row per expert and all tokens alike: the first token takes every place that the others want too.
+  const auto layer = make_layer<float>(dispatch::sorted{capacity::fixed{1}});
+  const std::size_t tokens = 4;
+  support::random_source random(74);
+  const auto first = support::random_matrix<float>(random, 1, d), dy = support::random_matrix<float>(random, tokens, d);
+  matrix<float> x(tokens, d), y(tokens, d), dx(tokens, d);
+  for (std::size_t t = 0; t < tokens; ++t)
+    std::copy_n(first.data(), d, x.row(t).data());
+  auto record = layer.make_tape(tokens);
+  auto gradients = layer.make_gradients();
+  const context ctx{backends::reference{}};
+  layer.forward(ctx, x, y, record);
+  layer.backward(ctx, record, dy, dx, gradients);
+  CHECK(record.plan().dropped() == 6);
+  CHECK(y(0, 0) != 0);
+  for (std::size_t t = 1; t < tokens; ++t)
+    for (std::size_t i = 0; i < d; ++i) {
+      CHECK(y(t, i) == 0);
+      CHECK(dx(t, i) == 0); // the router's part too: the weights of dropped entries have gradient 0
+    }
+}
+
+TEST_CASE("shared experts have no capacity") {
+  using routing_type =
+      routing::router<routing::linear<float>, routing::top_k<>, routing::renormalized, routing::always_on>;
+  const std::size_t tokens = 60;
+  const auto check = [&](auto dispatch) {
+    moe_layer layer{expert_set{experts::glu_bank<float, experts::silu>(d, {2, 2, 2}),
+                               experts::glu_bank<float, experts::silu>(d, {7})},
+                    routing_type(d, 3, 1, {}, routing::always_on{1}), dispatch};
+    layer.initialize(seed{4}, {.router_stddev = 1});
+    support::random_source random(75);
+    const auto x = support::random_matrix<float>(random, tokens, d);
+    matrix<float> y(tokens, d);
+    auto record = layer.make_tape(tokens);
+    layer.forward(context{backends::reference{}}, x, y, record);
+    CHECK(record.plan().rows_of(3) == tokens);
+    CHECK(record.plan().dropped() > 0);
+    for (std::size_t e = 0; e < 3; ++e)
+      CHECK(record.plan().rows_of(e) <= 10); // 0.5 · 60 / 3: shared entries do not count
+    return record.plan().padding();
+  };
+  CHECK(check(dispatch::sorted{capacity::by_factor{0.5}}) == 0);
+  check(dispatch::padded{capacity::by_factor{0.5}});
+}
+
+TEST_CASE("routing inputs choose the lots of a step") {
+  const auto layer = make_layer<float>(dispatch::sorted{capacity::by_factor{0.5}, capacity::keep_random{seed{9}}});
+  const std::size_t tokens = 80;
+  support::random_source random(76);
+  const auto x = support::random_matrix<float>(random, tokens, d);
+  const auto dropped_in = [&](std::uint64_t step) {
+    matrix<float> y(tokens, d);
+    auto record = layer.make_tape(tokens);
+    routing_inputs<float> inputs;
+    inputs.noise = noise_source{seed{1}, step};
+    layer.forward(context{backends::reference{}}, x, y, record, inputs);
+    const auto slots = record.plan().slots();
+    std::vector<bool> dropped;
+    for (const index_t slot : slots)
+      dropped.push_back(slot == no_index);
+    return dropped;
+  };
+  CHECK(dropped_in(1) == dropped_in(1));
+  CHECK(dropped_in(1) != dropped_in(2));
+}
+
+TEST_CASE("workspace_bytes is enough for every capacity, and a tape from make_tape never grows") {
+  const auto check = [](auto layer) {
+    using T = typename decltype(layer)::value_type;
+    support::random_source random(77);
+    for (const std::size_t tokens : {0U, 1U, 7U, 200U}) {
+      counting_resource heap;
+      auto* previous = std::pmr::set_default_resource(&heap);
+      auto record = layer.make_tape(tokens);
+      std::pmr::set_default_resource(previous);
+      const int reserved = heap.allocations;
+      auto gradients = layer.make_gradients();
+      for (const std::size_t batch : {tokens, tokens / 2, tokens}) {
+        workspace memory;
+        const context ctx{backends::reference{}, executors::serial{}, memory};
+        const auto x = support::random_matrix<T>(random, batch, d), dy = support::random_matrix<T>(random, batch, d);
+        matrix<T> y(batch, d), dx(batch, d);
+        layer.forward(ctx, x, y);
+        CHECK(memory.peak() <= layer.workspace_bytes(batch));
+        layer.forward(ctx, x, y, record);
+        CHECK(memory.peak() <= layer.workspace_bytes(batch));
+        layer.backward(ctx, record, dy, dx, gradients);
+        CHECK(memory.peak() <= layer.workspace_bytes(batch));
+        CHECK(record.plan().size() <= layer.size() * batch);
+      }
+      CHECK(heap.allocations == reserved);
+    }
+  };
+  for_each_limited([&](auto dispatch) {
+    check(make_layer<float>(dispatch));
+    check(make_layer<double>(dispatch));
+    moe_layer top_p{some_experts<float>(), routing::top_p_router<float>(d, 6, 0.9), dispatch};
+    top_p.initialize(seed{5}, {.router_stddev = 0.1});
+    check(std::move(top_p));
+  });
+  check(make_layer<float>(dispatch::sorted{}));
+}
+
+TEST_CASE("workspace_bytes counts what planning and wide experts take, where rows are small") {
+  const std::size_t tokens = 2000;
+  const auto check = [&](auto layer) {
+    layer.initialize(seed{6}, {.router_stddev = 1});
+    support::random_source random(78);
+    workspace memory;
+    const context ctx{backends::reference{}, executors::serial{}, memory};
+    const auto x = support::random_matrix<float>(random, tokens, 1),
+               dy = support::random_matrix<float>(random, tokens, 1);
+    matrix<float> y(tokens, 1), dx(tokens, 1);
+    auto record = layer.make_tape(tokens);
+    auto gradients = layer.make_gradients();
+    layer.forward(ctx, x, y);
+    layer.forward(ctx, x, y, record);
+    layer.backward(ctx, record, dy, dx, gradients);
+    CHECK(record.plan().size() > 0);
+    CHECK(memory.peak() <= layer.workspace_bytes(tokens));
+  };
+  const routing::top_k_router<float> router(1, 4, 2);
+  check(moe_layer{expert_set{experts::identity_bank<float>(1, 4)}, router,
+                  dispatch::sorted{capacity::by_factor{10}, capacity::keep_heaviest{}}});
+  check(moe_layer{expert_set{experts::identity_bank<float>(1, 4)}, router, dispatch::padded{capacity::by_factor{10}}});
+  check(moe_layer{expert_set{experts::glu_bank<float, experts::silu>(1, {64, 1, 32, 7})}, router,
+                  dispatch::padded{capacity::by_factor{10}}});
+  check(moe_layer{expert_set{experts::glu_bank<float, experts::silu>(1, {64, 1, 32, 7})}, router, dispatch::sorted{}});
+}

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: MIT
+// The announced workspace suffices, and with it and make_tape no pass touches the heap.
+#include <hmoe/dispatch/looped.hpp>
+#include <hmoe/dispatch/sorted.hpp>
+#include <hmoe/execution/openmp.hpp>
+#include <hmoe/losses/load_balance.hpp>
+#include <hmoe/losses/objective.hpp>
+#include <hmoe/losses/parameter_penalty.hpp>
+#include <hmoe/losses/router_entropy.hpp>
+#include <hmoe/losses/z.hpp>
+
+#include "layer/small_layer.hpp"
+#include "support/allocation_count.hpp"
+
+#include <doctest/doctest.h>
+
+namespace routing = hmoe::routing;
+using hmoe::matrix;
+using support::d;
+
+namespace {
+template <class Layer> void check_memory(const Layer& layer) {
+  support::random_source random(21);
+  const std::size_t most = 300;
+  const auto x = support::random_matrix<double>(random, most, d), dy = support::random_matrix<double>(random, most, d);
+  matrix<double> y(most, d), dx(most, d);
+  const hmoe::objective aux{hmoe::losses::load_balance{}, hmoe::losses::parameter_penalty{},
+                            hmoe::losses::router_entropy{}, hmoe::losses::z{}};
+  auto gradients = layer.make_gradients();
+
+  hmoe::workspace memory(layer.workspace_bytes(most));
+  const hmoe::context ctx{hmoe::backends::reference{}, hmoe::executors::serial{}, memory};
+  auto tape = layer.make_tape(most);
+  // The very first pass, then shorter ones, then the longest again.
+  for (const std::size_t tokens : {most, std::size_t{1}, std::size_t{0}, std::size_t{131}, most}) {
+    CAPTURE(tokens);
+    const auto in = x.view().row_block(0, tokens), out_gradient = dy.view().row_block(0, tokens);
+    const auto out = y.view().row_block(0, tokens), in_gradient = dx.view().row_block(0, tokens);
+    CHECK(support::allocations_in([&] { layer.forward(ctx, in, out); }) == 0);
+    CHECK(support::allocations_in([&] { layer.forward(ctx, in, out, tape); }) == 0);
+    CHECK(support::allocations_in([&] { (void)aux.evaluate(layer, tape); }) == 0);
+    CHECK(support::allocations_in([&] { layer.backward(ctx, tape, out_gradient, in_gradient, gradients); }) == 0);
+  }
+  CHECK(memory.peak() <= layer.workspace_bytes(most));
+  CHECK(memory.capacity() == layer.workspace_bytes(most));
+
+  // What is announced for several workers suffices for them; for small batches too, where alignment weighs most.
+  for (const std::size_t tokens : {1U, 2U, 17U, 300U}) {
+    hmoe::workspace shared(layer.workspace_bytes(tokens, 3));
+    const hmoe::context parallel{hmoe::backends::reference{}, hmoe::executors::openmp{3}, shared};
+    const auto in = x.view().row_block(0, tokens), out_gradient = dy.view().row_block(0, tokens);
+    const auto out = y.view().row_block(0, tokens), in_gradient = dx.view().row_block(0, tokens);
+    layer.forward(parallel, in, out);
+    layer.forward(parallel, in, out, tape);
+    layer.backward(parallel, tape, out_gradient, in_gradient, gradients);
+    CAPTURE(tokens);
+    CHECK(shared.peak() <= layer.workspace_bytes(tokens, 3));
+  }
+}
+
+template <class Dispatch> void check_memory_of(Dispatch dispatch) {
+  check_memory(support::small_layer(routing::top_k_router<double>(d, 5, 2), 1, dispatch));
+  check_memory(support::small_layer(routing::top_p_router<double>(d, 5, 0.9), 2, dispatch));
+}
+} // namespace
+
+TEST_CASE("the heap is counted") {
+  CHECK(support::allocations_in([] { matrix<double> m(3, 3); }) == 1);
+}
+TEST_CASE("dense allocates nothing") { check_memory_of(hmoe::dispatch::dense{}); }
+TEST_CASE("looped allocates nothing") { check_memory_of(hmoe::dispatch::looped{}); }
+TEST_CASE("sorted allocates nothing") { check_memory_of(hmoe::dispatch::sorted{}); }
+
+TEST_CASE("a workspace that is too small grows once and then stays") {
+  const auto layer = support::small_layer(routing::top_k_router<double>(d, 5, 2), 3, hmoe::dispatch::sorted{});
+  support::random_source random(22);
+  const auto x = support::random_matrix<double>(random, 100, d);
+  matrix<double> y(100, d);
+  const hmoe::context ctx{hmoe::backends::reference{}};
+  layer.forward(ctx, x, y);
+  CHECK(support::allocations_in([&] { layer.forward(ctx, x, y); }) == 0);
+}

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: MIT
+#include <hmoe/losses/global_load_balance.hpp>
+#include <hmoe/losses/load_balance.hpp>
+
+#include "losses/sink_checks.hpp"
+
+#include <doctest/doctest.h>
+
+using hmoe::losses::balance_counts;
+using hmoe::losses::balance_normalization;
+using hmoe::losses::global_load_balance;
+using hmoe::losses::load_accumulator;
+
+namespace {
+
+hmoe::routing_record<double> record_of(support::routing_batch& batch) {
+  return {batch.trace, batch.assigned, batch.widths};
+}
+
+} // namespace
+
+TEST_CASE("f is of all batches, P̂ of this one") {
+  support::random_source random(101);
+  support::routing_batch first(6, 4), second(9, 4);
+  first.randomize(random);
+  second.randomize(random);
+  load_accumulator load(4);
+  load.add(record_of(first));
+  load.add(record_of(second));
+  double to_k = 0, sum = 0;
+  for (std::size_t e = 0; e < 4; ++e) {
+    const double n = first.trace.tokens_per_expert()[e] + second.trace.tokens_per_expert()[e];
+    to_k += 4 * n / 15 * second.mean_probability(e);
+    sum += n;
+  }
+  const global_load_balance loss{0.6, &load}, to_one{0.6, &load, balance_normalization::to_one};
+  CHECK(second.evaluate(loss) == doctest::Approx(to_k).epsilon(1e-13));
+  CHECK(second.evaluate(to_one) == doctest::Approx(to_k * 15 / sum).epsilon(1e-13));
+  CHECK(support::sink_error(second, loss) < 1e-6);
+  CHECK(support::softmax_error(second, to_one) < 1e-6);
+}
+
+TEST_CASE("with this batch alone it is load_balance, bit for bit") {
+  support::random_source random(102);
+  for (const auto counts : {balance_counts::all_choices, balance_counts::first_choice})
+    for (const auto normalization : {balance_normalization::to_k, balance_normalization::to_one}) {
+      support::routing_batch batch(7, 5);
+      batch.randomize(random);
+      load_accumulator load(5, counts);
+      load.add(record_of(batch));
+      CHECK(batch.evaluate(global_load_balance{1, &load, normalization}) ==
+            batch.evaluate(hmoe::losses::load_balance{1, counts, normalization}));
+    }
+}
+
+TEST_CASE("a batch that lacks some experts is balanced if the others make up for it") {
+  load_accumulator load(4);
+  support::routing_batch low(4, 4), high(4, 4);
+  low.set([](std::size_t, std::size_t) { return 0.0; }, [](std::size_t, std::size_t e) { return e < 2; });
+  high.set([](std::size_t, std::size_t) { return 0.0; }, [](std::size_t, std::size_t e) { return e >= 2; });
+  load.add(record_of(low));
+  load.add(record_of(high));
+  const auto two = doctest::Approx(2).epsilon(1e-14);
+  CHECK(low.evaluate(global_load_balance{1, &load}) == two);
+  CHECK(low.trace.d_probabilities()(0, 0) == low.trace.d_probabilities()(0, 3)); // no expert is pushed
+  CHECK(high.evaluate(global_load_balance{1, &load}) == two);
+}
+
+TEST_CASE("mistakes are told") {
+  support::routing_batch batch(3, 4), none(0, 4);
+  CHECK_THROWS_WITH_AS(batch.evaluate(global_load_balance{}), doctest::Contains("set its member load"), hmoe::error);
+  load_accumulator load(4), other(5);
+  CHECK_THROWS_WITH_AS(batch.evaluate(global_load_balance{1, &load}), doctest::Contains("add(record) first"),
+                       hmoe::error);
+  CHECK_THROWS_WITH_AS(batch.evaluate(global_load_balance{1, &other}), doctest::Contains("counts 5 experts"),
+                       hmoe::error);
+  CHECK(none.evaluate(global_load_balance{1, &load}) == 0);
+}

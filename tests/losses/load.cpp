@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: MIT
+#include <hmoe/backends/reference.hpp>
+#include <hmoe/execution/context.hpp>
+#include <hmoe/losses/load.hpp>
+#include <hmoe/routing/noisy_score.hpp>
+#include <hmoe/routing/router.hpp>
+#include <hmoe/testing/loss_laws.hpp>
+
+#include "losses/sink_checks.hpp"
+
+#include <doctest/doctest.h>
+
+using hmoe::losses::load;
+using hmoe::losses::noisy_load;
+
+namespace {
+
+double normal_cdf(double x) { return std::erfc(-x / std::sqrt(2.0)) / 2; }
+
+double squared_variation(const std::vector<double>& x) {
+  const auto n = static_cast<double>(x.size());
+  double sum = 0, squares = 0;
+  for (const double value : x) {
+    sum += value;
+    squares += value * value;
+  }
+  const double mean = sum / n;
+  return (squares - n * mean * mean) / (n - 1) / (mean * mean + 1e-10);
+}
+
+/// Assigns the k largest logits of each token, and leaves the logits as they are.
+void select_largest(support::routing_batch& batch, std::size_t k) {
+  const hmoe::matrix_view<const double> z = batch.trace.logits();
+  const auto logit = [&](std::size_t t, std::size_t e) { return z(t, e); };
+  batch.set(logit, [&](std::size_t t, std::size_t e) {
+    std::size_t larger = 0;
+    for (std::size_t i = 0; i < batch.experts(); ++i)
+      larger += z(t, i) > z(t, e) ? 1 : 0;
+    return larger < k;
+  });
+}
+
+/// The k-th largest logit of the token among the experts other than `excluded`.
+double kth_excluding(const support::routing_batch& batch, std::size_t k, std::size_t t, std::size_t excluded) {
+  std::vector<double> others;
+  for (std::size_t e = 0; e < batch.experts(); ++e)
+    if (e != excluded)
+      others.push_back(batch.trace.logits()(t, e));
+  std::ranges::sort(others, std::greater{});
+  return others[k - 1];
+}
+
+/// A router over a batch, as a loss sees it.
+struct noisy_batch {
+  using router_type = hmoe::routing::router<hmoe::routing::noisy_linear<double>, hmoe::routing::top_k<>>;
+  static constexpr std::size_t tokens = 7, d_model = 3, experts = 5, k = 2;
+  hmoe::context<hmoe::backends::reference> ctx;
+  router_type router{hmoe::routing::noisy_linear<double>(d_model, experts, 0.01), hmoe::routing::top_k<>{k}};
+  hmoe::matrix<double> x;
+  hmoe::router_trace<double> trace;
+  hmoe::assignment<double> assigned;
+  std::vector<std::size_t> widths = std::vector<std::size_t>(experts, 1);
+
+  explicit noisy_batch(support::random_source& random) : x(support::random_matrix<double>(random, tokens, d_model)) {
+    router.visit_parameters(
+        [&](const hmoe::parameter_info&, hmoe::matrix_view<double> w) { support::fill(random, w); });
+  }
+  void forward(bool with_noise = true) {
+    const hmoe::workspace::scope scope(ctx.workspace());
+    hmoe::routing_inputs<double> inputs;
+    if (with_noise)
+      inputs.noise = hmoe::noise_source{hmoe::seed{5}, 3};
+    trace.resize(tokens, experts, router.saved_per_token(), true);
+    trace.set_inputs(inputs);
+    router.forward(ctx, x.view(), trace, assigned);
+  }
+  double evaluate(const noisy_load& loss) {
+    hmoe::routing_record<double> record{trace, assigned, widths};
+    return loss.evaluate(record);
+  }
+};
+
+} // namespace
+
+TEST_CASE("load is CV² of the probability to be selected under fresh noise, as in V-MoE") {
+  support::random_source random(121);
+  for (const std::size_t k : {1U, 2U, 4U}) {
+    support::routing_batch batch(9, 5);
+    batch.randomize(random);
+    select_largest(batch, k);
+    for (const double stddev : {0.0, 0.5}) {
+      const double sigma = stddev > 0 ? stddev : 1.0 / 5;
+      std::vector<double> loads(5);
+      for (std::size_t t = 0; t < 9; ++t)
+        for (std::size_t e = 0; e < 5; ++e)
+          loads[e] += normal_cdf((batch.trace.logits()(t, e) - kth_excluding(batch, k, t, e)) / sigma);
+      const load loss{0.9, stddev};
+      CHECK(batch.evaluate(loss) == doctest::Approx(squared_variation(loads)).epsilon(1e-11));
+      CHECK(support::sink_error(batch, loss) < 1e-6);
+    }
+  }
+}
+
+TEST_CASE("0 at balance, for a single expert, without tokens, and when tokens select all or none") {
+  support::routing_batch batch(8, 4), single(3, 1), none(0, 4), all(3, 4), unrouted(3, 4);
+  const auto turn = [](std::size_t t, std::size_t e) { return (t + e) % 4; };
+  batch.set([&](std::size_t t, std::size_t e) { return static_cast<double>(turn(t, e)); },
+            [&](std::size_t t, std::size_t e) { return turn(t, e) >= 2; });
+  CHECK(batch.evaluate(load{}) == doctest::Approx(0).epsilon(1e-14));
+  all.set([](std::size_t, std::size_t e) { return static_cast<double>(e); },
+          [](std::size_t, std::size_t) { return true; });
+  for (support::routing_batch* other : {&single, &none, &all, &unrouted})
+    CHECK(other->evaluate(load{}) == 0);
+}
+
+TEST_CASE("a token that selects all adds 1 to every load") {
+  support::routing_batch batch(2, 2);
+  batch.set([](std::size_t, std::size_t e) { return e == 0 ? 30.0 : 0.0; },
+            [](std::size_t t, std::size_t e) { return t == 0 || e == 0; });
+  CHECK(batch.evaluate(load{}) == doctest::Approx(squared_variation({2, 1})).epsilon(1e-12));
+}
+
+TEST_CASE("load keeps the laws, and refuses a negative deviation") {
+  CHECK(hmoe::testing::check_loss(load{0.3}).text() == "");
+  CHECK(hmoe::testing::check_loss(load{0.3, 1.5}).text() == "");
+  CHECK(hmoe::testing::check_loss<float>(load{0.3, 1.5}).text() == "");
+  support::routing_batch batch(2, 2);
+  CHECK_THROWS_AS(batch.evaluate(load{1, -1}), hmoe::error);
+}
+
+TEST_CASE("noisy_load is Shazeer's, on clean logits and the learned deviation") {
+  support::random_source random(122);
+  noisy_batch batch(random);
+  batch.forward();
+  // Clean logits and deviations from the parameters, not from what the router saved.
+  std::vector<double> loads(batch.experts);
+  for (std::size_t t = 0; t < batch.tokens; ++t)
+    for (std::size_t e = 0; e < batch.experts; ++e) {
+      double clean = 0, r = 0;
+      for (std::size_t c = 0; c < batch.d_model; ++c) {
+        clean += batch.x(t, c) * batch.router.score().inner().weight()(e, c);
+        r += batch.x(t, c) * batch.router.score().noise_weight()(e, c);
+      }
+      std::vector<double> others;
+      for (std::size_t i = 0; i < batch.experts; ++i)
+        if (i != e)
+          others.push_back(batch.trace.logits()(t, i));
+      std::ranges::sort(others, std::greater{});
+      loads[e] += normal_cdf((clean - others[batch.k - 1]) / (std::log(1 + std::exp(r)) + 0.01));
+    }
+  CHECK(batch.evaluate(noisy_load{1, 0.01}) == doctest::Approx(squared_variation(loads)).epsilon(1e-11));
+}
+
+TEST_CASE("its gradient reaches both weight matrices and x through the router") {
+  support::random_source random(123);
+  noisy_batch batch(random);
+  const noisy_load loss{0.9, 0.01};
+  const auto value = [&] {
+    batch.forward();
+    return loss.coefficient * batch.evaluate(loss);
+  };
+  value(); // leaves its gradient in the sinks
+  const std::vector<hmoe::index_t> selected(batch.assigned.experts().begin(), batch.assigned.experts().end());
+  auto gradients = batch.router;
+  hmoe::set_zero(gradients);
+  hmoe::matrix<double> dx(batch.tokens, batch.d_model);
+  {
+    const hmoe::workspace::scope scope(batch.ctx.workspace());
+    const std::vector<double> d_weights(batch.assigned.size());
+    batch.router.backward(batch.ctx, std::as_const(batch.x).view(), std::as_const(batch.trace),
+                          std::as_const(batch.assigned), hmoe::vector_view<const double>(d_weights), dx.view(),
+                          gradients);
+  }
+  const auto check = [&](auto values, auto analytic) {
+    CHECK(support::gradient_error({values.data(), values.size()},
+                                  std::vector<double>(analytic.data(), analytic.data() + analytic.size()), value,
+                                  {.step = 1e-5}) < 1e-6);
+  };
+  check(batch.router.score().noise_weight(), gradients.score().noise_weight());
+  check(batch.router.score().inner().weight(), gradients.score().inner().weight());
+  check(batch.x.view(), dx.view());
+  batch.forward();
+  CHECK(std::ranges::equal(batch.assigned.experts(), selected));
+}
+
+TEST_CASE("noisy_load says what it misses") {
+  support::random_source random(124);
+  noisy_batch batch(random);
+  batch.forward(false);
+  CHECK_THROWS_WITH_AS(batch.evaluate(noisy_load{}), doctest::Contains("routed with noise"), hmoe::error);
+  batch.forward();
+  CHECK_THROWS_WITH_AS(batch.evaluate(noisy_load{.column = 1}), doctest::Contains("the router saved 10"), hmoe::error);
+  batch.trace.resize(2, 5, 0, false);
+  CHECK_THROWS_WITH_AS(batch.evaluate(noisy_load{}), doctest::Contains("gradient sinks"), hmoe::error);
+}

@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: MIT
+// expect: AllReduce is not callable with std::span<std::uint64_t>: pass a function that replaces
+#include <hmoe/losses/load_accumulator.hpp>
+
+void count(hmoe::losses::load_accumulator& load, const hmoe::routing_record<float>& record) {
+#ifdef HMOE_MUST_COMPILE
+  load.add(record, [](std::span<std::uint64_t>) {});
+#else
+  load.add(record, [](double) {});
+#endif
+}

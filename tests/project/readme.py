@@ -1,0 +1,107 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Holds README.md against the code.
+
+A code block under a comment <!-- FILE --> must stand in FILE, which the tests compile and run. The table of features
+must name policies that exist, and at least one from every header of the policy folders. Links must lead somewhere.
+usage: readme.py SOURCE_DIR, or readme.py --self-test
+"""
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+POLICY_FOLDERS = ("backends", "dispatch", "experts", "losses", "routing", "statistics", "training")
+# What policies are made of, and what users do not name.
+PARTS = {
+    "dispatch": {"build_plan", "dispatcher", "grouped", "limited_plan", "permuted", "rows"},
+    "experts": {"bank", "diagnosis", "ffn_weights", "gating", "zero_cost_bank"},
+    "losses": {"auxiliary_loss", "choice_counts", "expert_groups", "gates", "squared_variation"},
+    "routing": {"balanced", "noise", "projection", "scalar_functions", "score", "selection"},
+    "statistics": {"numbers"},
+}
+
+
+def snippets(text):
+    """(file, code) of each marked block."""
+    return re.findall(r"<!-- (\S+) -->\n```cpp\n(.*?)```", text, re.DOTALL)
+
+
+def table_names(text):
+    """The names in backticks in the rows of the table of features, without namespaces and template arguments."""
+    table = re.search(r"^\| seam \|.*?(?=\n\n)", text, re.DOTALL | re.MULTILINE)
+    if not table:
+        return set()
+    return {re.sub(r"<.*", "", name).split("::")[-1] for name in re.findall(r"`([^`]+)`", table.group())}
+
+
+def definitions(header):
+    """Names that a header defines at namespace scope."""
+    text = re.sub(r"//.*", "", header.read_text())
+    found = re.findall(r"^\s*(?:template\s*<.*>\s*)?(?:class|struct|using|concept|enum class)\s+(\w+)", text, re.MULTILINE)
+    return set(found) | set(re.findall(r"(\w+)\s*\([^;{}]*\)[^;{}]*\{", text))
+
+
+def problems(root):
+    text = (root / "README.md").read_text()
+    for name, code in snippets(text):
+        path = root / name
+        if not path.is_file():
+            yield f"README shows code of {name}, which does not exist"
+        elif code.strip() not in path.read_text():
+            yield f"the code that README shows of {name} does not stand there"
+    if not snippets(text):
+        yield "README shows no code of the examples"
+
+    names = table_names(text)
+    if not names:
+        yield "README has no table of features (its first column is called seam)"
+    known = set()
+    for folder in POLICY_FOLDERS:
+        for header in sorted((root / "include/hmoe" / folder).glob("*.hpp")):
+            defined = definitions(header)
+            known |= defined
+            if header.stem not in PARTS.get(folder, ()) and not defined & names:
+                yield f"README's table names nothing of {folder}/{header.name}"
+    for other in (root / "include/hmoe").rglob("*.hpp"):
+        known |= definitions(other)
+    for name in sorted(names - known):
+        yield f"README's table names {name}, which no header defines"
+
+    for page in [root / "README.md", root / "CONTRIBUTING.md", *sorted((root / "docs").glob("*.md"))]:
+        if not page.is_file():
+            continue
+        for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+            if "://" not in link and not (page.parent / link).exists():
+                yield f"{page.relative_to(root)} links to {link}, which does not exist"
+
+
+def self_test():
+    good = "<!-- a.cpp -->\n```cpp\nint x;\n```\n\n| seam | shipped |\n|---|---|\n| routing | `routing::top_k<2>` |\n\n[p](a.cpp)\n"
+    faults = {
+        "does not stand there": good.replace("int x", "int y"),
+        "shows code of b.cpp": good.replace("<!-- a.cpp", "<!-- b.cpp"),
+        "names top_q": good.replace("top_k", "top_k`, `top_q"),
+        "nothing of routing/top_k.hpp": good.replace("top_k", "other"),
+        "links to c.cpp": good.replace("(a.cpp)", "(c.cpp)"),
+        "no table": good.replace("seam", "place"),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        (root / "include/hmoe/routing").mkdir(parents=True)
+        (root / "include/hmoe/routing/top_k.hpp").write_text("template <int K> class top_k {};\nstruct other_one {};\n")
+        (root / "a.cpp").write_text("int x;\n")
+        for expected, readme in {"": good, **faults}.items():
+            (root / "README.md").write_text(readme)
+            found = list(problems(root))
+            if bool(found) != bool(expected) or not any(expected in line for line in found or [""]):
+                sys.exit(f"self-test: expected '{expected}', found {found}")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--self-test"]:
+        self_test()
+    else:
+        lines = list(problems(Path(sys.argv[1])))
+        print("\n".join(lines))
+        sys.exit(bool(lines))

@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: MIT
+// Each preset against an implementation of its own: one token at a time, plain loops and sorts, from what the model
+// does.
+#include <hmoe/routing/presets.hpp>
+#include <hmoe/testing/router_laws.hpp>
+
+#include "support/random_matrix.hpp"
+#include "support/router_gradients.hpp"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <map>
+#include <numeric>
+#include <utility>
+#include <vector>
+
+namespace routing = hmoe::routing;
+namespace presets = hmoe::routing::presets;
+using numbers = std::vector<double>;
+
+namespace {
+constexpr std::size_t experts = 12;
+using chosen_weights = std::map<std::size_t, double>; // by expert
+
+numbers softmax(const numbers& z) {
+  const double largest = *std::max_element(z.begin(), z.end());
+  double sum = 0;
+  for (const double v : z)
+    sum += std::exp(v - largest);
+  numbers p;
+  for (const double v : z)
+    p.push_back(std::exp(v - largest) / sum);
+  return p;
+}
+numbers sigmoid(const numbers& z) {
+  numbers p;
+  for (const double v : z)
+    p.push_back(1 / (1 + std::exp(-v)));
+  return p;
+}
+std::vector<std::size_t> top(const numbers& v, std::size_t k) {
+  std::vector<std::size_t> order(v.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::sort(order.begin(), order.end(),
+            [&](std::size_t a, std::size_t b) { return v[a] != v[b] ? v[a] > v[b] : a < b; });
+  order.resize(k);
+  return order;
+}
+chosen_weights pick(const numbers& v, const std::vector<std::size_t>& ids) {
+  chosen_weights w;
+  for (const std::size_t e : ids)
+    w[e] = v[e];
+  return w;
+}
+chosen_weights divided_by_sum(chosen_weights w, double epsilon = 0) {
+  double sum = epsilon;
+  for (const auto& [e, v] : w)
+    sum += v;
+  for (auto& [e, v] : w)
+    v /= sum;
+  return w;
+}
+chosen_weights times(chosen_weights w, double factor) {
+  for (auto& [e, v] : w)
+    v *= factor;
+  return w;
+}
+/// Experts of all but the `kept` best of four groups replaced by `mask`.
+numbers masked(const numbers& v, std::size_t kept, bool sum_of_two, double mask) {
+  const std::size_t size = v.size() / 4;
+  numbers scores;
+  for (std::size_t g = 0; g < 4; ++g) {
+    double first = -1e300, second = -1e300;
+    for (std::size_t e = g * size; e < (g + 1) * size; ++e) {
+      if (v[e] > first) {
+        second = first;
+        first = v[e];
+      } else {
+        second = std::max(second, v[e]);
+      }
+    }
+    scores.push_back(sum_of_two ? first + second : first);
+  }
+  numbers result(v.size(), mask);
+  for (const std::size_t g : top(scores, kept))
+    for (std::size_t e = g * size; e < (g + 1) * size; ++e)
+      result[e] = v[e];
+  return result;
+}
+
+/// Runs the router over random rows of logits (its weight is the identity), half of them in coarse steps so that ties
+/// are frequent, and compares with expected(logits). Shared experts must come last with weight 1.
+template <class Router> void compare(Router router, const std::function<chosen_weights(const numbers&)>& expected) {
+  const std::size_t tokens = 400, shared = router.size() - router.routed();
+  support::random_source random(7);
+  hmoe::matrix<double> x(tokens, experts);
+  for (std::size_t t = 0; t < tokens; ++t)
+    for (double& z : x.row(t))
+      z = t % 2 == 0 ? random.real(-3, 3) : std::round(random.real(-3, 3));
+  router.visit_parameters([&](const hmoe::parameter_info& info, hmoe::matrix_view<double> view) {
+    if (info.name == "router.weight")
+      for (std::size_t e = 0; e < experts; ++e)
+        view(e, e) = 1;
+  });
+  hmoe::router_trace<double> trace;
+  hmoe::assignment<double> assigned;
+  trace.resize(tokens, router.routed(), router.saved_per_token(), false);
+  const hmoe::context ctx{hmoe::backends::reference{}};
+  const hmoe::workspace::scope scope(ctx.workspace());
+  router.forward(ctx, std::as_const(x).view(), trace, assigned);
+  assigned.validate(router.size());
+  for (std::size_t t = 0; t < tokens; ++t) {
+    const auto row = std::as_const(x).row(t);
+    const chosen_weights want = expected(numbers(row.begin(), row.end()));
+    const auto ids = assigned.experts_of(t);
+    const auto got = assigned.weights_of(t);
+    REQUIRE(ids.size() == want.size() + shared);
+    std::size_t i = 0;
+    for (const auto& [e, w] : want) {
+      REQUIRE(ids[i] == e);
+      REQUIRE(got[i] == doctest::Approx(w).epsilon(1e-12));
+      ++i;
+    }
+    for (std::size_t s = 0; s < shared; ++s)
+      if (router.shared_policy().size() == shared && ids[i + s] == experts + s)
+        continue;
+      else
+        FAIL("shared expert ", s, " is missing");
+  }
+}
+/// A bias for the choice that makes many biased scores negative.
+template <class Router> numbers set_bias(Router& router) {
+  support::random_source random(8);
+  numbers bias;
+  for (double& b : router.selection_policy().bias())
+    bias.push_back(b = std::round(random.real(-2, 0.5) * 4) / 4);
+  return bias;
+}
+numbers plus(numbers a, const numbers& b) {
+  for (std::size_t i = 0; i < a.size(); ++i)
+    a[i] += b[i];
+  return a;
+}
+} // namespace
+
+TEST_CASE("mixtral, qwen3_moe, hmoe_top_k: softmax, top k, renormalised") {
+  const auto expected = [](const numbers& z) {
+    const auto p = softmax(z);
+    return divided_by_sum(pick(p, top(p, 2)));
+  };
+  compare(presets::mixtral<double>{experts, experts, 2}, expected);
+  compare(presets::qwen3_moe<double>{experts, experts, 2}, expected);
+  compare(presets::hmoe_top_k<double>{experts, experts, 2}, expected);
+}
+
+TEST_CASE("olmoe, qwen2_moe: softmax, top k, weights as they are") {
+  const auto expected = [](const numbers& z) {
+    const auto p = softmax(z);
+    return pick(p, top(p, 4));
+  };
+  compare(presets::olmoe<double>{experts, experts, 4}, expected);
+  compare(presets::qwen2_moe<double>{experts, experts, 4}, expected);
+  compare(presets::qwen3_moe<double, routing::raw>{experts, experts, 4}, expected);
+}
+
+TEST_CASE("qwen2_moe's shared expert has weight sigmoid(w x)") {
+  presets::qwen2_moe<double> router{3, 4, 2};
+  CHECK(router.size() == 5);
+  std::fill_n(router.shared_policy().gate().data(), 3, 0.5);
+  hmoe::matrix<double> x(1, 3);
+  x(0, 0) = 1;
+  x(0, 2) = -4;
+  hmoe::router_trace<double> trace;
+  hmoe::assignment<double> assigned;
+  trace.resize(1, 4, 0, false);
+  const hmoe::context ctx{hmoe::backends::reference{}};
+  const hmoe::workspace::scope scope(ctx.workspace());
+  router.forward(ctx, std::as_const(x).view(), trace, assigned);
+  CHECK(assigned.weights()[2] == doctest::Approx(1 / (1 + std::exp(1.5))));
+}
+
+TEST_CASE("deepseek_v2: groups by their best expert, others 0, weights times a scale") {
+  compare(presets::deepseek_v2<double>{experts, experts, {.groups = 4, .kept = 2, .k = 3}, {.factor = 16}},
+          [](const numbers& z) {
+            const auto p = softmax(z);
+            return times(pick(p, top(masked(p, 2, false, 0), 3)), 16);
+          });
+  compare(presets::deepseek_v2<double, routing::renormalized>{experts, experts, {.groups = 1, .kept = 1, .k = 3}, {}},
+          [](const numbers& z) {
+            const auto p = softmax(z);
+            return divided_by_sum(pick(p, top(p, 3)));
+          });
+}
+
+TEST_CASE("deepseek_v3: biased choice by groups, unbiased weights, over negative biased scores") {
+  using routing::group_mask;
+  std::size_t masks_differ = 0;
+  const auto expected = [](const numbers& bias, double mask) {
+    return [bias, mask](const numbers& z) {
+      const auto s = sigmoid(z);
+      return times(divided_by_sum(pick(s, top(masked(plus(s, bias), 2, true, mask), 4)), 1e-20), 2.5);
+    };
+  };
+  presets::deepseek_v3<double> official{
+      experts, experts, {experts, {.groups = 4, .kept = 2, .k = 4}}, {.factor = 2.5, .inner = {1e-20}}};
+  presets::deepseek_v3<double, group_mask::zero> masked_by_zero{
+      experts, experts, {experts, {.groups = 4, .kept = 2, .k = 4}}, {.factor = 2.5, .inner = {1e-20}}};
+  const numbers bias = set_bias(official);
+  set_bias(masked_by_zero);
+  const double none = -std::numeric_limits<double>::infinity();
+  compare(official, expected(bias, none));
+  compare(masked_by_zero, expected(bias, 0));
+  support::random_source random(9);
+  for (int i = 0; i < 100; ++i) {
+    numbers z(experts);
+    for (double& v : z)
+      v = random.real(-3, 3);
+    masks_differ += expected(bias, none)(z) != expected(bias, 0)(z);
+  }
+  CHECK(masks_differ > 10); // or the two would not have been told apart
+}
+
+TEST_CASE("gpt_oss: top k of the logits with bias, softmax over those") {
+  presets::gpt_oss<double> router{experts, experts, 4};
+  support::random_source random(10);
+  numbers bias;
+  for (double& b : router.score().bias())
+    bias.push_back(b = std::round(random.real(-2, 2) * 2) / 2);
+  compare(router, [&](const numbers& x) {
+    const auto z = plus(x, bias);
+    const auto ids = top(z, 4);
+    numbers of_chosen;
+    for (const std::size_t e : ids)
+      of_chosen.push_back(z[e]);
+    const auto p = softmax(of_chosen);
+    chosen_weights w;
+    for (std::size_t i = 0; i < 4; ++i)
+      w[ids[i]] = p[i];
+    return w;
+  });
+}
+
+TEST_CASE("llama4: top k of the logits, sigmoid, on the input side, one shared expert") {
+  static_assert(presets::llama4<float>::weights_on_input());
+  for (const std::size_t k : {1U, 3U})
+    compare(presets::llama4<double>{experts, experts, k},
+            [&](const numbers& z) { return pick(sigmoid(z), top(z, k)); });
+}
+
+TEST_CASE("switch_transformer: the most probable expert, weighted by its probability") {
+  compare(presets::switch_transformer<double>{experts, experts}, [](const numbers& z) {
+    const auto p = softmax(z);
+    return pick(p, top(p, 1));
+  });
+}
+
+TEST_CASE("longcat_flash: biased choice, weights times a scale without renormalisation") {
+  presets::longcat_flash<double> router{experts, experts, {experts, 5}, {.factor = 6}};
+  numbers bias = set_bias(router);
+  for (std::size_t e = 0; e < experts; ++e)
+    router.selection_policy().bias()[e] = bias[e] /= 16;
+  compare(router, [&](const numbers& z) {
+    const auto p = softmax(z);
+    return times(pick(p, top(plus(p, bias), 5)), 6);
+  });
+}
+
+TEST_CASE("hmoe_top_p: the shortest prefix that reaches p, renormalised") {
+  compare(presets::hmoe_top_p<double>{experts, experts, 0.6}, [](const numbers& z) {
+    const auto p = softmax(z);
+    std::vector<std::size_t> ids;
+    double sum = 0;
+    for (const std::size_t e : top(p, experts)) {
+      ids.push_back(e);
+      sum += p[e];
+      if (sum >= 0.6)
+        break;
+    }
+    return divided_by_sum(pick(p, ids));
+  });
+}
+
+TEST_CASE("every preset has the gradients of the whole layer right") {
+  constexpr std::size_t d = 5, n = 8;
+  SUBCASE("mixtral") { CHECK_ROUTER_GRADIENTS(presets::mixtral<double>{d, n, 2}); }
+  SUBCASE("qwen2_moe") { CHECK_ROUTER_GRADIENTS(presets::qwen2_moe<double>{d, n, 3}); }
+  SUBCASE("olmoe") { CHECK_ROUTER_GRADIENTS(presets::olmoe<double>{d, n, 3}); }
+  SUBCASE("deepseek_v2") {
+    CHECK_ROUTER_GRADIENTS(presets::deepseek_v2<double>{d, n, {.groups = 4, .kept = 2, .k = 3}, {.factor = 4}});
+  }
+  SUBCASE("deepseek_v3") {
+    CHECK_ROUTER_GRADIENTS(
+        presets::deepseek_v3<double>{d, n, {n, {.groups = 4, .kept = 2, .k = 3}}, {.factor = 2.5, .inner = {1e-20}}});
+  }
+  SUBCASE("gpt_oss") { CHECK_ROUTER_GRADIENTS(presets::gpt_oss<double>{d, n, 3}); }
+  SUBCASE("llama4") { CHECK_ROUTER_GRADIENTS(presets::llama4<double>{d, n, 2}); }
+  SUBCASE("switch_transformer") {
+    CHECK_ROUTER_GRADIENTS(presets::switch_transformer<double>{d, n}, {.noise = hmoe::noise_source{hmoe::seed{1}, 2}});
+  }
+  SUBCASE("longcat_flash") { CHECK_ROUTER_GRADIENTS(presets::longcat_flash<double>{d, n, {n, 3}, {.factor = 6}}); }
+  SUBCASE("hmoe_top_p") { CHECK_ROUTER_GRADIENTS(presets::hmoe_top_p<double>{d, n, 0.6}); }
+}
+
+TEST_CASE("presets pass the laws of routers") {
+  const auto check = [](auto router) {
+    support::random_source random(11);
+    router.visit_parameters([&](const hmoe::parameter_info&, auto view) { support::fill(random, view); });
+    const auto report = hmoe::testing::check_router(router);
+    CHECK_MESSAGE(report.ok(), report.text());
+  };
+  check(presets::qwen2_moe<float>{5, 8, 3});
+  check(presets::deepseek_v2<float>{5, 8, {.groups = 4, .kept = 2, .k = 3}, {.factor = 4}});
+  check(presets::deepseek_v3<float>{5, 8, {8, {.groups = 4, .kept = 2, .k = 3}}, {.factor = 2.5, .inner = {1e-20}}});
+  check(presets::gpt_oss<float>{5, 8, 3});
+  check(presets::llama4<float>{5, 8, 2});
+  check(presets::switch_transformer<float>{5, 8});
+  check(presets::longcat_flash<float>{5, 8, {8, 3}, {.factor = 6}});
+}

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: MIT
+#include <hmoe/dispatch/sorted.hpp>
+#include <hmoe/testing/dispatch_laws.hpp>
+
+#include <doctest/doctest.h>
+
+#include <string>
+
+using hmoe::testing::check_dispatch;
+
+namespace {
+using base = hmoe::dispatch::dense;
+enum class fault {
+  none,
+  wrong_y,
+  wrong_dx,
+  forgets_weights,
+  wrong_gradient,
+  few_slots,
+  unannounced,
+  thread_dependent,
+  rounds
+};
+
+struct faulty : base {
+  fault kind = fault::none;
+  template <class Context, class Experts, class T>
+  void forward(const Context& ctx, const Experts& experts, hmoe::matrix_view<const T> x, hmoe::matrix_view<T> y,
+               hmoe::tape<T>& record) const {
+    base::forward(ctx, experts, x, y, record);
+    hmoe::matrix<T> more(&ctx.workspace());
+    if (kind == fault::unannounced)
+      more.resize_for_overwrite(40 * x.rows(), x.cols());
+    if (x.rows() == 0)
+      return;
+    if (kind == fault::wrong_y)
+      y(x.rows() - 1, 0) += 1;
+    if (kind == fault::rounds)
+      y(0, 0) *= 1 + 1e-14;
+    if (kind == fault::thread_dependent)
+      y(0, 0) += static_cast<T>(ctx.executor().concurrency() - 1);
+  }
+  template <class Context, class Experts, class T>
+  void backward(const Context& ctx, const Experts& experts, hmoe::tape<T>& record, hmoe::matrix_view<const T> dy,
+                hmoe::matrix_view<T> dx, hmoe::vector_view<T> d_weights, Experts& gradients) const {
+    base::backward(ctx, experts, record, dy, dx, d_weights, gradients);
+    if (kind == fault::wrong_dx && dy.rows() == 3)
+      dx(2, 1) = 0;
+    if (kind == fault::forgets_weights && !d_weights.empty())
+      d_weights[0] = 0;
+    if (kind == fault::wrong_gradient)
+      gradients.visit_parameters([](const hmoe::parameter_info&, hmoe::matrix_view<T> g) { g(0, 0) += 1; });
+  }
+  [[nodiscard]] std::size_t slots(std::size_t tokens, std::size_t entries, std::size_t experts) const {
+    return kind == fault::few_slots ? entries : base::slots(tokens, entries, experts);
+  }
+};
+std::string laws(fault kind, const hmoe::testing::dispatch_options& options = {}) {
+  return check_dispatch(faulty{{}, kind}, options).text();
+}
+bool names(const std::string& text, const char* law) { return text.find(law) != std::string::npos; }
+} // namespace
+
+TEST_CASE("a shipped strategy keeps the laws") {
+  CHECK(check_dispatch(hmoe::dispatch::sorted{}).text() == "");
+  CHECK(laws(fault::none) == "");
+}
+
+TEST_CASE("each fault of a strategy is named") {
+  CHECK(names(laws(fault::wrong_y), "y equals the dense strategy's: not with 1 tokens"));
+  CHECK(names(laws(fault::wrong_dx), "dx equals the dense strategy's: not with 3 tokens"));
+  CHECK(names(laws(fault::forgets_weights), "the weights' gradients equal the dense strategy's"));
+  CHECK(names(laws(fault::wrong_gradient), "the experts' gradients equal the dense strategy's"));
+  CHECK(names(laws(fault::few_slots), "more rows than slots() announces"));
+  CHECK(names(laws(fault::unannounced), "workspace_rows announces enough"));
+  CHECK(names(laws(fault::thread_dependent), "results do not depend on the threads"));
+  CHECK(names(laws(fault::rounds), "y equals the dense strategy's"));
+  CHECK(laws(fault::rounds, {.bit_exact = false}) == "");
+}

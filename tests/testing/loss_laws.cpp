@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: MIT
+#include <hmoe/losses/load_balance.hpp>
+#include <hmoe/losses/parameter_penalty.hpp>
+#include <hmoe/losses/router_entropy.hpp>
+#include <hmoe/losses/z.hpp>
+#include <hmoe/testing/loss_laws.hpp>
+
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <string>
+
+using hmoe::testing::check_loss;
+namespace losses = hmoe::losses;
+
+namespace {
+enum class fault {
+  none,
+  wrong_sign,
+  no_coefficient,
+  overwrites,
+  changes_p,
+  divides_by_zero,
+  unchecked,
+  lopsided,
+  drifts
+};
+
+/// Σ_t Σ_e p², with one thing wrong.
+template <fault Fault> struct squares {
+  double coefficient = 0.5;
+  static constexpr std::string_view name = "squares";
+  static inline std::atomic<int> calls = 0;
+
+  template <class T> double evaluate(hmoe::routing_record<T>& record) const {
+    auto& trace = record.trace;
+    if (Fault != fault::unchecked)
+      losses::detail::require_gradient_sinks(record);
+    const auto p = trace.probabilities();
+    double sum = Fault == fault::drifts ? ++calls : 0;
+    for (std::size_t t = 0; t < p.rows(); ++t)
+      for (std::size_t e = 0; e < p.cols(); ++e) {
+        const double factor = Fault == fault::lopsided ? static_cast<double>(e) : 1;
+        sum += factor * double{p(t, e)} * double{p(t, e)};
+        const double slope = 2 * factor * double{p(t, e)} * (Fault == fault::no_coefficient ? 1 : coefficient) *
+                             (Fault == fault::wrong_sign ? -1 : 1);
+        if (trace.d_probabilities().rows() == 0)
+          continue;
+        if (Fault == fault::overwrites)
+          trace.d_probabilities()(t, e) = static_cast<T>(slope);
+        else
+          trace.d_probabilities()(t, e) += static_cast<T>(slope);
+      }
+    if (Fault == fault::changes_p && p.rows() != 0)
+      p(0, 0) = 0;
+    return Fault == fault::divides_by_zero ? sum / static_cast<double>(p.rows()) * static_cast<double>(p.rows()) : sum;
+  }
+};
+template <fault Fault> std::string laws(const hmoe::testing::loss_options& options = {}) {
+  return check_loss(squares<Fault>{}, options).text();
+}
+bool names(const std::string& text, const char* law) { return text.find(law) != std::string::npos; }
+} // namespace
+
+TEST_CASE("shipped losses keep the laws") {
+  CHECK(laws<fault::none>() == "");
+  CHECK(check_loss(losses::load_balance{}).text() == "");
+  CHECK(check_loss(losses::parameter_penalty{}).text() == "");
+  CHECK(check_loss(losses::router_entropy{}).text() == "");
+  CHECK(check_loss<float>(losses::z{}).text() == "");
+}
+
+TEST_CASE("each fault of a loss is named") {
+  CHECK(names(laws<fault::wrong_sign>(), "the gradient is coefficient times the derivative"));
+  CHECK(names(laws<fault::no_coefficient>(), "the gradient is coefficient times the derivative"));
+  CHECK(names(laws<fault::overwrites>(), "adds to the sinks"));
+  CHECK(names(laws<fault::changes_p>(), "leaves logits and probabilities alone"));
+  CHECK(names(laws<fault::divides_by_zero>(), "no tokens are a legal batch: the value is"));
+  CHECK(names(laws<fault::unchecked>(), "refuses a trace without sinks"));
+  CHECK(names(laws<fault::lopsided>(), "treats experts alike"));
+  CHECK(laws<fault::lopsided>({.treats_experts_alike = false}) == "");
+  CHECK(names(laws<fault::drifts>(), "gives the same value every time"));
+}
