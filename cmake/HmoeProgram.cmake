@@ -8,6 +8,10 @@ target_compile_options(
 
 add_library(hmoe_native INTERFACE)
 target_compile_options(hmoe_native INTERFACE $<$<BOOL:${HMOE_NATIVE}>:-march=native>)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  # Its AVX-512 intrinsics read an uninitialised variable on purpose (GCC bug 105593).
+  target_compile_options(hmoe_native INTERFACE -Wno-uninitialized -Wno-maybe-uninitialized)
+endif()
 
 foreach(package_target Eigen3::Eigen xsimd OpenMP::OpenMP_CXX)
   if(NOT TARGET ${package_target})

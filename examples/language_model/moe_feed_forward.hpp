@@ -73,6 +73,7 @@ template <class T>
 std::vector<std::unique_ptr<feed_forward<T>>> make_feed_forwards(const variant& v, const model_shape& shape,
                                                                  std::size_t sequences, std::size_t threads) {
   std::vector<std::unique_ptr<feed_forward<T>>> layers;
+  layers.reserve(shape.blocks);
   for (std::size_t b = 0; b < shape.blocks; ++b) {
     layers.push_back(make_feed_forward<T>(v, shape.d_model, sequences * shape.context, threads));
   }

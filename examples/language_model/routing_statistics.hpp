@@ -43,6 +43,7 @@ struct routing_statistics {
   /// Mean activated width of a token, per layer.
   std::vector<double> width_per_layer(std::span<const std::size_t> widths) const {
     std::vector<double> means;
+    means.reserve(activations.size());
     for (const auto& layer : activations)
       means.push_back(per_token(width_of(layer, widths)));
     return means;
@@ -51,6 +52,7 @@ struct routing_statistics {
   /// Mean number of active experts of a token, per layer.
   std::vector<double> experts_per_layer() const {
     std::vector<double> means;
+    means.reserve(activations.size());
     for (const auto& layer : activations)
       means.push_back(per_token(sum_of(layer)));
     return means;

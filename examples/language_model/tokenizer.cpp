@@ -166,6 +166,7 @@ std::string tokenizer::decode(const std::vector<token>& tokens) const {
 
 std::vector<std::string> tokenizer::pieces() const {
   std::vector<std::string> texts;
+  texts.reserve(static_cast<std::size_t>(processor_->GetPieceSize()));
   for (int id = 0; id < processor_->GetPieceSize(); ++id)
     texts.push_back(piece_text(*processor_, id));
   return texts;

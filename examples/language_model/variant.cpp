@@ -214,6 +214,7 @@ std::vector<variant> named_list(const std::string& name) {
 
 std::vector<double> predicted_shares(const variant& v) {
   std::vector<double> shares;
+  shares.reserve(v.widths.size());
   for (const std::size_t width : v.widths)
     shares.push_back(1.0 / static_cast<double>(width));
   const double sum = std::reduce(shares.begin(), shares.end());

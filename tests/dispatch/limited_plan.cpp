@@ -57,7 +57,9 @@ std::vector<std::pair<std::size_t, std::size_t>> kept_by(const hmoe::tape<double
     for (std::size_t a = assigned.offsets()[t]; a < assigned.offsets()[t + 1]; ++a)
       if (assigned.experts()[a] == e)
         all.push_back({order.priority(record, t, a), t, a});
-  std::stable_sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.priority > b.priority; });
+  std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) {
+    return a.priority != b.priority ? a.priority > b.priority : a.token < b.token;
+  });
   if (all.size() > limit)
     all.resize(limit);
   std::vector<std::pair<std::size_t, std::size_t>> result;

@@ -9,6 +9,8 @@
 
 #include <doctest/doctest.h>
 
+#include <numeric>
+
 namespace language_model {
 namespace {
 
@@ -84,9 +86,8 @@ TEST_CASE("texts that cannot be learnt are refused with the reason") {
 }
 
 TEST_CASE("training batches are a function of seed and step, and targets follow inputs") {
-  std::vector<token> text;
-  for (std::size_t i = 0; i < 5000; ++i)
-    text.push_back(static_cast<token>(i));
+  std::vector<token> text(5000);
+  std::iota(text.begin(), text.end(), token{0});
   const batch b = training_batch(text, 4, 16, hmoe::seed{1}, 10);
   CHECK(b.inputs.size() == 64);
   for (std::size_t i = 0; i < 64; ++i)

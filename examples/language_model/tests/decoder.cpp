@@ -24,6 +24,7 @@ decoder<double> make_model(std::size_t sequences) {
 
 std::vector<token> some_tokens(std::size_t count) {
   std::vector<token> tokens;
+  tokens.reserve(count);
   for (std::size_t i = 0; i < count; ++i)
     tokens.push_back(static_cast<token>((i * i + 3 * i) % small.vocabulary));
   return tokens;

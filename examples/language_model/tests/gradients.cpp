@@ -18,6 +18,7 @@ constexpr std::size_t sequences = 3;
 
 std::vector<token> random_tokens(std::uint64_t stream) {
   std::vector<token> tokens;
+  tokens.reserve(sequences * tiny.context);
   for (std::size_t i = 0; i < sequences * tiny.context; ++i) {
     tokens.push_back(static_cast<token>(hmoe::uniform(hmoe::seed{3}, stream, i) * tiny.vocabulary));
   }

@@ -68,10 +68,11 @@ struct dense {
         const std::size_t a = entry(std::as_const(record).assignment(), t, e);
         if (a == none)
           continue;
-        if (record.weights_on_input())
+        if (record.weights_on_input()) { // scaled before it is added, as everywhere: no fused multiply-add may differ
           d_weights[a] = dot(std::as_const(d_rows).row(t), x.row(t));
-        add_scaled(record.weights_on_input() ? record.assignment().weights()[a] : T(1), std::as_const(d_rows).row(t),
-                   dx.row(t));
+          copy_scaled(record.assignment().weights()[a], std::as_const(d_rows).row(t), d_rows.row(t));
+        }
+        add_scaled(T(1), std::as_const(d_rows).row(t), dx.row(t));
       }
     }
   }

@@ -38,8 +38,9 @@ template <class T> [[nodiscard]] T slot_weight(const tape<T>& record, std::size_
   return record.assignment().weights()[record.plan().entries()[slot]];
 }
 
-/// Σ a_i b_i in a wide accumulator.
-template <class T> [[nodiscard]] T dot(vector_view<const T> a, vector_view<const T> b) noexcept {
+/// Σ a_i b_i in a wide accumulator. Not inlined: compilers choose between multiply-add and multiply, add by what is
+/// around a loop, and all strategies must get the same bits.
+template <class T> [[nodiscard, gnu::noinline]] T dot(vector_view<const T> a, vector_view<const T> b) noexcept {
   double sum = 0;
   for (std::size_t i = 0; i < a.size(); ++i)
     sum += static_cast<double>(a[i]) * static_cast<double>(b[i]);

@@ -34,7 +34,8 @@ public:
   }
 
   template <class T>
-  HMOE_HOST_DEVICE constexpr std::size_t operator()(vector_view<const T> p, vector_view<index_t> chosen) const noexcept {
+  HMOE_HOST_DEVICE constexpr std::size_t operator()(vector_view<const T> p,
+                                                    vector_view<index_t> chosen) const noexcept {
     index_t last = no_index;
     for (std::size_t i = 0; i < k(); ++i)
       chosen[i] = last = next_preferred(p, last);
@@ -54,7 +55,8 @@ struct top_p {
   void validate(std::size_t) const { require(p > 0 && p <= 1, "top_p with p = ", p, ": p must be in (0, 1]"); }
 
   template <class T>
-  HMOE_HOST_DEVICE constexpr std::size_t operator()(vector_view<const T> row, vector_view<index_t> chosen) const noexcept {
+  HMOE_HOST_DEVICE constexpr std::size_t operator()(vector_view<const T> row,
+                                                    vector_view<index_t> chosen) const noexcept {
     index_t last = no_index;
     double sum = 0;
     std::size_t count = 0;
@@ -77,7 +79,8 @@ struct threshold {
   }
 
   template <class T>
-  HMOE_HOST_DEVICE constexpr std::size_t operator()(vector_view<const T> row, vector_view<index_t> chosen) const noexcept {
+  HMOE_HOST_DEVICE constexpr std::size_t operator()(vector_view<const T> row,
+                                                    vector_view<index_t> chosen) const noexcept {
     std::size_t count = 0;
     for (index_t i = 0; i < row.size(); ++i)
       if (!(static_cast<double>(row[i]) < minimum))
