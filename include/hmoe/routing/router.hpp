@@ -227,8 +227,9 @@ private:
       buffer<value_type> scratch(ctx.executor().concurrency() * scratch_size, &ctx.workspace());
       for_each_token(ctx, chosen.rows(), [&](std::size_t t, std::size_t worker) {
         const vector_view<value_type> mine(scratch.data() + worker * scratch_size, scratch_size);
-        counts[t] = static_cast<index_t>(select_row(select_, trace.probabilities().row(t), chosen.row(t), mine));
-        check_choice(t, chosen.row(t), counts[t]);
+        const std::size_t count = select_row(select_, trace.probabilities().row(t), chosen.row(t), mine);
+        check_choice(t, chosen.row(t), count);
+        counts[t] = static_cast<index_t>(count);
       });
     }
   }
