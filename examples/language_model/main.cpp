@@ -35,7 +35,7 @@ std::string policy_help() {
          "\nLosses; C is the coefficient:\n" + describe(loss_kinds());
 }
 
-const std::string variant_help =
+constexpr const char* variant_help =
     "A variant is a comma-separated list of key=value:\n"
     "  name=…      part of file names\n"
     "  title=…     shown in tables and figures\n"
@@ -45,8 +45,7 @@ const std::string variant_help =
     "  router=…    top-k:K | top-p:P | … (see below)\n"
     "  loss=…      none | load-balance:C | parameter-penalty:C | … (see below); may be repeated\n"
     "  control-of=NAME  marks it as the control of another variant\n"
-    "Example: name=hmoe,sizes=arithmetic:9:23,router=top-k:2,loss=parameter-penalty:0.1\n\n" +
-    policy_help();
+    "Example: name=hmoe,sizes=arithmetic:9:23,router=top-k:2,loss=parameter-penalty:0.1\n\n";
 
 struct options {
   std::string text;
@@ -220,7 +219,7 @@ int parse_and_run(int argc, char** argv) {
   auto* train_budget = add_training_options(*train_command, o);
   train_command->add_option("--variant", o.variant, "What to train, see below")->capture_default_str();
   train_command->add_flag("--resume", o.resume, "Go on from the checkpoint in --out");
-  train_command->footer(variant_help);
+  train_command->footer(variant_help + policy_help());
 
   auto* compare_command =
       app.add_subcommand("compare", "Train several variants to the same FLOPs and print one table; finished runs in "
@@ -232,7 +231,7 @@ int parse_and_run(int argc, char** argv) {
   compare_command->add_option("--list", o.list, "A built-in list of variants (with its budget)")
       ->check(CLI::IsMember(list_names()));
   compare_command->add_option("--seeds", o.seeds, "Runs of each variant (default: what the list says, else 1)");
-  compare_command->footer(variant_help);
+  compare_command->footer(variant_help + policy_help());
 
   auto* list_command = app.add_subcommand("list", "Print the routers and losses that a variant can name");
 

@@ -14,7 +14,7 @@ constexpr std::array routers{
     policy_kind{"cumulative-threshold", ":LIMIT[:MOST]", "experts while the sum before them is below it (XMoE)", 1, 2},
     policy_kind{"group-limited", ":GROUPS:KEPT:K", "the K best of the KEPT best of GROUPS equal groups", 3, 3},
     policy_kind{"two-level", ":GROUPS:KEPT:K", "the K best of each of the KEPT best groups (MoHGE)", 3, 3},
-    policy_kind{"cost-aware-top-p", ":P[:BUDGET]", "most probability per width, at most BUDGET widths a token", 1, 2},
+    policy_kind{"cost-aware-top-p", ":P[:BUDGET]", "most probability per width, at most BUDGET hidden units", 1, 2},
     policy_kind{"controlled-top-p", ":TARGET[:START]", "top-p whose p aims at TARGET experts a token (DTop-p)", 1, 2},
     policy_kind{"sign-bias", ":K[:RATE]", "top-k with a selection bias, sign rule on tokens (DeepSeek)", 1, 2},
     policy_kind{"sign-bias-flops", ":K[:RATE]", "the same, load counted in FLOPs", 1, 2},
