@@ -97,7 +97,7 @@ TEST_CASE("what routers keep between steps moves, and a resumed run goes on with
     trainer uninterrupted(config, world.text, 1);
     trainer stopped(config, world.text, 1);
     save_checkpoint(world.folder / "c", train_steps(stopped, 7));
-    trainer resumed(config, world.text, 2);
+    trainer resumed(config, world.text, 1);
     resumed.restore(load_checkpoint(world.folder / "c"));
     const checkpoint end = train_steps(uninterrupted, 15);
     const checkpoint other = train_steps(resumed, 15);

@@ -39,8 +39,9 @@ public:
   [[nodiscard]] double sum() const noexcept { return sum_; }
   /// Goes on from there.
   void restore(double p, double sum) {
-    require(p >= options_.lowest && p <= options_.highest && std::isfinite(sum), "top_p_controller cannot go on from p = ",
-            p, " and a sum of ", sum, ": p must be in [", options_.lowest, ", ", options_.highest, "], the sum finite");
+    require(p >= options_.lowest && p <= options_.highest && std::isfinite(sum),
+            "top_p_controller cannot go on from p = ", p, " and a sum of ", sum, ": p must be in [", options_.lowest,
+            ", ", options_.highest, "], the sum finite");
     p_ = p;
     sum_ = sum;
   }
