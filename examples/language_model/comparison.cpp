@@ -3,6 +3,7 @@
 
 #include "batches.hpp"
 #include "bytes.hpp"
+#include "feed_forwards.hpp"
 #include "machine.hpp"
 #include "run.hpp"
 
@@ -42,7 +43,7 @@ const variant* matching_control(const std::vector<variant>& variants, double wid
   for (const auto& v : variants) {
     if (!v.homogeneous() || v.router.kind != "top-k" || v.coefficient("load-balance") == 0.0)
       continue;
-    const double distance = std::abs(v.router.value * v.mean_width() - width);
+    const double distance = std::abs(v.router.value() * v.mean_width() - width);
     if (distance <= best_distance) {
       best = &v;
       best_distance = distance;
@@ -130,6 +131,8 @@ nlohmann::json describe(const comparison& wanted, const corpus& text, const std:
 } // namespace
 
 nlohmann::json compare(const comparison& wanted, const corpus& text) {
+  for (const auto& v : wanted.variants)
+    make_feed_forwards<float>(v, wanted.base.shape, 1, 1); // a mistake shows now, not hours later
   std::vector<variant> variants = wanted.variants;
   finished_runs finished;
   const auto results = [&] { return describe(wanted, text, variants, finished); };

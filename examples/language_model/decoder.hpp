@@ -3,6 +3,7 @@
 
 #include <hmoe/core/parameter.hpp>
 #include <hmoe/core/random.hpp>
+#include <hmoe/core/router_trace.hpp>
 
 #include "attention.hpp"
 #include "cross_entropy.hpp"
@@ -17,6 +18,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -36,11 +38,13 @@ public:
       : shape_(shape), sequences_(sequences), threads_(threads), tokens_(to_index(sequences * shape.context)),
         embedding_(shape.vocabulary, shape.d_model), last_norm_(shape.d_model), head_(shape.vocabulary, shape.d_model),
         last_(*this), logits_(tokens_, to_index(shape.vocabulary)), dx_(tokens_, to_index(shape.d_model)),
-        dn_(tokens_, to_index(shape.d_model)), token_losses_(to_size(tokens_)) {
+        dn_(tokens_, to_index(shape.d_model)), token_losses_(to_size(tokens_)), token_ids_(to_size(tokens_)) {
     validate(shape);
     hmoe::require(feed_forwards.size() == shape.blocks, "a decoder of ", shape.blocks, " blocks was given ",
                   feed_forwards.size(), " feed-forward layers");
     blocks_.reserve(shape.blocks);
+    for (std::size_t s = 0; s <= sequences; ++s)
+      sequence_offsets_.push_back(static_cast<hmoe::index_t>(s * shape.context));
     for (auto& layer : feed_forwards)
       blocks_.emplace_back(*this, std::move(layer));
   }
@@ -62,9 +66,7 @@ public:
     for (std::size_t b = 0; b < blocks_.size(); ++b) {
       fill(blocks_[b].mixer.qkv(), 1.0 / std::sqrt(d));
       fill(blocks_[b].mixer.output(), output_gain / std::sqrt(d));
-      // A key of its own, far from those of neighbouring seeds: the layer numbers its streams from 0 again.
-      const auto key = hmoe::philox::generate(seed, ~std::uint64_t{0}, b);
-      blocks_[b].layer->initialize(hmoe::seed{std::uint64_t{key[0]} << 32U | key[1]}, output_gain);
+      blocks_[b].layer->initialize(layer_key(seed, 0, b), output_gain);
     }
   }
 
@@ -96,9 +98,10 @@ public:
     double auxiliary; ///< all auxiliary losses, summed over layers
   };
 
-  /// The same with gradients: adds those of task + auxiliary to every parameter's.
-  losses accumulate_gradients(std::span<const token> inputs, std::span<const token> targets) {
-    forward(inputs);
+  /// The same with gradients: adds those of task + auxiliary to every parameter's. `noise` is for routers that draw it.
+  losses accumulate_gradients(std::span<const token> inputs, std::span<const token> targets,
+                              const std::optional<hmoe::noise_source>& noise = {}) {
+    forward(inputs, noise);
     predict(targets, T(1) / static_cast<T>(tokens_));
     double auxiliary = 0.0;
     for (auto& b : blocks_)
@@ -124,6 +127,15 @@ public:
   const model_shape& shape() const { return shape_; }
   std::size_t sequences() const { return sequences_; }
   const feed_forward<T>& layer(std::size_t index) const { return *blocks_[index].layer; }
+  feed_forward<T>& layer(std::size_t index) { return *blocks_[index].layer; }
+
+  /// Weights of all routers.
+  std::size_t router_weights() const {
+    std::size_t sum = 0;
+    for (const auto& b : blocks_)
+      sum += b.layer->router_weights();
+    return sum;
+  }
 
 private:
   /// A norm's input, output and scale; gain gradients wait here per sequence until they are added up in order.
@@ -158,6 +170,12 @@ private:
     return m.middleRows(to_index(sequence) * context, context);
   }
 
+  /// A key of its own, far from those of neighbouring seeds: each layer numbers its streams from 0 again.
+  static hmoe::seed layer_key(hmoe::seed seed, std::uint64_t use, std::size_t b) {
+    const auto key = hmoe::philox::generate(seed, ~use, b);
+    return hmoe::seed{std::uint64_t{key[0]} << 32U | key[1]};
+  }
+
   void normalise(const rms_norm<T>& norm, norm_activations& a, std::size_t s) const {
     const Eigen::Index context = to_index(shape_.context);
     norm.forward(rows_of(a.x, s), a.inverse.segment(to_index(s) * context, context), rows_of(a.y, s));
@@ -170,7 +188,18 @@ private:
                   a.dgain.middleRows(to_index(s), 1));
   }
 
-  void forward(std::span<const token> inputs) {
+  /// What the layer of block b may look at besides its tokens.
+  hmoe::routing_inputs<T> routing_inputs(std::size_t b, const std::optional<hmoe::noise_source>& noise) {
+    hmoe::routing_inputs<T> inputs;
+    if (noise)
+      inputs.noise = {layer_key(noise->key, 1, b), noise->step};
+    inputs.token_ids = {token_ids_.data(), token_ids_.size()};
+    inputs.sequence_offsets = {sequence_offsets_.data(), sequence_offsets_.size()};
+    inputs.previous = b > 0 ? &blocks_[b - 1].layer->trace() : nullptr;
+    return inputs;
+  }
+
+  void forward(std::span<const token> inputs, const std::optional<hmoe::noise_source>& noise = {}) {
     hmoe::require(to_index(inputs.size()) == tokens_, "a batch of ", inputs.size(), " tokens was given where ", tokens_,
                   " were expected");
     auto& first = blocks_.front().mixer_in.x;
@@ -178,6 +207,7 @@ private:
       hmoe::require(inputs[i] < shape_.vocabulary, "token ", inputs[i], " is outside the vocabulary of ",
                     shape_.vocabulary);
       first.row(to_index(i)) = embedding_.value.row(inputs[i]);
+      token_ids_[i] = inputs[i];
     }
     for (std::size_t b = 0; b < blocks_.size(); ++b) {
       block& m = blocks_[b];
@@ -188,7 +218,7 @@ private:
         normalise(m.layer_norm, m.layer_in, s);
       });
       auto& next = b + 1 < blocks_.size() ? blocks_[b + 1].mixer_in.x : last_.x;
-      m.layer->forward(m.layer_in.y, next);
+      m.layer->forward(m.layer_in.y, next, routing_inputs(b, noise));
       next += m.layer_in.x;
     }
   }
@@ -259,6 +289,8 @@ private:
   matrix<T> dx_; ///< gradient of the residual stream
   matrix<T> dn_; ///< gradient of a norm's output
   std::vector<T> token_losses_;
+  std::vector<hmoe::index_t> token_ids_;
+  std::vector<hmoe::index_t> sequence_offsets_;
 };
 
 } // namespace language_model

@@ -8,6 +8,7 @@
 #include "corpus.hpp"
 #include "generation.hpp"
 #include "interrupt.hpp"
+#include "policies.hpp"
 #include "run.hpp"
 #include "table.hpp"
 #include "tokenizer.hpp"
@@ -29,6 +30,11 @@ namespace {
 
 constexpr int interrupted_status = 130; // what shells report after Ctrl-C
 
+std::string policy_help() {
+  return "Routers; values in brackets may be left out:\n" + describe(router_kinds()) +
+         "\nLosses; C is the coefficient:\n" + describe(loss_kinds());
+}
+
 constexpr const char* variant_help =
     "A variant is a comma-separated list of key=value:\n"
     "  name=…      part of file names\n"
@@ -36,10 +42,10 @@ constexpr const char* variant_help =
     "  experts=8   number of experts\n"
     "  sizes=…     uniform | arithmetic[:first:last] | geometric[:ratio] | hybrid | list:w/w/… | dense\n"
     "  total=1024  sum of the widths (not for a list)\n"
-    "  router=…    top-k:K | top-p:P\n"
-    "  loss=…      none | load-balance:C | parameter-penalty:C | router-entropy:C | z:C; may be repeated\n"
+    "  router=…    top-k:K | top-p:P | … (see below)\n"
+    "  loss=…      none | load-balance:C | parameter-penalty:C | … (see below); may be repeated\n"
     "  control-of=NAME  marks it as the control of another variant\n"
-    "Example: name=hmoe,sizes=arithmetic:9:23,router=top-k:2,loss=parameter-penalty:0.1";
+    "Example: name=hmoe,sizes=arithmetic:9:23,router=top-k:2,loss=parameter-penalty:0.1\n\n";
 
 struct options {
   std::string text;
@@ -48,7 +54,7 @@ struct options {
   std::size_t threads = std::max(1U, std::thread::hardware_concurrency());
   run_config base;
 
-  std::string variant = "name=hmoe,loss=parameter-penalty:0.1";
+  std::string variant = "name=hmoe,loss=parameter-penalty:0.1\n\n" + policy_help();
   bool resume = false;
 
   std::vector<std::string> variants;
@@ -152,7 +158,7 @@ int generate_text(const options& o) {
   hmoe::require(pieces.pieces().size() == config.shape.vocabulary, "the tokeniser has ", pieces.pieces().size(),
                 " pieces, the model ", config.shape.vocabulary, ": give the one it was trained with as --tokenizer");
   decoder<float> model = make_generator(config);
-  load_parameters(saved, model.parameters());
+  load_model(saved, model);
   const auto prompt = pieces.encode(o.prompt);
   hmoe::require(!prompt.empty(), "generate needs a prompt of at least one character");
   std::cout << pieces.decode(generate(model, prompt, o.tokens, o.temperature, hmoe::seed{o.base.seed})) << "\n";
@@ -213,7 +219,7 @@ int parse_and_run(int argc, char** argv) {
   auto* train_budget = add_training_options(*train_command, o);
   train_command->add_option("--variant", o.variant, "What to train, see below")->capture_default_str();
   train_command->add_flag("--resume", o.resume, "Go on from the checkpoint in --out");
-  train_command->footer(variant_help);
+  train_command->footer(variant_help + policy_help());
 
   auto* compare_command =
       app.add_subcommand("compare", "Train several variants to the same FLOPs and print one table; finished runs in "
@@ -225,7 +231,9 @@ int parse_and_run(int argc, char** argv) {
   compare_command->add_option("--list", o.list, "A built-in list of variants (with its budget)")
       ->check(CLI::IsMember(list_names()));
   compare_command->add_option("--seeds", o.seeds, "Runs of each variant (default: what the list says, else 1)");
-  compare_command->footer(variant_help);
+  compare_command->footer(variant_help + policy_help());
+
+  auto* list_command = app.add_subcommand("list", "Print the routers and losses that a variant can name");
 
   auto* generate_command = app.add_subcommand("generate", "Let a trained model write");
   generate_command->add_option("--checkpoint", o.checkpoint, "The model")->required()->check(CLI::ExistingFile);
@@ -237,6 +245,10 @@ int parse_and_run(int argc, char** argv) {
   generate_command->add_option("--seed", o.base.seed)->capture_default_str();
 
   CLI11_PARSE(app, argc, argv);
+  if (list_command->parsed()) {
+    std::cout << policy_help();
+    return 0;
+  }
   if (tokenizer_command->parsed())
     return tokenize(o);
   if (train_command->parsed())

@@ -36,14 +36,11 @@ constexpr double expert_parameters(const model_shape& s, double width) {
   return 3.0 * static_cast<double>(s.d_model) * width;
 }
 
-/// A router with one expert decides nothing and is not counted.
-constexpr std::size_t router_outputs(std::size_t experts) { return experts > 1 ? experts : 0; }
-
-/// Training FLOPs of one token apart from its experts. A training step costs three forward passes; a forward pass
-/// costs two FLOPs per weight, and the attention matrix half of its square because of the causal mask.
-constexpr double base_flops_per_token(const model_shape& s, std::size_t experts) {
-  const std::size_t weights =
-      s.blocks * (4 * s.d_model * s.d_model + s.d_model * router_outputs(experts)) + s.d_model * s.vocabulary;
+/// Training FLOPs of one token apart from its experts, given the weights of all routers. A training step costs three
+/// forward passes; a forward pass costs two FLOPs per weight, and the attention matrix half of its square because of
+/// the causal mask.
+constexpr double base_flops_per_token(const model_shape& s, std::size_t router_weights) {
+  const std::size_t weights = s.blocks * 4 * s.d_model * s.d_model + router_weights + s.d_model * s.vocabulary;
   const std::size_t attention_matrix = s.blocks * 2 * s.context * s.d_model;
   return 3.0 * static_cast<double>(2 * weights + attention_matrix);
 }

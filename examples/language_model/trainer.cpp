@@ -3,8 +3,8 @@
 
 #include "analysis.hpp"
 #include "batches.hpp"
+#include "feed_forwards.hpp"
 #include "generation.hpp"
-#include "moe_feed_forward.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -34,9 +34,8 @@ routing_statistics statistics_from_json(const nlohmann::json& json) {
 }
 
 /// All parameters that a token passes through, given its activated width in each layer.
-double activated_parameters(const run_config& c, std::span<const double> width_per_layer) {
-  const std::size_t router = c.shape.blocks * c.shape.d_model * router_outputs(c.what.widths.size());
-  double sum = static_cast<double>(parameters_without_experts(c.shape) + router);
+double activated_parameters(const run_config& c, std::size_t router_weights, std::span<const double> width_per_layer) {
+  double sum = static_cast<double>(parameters_without_experts(c.shape) + router_weights);
   for (const double width : width_per_layer)
     sum += expert_parameters(c.shape, width);
   return sum;
@@ -48,9 +47,12 @@ checkpoint::tensor named(const std::string& name, std::span<const float> values)
 
 } // namespace
 
-void load_parameters(const checkpoint& saved, const std::vector<hmoe::parameter<float>>& parameters) {
-  for (const auto& p : parameters)
+void load_model(const checkpoint& saved, decoder<float>& model) {
+  for (const auto& p : model.parameters())
     std::ranges::copy(saved.find(p.name, p.value.size()), p.value.begin());
+  const auto states = saved.state.value("layers", std::vector<std::vector<double>>(model.shape().blocks));
+  for (std::size_t l = 0; l < model.shape().blocks; ++l)
+    model.layer(l).restore(states.at(l));
 }
 
 decoder<float> make_generator(const run_config& c) {
@@ -76,7 +78,7 @@ trainer::trainer(const run_config& config, const corpus& text, std::size_t threa
 }
 
 double trainer::flops() const {
-  return static_cast<double>(totals_.tokens) * base_flops_per_token(config_.shape, config_.what.widths.size()) +
+  return static_cast<double>(totals_.tokens) * base_flops_per_token(config_.shape, model_.router_weights()) +
          expert_flops(config_.shape, static_cast<double>(totals_.total_width(config_.what.widths)));
 }
 
@@ -90,10 +92,13 @@ void trainer::step() {
   const batch b = training_batch(text_.train, how.batch, config_.shape.context, hmoe::seed{config_.seed}, steps_);
   for (const auto& p : parameters_)
     std::ranges::fill(p.gradient, 0.0F);
-  const auto losses = model_.accumulate_gradients(b.inputs, b.targets);
+  const auto losses =
+      model_.accumulate_gradients(b.inputs, b.targets, hmoe::noise_source{hmoe::seed{config_.seed}, steps_});
   hmoe::training::clip_gradient_norm(parameters_, how.gradient_norm);
   const hmoe::training::warmup_cosine schedule{how.learning_rate, how.warmup_steps, how.final_rate};
   optimizer_.step(parameters_, schedule(steps_, fraction_done()));
+  for (std::size_t l = 0; l < config_.shape.blocks; ++l)
+    model_.layer(l).after_step();
 
   routing_statistics routing(config_.shape.blocks, config_.what.widths.size());
   for (std::size_t l = 0; l < config_.shape.blocks; ++l)
@@ -120,7 +125,7 @@ void trainer::record_point() {
                        {"train_loss", loss_since_point_ / static_cast<double>(steps_since_point_)},
                        {"bits_per_byte", nullptr},
                        {"activated_width", mean(widths)},
-                       {"activated_parameters", activated_parameters(config_, widths)},
+                       {"activated_parameters", activated_parameters(config_, model_.router_weights(), widths)},
                        {"activated_width_per_layer", widths},
                        {"share_per_layer", since_point_.share_per_layer()}};
   if (finished() || (history_.size() + 1) % points_per_evaluation == 0) {
@@ -144,6 +149,8 @@ checkpoint trainer::save() {
                  {"loss_since_point", loss_since_point_},
                  {"steps_since_point", steps_since_point_},
                  {"history", history_}};
+  for (std::size_t l = 0; l < config_.shape.blocks; ++l)
+    saved.state["layers"].push_back(model_.layer(l).state());
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     const std::string& name = parameters_[i].name;
     saved.tensors.push_back(named(name, parameters_[i].value));
@@ -155,7 +162,7 @@ checkpoint trainer::save() {
 
 void trainer::restore(const checkpoint& saved) {
   require_same_config(saved.config, language_model::to_json(config_), "the checkpoint");
-  load_parameters(saved, parameters_);
+  load_model(saved, model_);
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     const auto load = [&](const char* moment, std::span<float> to) {
       std::ranges::copy(saved.find(parameters_[i].name + moment, to.size()), to.begin());
@@ -182,7 +189,7 @@ nlohmann::json trainer::results() {
   run["seed"] = config_.seed;
   run["final"] = {{"bits_per_byte", result.bits_per_byte},
                   {"nats_per_token", result.nats_per_token},
-                  {"activated_parameters", activated_parameters(config_, widths)},
+                  {"activated_parameters", activated_parameters(config_, model_.router_weights(), widths)},
                   {"activated_width", mean(widths)},
                   {"activated_width_per_layer", widths},
                   {"activated_experts_per_layer", result.routing.experts_per_layer()},
@@ -201,9 +208,10 @@ nlohmann::json trainer::results() {
 std::string trainer::sample_text() const {
   decoder<float> single = make_generator(config_);
   const auto parameters = single.parameters();
-  for (std::size_t i = 0; i < parameters.size(); ++i) {
+  for (std::size_t i = 0; i < parameters.size(); ++i)
     std::ranges::copy(parameters_[i].value, parameters[i].value.begin());
-  }
+  for (std::size_t l = 0; l < config_.shape.blocks; ++l)
+    single.layer(l).restore(model_.layer(l).state());
   const std::vector<token> prompt(text_.heldout.begin(), text_.heldout.begin() + 16);
   std::string sample;
   for (const token t : generate(single, prompt, 160, 0.8, hmoe::seed{config_.seed}))

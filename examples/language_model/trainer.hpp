@@ -19,8 +19,8 @@
 
 namespace language_model {
 
-/// Copies the tensors of a checkpoint into those of the same names.
-void load_parameters(const checkpoint& saved, const std::vector<hmoe::parameter<float>>& parameters);
+/// Copies a checkpoint's tensors, and what its routers keep besides, into a model of the same configuration.
+void load_model(const checkpoint& saved, decoder<float>& model);
 
 /// A model for generation, one window at a time; its parameters are yet to be loaded.
 decoder<float> make_generator(const run_config& config);

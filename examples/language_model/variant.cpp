@@ -4,8 +4,9 @@
 #include <hmoe/core/error.hpp>
 #include <hmoe/experts/widths.hpp>
 
+#include "policies.hpp"
+
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <cmath>
 #include <numeric>
@@ -13,8 +14,6 @@
 
 namespace language_model {
 namespace {
-
-constexpr std::array loss_names{"load-balance", "parameter-penalty", "router-entropy", "z"};
 
 std::vector<std::string> split(std::string_view text, char separator) {
   std::vector<std::string> parts;
@@ -68,15 +67,20 @@ std::vector<std::size_t> make_widths(const std::string& sizes, std::size_t exper
 
 router_choice parse_router(const std::string& text) {
   const auto parts = split(text, ':');
-  hmoe::require(parts.size() == 2 && (parts[0] == "top-k" || parts[0] == "top-p"), "router=", text,
-                " is unknown; there are top-k:K and top-p:P");
-  return {parts[0], parse_number<double>(parts[1], "router=" + text)};
+  const policy_kind* kind = find_kind(router_kinds(), parts[0]);
+  hmoe::require(kind != nullptr, "router=", text, " is unknown; there are ", usage(router_kinds()));
+  hmoe::require(parts.size() > kind->least && parts.size() <= kind->most + 1, "router=", text,
+                " should read router=", kind->name, kind->values);
+  router_choice choice{parts[0], {}};
+  for (std::size_t i = 1; i < parts.size(); ++i)
+    choice.values.push_back(parse_number<double>(parts[i], "router=" + text));
+  return choice;
 }
 
 loss_choice parse_loss(const std::string& text) {
   const auto parts = split(text, ':');
-  hmoe::require(parts.size() == 2 && std::ranges::find(loss_names, parts[0]) != loss_names.end(), "loss=", text,
-                " is unknown; there are none, load-balance:C, parameter-penalty:C, router-entropy:C and z:C");
+  hmoe::require(parts.size() == 2 && find_kind(loss_kinds(), parts[0]) != nullptr, "loss=", text,
+                " is unknown; there are none, ", usage(loss_kinds()));
   return {parts[0], parse_number<double>(parts[1], "loss=" + text)};
 }
 
@@ -86,13 +90,25 @@ void validate(const variant& v) {
                 "' is no name for a variant: it becomes part of file names");
   hmoe::require(!v.widths.empty() && std::ranges::min(v.widths) > 0, "variant ", v.name,
                 " needs at least one expert, and widths of at least 1");
+  const policy_kind* kind = find_kind(router_kinds(), v.router.kind);
+  hmoe::require(kind != nullptr && v.router.values.size() >= kind->least && v.router.values.size() <= kind->most,
+                "variant ", v.name, ": router ", v.router.kind, " with ", v.router.values.size(),
+                " values is unknown; there are ", usage(router_kinds()));
+  // The most usual two are checked here, the others by the library when the layers are made.
+  const double value = v.router.value();
   if (v.router.kind == "top-k") {
-    hmoe::require(v.router.value >= 1 && v.router.value <= experts && v.router.value == std::floor(v.router.value),
-                  "variant ", v.name, ": top-k needs a whole k from 1 to its ", experts, " experts, not ",
-                  v.router.value);
-  } else {
-    hmoe::require(v.router.value > 0 && v.router.value <= 1, "variant ", v.name,
-                  ": top-p needs p above 0 and at most 1, not ", v.router.value);
+    hmoe::require(value >= 1 && value <= experts && value == std::floor(value), "variant ", v.name,
+                  ": top-k needs a whole k from 1 to its ", experts, " experts, not ", value);
+  } else if (v.router.kind == "top-p") {
+    hmoe::require(value > 0 && value <= 1, "variant ", v.name, ": top-p needs p above 0 and at most 1, not ", value);
+  }
+  for (const auto& loss : v.losses) {
+    hmoe::require(find_kind(loss_kinds(), loss.name) != nullptr, "variant ", v.name, ": loss ", loss.name,
+                  " is unknown; there are ", usage(loss_kinds()));
+    hmoe::require(loss.name != "noisy-load" || v.router.kind == "noisy-top-k", "variant ", v.name,
+                  ": loss=noisy-load reads the noise of router=noisy-top-k; take loss=load with another router");
+    hmoe::require(loss.name != "adaptive-l1" || v.router.kind == "relu", "variant ", v.name,
+                  ": loss=adaptive-l1 needs scores that can be 0, those of router=relu");
   }
 }
 
@@ -157,7 +173,7 @@ variant parse_variant(const std::string& text) {
   }
   v.widths = make_widths(sizes, experts, total);
   if (v.dense())
-    v.router = {"top-k", 1.0};
+    v.router = {"top-k", {1.0}};
   if (v.title.empty())
     v.title = v.name;
   validate(v);
@@ -229,30 +245,34 @@ std::optional<double> predicted_activated_width(const variant& v) {
   if (v.router.kind != "top-k")
     return std::nullopt;
   if (v.homogeneous())
-    return v.router.value * v.mean_width();
+    return v.router.value() * v.mean_width();
   const auto shares = predicted_shares(v);
   if (v.coefficient("parameter-penalty") == 0.0 || v.losses.size() != 1)
     return std::nullopt;
-  if (v.router.value * std::ranges::max(shares) > 1.0)
+  if (v.router.value() * std::ranges::max(shares) > 1.0)
     return std::nullopt;
   double width = 0.0;
   for (std::size_t e = 0; e < shares.size(); ++e)
     width += shares[e] * static_cast<double>(v.widths[e]);
-  return v.router.value * width;
+  return v.router.value() * width;
 }
 
 nlohmann::json to_json(const variant& v) {
   nlohmann::json losses = nlohmann::json::array();
   for (const auto& loss : v.losses)
     losses.push_back({{"name", loss.name}, {"coefficient", loss.coefficient}});
-  return {{"name", v.name},
-          {"title", v.title},
-          {"control_of", v.control_of.empty() ? nlohmann::json(nullptr) : nlohmann::json(v.control_of)},
-          {"dense", v.dense()},
-          {"widths", v.widths},
-          {"router", v.router.kind},
-          {"router_value", v.router.value},
-          {"losses", losses}};
+  nlohmann::json json{
+      {"name", v.name},
+      {"title", v.title},
+      {"control_of", v.control_of.empty() ? nlohmann::json(nullptr) : nlohmann::json(v.control_of)},
+      {"dense", v.dense()},
+      {"widths", v.widths},
+      {"router", v.router.kind},
+      {"router_value", v.router.values.empty() ? nlohmann::json(nullptr) : nlohmann::json(v.router.values[0])},
+      {"losses", losses}};
+  if (v.router.values.size() > 1)
+    json["router_values"] = v.router.values;
+  return json;
 }
 
 variant variant_from_json(const nlohmann::json& json) {
@@ -260,7 +280,11 @@ variant variant_from_json(const nlohmann::json& json) {
   v.name = json.at("name");
   v.title = json.value("title", v.name);
   v.widths = json.at("widths").get<std::vector<std::size_t>>();
-  v.router = {json.at("router"), json.at("router_value")};
+  v.router = {json.at("router"), {}};
+  if (json.contains("router_values"))
+    v.router.values = json.at("router_values").get<std::vector<double>>();
+  else if (!json.at("router_value").is_null())
+    v.router.values = {json.at("router_value").get<double>()};
   for (const auto& loss : json.at("losses"))
     v.losses.push_back({loss.at("name"), loss.at("coefficient")});
   validate(v);

@@ -11,14 +11,17 @@
 namespace language_model {
 
 struct router_choice {
-  std::string kind = "top-k"; ///< "top-k" or "top-p"
-  double value = 2.0;         ///< k, or p
+  std::string kind = "top-k";      ///< one of router_kinds()
+  std::vector<double> values{2.0}; ///< its numbers, k or p first
+
+  /// The first of them, or what a router without any is about: one expert.
+  double value() const { return values.empty() ? 1.0 : values.front(); }
 
   friend bool operator==(const router_choice&, const router_choice&) = default;
 };
 
 struct loss_choice {
-  std::string name; ///< load-balance, parameter-penalty, router-entropy or z
+  std::string name; ///< one of loss_kinds()
   double coefficient = 0.0;
 
   friend bool operator==(const loss_choice&, const loss_choice&) = default;

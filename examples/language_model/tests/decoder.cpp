@@ -3,8 +3,8 @@
 
 #include <hmoe/core/error.hpp>
 
+#include "feed_forwards.hpp"
 #include "generation.hpp"
-#include "moe_feed_forward.hpp"
 #include "variant.hpp"
 
 #include <doctest/doctest.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "decoder.hpp"
-#include "moe_feed_forward.hpp"
+#include "feed_forwards.hpp"
 #include "variant.hpp"
 
 #include <doctest/doctest.h>
@@ -38,7 +38,7 @@ void check_gradients(const std::string& description) {
   const auto inputs = random_tokens(0);
   const auto targets = random_tokens(1);
   const auto loss = [&] {
-    const auto losses = model.accumulate_gradients(inputs, targets);
+    const auto losses = model.accumulate_gradients(inputs, targets, hmoe::noise_source{hmoe::seed{5}, 2});
     return losses.task + losses.auxiliary;
   };
   for (auto& p : parameters)
@@ -78,6 +78,22 @@ TEST_CASE("gradients of the whole model agree with finite differences, top-k and
 
 TEST_CASE("gradients of the whole model agree with finite differences, top-p") {
   check_gradients("sizes=list:3/5/2/7,router=top-p:0.7,loss=parameter-penalty:0.2,loss=router-entropy:0.1");
+}
+
+TEST_CASE("gradients of the whole model agree with finite differences, noise and its load") {
+  check_gradients("sizes=list:3/5/2/7,router=noisy-top-k:2,loss=noisy-load:0.2,loss=importance:0.1");
+}
+
+TEST_CASE("gradients of the whole model agree with finite differences, previous layer and windows") {
+  check_gradients("sizes=list:3/5/2/7,router=gate-residual:2,loss=sequence-balance:0.3,loss=compute-cost:0.2");
+}
+
+TEST_CASE("gradients of the whole model agree with finite differences, ReLU scores") {
+  check_gradients("sizes=list:3/5/2/7,router=relu:2,loss=adaptive-l1:0.1");
+}
+
+TEST_CASE("gradients of the whole model agree with finite differences, scaled sigmoid scores") {
+  check_gradients("sizes=list:3/5/2/7,router=sigmoid-top-k:2:2.5,loss=group-balance:0.1");
 }
 
 } // namespace

@@ -75,6 +75,10 @@ TEST_CASE("help explains, and mistakes end with a message and a status") {
   for (const char* word : {"--list", "--text", "parameter-penalty:C", "arithmetic[:first:last]", "3e12"}) {
     CHECK(help.output.find(word) != std::string::npos);
   }
+  const auto list = call(folder, "list");
+  CHECK(list.status == 0);
+  for (const char* word : {"expert-choice:FACTOR", "adaptive-l1:C"})
+    CHECK(list.output.find(word) != std::string::npos);
   CHECK(call(folder, "").status != 0);
   CHECK(call(folder, "train --text /nowhere").status != 0);
   const std::string text = " --text " + (folder / "text.txt").string() + " --work " + (folder / "work").string();

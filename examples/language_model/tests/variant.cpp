@@ -21,7 +21,7 @@ TEST_CASE("variants read from the command line") {
                                   "loss=parameter-penalty:0.1,loss=router-entropy:3e-3");
   CHECK(v.name == "x");
   CHECK(v.title == "A title");
-  CHECK(v.router == router_choice{"top-p", 0.6});
+  CHECK(v.router == router_choice{"top-p", {0.6}});
   CHECK(v.coefficient("router-entropy") == 0.003);
   CHECK(v.coefficient("load-balance") == 0.0);
   CHECK(parse_variant("name=y").widths == widths{72, 88, 104, 120, 136, 152, 168, 184});
@@ -38,7 +38,10 @@ TEST_CASE("what a variant cannot be is said with what it could be") {
   refused("name", "key=value");
   refused("colour=red", "'colour' is unknown");
   refused("sizes=random", "there are uniform");
-  refused("router=top-k", "top-k:K and top-p:P");
+  refused("router=top-k", "should read router=top-k:K");
+  refused("router=best", "top-k:K, top-p:P");
+  refused("loss=noisy-load:1", "router=noisy-top-k");
+  refused("loss=adaptive-l1:1", "router=relu");
   refused("router=top-k:9", "from 1 to its 8 experts, not 9");
   refused("router=top-k:1.5", "whole k");
   refused("router=top-p:0", "p above 0");
@@ -86,7 +89,7 @@ TEST_CASE("a configuration survives its JSON form") {
 
 TEST_CASE("FLOPs of a token of model S with 2 of 8 experts of width 128") {
   const model_shape s;
-  CHECK(base_flops_per_token(s, 8) + expert_flops(s, 2 * 256) == 1'087'488.0);
+  CHECK(base_flops_per_token(s, 2 * 64 * 8) + expert_flops(s, 2 * 256) == 1'087'488.0);
   CHECK(parameters_without_experts(s) == 2 * 512 * 64 + 2 * (4 * 64 * 64 + 2 * 64) + 64);
 }
 

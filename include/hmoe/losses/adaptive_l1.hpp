@@ -53,6 +53,11 @@ public:
   }
 
   [[nodiscard]] double lambda() const noexcept { return lambda_; }
+  /// Goes on from a λ, which between two steps is all that a checkpoint must keep.
+  void set_lambda(double lambda) {
+    require(lambda > 0, "sparsity_controller: lambda is ", lambda, " and must be above 0");
+    lambda_ = lambda;
+  }
   /// The loss with the present λ.
   [[nodiscard]] adaptive_l1 loss() const noexcept { return {lambda_, target_experts_, true}; }
   /// Share of the pairs added since the last update whose score is not positive; 0 when there are none.

@@ -35,6 +35,16 @@ public:
   }
 
   [[nodiscard]] double p() const noexcept { return p_; }
+  /// The sum of errors so far: with p all that a checkpoint must keep.
+  [[nodiscard]] double sum() const noexcept { return sum_; }
+  /// Goes on from there.
+  void restore(double p, double sum) {
+    require(p >= options_.lowest && p <= options_.highest && std::isfinite(sum),
+            "top_p_controller cannot go on from p = ", p, " and a sum of ", sum, ": p must be in [", options_.lowest,
+            ", ", options_.highest, "], the sum finite");
+    p_ = p;
+    sum_ = sum;
+  }
 
   /// The next p, given how many experts a token had on average.
   double update(double mean) {

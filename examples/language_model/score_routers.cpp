@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: MIT
+#include "routers.hpp"
+
+namespace language_model {
+
+template std::vector<router_entry<float>> score_routers<float>();
+
+} // namespace language_model
