@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Forward pass and training step of a layer: shapes × backends × dispatch strategies × numbers of tokens, one thread.
 // Counters: GFLOP/s of the activated experts, and their share of the multiply-add peak measured in the same run.
-#include "peak.hpp"
-#include "shapes.hpp"
-
 #include <hmoe/backends/simd.hpp>
 #include <hmoe/hmoe.hpp>
+
+#include "peak.hpp"
+#include "shapes.hpp"
 
 #include <benchmark/benchmark.h>
 

@@ -49,8 +49,10 @@ TEST_CASE_TEMPLATE("SIMD products agree with the reference for every rest of row
         CAPTURE(n);
         CAPTURE(k);
         // Views inside of wider matrices: strides differ from the number of columns.
-        const matrix<T> a = support::random_matrix<T>(random, m, k + 3), at = support::random_matrix<T>(random, k, m + 1);
-        const matrix<T> b = support::random_matrix<T>(random, k, n + 2), bt = support::random_matrix<T>(random, n, k + 5);
+        const matrix<T> a = support::random_matrix<T>(random, m, k + 3),
+                        at = support::random_matrix<T>(random, k, m + 1);
+        const matrix<T> b = support::random_matrix<T>(random, k, n + 2),
+                        bt = support::random_matrix<T>(random, n, k + 5);
         const matrix<T> start = support::random_matrix<T>(random, m, n + 4);
         const auto check = [&](auto product) {
           matrix<T> ours = start, expected = start;
@@ -73,7 +75,8 @@ TEST_CASE_TEMPLATE("SIMD products agree with the reference for every rest of row
 TEST_CASE_TEMPLATE("the bits of an element depend on its row and column only", T, float, double) {
   support::random_source random(6);
   const std::size_t rows = 29, depth = 270, columns = 45;
-  const matrix<T> a = support::random_matrix<T>(random, rows, depth), w = support::random_matrix<T>(random, columns, depth);
+  const matrix<T> a = support::random_matrix<T>(random, rows, depth),
+                  w = support::random_matrix<T>(random, columns, depth);
   matrix<T> together(rows, columns), alone(1, columns), one_column(rows, 1);
   simd<>::multiply_transposed(a.view(), w.view(), together.view());
   for (std::size_t r = 0; r < rows; ++r) {

@@ -67,8 +67,8 @@ public:
       const auto ids = experts_of(t);
       for (std::size_t i = 0; i < ids.size(); ++i) {
         require(ids[i] < expert_count, "token ", t, " is assigned to expert ", ids[i], " of ", expert_count);
-        require(i == 0 || ids[i - 1] < ids[i], "the experts of token ", t, " are not in ascending order: ",
-                i == 0 ? 0 : ids[i - 1], " before ", ids[i]);
+        require(i == 0 || ids[i - 1] < ids[i], "the experts of token ", t,
+                " are not in ascending order: ", i == 0 ? 0 : ids[i - 1], " before ", ids[i]);
       }
     }
   }

@@ -35,8 +35,8 @@ template <class T> struct parameter {
 };
 
 /// Appends the tensors of `values`, paired with those of `gradients` (which visits tensors of the same shapes in the
-/// same order), under `prefix`. Both only need `visit_parameters(f)` with f(parameter_info, matrix_view<T>), contiguous views. Throws, and
-/// appends nothing, when they do not match.
+/// same order), under `prefix`. Both only need `visit_parameters(f)` with f(parameter_info, matrix_view<T>), contiguous
+/// views. Throws, and appends nothing, when they do not match.
 template <class T, class Module, class Gradients>
 void append_parameters(Module& values, Gradients& gradients, std::string_view prefix, std::vector<parameter<T>>& list) {
   std::vector<parameter<T>> added;
@@ -45,8 +45,8 @@ void append_parameters(Module& values, Gradients& gradients, std::string_view pr
   });
   std::size_t next = 0;
   gradients.visit_parameters([&](const parameter_info& info, matrix_view<T> gradient) {
-    require(next < added.size() && added[next].value.size() == gradient.size(), "the gradient of ", info.full_name(), " has ",
-            gradient.size(), " values, which do not match the parameters: was it made by this layer?");
+    require(next < added.size() && added[next].value.size() == gradient.size(), "the gradient of ", info.full_name(),
+            " has ", gradient.size(), " values, which do not match the parameters: was it made by this layer?");
     added[next++].gradient = {gradient.data(), gradient.size()};
   });
   require(next == added.size(), "the gradients have ", next, " tensors, the parameters ", added.size());

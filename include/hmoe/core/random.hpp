@@ -47,7 +47,8 @@ struct philox {
 }
 
 /// Element `position` of the stream: uniform in (0, 1).
-[[nodiscard]] HMOE_HOST_DEVICE constexpr double uniform(seed key, std::uint64_t stream, std::uint64_t position) noexcept {
+[[nodiscard]] HMOE_HOST_DEVICE constexpr double uniform(seed key, std::uint64_t stream,
+                                                        std::uint64_t position) noexcept {
   const auto words = philox::generate(key, stream, position);
   return unit_interval(words[0], words[1]);
 }

@@ -17,8 +17,8 @@ public:
   tape() : tape(std::pmr::get_default_resource(), true) {}
   /// A tape that is not recording holds the routing of one inference pass and no activations.
   tape(std::pmr::memory_resource* memory, bool recording)
-      : recording_(recording), trace_(memory), assigned_(memory), plan_(memory), input_(memory),
-        expert_output_(memory), activations_(memory), activation_offsets_(memory) {}
+      : recording_(recording), trace_(memory), assigned_(memory), plan_(memory), input_(memory), expert_output_(memory),
+        activations_(memory), activation_offsets_(memory) {}
 
   [[nodiscard]] bool recording() const noexcept { return recording_; }
   /// Whether a forward pass has been recorded that backward can run on.

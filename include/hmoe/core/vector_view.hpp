@@ -28,9 +28,9 @@ public:
   /// std::span, std::vector, std::array and the like.
   template <class Range>
     requires std::ranges::contiguous_range<Range> && std::ranges::sized_range<Range> &&
-             (!std::same_as<std::remove_cvref_t<Range>, vector_view<T>>) &&
-             (!std::same_as<std::remove_cvref_t<Range>, vector_view<value_type>>) &&
-             std::is_convertible_v<std::remove_reference_t<std::ranges::range_reference_t<Range>> (*)[], T (*)[]>
+                 (!std::same_as<std::remove_cvref_t<Range>, vector_view<T>>) &&
+                 (!std::same_as<std::remove_cvref_t<Range>, vector_view<value_type>>) &&
+                 std::is_convertible_v<std::remove_reference_t<std::ranges::range_reference_t<Range>> (*)[], T (*)[]>
   constexpr vector_view(Range&& range) noexcept
       : data_(std::ranges::data(range)), size_(static_cast<std::size_t>(std::ranges::size(range))) {}
 

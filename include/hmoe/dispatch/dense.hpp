@@ -32,7 +32,8 @@ struct dense {
       const typename Context::workspace_scope scope(ctx.workspace());
       const matrix_view<T> out = record.expert_output().view().row_block(record.recording() ? e * tokens : 0, tokens);
       matrix<T> scaled(&ctx.workspace());
-      const forward_batch<T> batch{e, expert_input(record, x, e, scaled), out, record.recording() ? record.activations(e, tokens) : matrix_view<T>{}};
+      const forward_batch<T> batch{e, expert_input(record, x, e, scaled), out,
+                                   record.recording() ? record.activations(e, tokens) : matrix_view<T>{}};
       forward_experts(ctx, experts, vector_view<const forward_batch<T>>(&batch, 1));
       for (std::size_t t = 0; t < tokens; ++t)
         if (const std::size_t a = entry(std::as_const(record).assignment(), t, e); a != none)
@@ -42,8 +43,8 @@ struct dense {
   }
 
   template <class Context, class Experts, class T>
-  void backward(const Context& ctx, const Experts& experts, tape<T>& record, matrix_view<const T> dy,
-                matrix_view<T> dx, vector_view<T> d_weights, Experts& gradients) const {
+  void backward(const Context& ctx, const Experts& experts, tape<T>& record, matrix_view<const T> dy, matrix_view<T> dx,
+                vector_view<T> d_weights, Experts& gradients) const {
     const std::size_t tokens = dy.rows();
     for (std::size_t t = 0; t < tokens; ++t)
       std::fill(dx.row(t).begin(), dx.row(t).end(), T(0));

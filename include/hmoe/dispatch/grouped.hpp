@@ -58,10 +58,10 @@ void forward_experts(const Context& ctx, const Experts& experts, vector_view<con
     ctx.executor().for_each(count, [&](std::size_t task, std::size_t worker) {
       const auto& batch = batches[tiles[task].batch];
       const std::size_t first = tiles[task].first, rows = std::min(rows_per_tile, batch.x.rows() - first);
-      const matrix_view<T> saved = batch.saved.data() != nullptr
-                                       ? batch.saved.row_block(first, rows)
-                                       : matrix_view<T>(scratch.data() + worker * scratch_size, rows,
-                                                        experts.saved_per_row(batch.expert));
+      const matrix_view<T> saved =
+          batch.saved.data() != nullptr
+              ? batch.saved.row_block(first, rows)
+              : matrix_view<T>(scratch.data() + worker * scratch_size, rows, experts.saved_per_row(batch.expert));
       experts.forward(ctx.backend(), batch.expert, batch.x.row_block(first, rows), batch.y.row_block(first, rows),
                       saved);
     });
@@ -81,9 +81,8 @@ void backward_experts(const Context& ctx, const Experts& experts, vector_view<co
     };
     buffer<std::size_t> order(batches.size(), &ctx.workspace()), scratch_offsets(batches.size(), &ctx.workspace());
     std::iota(order.begin(), order.end(), std::size_t{0});
-    std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-      return cost(a) != cost(b) ? cost(a) > cost(b) : a < b;
-    });
+    std::sort(order.begin(), order.end(),
+              [&](std::size_t a, std::size_t b) { return cost(a) != cost(b) ? cost(a) > cost(b) : a < b; });
     std::size_t scratch_size = 0;
     for (std::size_t b = 0; b < batches.size(); ++b) {
       scratch_offsets[b] = scratch_size;

@@ -8,9 +8,10 @@
 #include <hmoe/core/error.hpp>
 #include <hmoe/execution/executor.hpp>
 
+#include <omp.h>
+
 #include <cstddef>
 #include <exception>
-#include <omp.h>
 
 namespace hmoe::executors {
 

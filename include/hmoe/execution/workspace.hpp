@@ -73,8 +73,7 @@ private:
     peak_ = used_ > peak_ ? used_ : peak_;
     if (used_ <= capacity_)
       return block_ + begin;
-    auto* raw = static_cast<std::byte*>(
-        ::operator new(bytes + memory_alignment, std::align_val_t{memory_alignment}));
+    auto* raw = static_cast<std::byte*>(::operator new(bytes + memory_alignment, std::align_val_t{memory_alignment}));
     overflow_ = ::new (raw) overflow_block{overflow_, bytes};
     return raw + memory_alignment;
   }

@@ -45,16 +45,14 @@ private:
 
 /// ½z(1 + tanh(√(2/π)(z + 0.044715 z³))), the approximation of gelu that GPT-2 and others trained with.
 struct gelu_tanh {
-  template <class T> HMOE_HOST_DEVICE static T value(T z) noexcept {
-    return T(0.5) * z * (T(1) + std::tanh(inner(z)));
-  }
+  template <class T> HMOE_HOST_DEVICE static T value(T z) noexcept { return T(0.5) * z * (T(1) + std::tanh(inner(z))); }
   template <class T> HMOE_HOST_DEVICE static T derivative(T z) noexcept {
     const T t = std::tanh(inner(z));
     return T(0.5) * (T(1) + t) + T(0.5) * z * (T(1) - t * t) * scale<T> * (T(1) + T(3) * cubic<T> * z * z);
   }
 
 private:
-  template <class T> static constexpr T scale = std::numbers::sqrt2_v<T>* std::numbers::inv_sqrtpi_v<T>;
+  template <class T> static constexpr T scale = std::numbers::sqrt2_v<T> * std::numbers::inv_sqrtpi_v<T>;
   template <class T> static constexpr T cubic = T(0.044715);
   template <class T> HMOE_HOST_DEVICE static T inner(T z) noexcept { return scale<T> * (z + cubic<T> * z * z * z); }
 };
@@ -68,9 +66,7 @@ struct relu {
 /// max(z, 0)² (So et al. 2021, Primer).
 struct squared_relu {
   template <class T> HMOE_HOST_DEVICE static constexpr T value(T z) noexcept { return z > T(0) ? z * z : T(0); }
-  template <class T> HMOE_HOST_DEVICE static constexpr T derivative(T z) noexcept {
-    return z > T(0) ? T(2) * z : T(0);
-  }
+  template <class T> HMOE_HOST_DEVICE static constexpr T derivative(T z) noexcept { return z > T(0) ? T(2) * z : T(0); }
 };
 
 /// z itself: makes a GLU bilinear and an MLP linear.

@@ -55,22 +55,22 @@ concept expert = std::copyable<E> && requires(const E& e, E& mutable_e, matrix_v
 ///   backward(math, e, x, saved, dy, dx, scratch, gradients)   gradients is a bank of the same type and shape
 ///   initialize(seed, first_stream, options)  tensor j of expert e draws from a stream of its own
 template <class B>
-concept expert_bank =
-    std::copyable<B> && requires(const B& bank, B& mutable_bank, std::size_t e, detail::any_products math,
-                                 matrix_view<const typename B::value_type> in, matrix_view<typename B::value_type> out) {
-      requires real<typename B::value_type>;
-      { bank.size() } -> std::convertible_to<std::size_t>;
-      { bank.d_model() } -> std::convertible_to<std::size_t>;
-      { bank.width(e) } -> std::convertible_to<std::size_t>;
-      { bank.saved_per_row(e) } -> std::convertible_to<std::size_t>;
-      { bank.scratch_per_row(e) } -> std::convertible_to<std::size_t>;
-      { bank.flops_per_row(e) } -> std::convertible_to<double>;
-      { bank.parameter_count(e) } -> std::convertible_to<std::size_t>;
-      bank.forward(math, e, in, out, out);
-      bank.backward(math, e, in, in, in, out, out, mutable_bank);
-      mutable_bank.visit_parameters(detail::any_visitor{});
-      mutable_bank.initialize(seed{}, std::uint64_t{}, initialization{});
-    };
+concept expert_bank = std::copyable<B> &&
+                      requires(const B& bank, B& mutable_bank, std::size_t e, detail::any_products math,
+                               matrix_view<const typename B::value_type> in, matrix_view<typename B::value_type> out) {
+                        requires real<typename B::value_type>;
+                        { bank.size() } -> std::convertible_to<std::size_t>;
+                        { bank.d_model() } -> std::convertible_to<std::size_t>;
+                        { bank.width(e) } -> std::convertible_to<std::size_t>;
+                        { bank.saved_per_row(e) } -> std::convertible_to<std::size_t>;
+                        { bank.scratch_per_row(e) } -> std::convertible_to<std::size_t>;
+                        { bank.flops_per_row(e) } -> std::convertible_to<double>;
+                        { bank.parameter_count(e) } -> std::convertible_to<std::size_t>;
+                        bank.forward(math, e, in, out, out);
+                        bank.backward(math, e, in, in, in, out, out, mutable_bank);
+                        mutable_bank.visit_parameters(detail::any_visitor{});
+                        mutable_bank.initialize(seed{}, std::uint64_t{}, initialization{});
+                      };
 
 namespace experts {
 

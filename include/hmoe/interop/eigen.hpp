@@ -11,7 +11,8 @@
 
 namespace hmoe::interop {
 
-template <class T> using row_major = Eigen::Matrix<std::remove_cv_t<T>, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+template <class T>
+using row_major = Eigen::Matrix<std::remove_cv_t<T>, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 template <class T>
 using eigen_map =
     Eigen::Map<std::conditional_t<std::is_const_v<T>, const row_major<T>, row_major<T>>, 0, Eigen::OuterStride<>>;

@@ -12,8 +12,9 @@
 namespace hmoe {
 
 /// Chooses a token's experts. A function (object, lambda) of one row:
-///   count = selection(p, chosen)            p[N]: the token's probabilities; writes `count` different ids into `chosen`
-///   count = selection(p, chosen, scratch)   the same with scratch_size(N) values of scratch, for policies that need some
+///   count = selection(p, chosen)            p[N]: the token's probabilities; writes `count` different ids into
+///   `chosen` count = selection(p, chosen, scratch)   the same with scratch_size(N) values of scratch, for policies
+///   that need some
 /// It may choose none. Optional members: max_selected(N), the most it will ever choose (default N; `chosen` has that
 /// size), and validate(N), which throws hmoe::error when it cannot work with N experts. The order of ids is free:
 /// the router sorts them, so that all sums run over ascending ids. Functions that a device shall run too are
@@ -29,14 +30,14 @@ concept selection = std::copy_constructible<S> &&
                     });
 
 /// Chooses for the whole batch at once, where tokens compete: selection(trace, chosen[T×max_selected(N)], counts[T],
-/// memory) writes counts[t] ids into row t of `chosen`; scratch comes from `memory`, and workspace_bytes(T, N), where it
-/// is a member, says how much at most. A token's result then depends on its batch, which is what such policies are for.
+/// memory) writes counts[t] ids into row t of `chosen`; scratch comes from `memory`, and workspace_bytes(T, N), where
+/// it is a member, says how much at most. A token's result then depends on its batch, which is what such policies are
+/// for.
 template <class S, class T>
-concept batch_selection = std::copy_constructible<S> &&
-                          requires(const S& s, const router_trace<T>& trace, matrix_view<index_t> chosen,
-                                   vector_view<index_t> counts, std::pmr::memory_resource* memory) {
-                            s(trace, chosen, counts, memory);
-                          };
+concept batch_selection =
+    std::copy_constructible<S> &&
+    requires(const S& s, const router_trace<T>& trace, matrix_view<index_t> chosen, vector_view<index_t> counts,
+             std::pmr::memory_resource* memory) { s(trace, chosen, counts, memory); };
 
 namespace routing {
 
@@ -63,7 +64,8 @@ template <class T>
 }
 
 /// How much scratch a selection wants for a row of n, and its call with or without.
-template <class S> [[nodiscard]] HMOE_HOST_DEVICE constexpr std::size_t selection_scratch(const S& select, std::size_t n) {
+template <class S>
+[[nodiscard]] HMOE_HOST_DEVICE constexpr std::size_t selection_scratch(const S& select, std::size_t n) {
   if constexpr (requires { select.scratch_size(n); })
     return select.scratch_size(n);
   else

@@ -41,8 +41,8 @@ public:
   void step(const std::vector<parameter<T>>& list, double learning_rate) {
     require(list.size() == first_.size(), "AdamW was made for ", first_.size(), " tensors, given are ", list.size());
     for (std::size_t i = 0; i < list.size(); ++i)
-      require(list[i].value.size() == first_[i].size() && list[i].gradient.size() == first_[i].size(),
-              "AdamW: tensor ", list[i].name, " has ", list[i].value.size(), " values and ", list[i].gradient.size(),
+      require(list[i].value.size() == first_[i].size() && list[i].gradient.size() == first_[i].size(), "AdamW: tensor ",
+              list[i].name, " has ", list[i].value.size(), " values and ", list[i].gradient.size(),
               " gradient values instead of ", first_[i].size());
     ++steps_;
     const auto count = static_cast<double>(steps_);
