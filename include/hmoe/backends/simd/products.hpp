@@ -25,12 +25,17 @@ void multiply(matrix_view<A> a, matrix_view<B> b, matrix_view<T> c) noexcept {
   const std::size_t total = LayoutA == layout::plain ? a.cols() : a.rows();
   const std::size_t row_step = LayoutA == layout::plain ? a.stride() : 1;
   const std::size_t k_step = LayoutA == layout::plain ? 1 : a.stride();
+  if (total == 0) { // an empty sum; a and b may have no memory at all
+    for (std::size_t r = 0; r < c.rows() && !Accumulate; ++r)
+      std::fill_n(c.row(r).data(), c.cols(), T(0));
+    return;
+  }
   // Row blocks of nearly equal height: a short last block would run at a fraction of the speed.
   const std::size_t blocks = (c.rows() + tile.rows - 1) / tile.rows;
 
   for (std::size_t j = 0; j < c.cols(); j += panel) {
     const std::size_t columns = std::min(panel, c.cols() - j);
-    for (std::size_t k = 0; k == 0 || k < total; k += tile.depth) {
+    for (std::size_t k = 0; k < total; k += tile.depth) {
       const std::size_t depth = std::min(tile.depth, total - k);
       const T* rows_of_b = b.data();
       std::size_t b_step = b.stride();
