@@ -36,7 +36,7 @@ public:
 private:
   using term = std::function<double(hmoe::routing_record<T>&)>;
 
-  static term plain(auto loss) {
+  static term plain(const auto& loss) {
     return [loss](hmoe::routing_record<T>& record) { return loss.coefficient * loss.evaluate(record); };
   }
 

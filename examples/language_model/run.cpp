@@ -66,7 +66,7 @@ std::optional<nlohmann::json> run(const run_config& config, const corpus& text, 
     }
   }
   save_checkpoint(files.checkpoint, training.save());
-  const nlohmann::json results = training.results();
+  nlohmann::json results = training.results();
   write_file(files.results, dump({{"config", to_json(config)}, {"run", results}}));
   return results;
 }

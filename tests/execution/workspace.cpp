@@ -97,7 +97,7 @@ TEST_CASE("from the second pass of the same size on, nothing is allocated") {
       more.fill('x');
     }
   };
-  CHECK(support::allocations_in(pass) > 0);
+  CHECK((support::allocations_in(pass) > 0) == support::counts_allocations);
   for (int i = 0; i < 3; ++i)
     CHECK(support::allocations_in(pass) == 0);
 

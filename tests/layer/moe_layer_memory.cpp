@@ -65,7 +65,7 @@ template <class Dispatch> void check_memory_of(Dispatch dispatch) {
 } // namespace
 
 TEST_CASE("the heap is counted") {
-  CHECK(support::allocations_in([] { matrix<double> m(3, 3); }) == 1);
+  CHECK(support::allocations_in([] { matrix<double> m(3, 3); }) == (support::counts_allocations ? 1 : 0));
 }
 TEST_CASE("dense allocates nothing") { check_memory_of(hmoe::dispatch::dense{}); }
 TEST_CASE("looped allocates nothing") { check_memory_of(hmoe::dispatch::looped{}); }

@@ -4,12 +4,26 @@
 // Replaces the heap of the test program by one that counts. Functions that replace operator new cannot be inline, so
 // exactly one source file of a program may include this.
 
+// The thread sanitizer has replacements of its own, and refuses a second one.
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define SUPPORT_HEAP_IS_TAKEN
+#endif
+#endif
+
 #include <atomic>
 #include <cstddef>
 #include <cstdlib>
 #include <new>
 
 namespace support {
+
+/// Whether allocations are counted at all; otherwise the count stays 0.
+#ifdef SUPPORT_HEAP_IS_TAKEN
+inline constexpr bool counts_allocations = false;
+#else
+inline constexpr bool counts_allocations = true;
+#endif
 
 inline std::atomic<std::size_t> allocations = 0;
 
@@ -22,6 +36,7 @@ template <class F> [[nodiscard]] std::size_t allocations_in(F&& f) {
 
 } // namespace support
 
+#ifndef SUPPORT_HEAP_IS_TAKEN
 // Not inline, or GCC takes malloc in one caller and delete in another for a mismatch.
 [[gnu::noinline]] void* operator new(std::size_t size) {
   ++support::allocations;
@@ -40,3 +55,4 @@ template <class F> [[nodiscard]] std::size_t allocations_in(F&& f) {
 [[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 [[gnu::noinline]] void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
 [[gnu::noinline]] void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
+#endif
