@@ -12,9 +12,9 @@ namespace hmoe::losses {
 enum class width_unit { mean, raw, max };
 
 /// L = N Σ_i M_i P̂_i with M_i = h_i f_i (HMoE, arXiv 2408.10681, section 3.3): wide experts cost more, so the router
-/// learns to use narrow ones where they do. The gradient runs through P̂ only. At uniform probabilities and
-/// f_i = K/N, and likewise at its optimum f_i ∝ 1/h_i with uniform P̂, measured in `mean`: K at the first, K times the
-/// harmonic over the arithmetic mean of the widths at the second. HMoE uses 0.1.
+/// learns to use narrow ones where they do. The gradient runs through P̂ only. Values with uniform P̂, in units of the
+/// mean width: K at equal shares f_i = K/N; K times the harmonic over the arithmetic mean of the widths at shares
+/// f_i ∝ 1/h_i, where routers settle. HMoE uses 0.1.
 struct parameter_penalty {
   double coefficient = 0.1;
   width_unit unit = width_unit::mean;
