@@ -54,7 +54,7 @@ struct options {
   std::size_t threads = std::max(1U, std::thread::hardware_concurrency());
   run_config base;
 
-  std::string variant = "name=hmoe,loss=parameter-penalty:0.1\n\n" + policy_help();
+  std::string variant = "name=hmoe,loss=parameter-penalty:0.1";
   bool resume = false;
 
   std::vector<std::string> variants;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/backends/eigen.hpp>
+#include <hmoe/backends/simd.hpp>
 #include <hmoe/execution/openmp.hpp>
 #include <hmoe/hmoe.hpp>
 
@@ -25,7 +25,7 @@ template <class T, class Router, class Adaptation> class moe_feed_forward final 
 public:
   moe_feed_forward(const layer_setup& s, const Router& router, Adaptation adaptation)
       : layer_(hmoe::expert_set(bank(router.d_model(), s.what.widths)), router), gradients_(layer_.make_gradients()),
-        tape_(layer_.make_tape(s.max_tokens)), context_(hmoe::backends::eigen{}, hmoe::executors::openmp(s.threads)),
+        tape_(layer_.make_tape(s.max_tokens)), context_(hmoe::backends::simd<>{}, hmoe::executors::openmp(s.threads)),
         losses_(s.what, s.sparsity), adaptation_(std::move(adaptation)), sparsity_(s.last ? s.sparsity : nullptr) {
     const auto cost = layer_.cost();
     for (const auto& expert : cost.experts)
@@ -79,7 +79,7 @@ private:
   layer layer_;
   typename layer::gradients_type gradients_;
   hmoe::tape<T> tape_;
-  hmoe::context<hmoe::backends::eigen, hmoe::executors::openmp> context_;
+  hmoe::context<hmoe::backends::simd<>, hmoe::executors::openmp> context_;
   auxiliary_losses<T> losses_;
   Adaptation adaptation_;
   std::shared_ptr<hmoe::losses::sparsity_controller> sparsity_; ///< in the last layer, which moves it for all
