@@ -23,6 +23,7 @@
 #include <hmoe/dispatch/drop_order.hpp>
 #include <hmoe/dispatch/looped.hpp>
 #include <hmoe/dispatch/padded.hpp>
+#include <hmoe/dispatch/scattered.hpp>
 #include <hmoe/dispatch/sorted.hpp>
 #include <hmoe/execution/context.hpp>
 #include <hmoe/execution/executor.hpp>

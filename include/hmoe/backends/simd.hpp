@@ -1,10 +1,18 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/backends/simd/packed_bank.hpp>
 #include <hmoe/backends/simd/products.hpp>
+#include <hmoe/backends/simd/tile.hpp>
 #include <hmoe/core/matrix_view.hpp>
+#include <hmoe/experts/expert_set.hpp>
+#include <hmoe/experts/glu.hpp>
+#include <hmoe/experts/mlp.hpp>
 
 #include <xsimd/xsimd.hpp>
+
+#include <cstddef>
+#include <utility>
 
 namespace hmoe::backends {
 
@@ -31,6 +39,38 @@ template <class Arch = xsimd::default_arch> struct simd {
   static void accumulate_transposed(matrix_view<A> a, matrix_view<B> b, matrix_view<C> c) noexcept {
     using enum simd_detail::layout;
     simd_detail::multiply<transposed, plain, true, Arch>(a, b, c);
+  }
+  /// to += weight · from
+  template <class T> static void add_scaled(T weight, vector_view<const T> from, vector_view<T> to) noexcept {
+    simd_detail::add_scaled<Arch>(weight, from.data(), to.data(), to.size());
+  }
+
+  /// The inference form of a bank: the weights as Format stores them (hmoe::backends::formats), in the order that the
+  /// kernels read. The bank given is not needed afterwards.
+  template <class Format = formats::f32, class Gate>
+  [[nodiscard]] static auto pack(const experts::glu_bank<float, Gate>& bank) {
+    return packed_bank<Format, typename experts::glu_bank<float, Gate>::gate_type, 2, Arch>(bank.weights(),
+                                                                                            bank.gate_function());
+  }
+  template <class Format = formats::f32, class Activation>
+  [[nodiscard]] static auto pack(const experts::mlp_bank<float, Activation>& bank) {
+    return packed_bank<Format, Activation, 1, Arch>(bank.weights(), Activation{});
+  }
+  /// All banks of a set that have an inference form; the others stay as they are:
+  ///   moe_layer fast{simd<>::pack<formats::bf16>(layer.experts()), layer.router(), dispatch::scattered{}};
+  template <class Format = formats::f32, class... Banks>
+  [[nodiscard]] static auto pack(const expert_set<Banks...>& experts) {
+    return [&]<std::size_t... B>(std::index_sequence<B...>) {
+      return expert_set(pack_or_copy<Format>(experts.template bank<B>())...);
+    }(std::index_sequence_for<Banks...>{});
+  }
+
+private:
+  template <class Format, class Bank> [[nodiscard]] static auto pack_or_copy(const Bank& bank) {
+    if constexpr (requires { pack<Format>(bank); })
+      return pack<Format>(bank);
+    else
+      return bank;
   }
 };
 

@@ -37,7 +37,7 @@ struct dense {
       forward_experts(ctx, experts, vector_view<const forward_batch<T>>(&batch, 1));
       for (std::size_t t = 0; t < tokens; ++t)
         if (const std::size_t a = entry(std::as_const(record).assignment(), t, e); a != none)
-          add_scaled(record.weights_on_input() ? T(1) : record.assignment().weights()[a],
+          add_scaled(ctx, record.weights_on_input() ? T(1) : record.assignment().weights()[a],
                      vector_view<const T>(out.row(t)), y.row(t));
     }
   }
@@ -73,7 +73,7 @@ struct dense {
           d_weights[a] = dot(std::as_const(d_rows).row(t), x.row(t));
           copy_scaled(record.assignment().weights()[a], std::as_const(d_rows).row(t), d_rows.row(t));
         }
-        add_scaled(T(1), std::as_const(d_rows).row(t), dx.row(t));
+        add_scaled(ctx, T(1), std::as_const(d_rows).row(t), dx.row(t));
       }
     }
   }

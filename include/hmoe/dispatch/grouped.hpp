@@ -4,9 +4,11 @@
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/matrix.hpp>
 #include <hmoe/core/matrix_view.hpp>
+#include <hmoe/dispatch/row_group.hpp>
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 namespace hmoe::dispatch {
 
@@ -32,26 +34,48 @@ template <class T> struct backward_batch {
 /// expert's weights again for each task costs little.
 inline constexpr std::size_t rows_per_tile = 128;
 
-/// Runs experts over batches, the grouped primitive that every dispatch strategy is written in. Rows are independent,
+/// Runs the banks that compute several experts at once themselves.
+template <class Context, class Experts, class T>
+void forward_groups(const Context& ctx, const Experts& experts, vector_view<const forward_batch<T>> batches) {
+  experts.for_each_bank([&](const auto& bank, std::size_t first) {
+    if constexpr (requires(vector_view<const row_group<T>> groups) { bank.forward_rows(ctx, groups); }) {
+      const typename Context::workspace_scope scope(ctx.workspace());
+      buffer<row_group<T>> groups(batches.size(), &ctx.workspace());
+      std::size_t count = 0;
+      for (const auto& batch : batches)
+        if (batch.expert >= first && batch.expert - first < bank.size() && batch.x.rows() != 0)
+          groups[count++] = {batch.expert - first, batch.x.rows(), batch.x, batch.y};
+      if (count != 0)
+        bank.forward_rows(ctx, std::as_const(groups).view().subview(0, count));
+    }
+  });
+}
+
+/// Runs experts over batches (in ascending order of experts), the grouped primitive that every dispatch strategy is
+/// written in. Banks that compute several experts at once get all their batches; for the others rows are independent,
 /// so large batches are cut into tiles. A backend that runs all batches at once better overloads forward_experts.
 template <class Context, class Experts, class T>
 void forward_experts(const Context& ctx, const Experts& experts, vector_view<const forward_batch<T>> batches) {
   if constexpr (requires { ctx.backend().forward_experts(ctx, experts, batches); }) {
     ctx.backend().forward_experts(ctx, experts, batches);
   } else {
+    forward_groups(ctx, experts, batches);
     struct tile {
       std::size_t batch, first;
     };
+    const auto rows_of = [&](const forward_batch<T>& batch) {
+      return experts.computes_groups(batch.expert) ? 0 : batch.x.rows();
+    };
     std::size_t count = 0, scratch_per_row = 0;
     for (const auto& batch : batches) {
-      count += (batch.x.rows() + rows_per_tile - 1) / rows_per_tile;
+      count += (rows_of(batch) + rows_per_tile - 1) / rows_per_tile;
       if (batch.saved.data() == nullptr)
         scratch_per_row = std::max(scratch_per_row, experts.saved_per_row(batch.expert));
     }
     buffer<tile> tiles(count, &ctx.workspace());
     std::size_t next = 0;
     for (std::size_t b = 0; b < batches.size(); ++b)
-      for (std::size_t first = 0; first < batches[b].x.rows(); first += rows_per_tile)
+      for (std::size_t first = 0; first < rows_of(batches[b]); first += rows_per_tile)
         tiles[next++] = {b, first};
     const std::size_t scratch_size = rows_per_tile * scratch_per_row;
     buffer<T> scratch(ctx.executor().concurrency() * scratch_size, &ctx.workspace());

@@ -24,7 +24,7 @@ void combine(const Context& ctx, const tape<T>& record, matrix_view<const T> by_
     std::fill(to.row(t).begin(), to.row(t).end(), T(0));
     for (std::size_t a = assigned.offsets()[t]; a < assigned.offsets()[t + 1]; ++a)
       if (const index_t slot = record.plan().slots()[a]; slot != no_index)
-        add_scaled(weight(a), by_expert.row(slot), to.row(t));
+        add_scaled(ctx, weight(a), by_expert.row(slot), to.row(t));
   });
 }
 

@@ -22,9 +22,13 @@ template <class Context, class F> void for_each_row(const Context& ctx, std::siz
 
 /// to += weight · from. Every dispatch adds up a token with this one function, in ascending order of experts, which is
 /// what makes their results equal to the bit.
-template <class T> void add_scaled(T weight, vector_view<const T> from, vector_view<T> to) noexcept {
-  for (std::size_t i = 0; i < to.size(); ++i)
-    to[i] += weight * from[i];
+template <class Context, class T>
+void add_scaled(const Context& ctx, T weight, vector_view<const T> from, vector_view<T> to) noexcept {
+  if constexpr (requires { ctx.backend().add_scaled(weight, from, to); })
+    ctx.backend().add_scaled(weight, from, to);
+  else
+    for (std::size_t i = 0; i < to.size(); ++i)
+      to[i] += weight * from[i];
 }
 
 /// to = weight · from

@@ -10,7 +10,7 @@ namespace hmoe::detail {
 /// Stops the compiler at the first requirement of hmoe::expert, or of hmoe::expert_bank, that B does not meet. What
 /// has forward(x, y) is taken for an expert, everything else for a bank.
 template <class B> consteval bool diagnose_bank() {
-  if constexpr (expert_bank<B>) {
+  if constexpr (expert_bank<B> || inference_bank<B>) {
     return true;
   } else if constexpr (!std::copyable<B>) {
     static_assert(std::copyable<B>,

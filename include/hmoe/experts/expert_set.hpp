@@ -4,8 +4,10 @@
 #include <hmoe/experts/bank.hpp>
 #include <hmoe/experts/diagnosis.hpp>
 
+#include <algorithm>
 #include <array>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 
 namespace hmoe {
@@ -42,6 +44,28 @@ public:
   [[nodiscard]] std::size_t saved_per_row(std::size_t e) const {
     return at(e, [](const auto& bank, std::size_t i) { return std::size_t{bank.saved_per_row(i)}; });
   }
+  /// Memory of expert e's parameters.
+  [[nodiscard]] std::size_t bytes(std::size_t e) const {
+    return at(e, [](const auto& bank, std::size_t i) -> std::size_t {
+      if constexpr (requires { bank.bytes(i); })
+        return bank.bytes(i);
+      else
+        return bank.parameter_count(i) * sizeof(value_type);
+    });
+  }
+  /// Whether the bank of expert e computes several experts at once itself.
+  [[nodiscard]] bool computes_groups(std::size_t e) const {
+    return at(e, [](const auto& bank, std::size_t) { return inference_bank<std::remove_cvref_t<decltype(bank)>>; });
+  }
+  /// What banks that compute several experts at once take from the workspace for `rows` rows at most.
+  [[nodiscard]] std::size_t forward_rows_bytes(std::size_t rows) const {
+    std::size_t most = 0;
+    for_each_bank([&](const auto& bank, std::size_t) {
+      if constexpr (requires { bank.workspace_bytes(rows); })
+        most = std::max<std::size_t>(most, bank.workspace_bytes(rows));
+    });
+    return most;
+  }
   [[nodiscard]] std::size_t scratch_per_row(std::size_t e) const {
     return at(e, [](const auto& bank, std::size_t i) { return std::size_t{bank.scratch_per_row(i)}; });
   }
@@ -60,7 +84,8 @@ public:
   void forward(const Math& math, std::size_t e, matrix_view<const value_type> x, matrix_view<value_type> y,
                matrix_view<value_type> saved) const {
     at(e, [&](const auto& bank, std::size_t i) {
-      bank.forward(math, i, x, y, saved);
+      if constexpr (!inference_bank<std::remove_cvref_t<decltype(bank)>>) // these never come one expert at a time
+        bank.forward(math, i, x, y, saved);
       return 0;
     });
   }
@@ -91,11 +116,13 @@ public:
         banks_);
   }
 
-private:
+  /// f(bank, id of its first expert) for each bank in order.
   template <class F> void for_each_bank(F&& f) const {
     std::size_t first = 0;
     std::apply([&](const auto&... bank) { (..., (f(bank, first), first += bank.size())); }, banks_);
   }
+
+private:
   /// f(bank, local id) for the bank that holds expert e.
   template <std::size_t B = 0, class F> auto at(std::size_t e, F&& f) const {
     if constexpr (B + 1 < sizeof...(Banks))

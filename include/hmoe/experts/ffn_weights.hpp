@@ -70,8 +70,14 @@ public:
   [[nodiscard]] matrix_view<T> lane_bias(std::size_t e, std::size_t l) noexcept {
     return has_biases() ? in_bias_[e].column_block(l * widths_[e], widths_[e]) : matrix_view<T>{};
   }
+  [[nodiscard]] matrix_view<const T> lane_bias(std::size_t e, std::size_t l) const noexcept {
+    return has_biases() ? in_bias_[e].column_block(l * widths_[e], widths_[e]) : matrix_view<const T>{};
+  }
   [[nodiscard]] matrix_view<T> output_bias(std::size_t e) noexcept {
     return has_biases() ? out_bias_[e] : matrix_view<T>{};
+  }
+  [[nodiscard]] matrix_view<const T> output_bias(std::size_t e) const noexcept {
+    return has_biases() ? out_bias_[e] : matrix_view<const T>{};
   }
 
   /// hidden[n × Lanes·h] = x W_inᵀ + b_in

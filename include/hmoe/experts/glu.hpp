@@ -44,6 +44,9 @@ public:
   [[nodiscard]] matrix_view<T> down(std::size_t e) noexcept { return weights_.output(e); }
   [[nodiscard]] matrix_view<const T> down(std::size_t e) const noexcept { return weights_.output(e); }
 
+  /// All weights and biases, as backends that keep a form of their own read them.
+  [[nodiscard]] const ffn_weights<T, 2>& weights() const noexcept { return weights_; }
+
   /// Saved of a row: gate and up before the activation, and the activated hidden values [g | u | a].
   [[nodiscard]] std::size_t saved_per_row(std::size_t e) const noexcept { return 3 * width(e); }
   [[nodiscard]] std::size_t scratch_per_row(std::size_t e) const noexcept { return 2 * width(e); }

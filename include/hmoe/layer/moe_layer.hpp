@@ -11,6 +11,7 @@
 #include <hmoe/core/tape.hpp>
 #include <hmoe/dispatch/dispatcher.hpp>
 #include <hmoe/dispatch/grouped.hpp>
+#include <hmoe/dispatch/row_group.hpp>
 #include <hmoe/dispatch/sorted.hpp>
 #include <hmoe/execution/context.hpp>
 #include <hmoe/experts/expert_set.hpp>
@@ -164,7 +165,7 @@ public:
     layer_cost result;
     for (std::size_t e = 0; e < size(); ++e) {
       const std::size_t parameters = experts_.parameter_count(e);
-      result.experts.push_back({widths_[e], parameters, parameters * sizeof(value_type), experts_.flops_per_row(e)});
+      result.experts.push_back({widths_[e], parameters, experts_.bytes(e), experts_.flops_per_row(e)});
     }
     Router copy = router_; // visiting is for mutable objects; this is no hot path
     copy.visit_parameters([&](const parameter_info& info, matrix_view<value_type> view) {
@@ -207,7 +208,8 @@ public:
     std::size_t policies = 0;
     if constexpr (requires { router_.policy_workspace_bytes(tokens, concurrency); })
       policies = router_.policy_workspace_bytes(tokens, concurrency);
-    return rows + batches + planning + policies + std::max(inference, training);
+    const std::size_t groups = aligned_bytes<dispatch::row_group<value_type>>(size()) + experts_.forward_rows_bytes(slots);
+    return rows + batches + planning + policies + groups + std::max(inference, training);
   }
 
 private:

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/backends/simd/tile.hpp>
+#include <hmoe/core/buffer.hpp>
+#include <hmoe/dispatch/row_group.hpp>
+
+#include <algorithm>
+#include <cstddef>
+
+/// Experts over the rows they were given, all at once. Rows are cut into chunks, chunks are taken in batches whose rows
+/// and hidden values fit a budget, and a batch goes through three phases, each shared among the workers:
+///   1  rows    x ─ gather, weight, encode ─▶ rows
+///   2  hidden  rows · in panels ─ bias, gate, encode ─▶ hidden      work: a few panels of a chunk
+///   3  output  hidden · out panels ─ bias, weight, add ─▶ y         work: a panel of a chunk, or, where results are
+///              added to tokens, a panel of all chunks in order of experts: no two workers write the same value
+/// How the work is cut changes no bit: each sum is a chain of its own.
+namespace hmoe::backends::simd_detail {
+
+/// How much is in work at a time.
+struct schedule {
+  std::size_t batch_bytes; ///< encoded rows and hidden values of a batch
+  std::size_t least_rows;  ///< of a chunk: fewer would read the weights too often
+  std::size_t most_rows;   ///< of a chunk
+  std::size_t items;       ///< pieces that phase 2 is cut into at least, where there is enough to do
+  std::size_t least_work;  ///< multiply-adds of a piece at least: below, handing it out costs more than it saves
+};
+/// 8 MB stay in a share of the last-level cache; 96 rows are 8 blocks of 12, at which weights from DRAM keep up.
+inline constexpr schedule default_schedule{8U << 20U, 96, 1024, 64, 1U << 17U};
+
+/// Hidden values that are encoded together; formats with scales have blocks of this size.
+inline constexpr std::size_t strip_width = 32;
+
+/// A part of a group in work, and where its rows and hidden values are (in row_values).
+struct chunk {
+  dispatch::row_group<float> group;
+  std::size_t rows, hidden;
+};
+/// Rows (phase 1) or strips (phase 2) [first, first + count) of a chunk.
+struct work_item {
+  std::size_t chunk, first, count;
+};
+
+template <class Bank> class grouped_forward {
+  using format = typename Bank::format;
+  using arch = typename Bank::arch;
+  using row_value = typename format::row_value;
+  static constexpr std::size_t n = formats::detail::lanes<arch>;
+  static constexpr std::size_t panel_columns = 2 * n, block = rows_per_block<arch>;
+  static constexpr std::size_t hidden_per_panel = Bank::weights_type::hidden_per_panel;
+  static constexpr std::size_t panels_per_strip = std::max<std::size_t>(1, strip_width / hidden_per_panel);
+
+public:
+  template <class Context>
+  static void run(const Context& ctx, const Bank& bank, vector_view<const dispatch::row_group<float>> groups,
+                  const schedule& plan = default_schedule) {
+    const typename Context::workspace_scope scope(ctx.workspace());
+    std::size_t chunk_count = 0;
+    for (const auto& group : groups)
+      chunk_count += chunks_of(bank, group.expert, group.rows, plan);
+    buffer<chunk> chunks(chunk_count, &ctx.workspace());
+    std::size_t next = 0;
+    for (const auto& group : groups)
+      for (std::size_t i = 0, parts = chunks_of(bank, group.expert, group.rows, plan); i < parts; ++i) {
+        const std::size_t first = i * group.rows / parts;
+        chunks[next++] = {group.part(first, (i + 1) * group.rows / parts - first), 0, 0};
+      }
+    for (std::size_t first = 0; first < chunk_count;) {
+      std::size_t last = first, values = 0;
+      for (; last < chunk_count; ++last) {
+        chunk& c = chunks[last];
+        const std::size_t rows = c.group.rows * row_length(bank), hidden = c.group.rows * hidden_length(bank, c);
+        if (last != first && (values + rows + hidden) * sizeof(row_value) > plan.batch_bytes)
+          break;
+        c.rows = values;
+        c.hidden = values + rows;
+        values += rows + hidden;
+      }
+      run_batch(ctx, bank, chunks.view().subview(first, last - first), values, plan);
+      first = last;
+    }
+  }
+
+  /// Bytes of workspace that suffice for `rows` expert rows in all.
+  [[nodiscard]] static std::size_t workspace_bytes(const Bank& bank, std::size_t rows,
+                                                   const schedule& plan = default_schedule) noexcept {
+    std::size_t longest = 0, strips = 0;
+    for (std::size_t e = 0; e < bank.size(); ++e) {
+      longest = std::max(longest, format::row_length(bank.width(e)));
+      strips = std::max(strips, (bank.width(e) + strip_width - 1) / strip_width);
+    }
+    const std::size_t row_bytes = (row_length(bank) + longest) * sizeof(row_value);
+    const std::size_t chunks = rows / plan.least_rows + bank.size();
+    const std::size_t values = std::min(rows * row_bytes, plan.batch_bytes + most_rows(row_bytes, plan) * row_bytes);
+    const std::size_t items = std::max({rows / least_rows_per_item + chunks, 2 * plan.items + chunks,
+                                        chunks * bank.weights().out_panels()});
+    return aligned_bytes<chunk>(chunks) + aligned_bytes<std::byte>(values) + 3 * aligned_bytes<work_item>(items);
+  }
+
+private:
+  static constexpr std::size_t least_rows_per_item = 32;
+
+  static std::size_t row_length(const Bank& bank) noexcept { return format::row_length(bank.d_model()); }
+  static std::size_t hidden_length(const Bank& bank, const chunk& c) noexcept {
+    return format::row_length(bank.width(c.group.expert));
+  }
+  static std::size_t most_rows(std::size_t row_bytes, const schedule& plan) noexcept {
+    return std::clamp(plan.batch_bytes / row_bytes, plan.least_rows, plan.most_rows);
+  }
+  static std::size_t chunks_of(const Bank& bank, std::size_t e, std::size_t rows, const schedule& plan) noexcept {
+    const std::size_t row_bytes = (row_length(bank) + format::row_length(bank.width(e))) * sizeof(row_value);
+    const std::size_t most = most_rows(row_bytes, plan);
+    return (rows + most - 1) / most;
+  }
+
+  template <class Context>
+  static void run_batch(const Context& ctx, const Bank& bank, vector_view<const chunk> chunks, std::size_t values,
+                        const schedule& plan) {
+    const typename Context::workspace_scope scope(ctx.workspace());
+    buffer<row_value> memory(values, &ctx.workspace());
+    const auto run = [&](const buffer<work_item>& items, auto&& f) {
+      ctx.executor().for_each(items.size(), [&](std::size_t i, std::size_t) { f(items[i]); });
+    };
+    run(row_items(ctx, chunks), [&](const work_item& w) { encode_rows(bank, chunks[w.chunk], w, memory.data()); });
+    run(hidden_items(ctx, bank, chunks, plan),
+        [&](const work_item& w) { compute_hidden(bank, chunks[w.chunk], w, memory.data()); });
+    const bool scatters = chunks[0].group.scatters();
+    const std::size_t panels = bank.weights().out_panels();
+    ctx.executor().for_each(scatters ? panels : panels * chunks.size(), [&](std::size_t i, std::size_t) {
+      if (!scatters)
+        return compute_output(bank, chunks[i / panels], i % panels, memory.data());
+      for (const chunk& c : chunks)
+        compute_output(bank, c, i, memory.data());
+    });
+  }
+
+  template <class Context>
+  static buffer<work_item> row_items(const Context& ctx, vector_view<const chunk> chunks) {
+    std::size_t count = 0;
+    for (const chunk& c : chunks)
+      count += (c.group.rows + least_rows_per_item - 1) / least_rows_per_item;
+    buffer<work_item> items(count, &ctx.workspace());
+    std::size_t next = 0;
+    for (std::size_t i = 0; i < chunks.size(); ++i)
+      for (std::size_t first = 0; first < chunks[i].group.rows; first += least_rows_per_item)
+        items[next++] = {i, first, std::min(least_rows_per_item, chunks[i].group.rows - first)};
+    return items;
+  }
+
+  /// Pieces of about equal cost. A panel costs its multiply-adds, and as much as a block of rows for reading it.
+  template <class Context>
+  static buffer<work_item> hidden_items(const Context& ctx, const Bank& bank, vector_view<const chunk> chunks,
+                                        const schedule& plan) {
+    const auto strips_of = [&](const chunk& c) {
+      return (bank.width(c.group.expert) + strip_width - 1) / strip_width;
+    };
+    const auto strip_cost = [&](const chunk& c) {
+      return (c.group.rows + block) * bank.d_model() * panels_per_strip * panel_columns;
+    };
+    std::size_t total = 0;
+    for (const chunk& c : chunks)
+      total += strips_of(c) * strip_cost(c);
+    const std::size_t target = std::max(total / plan.items, plan.least_work);
+    const auto strips_per_item = [&](const chunk& c) { return std::max<std::size_t>(1, target / strip_cost(c)); };
+    std::size_t count = 0;
+    for (const chunk& c : chunks)
+      count += (strips_of(c) + strips_per_item(c) - 1) / strips_per_item(c);
+    buffer<work_item> items(count, &ctx.workspace());
+    std::size_t next = 0;
+    for (std::size_t i = 0; i < chunks.size(); ++i) {
+      const std::size_t strips = strips_of(chunks[i]), step = strips_per_item(chunks[i]);
+      for (std::size_t first = 0; first < strips; first += step)
+        items[next++] = {i, first, std::min(step, strips - first)};
+    }
+    return items;
+  }
+
+  static void encode_rows(const Bank& bank, const chunk& c, const work_item& w, row_value* memory) noexcept {
+    const std::size_t d = bank.d_model(), step = row_length(bank);
+    float scaled[strip_width];
+    for (std::size_t i = w.first; i < w.first + w.count; ++i) {
+      row_value* row = memory + c.rows + i * step;
+      const float* from = c.group.source(i).data();
+      if (!c.group.weights_on_input) {
+        format::encode(from, d, row);
+        continue;
+      }
+      const float weight = c.group.input_weight(i);
+      for (std::size_t k = 0; k < d; k += strip_width) {
+        const std::size_t count = std::min(strip_width, d - k);
+        for (std::size_t j = 0; j < count; ++j)
+          scaled[j] = weight * from[k + j];
+        format::encode(scaled, count, row + format::row_offset(k));
+      }
+    }
+  }
+
+  /// f(first row, rows) for blocks of nearly equal height: a short last block would run at a fraction of the speed.
+  template <class F> static void for_each_block(std::size_t rows, F&& f) {
+    const std::size_t blocks = (rows + block - 1) / block;
+    for (std::size_t b = 0; b < blocks; ++b) {
+      const std::size_t first = b * rows / blocks;
+      f(first, (b + 1) * rows / blocks - first);
+    }
+  }
+
+  static void compute_hidden(const Bank& bank, const chunk& c, const work_item& w, row_value* memory) noexcept {
+    const std::size_t e = c.group.expert, h = bank.width(e), step = row_length(bank), to_step = hidden_length(bank, c);
+    alignas(memory_alignment) float tile[block * panel_columns], strip[block * panels_per_strip * hidden_per_panel];
+    constexpr std::size_t width = panels_per_strip * hidden_per_panel;
+    for (std::size_t s = w.first; s < w.first + w.count; ++s) {
+      const std::size_t first_panel = s * panels_per_strip;
+      const std::size_t panels = std::min(panels_per_strip, bank.weights().in_panels(h) - first_panel);
+      for_each_block(c.group.rows, [&](std::size_t first, std::size_t rows) {
+        for (std::size_t p = 0; p < panels; ++p) {
+          multiply_panel<block, format, arch>(rows, bank.d_model(), memory + c.rows + first * step, step,
+                                              bank.weights().in_panel(e, first_panel + p), tile);
+          bank.finish_hidden(e, first_panel + p, rows, tile, strip + p * hidden_per_panel, width);
+        }
+        const std::size_t k = first_panel * hidden_per_panel;
+        for (std::size_t r = 0; r < rows; ++r)
+          format::encode(strip + r * width, std::min(width, h - k),
+                         memory + c.hidden + (first + r) * to_step + format::row_offset(k));
+      });
+    }
+  }
+
+  static void compute_output(const Bank& bank, const chunk& c, std::size_t panel, row_value* memory) noexcept {
+    const std::size_t e = c.group.expert, step = hidden_length(bank, c), column = panel * panel_columns;
+    const std::size_t columns = std::min(panel_columns, bank.d_model() - column);
+    alignas(memory_alignment) float tile[block * panel_columns];
+    for_each_block(c.group.rows, [&](std::size_t first, std::size_t rows) {
+      multiply_panel<block, format, arch>(rows, bank.width(e), memory + c.hidden + first * step, step,
+                                          bank.weights().out_panel(e, panel), tile);
+      bank.finish_output(e, panel, rows, tile);
+      for (std::size_t r = 0; r < rows; ++r) {
+        const float* from = tile + r * panel_columns;
+        if (c.group.scatters())
+          add_scaled<arch>(c.group.output_weight(first + r), from,
+                           c.group.y.row(c.group.tokens[first + r]).data() + column, columns);
+        else
+          std::copy_n(from, columns, c.group.y.row(first + r).data() + column);
+      }
+    });
+  }
+};
+
+} // namespace hmoe::backends::simd_detail

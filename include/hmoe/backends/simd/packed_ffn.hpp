@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/backends/simd/weight_formats.hpp>
+#include <hmoe/core/buffer.hpp>
+#include <hmoe/experts/ffn_weights.hpp>
+
+#include <cstddef>
+#include <vector>
+
+namespace hmoe::backends::simd_detail {
+
+/// The weights of feed-forward experts of any widths as the kernels read them, held once. Lanes = 2: a panel of the
+/// first projection has n gate columns beside the n up columns that belong to them (n: floats in a register), so that
+/// gate and up of a hidden value meet in one tile; Lanes = 1: 2·n columns of the only matrix. A panel of the second
+/// projection has 2·n output columns. Columns beyond the end are zeros.
+template <class Format, std::size_t Lanes, class Arch> class packed_ffn {
+public:
+  static constexpr std::size_t panel_columns = 2 * formats::detail::lanes<Arch>;
+  /// Hidden values that a panel of the first projection yields.
+  static constexpr std::size_t hidden_per_panel = panel_columns / Lanes;
+
+  explicit packed_ffn(const experts::ffn_weights<float, Lanes>& from) : d_model_(from.d_model()) {
+    std::size_t bytes = 0;
+    for (std::size_t e = 0; e < from.size(); ++e) {
+      const std::size_t h = from.width(e);
+      experts_.push_back({h, bytes, bytes + in_panels(h) * in_bytes()});
+      bytes = experts_.back().out + out_panels() * Format::template panel_bytes<Arch>(h);
+    }
+    bytes_.resize_for_overwrite(bytes);
+    for (std::size_t e = 0; e < from.size(); ++e) {
+      const std::size_t h = from.width(e);
+      for (std::size_t p = 0; p < in_panels(h); ++p)
+        Format::template pack<Arch>(
+            d_model_,
+            [&](std::size_t k, std::size_t c) {
+              const std::size_t row = p * hidden_per_panel + c % hidden_per_panel;
+              return row < h ? from.lane(e, c / hidden_per_panel)(row, k) : 0.0F;
+            },
+            bytes_.data() + experts_[e].in + p * in_bytes());
+      for (std::size_t p = 0; p < out_panels(); ++p)
+        Format::template pack<Arch>(
+            h,
+            [&](std::size_t k, std::size_t c) {
+              const std::size_t row = p * panel_columns + c;
+              return row < d_model_ ? from.output(e)(row, k) : 0.0F;
+            },
+            bytes_.data() + experts_[e].out + p * Format::template panel_bytes<Arch>(h));
+    }
+  }
+
+  [[nodiscard]] std::size_t size() const noexcept { return experts_.size(); }
+  [[nodiscard]] std::size_t d_model() const noexcept { return d_model_; }
+  [[nodiscard]] std::size_t width(std::size_t e) const noexcept { return experts_[e].width; }
+  /// Memory of all weights.
+  [[nodiscard]] std::size_t bytes() const noexcept { return bytes_.size(); }
+  /// Memory of the weights of expert e.
+  [[nodiscard]] std::size_t bytes(std::size_t e) const noexcept {
+    return in_panels(width(e)) * in_bytes() + out_panels() * Format::template panel_bytes<Arch>(width(e));
+  }
+
+  [[nodiscard]] static std::size_t in_panels(std::size_t width) noexcept {
+    return (width + hidden_per_panel - 1) / hidden_per_panel;
+  }
+  [[nodiscard]] std::size_t out_panels() const noexcept { return (d_model_ + panel_columns - 1) / panel_columns; }
+  [[nodiscard]] const std::byte* in_panel(std::size_t e, std::size_t p) const noexcept {
+    return bytes_.data() + experts_[e].in + p * in_bytes();
+  }
+  [[nodiscard]] const std::byte* out_panel(std::size_t e, std::size_t p) const noexcept {
+    return bytes_.data() + experts_[e].out + p * Format::template panel_bytes<Arch>(width(e));
+  }
+
+private:
+  struct place {
+    std::size_t width, in, out; ///< in, out: where the panels begin
+  };
+  [[nodiscard]] std::size_t in_bytes() const noexcept { return Format::template panel_bytes<Arch>(d_model_); }
+
+  std::size_t d_model_;
+  std::vector<place> experts_;
+  buffer<std::byte> bytes_;
+};
+
+} // namespace hmoe::backends::simd_detail

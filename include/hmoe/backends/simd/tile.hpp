@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/backends/simd/weight_formats.hpp>
+
+#include <xsimd/xsimd.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <type_traits>
+
+namespace hmoe::backends::simd_detail {
+
+/// Rows of activations in registers at a time: rows · 2 sums, two registers of weights and one activation have to fit
+/// the 32 registers of AVX-512 and NEON, or the 16 of the others. 6 to 14 rows reach the same speed with AVX-512.
+template <class Arch>
+inline constexpr std::size_t rows_per_block =
+    xsimd::batch<float, Arch>::size == 16 || std::is_base_of_v<xsimd::neon, Arch> ? 12 : 6;
+
+/// tile[r][c] = Σ_k row_r(k) · panel(k, c) for 1 to MaxRows rows; `step` row_values lie between rows, and 2·n floats
+/// between rows of the tile, which is in L1.
+template <std::size_t MaxRows, class Format, class Arch>
+void multiply_panel(std::size_t rows, std::size_t depth, const typename Format::row_value* first, std::size_t step,
+                    const std::byte* panel, float* tile) noexcept {
+  if constexpr (MaxRows > 1)
+    if (rows < MaxRows)
+      return multiply_panel<MaxRows - 1, Format, Arch>(rows, depth, first, step, panel, tile);
+  using vec = xsimd::batch<float, Arch>;
+  vec sums[MaxRows][2];
+#pragma GCC unroll 16
+  for (std::size_t r = 0; r < MaxRows; ++r)
+    sums[r][0] = sums[r][1] = vec(0.0F);
+  Format::template multiply<MaxRows, Arch>(depth, first, step, panel, sums);
+#pragma GCC unroll 16
+  for (std::size_t r = 0; r < MaxRows; ++r) {
+    sums[r][0].store_aligned(tile + r * 2 * vec::size);
+    sums[r][1].store_aligned(tile + r * 2 * vec::size + vec::size);
+  }
+}
+
+/// to += weight · from, each element one fused multiply-add where the instruction set has it.
+template <class Arch, class T> void add_scaled(T weight, const T* from, T* to, std::size_t count) noexcept {
+  using vec = xsimd::batch<T, Arch>;
+  const vec factor(weight);
+  std::size_t i = 0;
+  for (; i + vec::size <= count; i += vec::size)
+    xsimd::fma(factor, vec::load_unaligned(from + i), vec::load_unaligned(to + i)).store_unaligned(to + i);
+  if (i == count)
+    return;
+  // The rest takes the same instructions, so that an element's bits do not depend on where it stands.
+  alignas(memory_alignment) T a[vec::size] = {}, b[vec::size] = {};
+  std::copy(from + i, from + count, a);
+  std::copy(to + i, to + count, b);
+  xsimd::fma(factor, vec::load_aligned(a), vec::load_aligned(b)).store_aligned(b);
+  std::copy_n(b, count - i, to + i);
+}
+
+} // namespace hmoe::backends::simd_detail

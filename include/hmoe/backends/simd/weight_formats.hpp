@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/core/buffer.hpp>
+#include <hmoe/core/scalar.hpp>
+
+#include <xsimd/xsimd.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#if defined(__F16C__) || defined(__AVX512F__)
+#include <immintrin.h>
+#define HMOE_DETAIL_HAS_F16 1
+#else
+#define HMOE_DETAIL_HAS_F16 0
+#endif
+#if defined(__AVX512BF16__)
+#define HMOE_DETAIL_HAS_BF16_DOT 1
+#else
+#define HMOE_DETAIL_HAS_BF16_DOT 0
+#endif
+
+/// How packed weights are stored and multiplied. A *panel* holds 2·n columns of a weight matrix (n: floats in a
+/// register of Arch), step after step of k, so that a kernel reads it from front to back. A format has
+///   row_value                                   what activations are turned into before they are multiplied
+///   row_length(depth)                           row_values of an encoded row
+///   encode(from, depth, to)                     turns `depth` floats into a row, or into the part of one that begins at
+///   row_offset(k)                               where k (a multiple of 32) is within a row
+///   panel_bytes<Arch>(depth)                    bytes of a panel, a multiple of the alignment
+///   pack<Arch>(depth, weight, to)               writes a panel from weight(k, column), column < 2·n
+///   multiply<Rows, Arch>(depth, rows, step, panel, sums)   sums[r][v] += Σ_k row_r(k) · panel(k, v)
+/// Every sum is one chain in ascending k, so its bits depend neither on Rows nor on the columns beside it.
+namespace hmoe::backends::formats {
+
+namespace detail {
+template <class Arch> inline constexpr std::size_t lanes = xsimd::batch<float, Arch>::size;
+template <class Arch> using sums_of_row = xsimd::batch<float, Arch>[2];
+
+/// Rows of activations start on a cache line, and never a multiple of 4 KB apart: twelve of them are read side by side
+/// and would fall into one set of the L1 cache.
+template <class Value> [[nodiscard]] constexpr std::size_t padded_row(std::size_t values) noexcept {
+  const std::size_t bytes = aligned_bytes<Value>(values);
+  return (bytes % 1024 == 0 ? bytes + memory_alignment : bytes) / sizeof(Value);
+}
+
+/// Few rows wait for memory: weights are asked for 4 KB before they are needed. Beyond the end it does no harm.
+inline void prefetch(const void* weights) noexcept { __builtin_prefetch(static_cast<const std::byte*>(weights) + 4096); }
+} // namespace detail
+
+/// Weights of type Stored, step after step, widened to float in registers. Hardware: whether F16C or AVX-512 widens.
+template <class Stored, bool Hardware = true> struct widened {
+  using row_value = float;
+
+  [[nodiscard]] static constexpr std::size_t row_length(std::size_t depth) noexcept {
+    return detail::padded_row<float>(depth);
+  }
+  [[nodiscard]] static constexpr std::size_t row_offset(std::size_t k) noexcept { return k; }
+  static void encode(const float* from, std::size_t depth, float* to) noexcept { std::copy_n(from, depth, to); }
+
+  template <class Arch> [[nodiscard]] static constexpr std::size_t panel_bytes(std::size_t depth) noexcept {
+    return aligned_bytes<Stored>(depth * 2 * detail::lanes<Arch>);
+  }
+  template <class Arch, class Weight> static void pack(std::size_t depth, Weight weight, std::byte* to) noexcept {
+    auto* values = reinterpret_cast<Stored*>(to);
+    for (std::size_t k = 0; k < depth; ++k)
+      for (std::size_t c = 0; c < 2 * detail::lanes<Arch>; ++c)
+        *values++ = Stored(weight(k, c));
+  }
+  template <std::size_t Rows, class Arch>
+  static void multiply(std::size_t depth, const float* rows, std::size_t step, const std::byte* panel,
+                       detail::sums_of_row<Arch> (&sums)[Rows]) noexcept {
+    using vec = xsimd::batch<float, Arch>;
+    const auto* weights = reinterpret_cast<const Stored*>(panel);
+    for (std::size_t k = 0; k < depth; ++k, weights += 2 * vec::size) {
+      const vec left = load<Arch>(weights), right = load<Arch>(weights + vec::size);
+      detail::prefetch(weights);
+      detail::prefetch(weights + vec::size);
+#pragma GCC unroll 16
+      for (std::size_t r = 0; r < Rows; ++r) {
+        const vec value(rows[r * step + k]);
+        sums[r][0] = xsimd::fma(value, left, sums[r][0]);
+        sums[r][1] = xsimd::fma(value, right, sums[r][1]);
+      }
+    }
+  }
+
+private:
+  template <class Arch> static xsimd::batch<float, Arch> load(const float* from) noexcept {
+    return xsimd::batch<float, Arch>::load_aligned(from);
+  }
+  template <class Arch> static xsimd::batch<float, Arch> load(const half* from) noexcept {
+    constexpr std::size_t n = detail::lanes<Arch>;
+#if defined(__AVX512F__)
+    if constexpr (Hardware && n == 16)
+      return _mm512_cvtph_ps(_mm256_load_si256(reinterpret_cast<const __m256i*>(from)));
+#endif
+#if defined(__F16C__)
+    if constexpr (Hardware && n == 8)
+      return _mm256_cvtph_ps(_mm_load_si128(reinterpret_cast<const __m128i*>(from)));
+#endif
+    alignas(memory_alignment) float values[n];
+    for (std::size_t i = 0; i < n; ++i)
+      values[i] = static_cast<float>(from[i]);
+    return xsimd::batch<float, Arch>::load_aligned(values);
+  }
+};
+
+/// Weights as they are: 4 bytes each.
+using f32 = widened<float>;
+/// IEEE half precision: 2 bytes each. (Flags make another type of it, so translation units with different flags can
+/// be linked.)
+using f16 = widened<half, HMOE_DETAIL_HAS_F16 == 1>;
+
+/// Weights of 2 bytes. Lane i of a register holds those of k (lower half) and k + 1 (upper half) of column i, what
+/// vdpbf16ps takes. With Dot the activations are rounded to bfloat16 as well and the instruction multiplies; without,
+/// weights are widened (exactly) and activations stay float.
+template <bool Dot> struct basic_bf16 {
+  using row_value = std::conditional_t<Dot, bfloat16, float>;
+
+  [[nodiscard]] static constexpr std::size_t row_length(std::size_t depth) noexcept {
+    return detail::padded_row<row_value>(depth + depth % 2);
+  }
+  [[nodiscard]] static constexpr std::size_t row_offset(std::size_t k) noexcept { return k; }
+  static void encode(const float* from, std::size_t depth, row_value* to) noexcept {
+    for (std::size_t k = 0; k < depth; ++k)
+      to[k] = row_value(from[k]);
+    if (depth % 2 != 0)
+      to[depth] = row_value(0.0F);
+  }
+
+  template <class Arch> [[nodiscard]] static constexpr std::size_t panel_bytes(std::size_t depth) noexcept {
+    return aligned_bytes<bfloat16>((depth + depth % 2) * 2 * detail::lanes<Arch>);
+  }
+  template <class Arch, class Weight> static void pack(std::size_t depth, Weight weight, std::byte* to) noexcept {
+    auto* values = reinterpret_cast<bfloat16*>(to);
+    for (std::size_t k = 0; k < depth; k += 2)
+      for (std::size_t c = 0; c < 2 * detail::lanes<Arch>; ++c) {
+        *values++ = bfloat16(weight(k, c));
+        *values++ = k + 1 < depth ? bfloat16(weight(k + 1, c)) : bfloat16(0.0F);
+      }
+  }
+  template <std::size_t Rows, class Arch>
+  static void multiply(std::size_t depth, const row_value* rows, std::size_t step, const std::byte* panel,
+                       detail::sums_of_row<Arch> (&sums)[Rows]) noexcept {
+    using vec = xsimd::batch<float, Arch>;
+    using bits = xsimd::batch<std::uint32_t, Arch>;
+    const auto* weights = reinterpret_cast<const std::uint32_t*>(panel);
+    for (std::size_t k = 0; k < depth; k += 2, weights += 2 * vec::size) {
+      const bits left = bits::load_aligned(weights), right = bits::load_aligned(weights + vec::size);
+      detail::prefetch(weights);
+      detail::prefetch(weights + vec::size);
+      if constexpr (Dot) {
+#if HMOE_DETAIL_HAS_BF16_DOT
+        static_assert(vec::size == 16, "hmoe: the bfloat16 dot product is for AVX-512: use basic_bf16<false>");
+#pragma GCC unroll 16
+        for (std::size_t r = 0; r < Rows; ++r) {
+          std::uint32_t pair;
+          std::memcpy(&pair, rows + r * step + k, sizeof pair);
+          const auto value = reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(pair)));
+          sums[r][0] = _mm512_dpbf16_ps(sums[r][0], value, reinterpret_cast<__m512bh>(static_cast<__m512i>(left)));
+          sums[r][1] = _mm512_dpbf16_ps(sums[r][1], value, reinterpret_cast<__m512bh>(static_cast<__m512i>(right)));
+        }
+#endif
+      } else {
+        const vec even_left = xsimd::bitwise_cast<vec>(left << 16), even_right = xsimd::bitwise_cast<vec>(right << 16);
+        const vec odd_left = xsimd::bitwise_cast<vec>(left & bits(0xffff0000U)),
+                  odd_right = xsimd::bitwise_cast<vec>(right & bits(0xffff0000U));
+#pragma GCC unroll 16
+        for (std::size_t r = 0; r < Rows; ++r) {
+          const vec even(rows[r * step + k]), odd(rows[r * step + k + 1]);
+          sums[r][0] = xsimd::fma(odd, odd_left, xsimd::fma(even, even_left, sums[r][0]));
+          sums[r][1] = xsimd::fma(odd, odd_right, xsimd::fma(even, even_right, sums[r][1]));
+        }
+      }
+    }
+  }
+};
+
+/// bfloat16 in the quickest way that the compiler's flags allow (another type for other flags, as above).
+using bf16 = basic_bf16<HMOE_DETAIL_HAS_BF16_DOT == 1>;
+
+} // namespace hmoe::backends::formats
