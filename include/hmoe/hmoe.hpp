@@ -31,6 +31,7 @@
 #include <hmoe/experts/activation.hpp>
 #include <hmoe/experts/any_expert.hpp>
 #include <hmoe/experts/constant.hpp>
+#include <hmoe/experts/elementwise.hpp>
 #include <hmoe/experts/expert_set.hpp>
 #include <hmoe/experts/gating.hpp>
 #include <hmoe/experts/glu.hpp>

@@ -15,7 +15,7 @@ POLICY_FOLDERS = ("backends", "dispatch", "experts", "losses", "routing", "stati
 # What policies are made of, and what users do not name.
 PARTS = {
     "dispatch": {"build_plan", "dispatcher", "grouped", "limited_plan", "permuted", "rows"},
-    "experts": {"bank", "diagnosis", "ffn_weights", "gating", "zero_cost_bank"},
+    "experts": {"bank", "diagnosis", "elementwise", "ffn_weights", "gating", "zero_cost_bank"},
     "losses": {"auxiliary_loss", "choice_counts", "expert_groups", "gates", "squared_variation"},
     "routing": {"balanced", "noise", "projection", "scalar_functions", "score", "selection"},
     "statistics": {"numbers"},

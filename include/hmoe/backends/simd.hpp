@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/backends/simd/activations.hpp>
 #include <hmoe/backends/simd/packed_bank.hpp>
 #include <hmoe/backends/simd/products.hpp>
 #include <hmoe/backends/simd/tile.hpp>
@@ -18,8 +19,9 @@ namespace hmoe::backends {
 
 /// Products with the SIMD registers of Arch, by default the best instruction set that the compiler's flags allow.
 /// Every element of a product is one chain of multiply-adds over ascending k in the matrices' own type: the bits of a
-/// token's output depend on nothing but the token, whatever the batch, the threads or the dispatch. Allocates nothing.
-template <class Arch = xsimd::default_arch> struct simd {
+/// token's output depend on nothing but the token, whatever the batch, the threads or the dispatch. Activations are
+/// evaluated in vectors too (see vector_form). Allocates nothing.
+template <class Arch = xsimd::default_arch> struct simd : simd_detail::activations<Arch> {
   template <class A, class B, class C>
   static void multiply_transposed(matrix_view<A> a, matrix_view<B> b, matrix_view<C> c) noexcept {
     using enum simd_detail::layout;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <hmoe/experts/activation.hpp>
+#include <hmoe/experts/elementwise.hpp>
 #include <hmoe/experts/ffn_weights.hpp>
 #include <hmoe/experts/gating.hpp>
 
@@ -57,11 +58,8 @@ public:
     const matrix_view<T> activated = saved.column_block(2 * h, h);
     weights_.project_in(math, e, x, saved.column_block(0, 2 * h));
     for (std::size_t r = 0; r < x.rows(); ++r) {
-      const T* g = saved.row(r).data();
-      const T* u = g + h;
-      T* a = activated.row(r).data();
-      for (std::size_t i = 0; i < h; ++i)
-        a[i] = gate_.value(g[i], u[i]);
+      const vector_view<const T> row = saved.row(r);
+      apply_gate(math, gate_, row.subview(0, h), row.subview(h, h), activated.row(r));
     }
     weights_.project_out(math, e, activated, y);
   }
@@ -73,12 +71,9 @@ public:
     // ∂L/∂a goes where ∂L/∂u will overwrite it.
     weights_.backward_out(math, e, saved.column_block(2 * h, h), dy, scratch.column_block(h, h), gradients.weights_);
     for (std::size_t r = 0; r < x.rows(); ++r) {
-      const T* g = saved.row(r).data();
-      const T* u = g + h;
-      T* dg = scratch.row(r).data();
-      T* du = dg + h;
-      for (std::size_t i = 0; i < h; ++i)
-        gate_.backward(g[i], u[i], du[i], dg[i], du[i]);
+      const vector_view<const T> row = saved.row(r);
+      const vector_view<T> d = scratch.row(r);
+      apply_gate_backward(math, gate_, row.subview(0, h), row.subview(h, h), d.subview(0, h), d.subview(h, h));
     }
     weights_.backward_in(math, e, x, scratch, dx, gradients.weights_);
   }

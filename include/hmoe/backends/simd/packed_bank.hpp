@@ -1,17 +1,22 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/backends/simd/activations.hpp>
 #include <hmoe/backends/simd/grouped_forward.hpp>
 #include <hmoe/backends/simd/packed_ffn.hpp>
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/dispatch/row_group.hpp>
+#include <hmoe/experts/elementwise.hpp>
+#include <hmoe/experts/ffn_weights.hpp>
 
 #include <xsimd/xsimd.hpp>
 
 #include <algorithm>
 #include <concepts>
 #include <cstddef>
+#include <type_traits>
 #include <utility>
+#include <vector>
 
 namespace hmoe::backends {
 
@@ -89,12 +94,16 @@ public:
                      std::size_t step) const noexcept {
     if (has_biases_)
       add_bias(in_bias_.data() + bias_offsets_[e].in + panel * panel_columns, rows, tile);
-    for (std::size_t r = 0; r < rows; ++r, tile += panel_columns, out += step)
-      for (std::size_t i = 0; i < hidden_per_panel; ++i)
-        if constexpr (Lanes == 2)
-          out[i] = gate_.value(tile[i], tile[hidden_per_panel + i]);
-        else
-          out[i] = gate_.value(tile[i]);
+    using values = vector_view<const float>;
+    constexpr simd_detail::activations<Arch> math;
+    for (std::size_t r = 0; r < rows; ++r, tile += panel_columns, out += step) {
+      const vector_view<float> hidden(out, hidden_per_panel);
+      if constexpr (Lanes == 2)
+        experts::apply_gate(math, gate_, values(tile, hidden_per_panel), values(tile + hidden_per_panel, hidden_per_panel),
+                            hidden);
+      else
+        experts::activate<Gate>(math, values(tile, hidden_per_panel), hidden);
+    }
   }
   void finish_output(std::size_t e, std::size_t panel, std::size_t rows, float* tile) const noexcept {
     if (has_biases_)

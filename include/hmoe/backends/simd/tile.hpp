@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/backends/simd/elementwise.hpp>
 #include <hmoe/backends/simd/weight_formats.hpp>
 
 #include <xsimd/xsimd.hpp>
 
-#include <algorithm>
 #include <cstddef>
 #include <type_traits>
 
@@ -41,18 +41,9 @@ void multiply_panel(std::size_t rows, std::size_t depth, const typename Format::
 /// to += weight · from, each element one fused multiply-add where the instruction set has it.
 template <class Arch, class T> void add_scaled(T weight, const T* from, T* to, std::size_t count) noexcept {
   using vec = xsimd::batch<T, Arch>;
-  const vec factor(weight);
-  std::size_t i = 0;
-  for (; i + vec::size <= count; i += vec::size)
-    xsimd::fma(factor, vec::load_unaligned(from + i), vec::load_unaligned(to + i)).store_unaligned(to + i);
-  if (i == count)
-    return;
-  // The rest takes the same instructions, so that an element's bits do not depend on where it stands.
-  alignas(memory_alignment) T a[vec::size] = {}, b[vec::size] = {};
-  std::copy(from + i, from + count, a);
-  std::copy(to + i, to + count, b);
-  xsimd::fma(factor, vec::load_aligned(a), vec::load_aligned(b)).store_aligned(b);
-  std::copy_n(b, count - i, to + i);
+  for_each_vector<vec>(count, [&](const auto& lanes) {
+    lanes.store(xsimd::fma(vec(weight), lanes.load(from), lanes.load(to)), to);
+  });
 }
 
 } // namespace hmoe::backends::simd_detail
