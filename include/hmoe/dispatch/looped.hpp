@@ -45,8 +45,8 @@ struct looped {
                                    record.recording() ? record.activations(e, count) : matrix_view<T>{}};
       forward_experts(ctx, experts, vector_view<const forward_batch<T>>(&batch, 1));
       for_each_row(ctx, count, [&](std::size_t i) { // a token comes once per expert, so no two tasks share a row
-        add_scaled(ctx, record.weights_on_input() ? T(1) : slot_weight(record, first + i), vector_view<const T>(out.row(i)),
-                   y.row(tokens[i]));
+        add_scaled(ctx, record.weights_on_input() ? T(1) : slot_weight(record, first + i),
+                   vector_view<const T>(out.row(i)), y.row(tokens[i]));
       });
     }
   }

@@ -29,9 +29,7 @@ template <class T> struct row_group {
   [[nodiscard]] vector_view<const T> source(std::size_t i) const noexcept {
     return x.row(tokens.empty() ? i : tokens[i]);
   }
-  [[nodiscard]] T input_weight(std::size_t i) const noexcept {
-    return weights_on_input ? weights[entries[i]] : T(1);
-  }
+  [[nodiscard]] T input_weight(std::size_t i) const noexcept { return weights_on_input ? weights[entries[i]] : T(1); }
   [[nodiscard]] T output_weight(std::size_t i) const noexcept {
     return scatters() && !weights_on_input ? weights[entries[i]] : T(1);
   }

@@ -54,7 +54,8 @@ private:
     buffer<row_group<T>> groups(bank.size(), &ctx.workspace());
     std::size_t count = 0;
     for (std::size_t e = 0; e < bank.size(); ++e) {
-      const std::size_t first = record.plan().offsets()[first_expert + e], rows = record.plan().rows_of(first_expert + e);
+      const std::size_t first = record.plan().offsets()[first_expert + e],
+                        rows = record.plan().rows_of(first_expert + e);
       if (rows != 0)
         groups[count++] = {e,
                            rows,

@@ -73,7 +73,8 @@ concept expert_bank = std::copyable<B> &&
                       };
 
 /// Experts in a form that only computes, as a backend keeps it: a bank without parameters to train. Requirements:
-/// value_type, size, d_model, width, saved_per_row (0), flops_per_row and parameter_count as above, and
+/// value_type, size, d_model, width, saved_per_row and scratch_per_row (both 0), flops_per_row and parameter_count as
+/// above, and
 ///   bytes(e)                                 memory of expert e
 ///   forward_rows(ctx, row groups)            computes several experts at once, see hmoe/dispatch/row_group.hpp
 ///   workspace_bytes(rows)                    what that takes from the workspace at most
@@ -84,6 +85,7 @@ concept inference_bank = std::copyable<B> && !expert_bank<B> && requires(const B
   { bank.d_model() } -> std::convertible_to<std::size_t>;
   { bank.width(e) } -> std::convertible_to<std::size_t>;
   { bank.saved_per_row(e) } -> std::convertible_to<std::size_t>;
+  { bank.scratch_per_row(e) } -> std::convertible_to<std::size_t>;
   { bank.flops_per_row(e) } -> std::convertible_to<double>;
   { bank.parameter_count(e) } -> std::convertible_to<std::size_t>;
   { bank.bytes(e) } -> std::convertible_to<std::size_t>;

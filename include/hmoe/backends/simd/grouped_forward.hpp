@@ -92,8 +92,8 @@ public:
     const std::size_t row_bytes = (row_length(bank) + longest) * sizeof(row_value);
     const std::size_t chunks = rows / plan.least_rows + bank.size();
     const std::size_t values = std::min(rows * row_bytes, plan.batch_bytes + most_rows(row_bytes, plan) * row_bytes);
-    const std::size_t items = std::max({rows / least_rows_per_item + chunks, 2 * plan.items + chunks,
-                                        chunks * bank.weights().out_panels()});
+    const std::size_t items =
+        std::max({rows / least_rows_per_item + chunks, 2 * plan.items + chunks, chunks * bank.weights().out_panels()});
     return aligned_bytes<chunk>(chunks) + aligned_bytes<std::byte>(values) + 3 * aligned_bytes<work_item>(items);
   }
 
@@ -134,8 +134,7 @@ private:
     });
   }
 
-  template <class Context>
-  static buffer<work_item> row_items(const Context& ctx, vector_view<const chunk> chunks) {
+  template <class Context> static buffer<work_item> row_items(const Context& ctx, vector_view<const chunk> chunks) {
     std::size_t count = 0;
     for (const chunk& c : chunks)
       count += (c.group.rows + least_rows_per_item - 1) / least_rows_per_item;
@@ -151,9 +150,7 @@ private:
   template <class Context>
   static buffer<work_item> hidden_items(const Context& ctx, const Bank& bank, vector_view<const chunk> chunks,
                                         const schedule& plan) {
-    const auto strips_of = [&](const chunk& c) {
-      return (bank.width(c.group.expert) + strip_width - 1) / strip_width;
-    };
+    const auto strips_of = [&](const chunk& c) { return (bank.width(c.group.expert) + strip_width - 1) / strip_width; };
     const auto strip_cost = [&](const chunk& c) {
       return (c.group.rows + block) * bank.d_model() * panels_per_strip * panel_columns;
     };

@@ -62,6 +62,7 @@ public:
   [[nodiscard]] std::size_t d_model() const noexcept { return weights_.d_model(); }
   [[nodiscard]] std::size_t width(std::size_t e) const noexcept { return weights_.width(e); }
   [[nodiscard]] static std::size_t saved_per_row(std::size_t) noexcept { return 0; }
+  [[nodiscard]] static std::size_t scratch_per_row(std::size_t) noexcept { return 0; }
   [[nodiscard]] std::size_t parameter_count(std::size_t e) const noexcept {
     return (Lanes + 1) * d_model() * width(e) + (has_biases_ ? Lanes * width(e) + d_model() : 0);
   }
@@ -99,8 +100,8 @@ public:
     for (std::size_t r = 0; r < rows; ++r, tile += panel_columns, out += step) {
       const vector_view<float> hidden(out, hidden_per_panel);
       if constexpr (Lanes == 2)
-        experts::apply_gate(math, gate_, values(tile, hidden_per_panel), values(tile + hidden_per_panel, hidden_per_panel),
-                            hidden);
+        experts::apply_gate(math, gate_, values(tile, hidden_per_panel),
+                            values(tile + hidden_per_panel, hidden_per_panel), hidden);
       else
         experts::activate<Gate>(math, values(tile, hidden_per_panel), hidden);
     }

@@ -41,9 +41,8 @@ void multiply_panel(std::size_t rows, std::size_t depth, const typename Format::
 /// to += weight · from, each element one fused multiply-add where the instruction set has it.
 template <class Arch, class T> void add_scaled(T weight, const T* from, T* to, std::size_t count) noexcept {
   using vec = xsimd::batch<T, Arch>;
-  for_each_vector<vec>(count, [&](const auto& lanes) {
-    lanes.store(xsimd::fma(vec(weight), lanes.load(from), lanes.load(to)), to);
-  });
+  for_each_vector<vec>(
+      count, [&](const auto& lanes) { lanes.store(xsimd::fma(vec(weight), lanes.load(from), lanes.load(to)), to); });
 }
 
 } // namespace hmoe::backends::simd_detail

@@ -27,11 +27,11 @@
 /// register of Arch), step after step of k, so that a kernel reads it from front to back. A format has
 ///   row_value                                   what activations are turned into before they are multiplied
 ///   row_length(depth)                           row_values of an encoded row
-///   encode(from, depth, to)                     turns `depth` floats into a row, or into the part of one that begins at
-///   row_offset(k)                               where k (a multiple of 32) is within a row
-///   panel_bytes<Arch>(depth)                    bytes of a panel, a multiple of the alignment
-///   pack<Arch>(depth, weight, to)               writes a panel from weight(k, column), column < 2·n
-///   multiply<Rows, Arch>(depth, rows, step, panel, sums)   sums[r][v] += Σ_k row_r(k) · panel(k, v)
+///   encode(from, depth, to)                     turns `depth` floats into a row, or into the part of one that begins
+///   at row_offset(k)                               where k (a multiple of 32) is within a row panel_bytes<Arch>(depth)
+///   bytes of a panel, a multiple of the alignment pack<Arch>(depth, weight, to)               writes a panel from
+///   weight(k, column), column < 2·n multiply<Rows, Arch>(depth, rows, step, panel, sums)   sums[r][v] += Σ_k row_r(k)
+///   · panel(k, v)
 /// Every sum is one chain in ascending k, so its bits depend neither on Rows nor on the columns beside it.
 namespace hmoe::backends::formats {
 
@@ -47,7 +47,9 @@ template <class Value> [[nodiscard]] constexpr std::size_t padded_row(std::size_
 }
 
 /// Few rows wait for memory: weights are asked for 4 KB before they are needed. Beyond the end it does no harm.
-inline void prefetch(const void* weights) noexcept { __builtin_prefetch(static_cast<const std::byte*>(weights) + 4096); }
+inline void prefetch(const void* weights) noexcept {
+  __builtin_prefetch(static_cast<const std::byte*>(weights) + 4096);
+}
 } // namespace detail
 
 /// Weights of type Stored, step after step, widened to float in registers. Hardware: whether F16C or AVX-512 widens.

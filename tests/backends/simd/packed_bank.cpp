@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: MIT
+#include <hmoe/backends/simd.hpp>
+#include <hmoe/dispatch/looped.hpp>
+#include <hmoe/dispatch/scattered.hpp>
+#include <hmoe/dispatch/sorted.hpp>
+#include <hmoe/execution/openmp.hpp>
+#include <hmoe/experts/gpt_oss_glu.hpp>
+#include <hmoe/experts/identity.hpp>
+#include <hmoe/layer/moe_layer.hpp>
+#include <hmoe/routing/scaled.hpp>
+
+#include "support/allocation_count.hpp"
+#include "support/random_matrix.hpp"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+namespace formats = hmoe::backends::formats;
+using hmoe::backends::simd;
+using namespace hmoe;
+
+namespace {
+
+// Widths and a d_model that leave every kind of rest behind panels of 8, 16 and 32 columns.
+constexpr std::size_t d = 37;
+const std::vector<std::size_t> ragged{1, 16, 31, 33, 64, 100};
+
+template <class Bank> Bank random_bank(Bank bank) {
+  support::random_source random(11);
+  bank.visit_parameters([&](const parameter_info&, matrix_view<float> view) { support::fill(random, view, 0.5F); });
+  return bank;
+}
+const auto glu = random_bank(experts::glu_bank<float, experts::silu>(d, ragged));
+const auto glu_with_biases = random_bank(experts::glu_bank<float, experts::gelu>(d, ragged, experts::biases::all));
+const auto mlp = random_bank(experts::mlp_bank<float, experts::gelu_tanh>(d, ragged, experts::biases::all));
+const auto gpt_oss = random_bank(experts::gpt_oss_glu_bank<float>(d, ragged));
+
+template <class Experts, class Dispatch = dispatch::sorted<>, class Router = routing::top_k_router<float>>
+auto layer_of(Experts experts, Dispatch dispatch = {}, Router router = Router{d, 6, 2}) {
+  router.initialize(seed{5}, 0, {.router_stddev = 1.0});
+  return moe_layer{std::move(experts), std::move(router), dispatch};
+}
+
+template <class Layer> matrix<float> run(const Layer& layer, matrix_view<const float> x, std::size_t threads = 1) {
+  const context ctx{simd<>{}, executors::openmp{threads}};
+  matrix<float> y(x.rows(), x.cols());
+  layer.forward(ctx, x, y);
+  return y;
+}
+const matrix<float> tokens = [] {
+  support::random_source random(12);
+  return support::random_matrix<float>(random, 300, d);
+}();
+
+bool same_bits(vector_view<const float> a, vector_view<const float> b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+void check_same_bits(const matrix<float>& a, const matrix<float>& b) {
+  REQUIRE(a.rows() == b.rows());
+  for (std::size_t t = 0; t < a.rows(); ++t)
+    REQUIRE(same_bits(a.row(t), b.row(t)));
+}
+
+/// The bank with each weight (not the biases) as it is stored in 16 bits.
+template <class Stored, class Bank> Bank rounded(Bank bank) {
+  bank.visit_parameters([](const parameter_info& info, matrix_view<float> view) {
+    if (info.decay)
+      for (float& value : vector_view<float>(view.data(), view.size()))
+        value = static_cast<float>(Stored(value));
+  });
+  return bank;
+}
+
+} // namespace
+
+TEST_CASE("packed float weights give the bits of the plain products") {
+  const auto check = [](const auto& bank) {
+    check_same_bits(run(layer_of(expert_set{simd<>::pack(bank)}), tokens), run(layer_of(expert_set{bank}), tokens));
+  };
+  check(glu);
+  check(glu_with_biases);
+  check(mlp);
+  check(gpt_oss);
+}
+
+TEST_CASE("packed 16-bit weights are the rounded weights, multiplied in float") {
+  const auto check = [](const auto& bank) {
+    check_same_bits(run(layer_of(expert_set{simd<>::pack<formats::f16>(bank)}), tokens),
+                    run(layer_of(expert_set{rounded<half>(bank)}), tokens));
+    check_same_bits(run(layer_of(expert_set{simd<>::pack<formats::basic_bf16<false>>(bank)}), tokens),
+                    run(layer_of(expert_set{rounded<bfloat16>(bank)}), tokens));
+  };
+  check(glu_with_biases);
+  check(mlp);
+}
+
+TEST_CASE("bfloat16 activations err by their rounding only") {
+  const auto expected = run(layer_of(expert_set{rounded<bfloat16>(glu)}), tokens);
+  const auto ours = run(layer_of(expert_set{simd<>::pack<formats::bf16>(glu)}), tokens);
+  // Two roundings of 2⁻⁹ on the way (x and the hidden values), in sums of independent signs.
+  double error = 0, size = 0;
+  for (std::size_t i = 0; i < ours.size(); ++i) {
+    error += std::pow(double{ours.data()[i]} - double{expected.data()[i]}, 2);
+    size += std::pow(double{expected.data()[i]}, 2);
+  }
+  CHECK(std::sqrt(error / size) < 0x1p-8);
+}
+
+TEST_CASE_TEMPLATE("a token has the same bits in any batch, on any threads, by any dispatch", Format, formats::f32,
+                   formats::f16, formats::bf16) {
+  const auto packed = expert_set{simd<>::pack<Format>(glu_with_biases)};
+  const auto expected = run(layer_of(packed), tokens);
+  for (const std::size_t threads : {1U, 2U, 3U})
+    for (const std::size_t count : {1U, 3U, 64U, 300U}) {
+      const auto batch = tokens.view().row_block(300 - count, count);
+      const auto check = [&](const matrix<float>& y) {
+        for (std::size_t t = 0; t < count; ++t)
+          REQUIRE(same_bits(y.row(t), expected.row(300 - count + t)));
+      };
+      check(run(layer_of(packed, dispatch::sorted{}), batch, threads));
+      check(run(layer_of(packed, dispatch::looped{}), batch, threads));
+      check(run(layer_of(packed, dispatch::scattered{}), batch, threads));
+    }
+}
+
+TEST_CASE("how the work is cut changes no bit") {
+  const auto packed = simd<>::pack(glu);
+  const context ctx{simd<>{}, executors::openmp{2}};
+  const auto with = [&](const backends::simd_detail::schedule& plan) {
+    matrix<float> y(3 * tokens.rows(), d);
+    std::vector<dispatch::row_group<float>> groups; // unequal loads, one expert without rows
+    groups.push_back({0, 300, tokens, y.view().row_block(0, 300)});
+    groups.push_back({2, 0, tokens.view().row_block(0, 0), y.view().row_block(0, 0)});
+    groups.push_back({4, 1, tokens.view().row_block(7, 1), y.view().row_block(300, 1)});
+    groups.push_back({5, 299, tokens.view().row_block(1, 299), y.view().row_block(301, 299)});
+    const workspace::scope scope(ctx.workspace());
+    backends::simd_detail::grouped_forward<std::remove_const_t<decltype(packed)>>::run(
+        ctx, packed, {groups.data(), groups.size()}, plan);
+    matrix<float> written(600, d);
+    for (std::size_t t = 0; t < 600; ++t)
+      std::ranges::copy(y.row(t), written.row(t).begin());
+    return written;
+  };
+  const auto expected = with(backends::simd_detail::default_schedule);
+  check_same_bits(with({.batch_bytes = 1, .least_rows = 1, .most_rows = 1, .items = 1000, .least_work = 1}), expected);
+  check_same_bits(with({.batch_bytes = 4096, .least_rows = 7, .most_rows = 50, .items = 3, .least_work = 1}), expected);
+}
+
+TEST_CASE("weights on the input, and packed beside other kinds") {
+  const auto mixed = [&](auto bank, auto dispatch) {
+    return layer_of(expert_set{experts::identity_bank<float>(d), std::move(bank), experts::identity_bank<float>(d)},
+                    dispatch, routing::top_k_router<float>{d, 8, 3});
+  };
+  const auto expected = run(mixed(glu, dispatch::sorted{}), tokens);
+  check_same_bits(run(mixed(simd<>::pack(glu), dispatch::scattered{}), tokens, 2), expected);
+  check_same_bits(run(mixed(simd<>::pack(glu), dispatch::sorted{}), tokens, 2), expected);
+  // The whole set at once leaves kinds alone that have no such form.
+  const auto layer = mixed(glu, dispatch::sorted{});
+  const moe_layer whole{simd<>::pack(layer.experts()), layer.router(), dispatch::scattered{}};
+  check_same_bits(run(whole, tokens), expected);
+
+  using input_weighted =
+      routing::router<routing::linear<float>, routing::top_k<>, routing::on_input_side<routing::raw>>;
+  const auto on_input = [&](auto bank, auto dispatch) {
+    return layer_of(expert_set{std::move(bank)}, dispatch, input_weighted{d, 6, 2});
+  };
+  check_same_bits(run(on_input(simd<>::pack(glu), dispatch::scattered{}), tokens),
+                  run(on_input(glu, dispatch::sorted{}), tokens));
+}
+
+TEST_CASE("legal edges: no tokens, one wide expert and many narrow ones, all tokens on one expert") {
+  const auto packed = expert_set{simd<>::pack(glu)};
+  CHECK(run(layer_of(packed, dispatch::scattered{}), tokens.view().row_block(0, 0)).rows() == 0);
+
+  std::vector<std::size_t> widths(20, 1);
+  widths.front() = 500;
+  const auto bank = random_bank(experts::glu_bank<float, experts::silu>(d, widths));
+  const auto plain = layer_of(expert_set{bank}, dispatch::sorted{}, routing::top_k_router<float>{d, 20, 20});
+  const moe_layer fast{simd<>::pack(plain.experts()), plain.router(), dispatch::scattered{}};
+  check_same_bits(run(fast, tokens, 3), run(plain, tokens));
+
+  const auto one = layer_of(expert_set{bank}, dispatch::sorted{}, routing::threshold_router<float>{d, 20, 0.9F});
+  const moe_layer fast_one{simd<>::pack(one.experts()), one.router(), dispatch::scattered{}};
+  check_same_bits(run(fast_one, tokens, 3), run(one, tokens)); // and tokens without an expert
+}
+
+TEST_CASE("weights are held once, and their memory is as stated") {
+  const experts::glu_bank<float, experts::silu> bank(64, {32, 96});
+  const auto per_weight = [&](const auto& packed, std::size_t e) {
+    return static_cast<double>(packed.bytes(e)) / static_cast<double>(packed.parameter_count(e));
+  };
+  for (const std::size_t e : {0U, 1U}) {
+    CHECK(per_weight(simd<>::pack(bank), e) == 4);
+    CHECK(per_weight(simd<>::pack<formats::f16>(bank), e) == 2);
+    CHECK(per_weight(simd<>::pack<formats::bf16>(bank), e) == 2);
+  }
+  const moe_layer layer{expert_set{simd<>::pack<formats::bf16>(bank)}, routing::top_k_router<float>{64, 2, 1}};
+  CHECK(layer.cost().experts[1].bytes == 2 * 3 * 64 * 96);
+  CHECK(layer.cost().experts[1].parameters == 3 * 64 * 96);
+  CHECK(simd<>::pack(glu).bytes(0) > 3 * d * sizeof(float)); // ragged ones pay for whole panels
+}
+
+TEST_CASE("the announced workspace suffices and nothing else is allocated") {
+  const auto check = [](const auto& layer) {
+    for (const std::size_t count : {300U, 1U, 17U, 0U}) {
+      workspace memory(layer.workspace_bytes(count));
+      const context ctx{simd<>{}, executors::serial{}, memory};
+      matrix<float> y(count, d);
+      const auto x = tokens.view().row_block(0, count);
+      CAPTURE(count);
+      CHECK(support::allocations_in([&] { layer.forward(ctx, x, y); }) == 0);
+      CHECK(memory.peak() <= layer.workspace_bytes(count));
+    }
+  };
+  check(layer_of(expert_set{simd<>::pack(glu)}, dispatch::scattered{}));
+  check(layer_of(expert_set{simd<>::pack<formats::bf16>(glu_with_biases)}, dispatch::sorted{}));
+  check(layer_of(expert_set{simd<>::pack(glu), mlp}, dispatch::scattered{}, routing::top_k_router<float>{d, 12, 4}));
+  check(layer_of(expert_set{simd<>::pack(glu), mlp}, dispatch::looped{}, routing::top_k_router<float>{d, 12, 4}));
+}
