@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "analysis.hpp"
 
+#include <hmoe/statistics/divergence.hpp>
+#include <hmoe/statistics/wasserstein.hpp>
+
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -10,10 +13,6 @@
 namespace language_model {
 namespace {
 
-std::uint64_t total(std::span<const std::uint32_t> counts) {
-  return std::accumulate(counts.begin(), counts.end(), std::uint64_t{0});
-}
-
 /// Indices 0 … n-1 in ascending order of key; equal keys keep their order.
 template <class Key> std::vector<std::size_t> sorted_indices(std::size_t n, Key key) {
   std::vector<std::size_t> order(n);
@@ -22,23 +21,18 @@ template <class Key> std::vector<std::size_t> sorted_indices(std::size_t n, Key 
   return order;
 }
 
-std::vector<std::uint32_t> text_counts(const token_record& record, std::size_t vocabulary) {
-  std::vector<std::uint32_t> counts(vocabulary);
+std::vector<std::uint64_t> text_counts(const token_record& record, std::size_t vocabulary) {
+  std::vector<std::uint64_t> counts(vocabulary);
   for (const token t : record.tokens)
     ++counts[t];
   return counts;
 }
 
-template <class Measure>
-nlohmann::json pairwise(const std::vector<std::vector<std::uint32_t>>& experts, Measure measure) {
-  auto table = nlohmann::json::array();
-  for (const auto& a : experts) {
-    auto row = nlohmann::json::array();
-    for (const auto& b : experts)
-      row.push_back(measure(a, b));
-    table.push_back(std::move(row));
-  }
-  return table;
+nlohmann::json rows_of(const hmoe::matrix<double>& table) {
+  auto rows = nlohmann::json::array();
+  for (std::size_t i = 0; i < table.rows(); ++i)
+    rows.push_back(std::vector<double>(table.row(i).begin(), table.row(i).end()));
+  return rows;
 }
 
 /// Pieces cut inside a character are no UTF-8 on their own, which JSON demands: those bytes are shown as \xHH.
@@ -91,15 +85,16 @@ std::vector<difficulty_bin> difficulty_bins(const token_record& record, std::siz
   return result;
 }
 
-std::vector<top_token> top_tokens(std::span<const std::uint32_t> expert_counts,
-                                  std::span<const std::uint32_t> text_counts, std::size_t most, std::uint32_t least) {
-  const double in_expert = static_cast<double>(total(expert_counts));
-  const double in_text = static_cast<double>(total(text_counts));
+std::vector<top_token> top_tokens(std::span<const std::uint64_t> expert_counts,
+                                  std::span<const std::uint64_t> text_counts, std::size_t most, std::uint64_t least) {
+  const auto in_expert = static_cast<double>(std::reduce(expert_counts.begin(), expert_counts.end()));
+  const auto in_text = static_cast<double>(std::reduce(text_counts.begin(), text_counts.end()));
   std::vector<top_token> found;
   for (std::size_t t = 0; t < expert_counts.size(); ++t) {
-    if (expert_counts[t] < std::max(least, std::uint32_t{1}))
+    if (expert_counts[t] < std::max(least, std::uint64_t{1}))
       continue;
-    const double lift = (expert_counts[t] / in_expert) / (text_counts[t] / in_text);
+    const double lift =
+        (static_cast<double>(expert_counts[t]) / in_expert) / (static_cast<double>(text_counts[t]) / in_text);
     found.push_back({t, expert_counts[t], lift});
   }
   std::ranges::sort(found, [](const top_token& a, const top_token& b) {
@@ -112,53 +107,17 @@ std::vector<top_token> top_tokens(std::span<const std::uint32_t> expert_counts,
 std::vector<double> difficulty_positions(const token_record& record, std::size_t vocabulary) {
   std::vector<double> loss(vocabulary);
   const auto counts = text_counts(record, vocabulary);
-  for (std::size_t i = 0; i < record.tokens.size(); ++i) {
+  for (std::size_t i = 0; i < record.tokens.size(); ++i)
     loss[record.tokens[i]] += static_cast<double>(record.losses[i]);
-  }
   for (std::size_t t = 0; t < vocabulary; ++t)
-    loss[t] /= std::max(counts[t], std::uint32_t{1});
-  std::vector<double> positions(vocabulary);
-  double before = 0.0;
-  for (const std::size_t t : sorted_indices(vocabulary, [&](std::size_t i) { return loss[i]; })) {
-    const double frequency = counts[t] / static_cast<double>(record.tokens.size());
-    positions[t] = before + frequency / 2;
-    before += frequency;
-  }
-  return positions;
+    loss[t] /= static_cast<double>(std::max(counts[t], std::uint64_t{1}));
+  return hmoe::statistics::quantile_positions(loss, counts);
 }
 
-double wasserstein(std::span<const std::uint32_t> a, std::span<const std::uint32_t> b,
-                   std::span<const double> positions) {
-  const double sum_a = static_cast<double>(std::max(total(a), std::uint64_t{1}));
-  const double sum_b = static_cast<double>(std::max(total(b), std::uint64_t{1}));
-  double difference = 0.0; // F_a − F_b so far
-  double distance = 0.0;
-  double last = 0.0;
-  for (const std::size_t t : sorted_indices(positions.size(), [&](std::size_t i) { return positions[i]; })) {
-    distance += std::abs(difference) * (positions[t] - last);
-    difference += a[t] / sum_a - b[t] / sum_b;
-    last = positions[t];
-  }
-  return distance;
-}
-
-double symmetric_divergence(std::span<const std::uint32_t> a, std::span<const std::uint32_t> b) {
-  const double smoothing = 0.5 * static_cast<double>(a.size());
-  const double sum_a = static_cast<double>(total(a)) + smoothing;
-  const double sum_b = static_cast<double>(total(b)) + smoothing;
-  double divergence = 0.0;
-  for (std::size_t t = 0; t < a.size(); ++t) {
-    const double p = (a[t] + 0.5) / sum_a;
-    const double q = (b[t] + 0.5) / sum_b;
-    divergence += (p - q) * std::log(p / q);
-  }
-  return divergence / 2;
-}
-
-nlohmann::json analyse(const token_record& record, std::span<const std::string> pieces) {
+nlohmann::json analyse(const token_record& record, std::span<const std::string> pieces, std::size_t experts) {
   constexpr std::size_t bins = 10;
   constexpr std::size_t most = 10;
-  constexpr std::uint32_t least = 20;
+  constexpr std::uint64_t least = 20;
   nlohmann::json result;
   for (const auto& bin : difficulty_bins(record, bins)) {
     result["difficulty"]["bins"].push_back({{"from", bin.from},
@@ -172,19 +131,18 @@ nlohmann::json analyse(const token_record& record, std::span<const std::string> 
   const auto positions = difficulty_positions(record, pieces.size());
   const auto in_text = text_counts(record, pieces.size());
   for (const auto& layer : record.counts) {
-    auto experts = nlohmann::json::array();
-    for (const auto& expert : layer) {
+    const hmoe::matrix_view<const std::uint64_t> counts = layer.view().row_block(0, experts);
+    auto top_of_experts = nlohmann::json::array();
+    for (std::size_t e = 0; e < experts; ++e) {
       auto tokens = nlohmann::json::array();
-      for (const auto& top : top_tokens(expert, in_text, most, least)) {
+      for (const auto& top : top_tokens(counts.row(e), in_text, most, least)) {
         tokens.push_back({{"token", printable(pieces[top.token])}, {"count", top.count}, {"lift", top.lift}});
       }
-      experts.push_back(std::move(tokens));
+      top_of_experts.push_back(std::move(tokens));
     }
-    result["top_tokens"].push_back(std::move(experts));
-    result["distance"].push_back(
-        pairwise(layer, [&](const auto& a, const auto& b) { return wasserstein(a, b, positions); }));
-    result["synergy"].push_back(
-        pairwise(layer, [](const auto& a, const auto& b) { return symmetric_divergence(a, b); }));
+    result["top_tokens"].push_back(std::move(top_of_experts));
+    result["distance"].push_back(rows_of(hmoe::statistics::wasserstein_matrix(counts, positions)));
+    result["synergy"].push_back(rows_of(hmoe::statistics::synergy_matrix(counts)));
   }
   return result;
 }

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/statistics/activation.hpp>
+#include <hmoe/statistics/token_distribution.hpp>
+
 #include "analysis.hpp"
 #include "batches.hpp"
 #include "corpus.hpp"
@@ -24,16 +27,12 @@ struct evaluation {
 inline void record(token_record& to, const decoder<float>& model, const batch& b) {
   to.tokens.insert(to.tokens.end(), b.inputs.begin(), b.inputs.end());
   to.losses.insert(to.losses.end(), model.token_losses().begin(), model.token_losses().end());
+  const std::vector<hmoe::index_t> ids(b.inputs.begin(), b.inputs.end());
   for (std::size_t l = 0; l < to.widths.size(); ++l) {
     const auto& layer = model.layer(l);
-    for (std::size_t t = 0; t < b.inputs.size(); ++t) {
-      std::size_t width = 0;
-      for (const auto expert : layer.assignment().experts_of(t)) {
-        width += layer.widths()[expert];
-        ++to.counts[l][expert][b.inputs[t]];
-      }
+    hmoe::statistics::add_token_distribution(layer.assignment(), ids, to.counts[l].view());
+    for (const double width : hmoe::statistics::activated_per_token(layer.assignment(), layer.widths()))
       to.widths[l].push_back(static_cast<float>(width));
-    }
   }
 }
 
@@ -42,7 +41,7 @@ inline evaluation evaluate(decoder<float>& model, const corpus& text, std::span<
                            std::size_t stride = 1, token_record* tokens = nullptr) {
   const auto& shape = model.shape();
   evaluation result;
-  result.routing = routing_statistics(shape.blocks, model.layer(0).widths().size());
+  result.routing = no_statistics(shape.blocks, model.layer(0).routed());
   double nats = 0.0;
   std::size_t bytes = 0;
   for (std::size_t w = 0; w + (model.sequences() - 1) * stride < windows.size(); w += model.sequences() * stride) {
@@ -53,13 +52,11 @@ inline evaluation evaluate(decoder<float>& model, const corpus& text, std::span<
     nats += model.evaluate(b.inputs, b.targets) * static_cast<double>(b.inputs.size());
     for (const token target : b.targets)
       bytes += text.pieces[target].size();
-    for (std::size_t l = 0; l < shape.blocks; ++l)
-      result.routing.add(l, model.layer(l).assignment());
-    result.routing.tokens += b.inputs.size();
+    add_batch(result.routing, model);
     if (tokens != nullptr)
       record(*tokens, model, b);
   }
-  result.nats_per_token = nats / static_cast<double>(result.routing.tokens);
+  result.nats_per_token = nats / static_cast<double>(result.routing.front().tokens);
   result.bits_per_byte = nats / std::numbers::ln2 / static_cast<double>(bytes);
   return result;
 }

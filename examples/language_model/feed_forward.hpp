@@ -51,8 +51,12 @@ public:
 
   /// How they came to be there.
   virtual hmoe::router_trace<T>& trace() = 0;
+  virtual const hmoe::router_trace<T>& trace() const = 0;
 
-  /// Hidden width of each expert.
+  /// How many experts compete for tokens.
+  virtual std::size_t routed() const = 0;
+
+  /// Hidden width of each expert, shared ones last.
   virtual std::span<const std::size_t> widths() const = 0;
 
   /// Weights of the router that a token is multiplied with, for counting FLOPs.

@@ -22,6 +22,7 @@ struct layer_setup {
   std::size_t d_model;
   std::size_t max_tokens;
   std::size_t threads;
+  std::size_t vocabulary;
   std::size_t index;                                           ///< of the layer's block
   bool last;                                                   ///< whether no layer comes after it
   std::shared_ptr<hmoe::losses::sparsity_controller> sparsity; ///< one for all layers, with loss=adaptive-l1
@@ -60,7 +61,7 @@ std::vector<std::unique_ptr<feed_forward<T>>> make_feed_forwards(const variant& 
   layers.reserve(shape.blocks);
   for (std::size_t b = 0; b < shape.blocks; ++b)
     layers.push_back(make_feed_forward<T>(
-        {v, shape.d_model, sequences * shape.context, threads, b, b + 1 == shape.blocks, sparsity}));
+        {v, shape.d_model, sequences * shape.context, threads, shape.vocabulary, b, b + 1 == shape.blocks, sparsity}));
   return layers;
 }
 

@@ -31,8 +31,9 @@ namespace {
 constexpr int interrupted_status = 130; // what shells report after Ctrl-C
 
 std::string policy_help() {
-  return "Routers; values in brackets may be left out:\n" + describe(router_kinds()) +
-         "\nLosses; C is the coefficient:\n" + describe(loss_kinds());
+  return "Routers; values in brackets may be left out:\n" + describe(router_kinds()) + "\nShared experts:\n" +
+         describe(shared_kinds()) + "\nLosses; C is the coefficient, the first option is what is taken without one:\n" +
+         describe(loss_kinds());
 }
 
 constexpr const char* variant_help =
@@ -43,6 +44,7 @@ constexpr const char* variant_help =
     "  sizes=…     uniform | arithmetic[:first:last] | geometric[:ratio] | hybrid | list:w/w/… | dense\n"
     "  total=1024  sum of the widths (not for a list)\n"
     "  router=…    top-k:K | top-p:P | … (see below)\n"
+    "  shared=…    none | always-on:W/W/… | sigmoid-gated:W/W/…: experts that every token gets besides\n"
     "  loss=…      none | load-balance:C | parameter-penalty:C | … (see below); may be repeated\n"
     "  control-of=NAME  marks it as the control of another variant\n"
     "Example: name=hmoe,sizes=arithmetic:9:23,router=top-k:2,loss=parameter-penalty:0.1\n\n";
@@ -233,7 +235,8 @@ int parse_and_run(int argc, char** argv) {
   compare_command->add_option("--seeds", o.seeds, "Runs of each variant (default: what the list says, else 1)");
   compare_command->footer(variant_help + policy_help());
 
-  auto* list_command = app.add_subcommand("list", "Print the routers and losses that a variant can name");
+  auto* list_command =
+      app.add_subcommand("list", "Print the routers, shared experts and losses that a variant can name");
 
   auto* generate_command = app.add_subcommand("generate", "Let a trained model write");
   generate_command->add_option("--checkpoint", o.checkpoint, "The model")->required()->check(CLI::ExistingFile);

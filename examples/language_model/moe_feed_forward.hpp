@@ -20,16 +20,17 @@
 
 namespace language_model {
 
-/// A layer of hmoe with SwiGLU experts and any router, behind the decoder's interface.
+/// A layer of hmoe with SwiGLU experts, the shared ones last, and any router, behind the decoder's interface.
 template <class T, class Router, class Adaptation> class moe_feed_forward final : public feed_forward<T> {
 public:
   moe_feed_forward(const layer_setup& s, const Router& router, Adaptation adaptation)
-      : layer_(hmoe::expert_set(bank(router.d_model(), s.what.widths)), router), gradients_(layer_.make_gradients()),
-        tape_(layer_.make_tape(s.max_tokens)), context_(hmoe::backends::simd<>{}, hmoe::executors::openmp(s.threads)),
-        losses_(s.what, s.sparsity), adaptation_(std::move(adaptation)), sparsity_(s.last ? s.sparsity : nullptr) {
+      : layer_(hmoe::expert_set(bank(router.d_model(), s.what.all_widths())), router),
+        gradients_(layer_.make_gradients()), tape_(layer_.make_tape(s.max_tokens)),
+        context_(hmoe::backends::simd<>{}, hmoe::executors::openmp(s.threads)), losses_(s.what, s.sparsity),
+        adaptation_(std::move(adaptation)), sparsity_(s.last ? s.sparsity : nullptr) {
     const auto cost = layer_.cost();
-    for (const auto& expert : cost.experts)
-      flops_per_token_.push_back(expert.flops_per_token);
+    for (std::size_t e = 0; e < router.routed(); ++e)
+      flops_per_token_.push_back(cost.experts[e].flops_per_token);
     // A router with one expert decides nothing and is not counted.
     if (layer_.size() > 1)
       router_weights_ = static_cast<std::size_t>(std::llround(cost.router_flops_per_token / 2));
@@ -69,6 +70,8 @@ public:
 
   const hmoe::assignment<T>& assignment() const override { return tape_.assignment(); }
   hmoe::router_trace<T>& trace() override { return tape_.trace(); }
+  const hmoe::router_trace<T>& trace() const override { return tape_.trace(); }
+  std::size_t routed() const override { return layer_.router().routed(); }
   std::span<const std::size_t> widths() const override { return {layer_.widths().data(), layer_.size()}; }
   std::size_t router_weights() const override { return router_weights_; }
 
@@ -83,7 +86,7 @@ private:
   auxiliary_losses<T> losses_;
   Adaptation adaptation_;
   std::shared_ptr<hmoe::losses::sparsity_controller> sparsity_; ///< in the last layer, which moves it for all
-  std::vector<double> flops_per_token_;
+  std::vector<double> flops_per_token_;                         ///< of each routed expert
   std::size_t router_weights_ = 0;
 };
 

@@ -6,6 +6,7 @@
 #include "adaptation.hpp"
 #include "feed_forwards.hpp"
 #include "moe_feed_forward.hpp"
+#include "shared_experts.hpp"
 
 #include <cmath>
 #include <limits>
@@ -40,14 +41,27 @@ private:
 template <class Score, class Selection, class Weighting = hmoe::routing::renormalized, class Adaptation = no_adaptation>
 std::unique_ptr<feed_forward<typename Score::value_type>>
 make_layer(const layer_setup& s, Score score, Selection select, Weighting weight = {}, Adaptation adaptation = {}) {
-  using router = hmoe::routing::router<Score, Selection, Weighting>;
-  return std::make_unique<moe_feed_forward<typename Score::value_type, router, Adaptation>>(
-      s, router(std::move(score), std::move(select), weight), std::move(adaptation));
+  using T = typename Score::value_type;
+  using router = hmoe::routing::router<Score, Selection, Weighting, shared_experts<T>>;
+  return std::make_unique<moe_feed_forward<T, router, Adaptation>>(
+      s, router(std::move(score), std::move(select), weight, shared_experts<T>(s.what, s.d_model)),
+      std::move(adaptation));
 }
 
 /// Score<T>(d_model, experts, more…)
 template <class Score, class... More> Score make_score(const layer_setup& s, More... more) {
   return Score(s.d_model, s.what.widths.size(), more...);
+}
+
+/// The first value as a number of groups, as equal as they can be.
+inline std::vector<std::size_t> group_sizes(const layer_setup& s) {
+  const std::size_t groups = router_values(s).count(0), experts = s.what.widths.size();
+  hmoe::require(groups >= 1 && groups <= experts, "router=", s.what.router.kind, ": ", groups, " groups of ", experts,
+                " experts; each needs at least one");
+  std::vector<std::size_t> sizes;
+  for (std::size_t g = 0; g < groups; ++g)
+    sizes.push_back((g + 1) * experts / groups - g * experts / groups);
+  return sizes;
 }
 
 template <class T> std::vector<router_entry<T>> selection_routers() {
@@ -72,13 +86,13 @@ template <class T> std::vector<router_entry<T>> selection_routers() {
       {"two-level",
        [](setup s) {
          const values v(s);
-         const std::size_t groups = v.count(0), experts = s.what.widths.size();
-         hmoe::require(groups >= 1 && groups <= experts, "router=two-level: ", groups, " groups of ", experts,
-                       " experts; each needs at least one");
-         std::vector<std::size_t> sizes;
-         for (std::size_t g = 0; g < groups; ++g)
-           sizes.push_back((g + 1) * experts / groups - g * experts / groups);
-         return make_layer(s, make_score<linear<T>>(s), two_level(sizes, v.count(1), v.count(2)));
+         return make_layer(s, make_score<linear<T>>(s), two_level(group_sizes(s), v.count(1), v.count(2)));
+       }},
+      {"mohge",
+       [](setup s) {
+         const values v(s);
+         const auto sizes = group_sizes(s);
+         return make_layer(s, grouped(make_score<linear<T>>(s), sizes), two_level(sizes, v.count(1), v.count(2)));
        }},
       {"cost-aware-top-p",
        [](setup s) {
@@ -201,6 +215,15 @@ template <class T> std::vector<router_entry<T>> batch_routers() {
   using values = router_values;
   return {
       {"hash", [](setup s) { return make_layer(s, make_score<no_score<T>>(s), hash{values(s).count(0)}, equal{}); }},
+      {"hash-table",
+       [](setup s) {
+         // Tokenisers number their pieces from the most frequent on, so dealing out ids in turn shares out the text.
+         const std::size_t k = values(s).count(0), experts = s.what.widths.size();
+         std::vector<hmoe::index_t> table;
+         for (std::size_t i = 0; i < s.vocabulary * k; ++i)
+           table.push_back(static_cast<hmoe::index_t>(i % experts));
+         return make_layer(s, make_score<no_score<T>>(s), hash_table(std::move(table), k), equal{});
+       }},
       {"expert-choice",
        [](setup s) { return make_layer(s, make_score<linear<T>>(s), expert_choice{values(s).number(0)}, raw{}); }},
       {"sinkhorn",

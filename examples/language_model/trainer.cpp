@@ -24,12 +24,18 @@ double mean(std::span<const double> values) {
   return std::reduce(values.begin(), values.end()) / static_cast<double>(values.size());
 }
 
-nlohmann::json to_json(const routing_statistics& s) { return {{"tokens", s.tokens}, {"activations", s.activations}}; }
+nlohmann::json to_json(const routing_statistics& s) {
+  return {{"tokens", s.front().tokens},
+          {"activations", per_layer(s, [](const auto& load) { return load.tokens_per_expert; })}};
+}
 
 routing_statistics statistics_from_json(const nlohmann::json& json) {
   routing_statistics s;
-  s.tokens = json.at("tokens");
-  s.activations = json.at("activations").get<std::vector<std::vector<std::uint64_t>>>();
+  for (const auto& counts : json.at("activations").get<std::vector<std::vector<std::uint64_t>>>()) {
+    auto& load = s.emplace_back();
+    load.tokens_per_expert = counts;
+    load.tokens = json.at("tokens");
+  }
   return s;
 }
 
@@ -40,6 +46,8 @@ double activated_parameters(const run_config& c, std::size_t router_weights, std
     sum += expert_parameters(c.shape, width);
   return sum;
 }
+
+std::vector<double> shares(const hmoe::statistics::expert_load& load) { return load.shares(); }
 
 checkpoint::tensor named(const std::string& name, std::span<const float> values) {
   return {name, {values.begin(), values.end()}};
@@ -68,7 +76,7 @@ trainer::trainer(const run_config& config, const corpus& text, std::size_t threa
                  parameters_),
       evaluation_windows_(evaluation_windows(text.heldout.size(), config.shape.context, config.how.batch,
                                              config.how.evaluation_tokens)),
-      totals_(config.shape.blocks, config.what.widths.size()), since_point_(totals_) {
+      totals_(no_statistics(config.shape.blocks, config.what.widths.size())), since_point_(totals_) {
   hmoe::require(config.budget_flops > 0, "a budget of ", config.budget_flops, " FLOPs trains nothing");
   hmoe::require(text.train.size() > config.shape.context, "the training text has ", text.train.size(),
                 " tokens, which is not more than one window of ", config.shape.context);
@@ -78,11 +86,21 @@ trainer::trainer(const run_config& config, const corpus& text, std::size_t threa
 }
 
 double trainer::flops() const {
-  return static_cast<double>(totals_.tokens) * base_flops_per_token(config_.shape, model_.router_weights()) +
-         expert_flops(config_.shape, static_cast<double>(totals_.total_width(config_.what.widths)));
+  double width = 0.0; // activated by all tokens in all layers
+  for (const auto& load : totals_) {
+    const auto of_experts = load.times(config_.what.widths);
+    width += std::reduce(of_experts.begin(), of_experts.end()) +
+             static_cast<double>(load.tokens * config_.what.shared_width());
+  }
+  return static_cast<double>(tokens()) * base_flops_per_token(config_.shape, model_.router_weights()) +
+         expert_flops(config_.shape, width);
 }
 
 double trainer::fraction_done() const { return flops() / config_.budget_flops; }
+
+std::vector<double> trainer::widths_of(const routing_statistics& statistics) const {
+  return width_per_layer(statistics, config_.what.widths, config_.what.shared_width());
+}
 
 bool trainer::finished() const { return flops() >= config_.budget_flops; }
 
@@ -100,12 +118,8 @@ void trainer::step() {
   for (std::size_t l = 0; l < config_.shape.blocks; ++l)
     model_.layer(l).after_step();
 
-  routing_statistics routing(config_.shape.blocks, config_.what.widths.size());
-  for (std::size_t l = 0; l < config_.shape.blocks; ++l)
-    routing.add(l, model_.layer(l).assignment());
-  routing.tokens = b.inputs.size();
-  totals_.merge(routing);
-  since_point_.merge(routing);
+  add_batch(totals_, model_);
+  add_batch(since_point_, model_);
   last_loss_ = losses.task;
   loss_since_point_ += losses.task;
   ++steps_since_point_;
@@ -118,22 +132,22 @@ void trainer::step() {
 }
 
 void trainer::record_point() {
-  const auto widths = since_point_.width_per_layer(config_.what.widths);
+  const auto widths = widths_of(since_point_);
   nlohmann::json point{{"step", steps_},
-                       {"tokens", totals_.tokens},
+                       {"tokens", tokens()},
                        {"flops", flops()},
                        {"train_loss", loss_since_point_ / static_cast<double>(steps_since_point_)},
                        {"bits_per_byte", nullptr},
                        {"activated_width", mean(widths)},
                        {"activated_parameters", activated_parameters(config_, model_.router_weights(), widths)},
                        {"activated_width_per_layer", widths},
-                       {"share_per_layer", since_point_.share_per_layer()}};
+                       {"share_per_layer", per_layer(since_point_, shares)}};
   if (finished() || (history_.size() + 1) % points_per_evaluation == 0) {
     const bool enough = evaluation_windows_.size() >= evaluation_stride * config_.how.batch;
     point["bits_per_byte"] = evaluate(model_, text_, evaluation_windows_, enough ? evaluation_stride : 1).bits_per_byte;
   }
   history_.push_back(std::move(point));
-  since_point_ = routing_statistics(config_.shape.blocks, config_.what.widths.size());
+  since_point_ = no_statistics(config_.shape.blocks, config_.what.widths.size());
   loss_since_point_ = 0.0;
   steps_since_point_ = 0;
 }
@@ -182,24 +196,27 @@ void trainer::restore(const checkpoint& saved) {
 }
 
 nlohmann::json trainer::results() {
-  token_record tokens(config_.shape.blocks, config_.what.widths.size(), config_.shape.vocabulary);
-  const evaluation result = evaluate(model_, text_, evaluation_windows_, 1, &tokens);
-  const auto widths = result.routing.width_per_layer(config_.what.widths);
-  nlohmann::json run = analyse(tokens, text_.pieces);
+  token_record seen(config_.shape.blocks, config_.what.all_widths().size(), config_.shape.vocabulary);
+  const evaluation result = evaluate(model_, text_, evaluation_windows_, 1, &seen);
+  const auto widths = widths_of(result.routing);
+  const auto experts_per_token = [&](const auto& load) {
+    return load.experts_per_token() + static_cast<double>(config_.what.shared.widths.size());
+  };
+  nlohmann::json run = analyse(seen, text_.pieces, config_.what.widths.size());
   run["seed"] = config_.seed;
   run["final"] = {{"bits_per_byte", result.bits_per_byte},
                   {"nats_per_token", result.nats_per_token},
                   {"activated_parameters", activated_parameters(config_, model_.router_weights(), widths)},
                   {"activated_width", mean(widths)},
                   {"activated_width_per_layer", widths},
-                  {"activated_experts_per_layer", result.routing.experts_per_layer()},
-                  {"training_activated_width", mean(totals_.width_per_layer(config_.what.widths))},
-                  {"flops_per_token", flops() / static_cast<double>(totals_.tokens)},
-                  {"tokens_per_second", static_cast<double>(totals_.tokens) / seconds_},
+                  {"activated_experts_per_layer", per_layer(result.routing, experts_per_token)},
+                  {"training_activated_width", mean(widths_of(totals_))},
+                  {"flops_per_token", flops() / static_cast<double>(tokens())},
+                  {"tokens_per_second", static_cast<double>(tokens()) / seconds_},
                   {"seconds", seconds_},
-                  {"tokens", totals_.tokens},
+                  {"tokens", tokens()},
                   {"steps", steps_},
-                  {"share_per_layer", result.routing.share_per_layer()}};
+                  {"share_per_layer", per_layer(result.routing, shares)}};
   run["history"] = history_;
   run["sample"] = sample_text();
   return run;

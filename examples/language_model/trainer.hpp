@@ -36,7 +36,7 @@ public:
   bool finished() const;
   double fraction_done() const;
   std::uint64_t steps() const { return steps_; }
-  std::uint64_t tokens() const { return totals_.tokens; }
+  std::uint64_t tokens() const { return totals_.front().tokens; }
   double last_loss() const { return last_loss_; }
 
   /// One batch forward, backward, and into the optimiser; now and then a point of the history.
@@ -52,6 +52,8 @@ public:
 private:
   void record_point();
   double flops() const;
+  /// Activated width per layer.
+  std::vector<double> widths_of(const routing_statistics& statistics) const;
   /// The first tokens of the held-out text and what the model makes of them.
   std::string sample_text() const;
 

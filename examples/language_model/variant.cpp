@@ -34,6 +34,14 @@ template <class Number> Number parse_number(const std::string& text, const std::
   return value;
 }
 
+/// "64/128/256"
+std::vector<std::size_t> parse_widths(const std::string& text, const std::string& what) {
+  std::vector<std::size_t> widths;
+  for (const auto& width : split(text, '/'))
+    widths.push_back(parse_number<std::size_t>(width, what));
+  return widths;
+}
+
 /// `sizes` is a strategy and its numbers, "arithmetic:9:23" say.
 std::vector<std::size_t> make_widths(const std::string& sizes, std::size_t experts, std::size_t total) {
   const auto parts = split(sizes, ':');
@@ -43,11 +51,7 @@ std::vector<std::size_t> make_widths(const std::string& sizes, std::size_t exper
   const std::string& strategy = parts[0];
   if (strategy == "list") {
     hmoe::require(parts.size() == 2, "sizes=list needs the widths, like sizes=list:64/128/256");
-    std::vector<std::size_t> widths;
-    for (const auto& width : split(parts[1], '/')) {
-      widths.push_back(parse_number<std::size_t>(width, "sizes=" + sizes));
-    }
-    return widths;
+    return parse_widths(parts[1], "sizes=" + sizes);
   }
   if (strategy == "dense")
     return {total};
@@ -79,9 +83,18 @@ router_choice parse_router(const std::string& text) {
 
 loss_choice parse_loss(const std::string& text) {
   const auto parts = split(text, ':');
-  hmoe::require(parts.size() == 2 && find_kind(loss_kinds(), parts[0]) != nullptr, "loss=", text,
+  hmoe::require(find_kind(loss_kinds(), parts[0]) != nullptr && (parts.size() == 2 || parts.size() == 3), "loss=", text,
                 " is unknown; there are none, ", usage(loss_kinds()));
-  return {parts[0], parse_number<double>(parts[1], "loss=" + text)};
+  return {parts[0], parse_number<double>(parts[1], "loss=" + text), parts.size() == 3 ? parts[2] : ""};
+}
+
+shared_choice parse_shared(const std::string& text) {
+  if (text == "none")
+    return {};
+  const auto parts = split(text, ':');
+  hmoe::require(find_kind(shared_kinds(), parts[0]) != nullptr && parts.size() == 2, "shared=", text,
+                " is unknown; there are none, ", usage(shared_kinds()));
+  return {parts[0], parse_widths(parts[1], "shared=" + text)};
 }
 
 void validate(const variant& v) {
@@ -102,9 +115,21 @@ void validate(const variant& v) {
   } else if (v.router.kind == "top-p") {
     hmoe::require(value > 0 && value <= 1, "variant ", v.name, ": top-p needs p above 0 and at most 1, not ", value);
   }
+  hmoe::require(v.shared.kind.empty() ? v.shared.widths.empty()
+                                      : find_kind(shared_kinds(), v.shared.kind) != nullptr &&
+                                            !v.shared.widths.empty() && std::ranges::min(v.shared.widths) > 0,
+                "variant ", v.name, ": shared experts of kind '", v.shared.kind,
+                "' need widths of at least 1; there are ", usage(shared_kinds()));
+  hmoe::require(v.shared.kind.empty() || !v.dense(), "variant ", v.name,
+                ": a dense layer has no shared experts; add their width to total");
   for (const auto& loss : v.losses) {
-    hmoe::require(find_kind(loss_kinds(), loss.name) != nullptr, "variant ", v.name, ": loss ", loss.name,
-                  " is unknown; there are ", usage(loss_kinds()));
+    const policy_kind* loss_kind = find_kind(loss_kinds(), loss.name);
+    hmoe::require(loss_kind != nullptr, "variant ", v.name, ": loss ", loss.name, " is unknown; there are ",
+                  usage(loss_kinds()));
+    hmoe::require(v.find_loss(loss.name) == &loss, "variant ", v.name, ": loss ", loss.name, " is given twice");
+    const auto options = split(loss_kind->options, '|');
+    hmoe::require(loss.option.empty() || std::ranges::find(options, loss.option) != options.end(), "variant ", v.name,
+                  ": loss ", loss.name, " has no option '", loss.option, "'; there are ", usage(loss_kinds()));
     hmoe::require(loss.name != "noisy-load" || v.router.kind == "noisy-top-k", "variant ", v.name,
                   ": loss=noisy-load reads the noise of router=noisy-top-k; take loss=load with another router");
     hmoe::require(loss.name != "adaptive-l1" || v.router.kind == "relu", "variant ", v.name,
@@ -131,11 +156,22 @@ double variant::mean_width() const {
   return static_cast<double>(std::reduce(widths.begin(), widths.end())) / static_cast<double>(widths.size());
 }
 
+std::size_t variant::shared_width() const { return std::reduce(shared.widths.begin(), shared.widths.end()); }
+
+std::vector<std::size_t> variant::all_widths() const {
+  std::vector<std::size_t> all = widths;
+  all.insert(all.end(), shared.widths.begin(), shared.widths.end());
+  return all;
+}
+
+const loss_choice* variant::find_loss(const std::string& loss) const {
+  const auto found = std::ranges::find(losses, loss, &loss_choice::name);
+  return found == losses.end() ? nullptr : &*found;
+}
+
 double variant::coefficient(const std::string& loss) const {
-  double sum = 0.0;
-  for (const auto& choice : losses)
-    sum += choice.name == loss ? choice.coefficient : 0.0;
-  return sum;
+  const loss_choice* choice = find_loss(loss);
+  return choice == nullptr ? 0.0 : choice->coefficient;
 }
 
 variant parse_variant(const std::string& text) {
@@ -161,6 +197,8 @@ variant parse_variant(const std::string& text) {
       total = parse_number<std::size_t>(value, "total");
     else if (key == "router")
       v.router = parse_router(value);
+    else if (key == "shared")
+      v.shared = parse_shared(value);
     else if (key == "loss" && value == "none")
       v.losses.clear();
     else if (key == "loss")
@@ -169,7 +207,7 @@ variant parse_variant(const std::string& text) {
       v.control_of = value;
     else
       throw hmoe::error("'" + key + "' is unknown in a variant; there are name, title, experts, sizes, total, " +
-                        "router, loss and control-of");
+                        "router, shared, loss and control-of");
   }
   v.widths = make_widths(sizes, experts, total);
   if (v.dense())
@@ -187,7 +225,7 @@ variant homogeneous_control(const variant& of, double width) {
   v.name = "homogeneous-" + std::to_string(experts) + "x" + std::to_string(each);
   v.title = "homogeneous " + std::to_string(experts) + "×" + std::to_string(each) + ", load balance 1e-2";
   v.widths.assign(experts, each);
-  v.losses = {{"load-balance", 1e-2}};
+  v.losses = {{"load-balance", 1e-2, {}}};
   v.control_of = of.name;
   v.runs = of.runs;
   return v;
@@ -245,7 +283,7 @@ std::optional<double> predicted_activated_width(const variant& v) {
   if (v.router.kind != "top-k")
     return std::nullopt;
   if (v.homogeneous())
-    return v.router.value() * v.mean_width();
+    return v.router.value() * v.mean_width() + static_cast<double>(v.shared_width());
   const auto shares = predicted_shares(v);
   if (v.coefficient("parameter-penalty") == 0.0 || v.losses.size() != 1)
     return std::nullopt;
@@ -254,13 +292,16 @@ std::optional<double> predicted_activated_width(const variant& v) {
   double width = 0.0;
   for (std::size_t e = 0; e < shares.size(); ++e)
     width += shares[e] * static_cast<double>(v.widths[e]);
-  return v.router.value() * width;
+  return v.router.value() * width + static_cast<double>(v.shared_width());
 }
 
 nlohmann::json to_json(const variant& v) {
   nlohmann::json losses = nlohmann::json::array();
-  for (const auto& loss : v.losses)
+  for (const auto& loss : v.losses) {
     losses.push_back({{"name", loss.name}, {"coefficient", loss.coefficient}});
+    if (!loss.option.empty())
+      losses.back()["option"] = loss.option;
+  }
   nlohmann::json json{
       {"name", v.name},
       {"title", v.title},
@@ -272,6 +313,8 @@ nlohmann::json to_json(const variant& v) {
       {"losses", losses}};
   if (v.router.values.size() > 1)
     json["router_values"] = v.router.values;
+  if (!v.shared.kind.empty())
+    json["shared"] = {{"kind", v.shared.kind}, {"widths", v.shared.widths}};
   return json;
 }
 
@@ -286,7 +329,9 @@ variant variant_from_json(const nlohmann::json& json) {
   else if (!json.at("router_value").is_null())
     v.router.values = {json.at("router_value").get<double>()};
   for (const auto& loss : json.at("losses"))
-    v.losses.push_back({loss.at("name"), loss.at("coefficient")});
+    v.losses.push_back({loss.at("name"), loss.at("coefficient"), loss.value("option", "")});
+  if (json.contains("shared"))
+    v.shared = {json.at("shared").at("kind"), json.at("shared").at("widths").get<std::vector<std::size_t>>()};
   validate(v);
   return v;
 }

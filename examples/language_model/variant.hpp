@@ -23,15 +23,25 @@ struct router_choice {
 struct loss_choice {
   std::string name; ///< one of loss_kinds()
   double coefficient = 0.0;
+  std::string option; ///< one of the kind's options; empty: the first
 
   friend bool operator==(const loss_choice&, const loss_choice&) = default;
+};
+
+/// Experts that every token gets.
+struct shared_choice {
+  std::string kind;                ///< one of shared_kinds(), or empty
+  std::vector<std::size_t> widths; ///< hidden width of each
+
+  friend bool operator==(const shared_choice&, const shared_choice&) = default;
 };
 
 /// One kind of feed-forward layer to train and compare.
 struct variant {
   std::string name;
   std::string title;
-  std::vector<std::size_t> widths; ///< hidden width of each expert; a single one is a dense layer
+  std::vector<std::size_t> widths; ///< hidden width of each routed expert; a single one is a dense layer
+  shared_choice shared;
   router_choice router;
   std::vector<loss_choice> losses;
   std::string control_of; ///< variant whose activated width this one matches, or empty
@@ -40,11 +50,14 @@ struct variant {
   bool dense() const { return widths.size() == 1; }
   bool homogeneous() const;
   double mean_width() const;
+  std::size_t shared_width() const;            ///< sum of the widths of the shared experts
+  std::vector<std::size_t> all_widths() const; ///< of the routed experts, then of the shared ones
+  const loss_choice* find_loss(const std::string& loss) const;
   double coefficient(const std::string& loss) const;
 };
 
 /// Reads "name=hmoe,experts=8,sizes=arithmetic:9:23,total=1024,router=top-k:2,loss=parameter-penalty:0.1".
-/// What is left out takes these values (loss: none); a second loss is a second loss=… . Throws hmoe::error.
+/// What is left out takes these values (loss and shared: none); a second loss is a second loss=… . Throws hmoe::error.
 variant parse_variant(const std::string& text);
 
 /// The lists that --list names: smoke, demo, full.
@@ -61,7 +74,8 @@ variant homogeneous_control(const variant& of, double width);
 std::vector<double> predicted_shares(const variant& v);
 
 /// Activated width in that balance: k × the harmonic mean of the widths. Only for top-k with that penalty, or with
-/// experts of one width; none where no expert can be active often enough (its share would exceed 1/k).
+/// experts of one width; none where no expert can be active often enough (its share would exceed 1/k). Shared experts
+/// come on top.
 std::optional<double> predicted_activated_width(const variant& v);
 
 nlohmann::json to_json(const variant& v);

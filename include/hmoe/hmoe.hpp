@@ -65,6 +65,7 @@
 #include <hmoe/routing/cost_aware_top_p.hpp>
 #include <hmoe/routing/expert_choice.hpp>
 #include <hmoe/routing/group_limited.hpp>
+#include <hmoe/routing/grouped_score.hpp>
 #include <hmoe/routing/gumbel_score.hpp>
 #include <hmoe/routing/hash.hpp>
 #include <hmoe/routing/jittered_score.hpp>

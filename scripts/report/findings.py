@@ -144,6 +144,7 @@ def loss_findings(results, noise, main, found):
     for variant in loss_ablation(results):
         names = set(losses(variant))
         neutral = mean(variant["widths"]) * (variant.get("router_value") or 0)
+        neutral += sum((variant.get("shared") or {}).get("widths", [])) if neutral else 0
         if not names and neutral and final_mean(variant, "activated_width") is not None:
             width = final_mean(variant, "activated_width")
             found.append(

@@ -125,6 +125,7 @@ VARIANT = record(
         "dense": flag,
         "router": text,
         "router_value": number,
+        "shared": record({"kind": text, "widths": list_of(number, minimum=1)}),
         "losses": list_of(record({"name": text}, {"coefficient": number})),
         "predicted_share": numbers,
         "predicted_activated_width": number,

@@ -142,7 +142,8 @@ def main_variant(results):
 
 
 def same_router(a, b):
-    return router(a) == router(b) and a.get("router_value") == b.get("router_value")
+    """With the same shared experts beside it."""
+    return router(a) == router(b) and all(a.get(key) == b.get(key) for key in ("router_value", "shared"))
 
 
 def loss_ablation(results):

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 #include <hmoe/dispatch/sorted.hpp>
-#include <hmoe/testing/dispatch_laws.hpp>
 
 #include "dispatch/strategies.hpp"
 
@@ -9,5 +8,3 @@
 TEST_CASE("sorted has the bits of dense, on any threads and in any batch") {
   support::check_strategy<float>(hmoe::dispatch::sorted{});
 }
-
-TEST_CASE("sorted keeps the laws") { CHECK(hmoe::testing::check_dispatch(hmoe::dispatch::sorted{}).text() == ""); }

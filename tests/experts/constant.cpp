@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <hmoe/core/error.hpp>
 #include <hmoe/experts/constant.hpp>
-#include <hmoe/testing/expert_laws.hpp>
 
 #include "bank_checks.hpp"
 #include "support/no_products.hpp"
@@ -64,9 +63,7 @@ TEST_CASE("gradients of constant experts agree with finite differences") {
       CHECK(bank_checks::gradient_error(constant_bank<double>(d, 2), e, 5, random) <= 1e-6);
 }
 
-TEST_CASE("constant_bank obeys the laws of experts and names its tensors") {
-  CHECK(hmoe::testing::check_expert(constant_bank<double>(4, 3)).text() == "");
-  CHECK(hmoe::testing::check_expert(constant_bank<float>(3)).text() == "");
+TEST_CASE("constant_bank names its tensors") {
   constant_bank<float> bank(4, 2);
   CHECK(bank_checks::signature(bank) ==
         std::vector<std::string>{"0 mix 2x4 decay", "0 constant 1x4", "1 mix 2x4 decay", "1 constant 1x4"});

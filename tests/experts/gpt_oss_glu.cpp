@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <hmoe/core/error.hpp>
 #include <hmoe/experts/gpt_oss_glu.hpp>
-#include <hmoe/testing/expert_laws.hpp>
 
 #include "bank_checks.hpp"
 
@@ -91,8 +90,7 @@ TEST_CASE("gradients of gpt-oss experts agree with finite differences, clamped v
       CHECK(bank_checks::gradient_error(gpt_oss_glu_bank<double>(4, {1, 3}, gate), e, 4, random) <= 1e-6);
 }
 
-TEST_CASE("gpt_oss_glu_bank obeys the laws of experts and has biases unless told otherwise") {
-  CHECK(hmoe::testing::check_expert(gpt_oss_glu_bank<double>(4, {1, 3})).text() == "");
+TEST_CASE("gpt_oss_glu_bank has biases unless told otherwise") {
   gpt_oss_glu_bank<float> bank(4, {2});
   CHECK(bank_checks::signature(bank) == std::vector<std::string>{"0 gate 2x4 decay", "0 up 2x4 decay",
                                                                  "0 down 4x2 decay", "0 gate_bias 1x2", "0 up_bias 1x2",

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <hmoe/core/error.hpp>
 #include <hmoe/experts/identity.hpp>
-#include <hmoe/testing/expert_laws.hpp>
 
 #include "support/no_products.hpp"
 #include "support/random_matrix.hpp"
@@ -30,11 +29,6 @@ TEST_CASE("an identity expert returns the token, and the gradient on the way bac
     CHECK(support::largest_difference(y.view(), x.view()) == 0);
     CHECK(support::largest_difference(dx.view(), dy.view()) == 0);
   }
-}
-
-TEST_CASE("identity_bank obeys the laws of experts") {
-  CHECK(hmoe::testing::check_expert(identity_bank<double>(4, 3)).text() == "");
-  CHECK(hmoe::testing::check_expert(identity_bank<float>(1)).text() == "");
 }
 
 TEST_CASE("identity_bank refuses empty shapes") {

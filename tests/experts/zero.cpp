@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <hmoe/core/error.hpp>
 #include <hmoe/experts/zero.hpp>
-#include <hmoe/testing/expert_laws.hpp>
 
 #include "support/no_products.hpp"
 #include "support/random_matrix.hpp"
@@ -27,10 +26,6 @@ TEST_CASE("a zero expert returns zeros, whatever was in the output before") {
     CHECK(support::largest_difference(y.view(), zeros.view()) == 0);
     CHECK(support::largest_difference(dx.view(), zeros.view()) == 0);
   }
-}
-
-TEST_CASE("zero_bank obeys the laws of experts") {
-  CHECK(hmoe::testing::check_expert(zero_bank<double>(4, 3)).text() == "");
 }
 
 TEST_CASE("zero_bank refuses empty shapes") {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <hmoe/losses/load_balance.hpp>
 #include <hmoe/losses/parameter_penalty.hpp>
-#include <hmoe/testing/loss_laws.hpp>
 
 #include "losses/routing_batch.hpp"
 
@@ -74,10 +73,4 @@ TEST_CASE("experts that all have width 0 cannot be measured in the mean or the l
                        hmoe::error);
   CHECK_THROWS_AS(batch.evaluate(parameter_penalty{0.1, width_unit::max}), hmoe::error);
   CHECK(batch.evaluate(parameter_penalty{0.1, width_unit::raw}) == 0);
-}
-
-TEST_CASE("parameter_penalty keeps the laws") {
-  CHECK(hmoe::testing::check_loss(parameter_penalty{0.3}).text() == "");
-  CHECK(hmoe::testing::check_loss(parameter_penalty{0.3, width_unit::raw}).text() == "");
-  CHECK(hmoe::testing::check_loss<float>(parameter_penalty{0.3, width_unit::max}).text() == "");
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <hmoe/losses/load_balance.hpp>
 #include <hmoe/losses/zero_cost_balance.hpp>
-#include <hmoe/testing/loss_laws.hpp>
 
 #include "losses/sink_checks.hpp"
 
@@ -38,9 +37,7 @@ TEST_CASE("at uniform f and P̂ it is K mean(η) / N; with η = 1 it is load_bal
         doctest::Approx(batch.evaluate(hmoe::losses::load_balance{}) / 4).epsilon(1e-13));
 }
 
-TEST_CASE("zero_cost_balance: laws, no tokens, and an eta of the wrong size") {
-  CHECK(hmoe::testing::check_loss(zero_cost_balance{0.3}).text() == "");
-  CHECK(hmoe::testing::check_loss<float>(zero_cost_balance{0.3}).text() == "");
+TEST_CASE("zero_cost_balance: no tokens, and an eta of the wrong size") {
   support::routing_batch none(0, 4);
   CHECK(none.evaluate(zero_cost_balance{}) == 0);
   CHECK_THROWS_WITH_AS(none.evaluate(zero_cost_balance{1, 1, {1, 2}}), doctest::Contains("2 values for 4"),

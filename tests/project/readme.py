@@ -27,12 +27,19 @@ def snippets(text):
     return re.findall(r"<!-- (\S+) -->\n```cpp\n(.*?)```", text, re.DOTALL)
 
 
-def table_names(text):
-    """The names in backticks in the rows of the table of features, without namespaces and template arguments."""
+def table_rows(text):
+    """The names in backticks in each row of the table of features, without namespaces and template arguments."""
     table = re.search(r"^\| seam \|.*?(?=\n\n)", text, re.DOTALL | re.MULTILINE)
-    if not table:
-        return set()
-    return {re.sub(r"<.*", "", name).split("::")[-1] for name in re.findall(r"`([^`]+)`", table.group())}
+    return {
+        line.split("|")[1].strip(): {
+            re.sub(r"<.*", "", name).split("::")[-1] for name in re.findall(r"`([^`]+)`", line)
+        }
+        for line in (table.group().splitlines() if table else [])
+    }
+
+
+def table_names(text):
+    return set().union(*table_rows(text).values())
 
 
 def definitions(header):

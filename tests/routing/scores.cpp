@@ -9,7 +9,6 @@
 #include <hmoe/routing/residual_score.hpp>
 #include <hmoe/routing/router.hpp>
 #include <hmoe/routing/thresholds.hpp>
-#include <hmoe/testing/router_laws.hpp>
 
 #include "support/random_matrix.hpp"
 #include "support/router_gradients.hpp"
@@ -333,19 +332,6 @@ TEST_CASE("every score has the gradients of the whole layer right") {
     inputs.previous = &previous;
     CHECK_ROUTER_GRADIENTS(router<score, top_k<>>(d, experts, 2), inputs);
   }
-}
-
-TEST_CASE("scores pass the laws of routers") {
-  support::random_source random(14);
-  const auto check = [](auto r) {
-    randomize(r.score(), 15);
-    const auto report = hmoe::testing::check_router(r);
-    CHECK_MESSAGE(report.ok(), report.text());
-  };
-  check(router<routing::cosine<double>, top_k<>>(d, experts, 2));
-  check(router<routing::noisy_linear<double>, top_k<>>(d, experts, 2));
-  check(router<linear<double, routing::sqrt_softplus, true>, top_k<>>(d, experts, 2));
-  check(router<linear<double, routing::relu>, routing::positive, routing::raw>(d, experts));
 }
 
 TEST_CASE("no_score leaves every expert alike and has nothing to learn") {

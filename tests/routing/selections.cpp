@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 #include <hmoe/routing/selections.hpp>
-#include <hmoe/testing/selection_laws.hpp>
 
 #include "support/random_matrix.hpp"
 
@@ -160,14 +159,4 @@ TEST_CASE("the order of preference is a strict weak order") {
         if (routing::preferred(values[a], a, values[b], b) && routing::preferred(values[b], b, values[c], c))
           CHECK(routing::preferred(values[a], a, values[c], c));
     }
-}
-
-TEST_CASE("shipped selections keep the laws") {
-  for (const std::size_t experts : {1U, 2U, 5U, 8U}) {
-    CAPTURE(experts);
-    CHECK(hmoe::testing::check_selection<float>(routing::top_k<1>{}, experts, {.may_choose_none = false}).text() == "");
-    CHECK(hmoe::testing::check_selection<double>(routing::top_k<>{experts}, experts).text() == "");
-    CHECK(hmoe::testing::check_selection<float>(routing::top_p{0.6}, experts, {.may_choose_none = false}).text() == "");
-    CHECK(hmoe::testing::check_selection<double>(routing::threshold{0.2}, experts).text() == "");
-  }
 }

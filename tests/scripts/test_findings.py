@@ -7,7 +7,16 @@ from paths import SCRIPTS  # noqa: F401  (makes the next imports find the packag
 from report.findings import AGREES, DIFFERS, OPEN, findings, summary
 from report.noise import ABOVE, BELOW, INSIDE, UNKNOWN, compare, noise_of
 from report.tables import ablation_tables, cell_markdown, html, markdown, variant_table
-from report.variants import baseline, controls_of, main_variant, named, predicted_share, sample_std, width_pattern
+from report.variants import (
+    baseline,
+    controls_of,
+    loss_ablation,
+    main_variant,
+    named,
+    predicted_share,
+    sample_std,
+    width_pattern,
+)
 
 
 def with_losses(results, **bits):
@@ -117,6 +126,12 @@ class Parts(unittest.TestCase):
         self.assertEqual(baseline(results)["name"], "homogeneous")
         self.assertEqual(main_variant(results)["name"], "hmoe")
         self.assertEqual([v["name"] for v in controls_of(results, main_variant(results))], ["homogeneous-117"])
+
+    def test_other_shared_experts_are_another_layer(self):
+        results = synthetic.full()
+        before = len(loss_ablation(results))
+        named(results, "arithmetic-load-balance")["shared"] = {"kind": "always-on", "widths": [64]}
+        self.assertEqual(len(loss_ablation(results)), before - 1)
 
     def test_a_control_that_several_variants_share(self):
         results = synthetic.full()

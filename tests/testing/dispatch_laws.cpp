@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include <hmoe/dispatch/capacity.hpp>
 #include <hmoe/dispatch/sorted.hpp>
 #include <hmoe/testing/dispatch_laws.hpp>
 
@@ -55,6 +56,18 @@ struct faulty : base {
     return kind == fault::few_slots ? entries : base::slots(tokens, entries, experts);
   }
 };
+/// Gives the weights of dropped entries a gradient.
+struct leaking : hmoe::dispatch::sorted<hmoe::capacity::fixed> {
+  leaking() : sorted(hmoe::capacity::fixed{7}) {}
+  template <class Context, class Experts, class T>
+  void backward(const Context& ctx, const Experts& experts, hmoe::tape<T>& record, hmoe::matrix_view<const T> dy,
+                hmoe::matrix_view<T> dx, hmoe::vector_view<T> d_weights, Experts& gradients) const {
+    sorted::backward(ctx, experts, record, dy, dx, d_weights, gradients);
+    for (std::size_t a = 0; a < d_weights.size(); ++a)
+      if (record.plan().slots()[a] == hmoe::no_index)
+        d_weights[a] = 1;
+  }
+};
 std::string laws(fault kind, const hmoe::testing::dispatch_options& options = {}) {
   return check_dispatch(faulty{{}, kind}, options).text();
 }
@@ -76,4 +89,12 @@ TEST_CASE("each fault of a strategy is named") {
   CHECK(names(laws(fault::thread_dependent), "results do not depend on the threads"));
   CHECK(names(laws(fault::rounds), "y equals the dense strategy's"));
   CHECK(laws(fault::rounds, {.bit_exact = false}) == "");
+}
+
+TEST_CASE("a strategy that drops is held to what it keeps") {
+  const hmoe::dispatch::sorted dropping{hmoe::capacity::fixed{7}};
+  CHECK(check_dispatch(dropping, {.drops = true}).text() == "");
+  CHECK(names(check_dispatch(dropping).text(), "y equals the dense strategy's: not with 64 tokens"));
+  CHECK(names(check_dispatch(leaking{}, {.drops = true}).text(), "the weight of a dropped entry has gradient 0"));
+  CHECK(names(check_dispatch(hmoe::dispatch::sorted{}, {.drops = true}).text(), "drops what is beyond the capacity"));
 }

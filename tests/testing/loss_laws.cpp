@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include <hmoe/losses/load.hpp>
 #include <hmoe/losses/load_balance.hpp>
 #include <hmoe/losses/parameter_penalty.hpp>
 #include <hmoe/losses/router_entropy.hpp>
@@ -7,6 +8,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <string>
 
@@ -56,6 +58,15 @@ template <fault Fault> struct squares {
     return Fault == fault::divides_by_zero ? sum / static_cast<double>(p.rows()) * static_cast<double>(p.rows()) : sum;
   }
 };
+/// Forgets what the learned spreads have to do with it.
+struct spreadless : losses::noisy_load {
+  template <class T> double evaluate(hmoe::routing_record<T>& record) const {
+    const double value = losses::noisy_load::evaluate(record);
+    const auto sink = record.trace.d_score_saved();
+    std::fill_n(sink.data(), sink.size(), T(0));
+    return value;
+  }
+};
 template <fault Fault> std::string laws(const hmoe::testing::loss_options& options = {}) {
   return check_loss(squares<Fault>{}, options).text();
 }
@@ -80,4 +91,11 @@ TEST_CASE("each fault of a loss is named") {
   CHECK(names(laws<fault::lopsided>(), "treats experts alike"));
   CHECK(laws<fault::lopsided>({.treats_experts_alike = false}) == "");
   CHECK(names(laws<fault::drifts>(), "gives the same value every time"));
+}
+
+TEST_CASE("losses that read learned noise need a batch that has it") {
+  CHECK(check_loss(losses::noisy_load{}, {.learned_noise = true}).text() == "");
+  CHECK(names(check_loss(losses::noisy_load{}).text(), "noisy_load needs a batch that was routed with noise"));
+  CHECK(names(check_loss(spreadless{}, {.learned_noise = true}).text(),
+              "the gradient is coefficient times the derivative"));
 }

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT
+#include <hmoe/routing/hash.hpp>
+#include <hmoe/routing/residual_score.hpp>
 #include <hmoe/testing/router_laws.hpp>
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <string>
 
 using hmoe::index_t;
@@ -43,6 +46,21 @@ template <fault Fault> struct faulty : base {
       gradients.score().weight()(1, 2) *= 1.001;
   }
 };
+
+/// Gives the previous layer half of its gradient, or all of it once only.
+template <bool Overwrites> struct half_residual : routing::gate_residual<routing::linear<double>> {
+  using gate_residual::gate_residual;
+  template <class Context>
+  void backward(const Context& ctx, hmoe::matrix_view<const double> x, const hmoe::router_trace<double>& trace,
+                hmoe::matrix_view<const double> d_logits, hmoe::matrix_view<double> dx, half_residual& g) const {
+    const auto sink = trace.inputs().previous->d_logits();
+    if (Overwrites)
+      std::fill_n(sink.data(), sink.size(), 0.0);
+    gate_residual::backward(ctx, x, trace, d_logits, dx, g);
+    for (std::size_t i = 0; i < sink.size() && !Overwrites; ++i)
+      sink.data()[i] /= 2;
+  }
+};
 template <fault Fault> std::string laws() { return check_router(faulty<Fault>{}).text(); }
 } // namespace
 
@@ -60,4 +78,19 @@ TEST_CASE("each fault of a router is named") {
   CHECK(names(laws<fault::batch_dependent>(), "the routing of a token does not depend on its batch: token 0"));
   CHECK(names(laws<fault::miscounts>(), "tokens_per_expert counts the assignment: expert 1"));
   CHECK(names(laws<fault::wrong_gradient>(), "the derivatives by the parameters: router.weight differs"));
+}
+
+TEST_CASE("what tokens come with reaches the router, and the previous layer gets its gradient") {
+  const auto laws_of = [](auto score, const hmoe::testing::router_options& options) {
+    return check_router(routing::router(score, routing::top_k<2>{}), options).text();
+  };
+  const auto names = [](const std::string& text, const char* law) { return text.find(law) != std::string::npos; };
+  CHECK(laws_of(routing::gate_residual<routing::linear<double>>(4, 5), {.previous_experts = 5}) == "");
+  CHECK(names(laws_of(half_residual<false>(4, 5), {.previous_experts = 5}), "gives the previous layer the derivative"));
+  CHECK(names(laws_of(half_residual<true>(4, 5), {.previous_experts = 5}), "adds to the previous layer's gradient"));
+  CHECK(names(laws_of(routing::gate_residual<routing::linear<double>>(4, 5), {.previous_experts = 6}),
+              "the previous layer's logits are 6 x 6, needed are 6 x 5"));
+  const routing::router by_id(routing::linear<double>(4, 5), routing::hash{2});
+  CHECK(check_router(by_id, {.vocabulary = 9}).text() == "");
+  CHECK(names(check_router(by_id).text(), "hash selection needs the id of each token"));
 }

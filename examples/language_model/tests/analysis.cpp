@@ -9,7 +9,7 @@
 namespace language_model {
 namespace {
 
-using counts = std::vector<std::uint32_t>;
+using counts = std::vector<std::uint64_t>;
 
 TEST_CASE("correlation") {
   const std::vector<float> a{1, 2, 3, 4};
@@ -24,7 +24,9 @@ token_record example() {
   r.tokens = {0, 1, 2, 0};
   r.losses = {1.0F, 3.0F, 2.0F, 0.5F};
   r.widths = {{10.0F, 30.0F, 20.0F, 10.0F}};
-  r.counts = {{{2, 0, 1}, {0, 1, 0}}};
+  r.counts[0](0, 0) = 2;
+  r.counts[0](0, 2) = 1;
+  r.counts[0](1, 1) = 1;
   return r;
 }
 
@@ -53,28 +55,21 @@ TEST_CASE("positions: frequency-weighted ranks by mean loss") {
   CHECK(difficulty_positions(example(), 3) == std::vector<double>{0.25, 0.875, 0.625});
 }
 
-TEST_CASE("1-Wasserstein distance: the mean way between two distributions") {
-  const std::vector<double> positions{0.1, 0.9, 0.5};
-  CHECK(wasserstein(counts{1, 0, 0}, counts{0, 1, 0}, positions) == doctest::Approx(0.8));
-  CHECK(wasserstein(counts{1, 0, 0}, counts{0, 0, 7}, positions) == doctest::Approx(0.4));
-  CHECK(wasserstein(counts{1, 1, 0}, counts{0, 0, 1}, positions) == doctest::Approx(0.4));
-  CHECK(wasserstein(counts{2, 4, 6}, counts{1, 2, 3}, positions) == doctest::Approx(0.0));
-}
-
-TEST_CASE("symmetric divergence: 0 for equal distributions, the formula otherwise") {
-  CHECK(symmetric_divergence(counts{3, 1}, counts{3, 1}) == 0.0);
-  const double p = 3.5 / 5.0;
-  const double q = 1.5 / 5.0;
-  const double expected = (p - q) * std::log(p / q); // both tokens contribute the same half
-  CHECK(symmetric_divergence(counts{3, 1}, counts{1, 3}) == doctest::Approx(expected));
-}
-
 TEST_CASE("the analysis of a run has an entry for each layer and expert") {
-  const auto json = analyse(example(), std::vector<std::string>{"a", "\xC3", "c"});
+  const auto json = analyse(example(), std::vector<std::string>{"a", "\xC3", "c"}, 2);
   CHECK(json.at("difficulty").at("correlation_per_layer").size() == 1);
   CHECK(json.at("top_tokens").at(0).size() == 2);
-  CHECK(json.at("distance").at(0).at(0).at(1) == json.at("distance").at(0).at(1).at(0));
+  // At .25, .875 and .625: two thirds of expert 0 are .625 from expert 1's token, one third .25.
+  CHECK(json.at("distance").at(0).at(0).at(1).get<double>() == doctest::Approx(0.5));
+  CHECK(json.at("distance").at(0).at(1).at(0) == json.at("distance").at(0).at(0).at(1));
+  // Smoothed by half a count each: (2.5, .5, 1.5) / 4.5 and (.5, 1.5, .5) / 2.5.
+  const double p[] = {2.5 / 4.5, 0.5 / 4.5, 1.5 / 4.5}, q[] = {0.2, 0.6, 0.2};
+  double divergence = 0;
+  for (int i = 0; i < 3; ++i)
+    divergence += (p[i] - q[i]) * std::log(p[i] / q[i]) / 2;
+  CHECK(json.at("synergy").at(0).at(0).at(1).get<double>() == doctest::Approx(divergence));
   CHECK(json.at("synergy").at(0).at(0).at(0) == 0.0);
+  CHECK(analyse(example(), std::vector<std::string>{"a", "b", "c"}, 1).at("distance").at(0).size() == 1);
   CHECK_NOTHROW(json.dump());
 }
 

@@ -88,8 +88,21 @@ TEST_CASE("gradients of the whole model agree with finite differences, previous 
   check_gradients("sizes=list:3/5/2/7,router=gate-residual:2,loss=sequence-balance:0.3,loss=compute-cost:0.2");
 }
 
+TEST_CASE("gradients of the whole model agree with finite differences, scores of groups") {
+  check_gradients("sizes=list:3/5/2/7,router=mohge:3:2:1,loss=compute-cost:0.2");
+}
+
 TEST_CASE("gradients of the whole model agree with finite differences, ReLU scores") {
   check_gradients("sizes=list:3/5/2/7,router=relu:2,loss=adaptive-l1:0.1");
+}
+
+TEST_CASE("gradients of the whole model agree with finite differences, gated shared experts and options of losses") {
+  check_gradients("sizes=list:3/5/2/7,shared=sigmoid-gated:4/1,router=top-k:2,loss=load-balance:0.3:to-one,"
+                  "loss=parameter-penalty:0.1:raw,loss=importance:0.1:selected");
+}
+
+TEST_CASE("gradients of the whole model agree with finite differences, a shared expert that is always on") {
+  check_gradients("sizes=list:3/5/2/7,shared=always-on:4,router=top-k:2,loss=parameter-penalty:0.2:max");
 }
 
 TEST_CASE("gradients of the whole model agree with finite differences, scaled sigmoid scores") {

@@ -64,6 +64,7 @@ TEST_CASE("the program from tokeniser to generated text") {
   result = call(folder, "train --budget 1e8 --variant name=c,experts=4,total=64" + small);
   CHECK(result.status == 1);
   CHECK(result.errors.find("give --resume") != std::string::npos);
+  CHECK(call(folder, "train --budget 1e8" + small).status == 0); // the default variant
   CHECK(call(folder, "train --resume --budget 1e8 --variant name=c,experts=4,total=64" + small).status == 0);
 }
 
@@ -77,7 +78,7 @@ TEST_CASE("help explains, and mistakes end with a message and a status") {
   }
   const auto list = call(folder, "list");
   CHECK(list.status == 0);
-  for (const char* word : {"expert-choice:FACTOR", "adaptive-l1:C"})
+  for (const char* word : {"expert-choice:FACTOR", "adaptive-l1:C", "sigmoid-gated:W", "[:mean|raw|max]"})
     CHECK(list.output.find(word) != std::string::npos);
   CHECK(call(folder, "").status != 0);
   CHECK(call(folder, "train --text /nowhere").status != 0);

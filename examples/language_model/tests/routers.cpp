@@ -13,7 +13,9 @@
 #include <cmath>
 #include <cstring>
 #include <map>
+#include <sstream>
 #include <string>
+#include <vector>
 
 namespace language_model {
 namespace {
@@ -25,6 +27,7 @@ std::string example_of(const std::string& router) {
                                                          {"cumulative-threshold", ":0.6:3"},
                                                          {"group-limited", ":2:1:2"},
                                                          {"two-level", ":2:1:2"},
+                                                         {"mohge", ":2:1:2"},
                                                          {"cost-aware-top-p", ":0.6:40"},
                                                          {"deepseek-v3", ":2:1:2:2.5:0.01"},
                                                          {"controlled-top-p", ":1.5:0.4"},
@@ -88,10 +91,82 @@ TEST_CASE("every loss trains and reaches the router") {
   }
 }
 
+TEST_CASE("every option of a loss trains, the first is the default, and each makes a difference") {
+  const small_world world;
+  for (const auto& kind : loss_kinds()) {
+    if (std::string(kind.options).empty())
+      continue;
+    std::istringstream options(kind.options);
+    std::vector<checkpoint> ends;
+    for (std::string option; std::getline(options, option, '|');) {
+      const std::string loss = "loss=" + std::string(kind.name) + ":0.1";
+      trainer t(with_variant(world.config, "router=top-k:2," + loss + ":" + option), world.text, 1);
+      if (ends.empty()) {
+        trainer plain(with_variant(world.config, "router=top-k:2," + loss), world.text, 1);
+        ends.push_back(train_steps(plain, 3));
+        CHECK(same_bits(train_steps(t, 3), ends[0]));
+        continue;
+      }
+      const checkpoint end = train_steps(t, 3);
+      CAPTURE(loss);
+      CAPTURE(option);
+      for (const checkpoint& other : ends)
+        CHECK_FALSE(same_bits(end, other));
+      ends.push_back(end);
+    }
+    CHECK(ends.size() >= 2);
+  }
+}
+
+TEST_CASE("shared experts train beside any router, and count in widths, experts and FLOPs") {
+  const small_world world;
+  const auto trained = [&](const std::string& description) {
+    trainer t(with_variant(world.config, description), world.text, 1);
+    train_steps(t, 2);
+    CHECK(std::isfinite(t.last_loss()));
+    return t.results().at("final");
+  };
+  const auto& shape = world.config.shape;
+  const auto alone = trained("sizes=uniform,router=top-k:2");
+  CHECK(alone.at("activated_width") == 32);
+  for (const auto& kind : shared_kinds()) {
+    const std::string shared = ",shared=" + std::string(kind.name) + ":8/3";
+    CAPTURE(shared);
+    const auto with = trained("sizes=uniform,router=top-k:2" + shared);
+    CHECK(with.at("activated_width") == 32 + 11);
+    CHECK(with.at("training_activated_width") == 32 + 11);
+    CHECK(with.at("activated_experts_per_layer") == std::vector<double>{4, 4});
+    CHECK(with.at("share_per_layer").at(0).size() == 4);
+    const double gate = std::string(kind.name) == "sigmoid-gated" ? 2.0 * static_cast<double>(shape.d_model) : 0.0;
+    const double blocks = static_cast<double>(shape.blocks);
+    CHECK(with.at("activated_parameters").get<double>() - alone.at("activated_parameters").get<double>() ==
+          doctest::Approx(blocks * (expert_parameters(shape, 11) + gate)));
+    CHECK(with.at("flops_per_token").get<double>() - alone.at("flops_per_token").get<double>() ==
+          doctest::Approx(expert_flops(shape, blocks * 11) + 6 * blocks * gate));
+    for (const char* router : {"top-p:0.6", "sign-bias-flops:2", "relu:2", "hash-table:1", "expert-choice:2"})
+      trained("router=" + std::string(router) + shared + ",loss=parameter-penalty:0.1");
+  }
+}
+
+TEST_CASE("hash-table deals out the vocabulary") {
+  const model_shape shape{.d_model = 16, .blocks = 1, .heads = 2, .context = 8, .vocabulary = 20};
+  const auto layers = make_feed_forwards<float>(parse_variant("experts=4,total=64,router=hash-table:3"), shape, 1, 1);
+  const std::vector<hmoe::index_t> ids{0, 1, 2, 3, 0, 19, 8, 4};
+  const matrix<float> x = matrix<float>::Ones(8, 16);
+  matrix<float> y(8, 16);
+  layers[0]->forward(x, y, {.token_ids = ids});
+  for (std::size_t t = 0; t < ids.size(); ++t)
+    for (std::size_t e = 0; e < 4; ++e) { // all but the one that comes after its three
+      const auto chosen = layers[0]->assignment().experts_of(t);
+      CHECK((std::ranges::find(chosen, e) == chosen.end()) == ((3 * ids[t] + 3) % 4 == e));
+    }
+}
+
 TEST_CASE("what routers keep between steps moves, and a resumed run goes on with it bit for bit") {
   const small_world world;
-  for (const char* router : {"sign-bias-flops:2:0.01", "proportional-bias:2:0.01", "controlled-top-p:1.5",
-                             "relu:2,loss=adaptive-l1:0.001", "noisy-top-k:2", "gate-residual:2", "hash:2"}) {
+  for (const char* router :
+       {"sign-bias-flops:2:0.01", "proportional-bias:2:0.01", "controlled-top-p:1.5", "relu:2,loss=adaptive-l1:0.001",
+        "noisy-top-k:2", "gate-residual:2", "hash:2", "top-k:2,shared=sigmoid-gated:8"}) {
     CAPTURE(router);
     const run_config config = with_variant(world.config, std::string("router=") + router);
     trainer uninterrupted(config, world.text, 1);
@@ -141,6 +216,7 @@ TEST_CASE("values that a router cannot have are refused when its layer is made")
   refused("sinkhorn:5", "k must be 1 to 4");
   refused("hash:1.5", "whole number");
   refused("cost-aware-top-p:0.5:1", "the cheapest expert costs");
+  refused("hash-table:5", "k must be 1 to 4");
 }
 
 } // namespace

@@ -29,6 +29,14 @@ TEST_CASE("variants read from the command line") {
   CHECK(parse_variant("sizes=list:5/1/7").widths == widths{5, 1, 7});
   CHECK(parse_variant("sizes=uniform").homogeneous());
   CHECK(parse_variant("sizes=dense,total=256").dense());
+  const variant shared =
+      parse_variant("experts=2,total=40,sizes=uniform,shared=sigmoid-gated:64/8,loss=load-balance:1:to-one");
+  CHECK(shared.shared == shared_choice{"sigmoid-gated", {64, 8}});
+  CHECK(shared.all_widths() == widths{20, 20, 64, 8});
+  CHECK(shared.shared_width() == 72);
+  CHECK(shared.homogeneous());
+  CHECK(shared.find_loss("load-balance")->option == "to-one");
+  CHECK(parse_variant("shared=none").shared_width() == 0);
 }
 
 TEST_CASE("what a variant cannot be is said with what it could be") {
@@ -48,6 +56,13 @@ TEST_CASE("what a variant cannot be is said with what it could be") {
   refused("loss=balance:1", "load-balance:C");
   refused("loss=z:much", "should be a number, not 'much'");
   refused("sizes=list", "list:64/128/256");
+  refused("loss=load-balance:1:to-two", "no option 'to-two'; there are load-balance:C[:to-k|to-one]");
+  refused("loss=z:1:mean", "no option 'mean'");
+  refused("loss=z:1,loss=z:2", "given twice");
+  refused("shared=always-on", "there are none, always-on:W[/W…]");
+  refused("shared=sometimes:3", "shared=sometimes:3 is unknown");
+  refused("shared=always-on:3/0", "at least 1");
+  refused("sizes=dense,shared=always-on:64", "add their width to total");
   refused("sizes=list:4/0", "at least 1");
   refused("name=a/b", "no name for a variant");
   CHECK_THROWS_WITH_AS(named_list("demos"), doctest::Contains("smoke, demo and full"), hmoe::error);
@@ -60,6 +75,10 @@ TEST_CASE("the penalty's balance: shares ∝ 1/width, activated width k × the h
   CHECK(shares[0] / shares[7] == doctest::Approx(184.0 / 72.0));
   CHECK(predicted_activated_width(v).value_or(0) == doctest::Approx(233.5).epsilon(0.001));
   CHECK(predicted_activated_width(parse_variant("sizes=uniform")).value_or(0) == doctest::Approx(256.0));
+  CHECK(predicted_activated_width(parse_variant("loss=parameter-penalty:0.1,shared=always-on:64")).value_or(0) ==
+        doctest::Approx(predicted_activated_width(v).value_or(0) + 64));
+  CHECK(predicted_activated_width(parse_variant("sizes=uniform,shared=always-on:64")).value_or(0) ==
+        doctest::Approx(256 + 64));
   CHECK_FALSE(predicted_activated_width(parse_variant("name=no-loss")));
   // Of widths 1 : 2 : … : 128 the narrowest would have to be active more than once per token.
   CHECK_FALSE(predicted_activated_width(parse_variant("sizes=geometric,loss=parameter-penalty:0.1")));
@@ -78,12 +97,15 @@ TEST_CASE("every built-in list has distinct names and controls that exist") {
 
 TEST_CASE("a configuration survives its JSON form") {
   run_config config;
-  config.what = parse_variant("name=x,sizes=hybrid,router=top-p:0.5,loss=z:0.001");
+  config.what = parse_variant("name=x,sizes=hybrid,router=top-p:0.5,shared=always-on:5/6,loss=z:0.001,"
+                              "loss=parameter-penalty:0.1:raw");
   config.seed = 9;
   config.corpus_fingerprint = 0xFEDCBA9876543210U;
   config.how.learning_rate = 0.1;
   const auto json = to_json(config);
   CHECK(to_json(run_config_from_json(json)) == json);
+  CHECK(run_config_from_json(json).what.shared == config.what.shared);
+  CHECK(run_config_from_json(json).what.losses == config.what.losses);
   CHECK(run_config_from_json(json).corpus_fingerprint == config.corpus_fingerprint);
 }
 

@@ -47,6 +47,7 @@ private:
 struct dispatch_options {
   bool bit_exact = true; ///< same bits as dispatch::dense; off: equal to `tolerance`
   double tolerance = 1e-10;
+  bool drops = false; ///< it has a capacity: equal to dense without the entries that tape.plan() says were dropped
 };
 
 namespace detail {
@@ -54,6 +55,7 @@ namespace detail {
 /// Every number that a forward and a backward pass make.
 struct dispatch_result {
   std::vector<double> y, inferred, dx, d_weights, gradients;
+  std::vector<bool> kept; ///< entries of the assignment that some expert worked on, where drops are looked for
 };
 
 /// Whether token t goes to expert e. A plain pointer, so that there is one instantiation for all of them.
@@ -71,10 +73,11 @@ public:
   }
   [[nodiscard]] const experts_type& experts() const noexcept { return experts_; }
 
-  /// Sends token t to expert e when rule(t, e), with weights on what experts return, or on what they read.
+  /// Sends token t to expert e when rule(t, e), with weights on what experts return, or on what they read. `only`: the
+  /// entries of the assignment to leave in it; empty: all.
   template <class Dispatch>
   [[nodiscard]] dispatch_result run(const Dispatch& dispatch, std::size_t threads, std::size_t tokens,
-                                    routing_rule rule, bool on_input) const {
+                                    routing_rule rule, bool on_input, const std::vector<bool>& only = {}) const {
     const context ctx{backends::reference{}, backward_threads(threads)};
     const workspace::scope scope(ctx.workspace());
     const guarded_matrix<double> x(tokens, d, random_values<double>(tokens * d, 31));
@@ -83,8 +86,8 @@ public:
     tape<double> record, inference(std::pmr::get_default_resource(), false);
     record.set_weights_on_input(on_input);
     inference.set_weights_on_input(on_input);
-    assign(record.assignment(), tokens, rule);
-    assign(inference.assignment(), tokens, rule);
+    assign(record.assignment(), tokens, rule, only);
+    assign(inference.assignment(), tokens, rule, only);
     const std::size_t entries = record.assignment().size();
     std::vector<double> d_weights(entries, std::nan(""));
     experts_type gradients = experts_;
@@ -99,7 +102,9 @@ public:
       std::copy_n(x.view().row(t).data(), d, record.input().row(t).data());
     dispatch.backward(ctx, experts_, record, dy.view(), dx.view(), vector_view<double>(d_weights), gradients);
 
-    dispatch_result result{y.values(), inferred.values(), dx.values(), d_weights, {}};
+    dispatch_result result{y.values(), inferred.values(), dx.values(), d_weights, {}, {}};
+    for (const index_t slot : std::as_const(record).plan().slots())
+      result.kept.push_back(slot != no_index);
     gradients.visit_parameters([&](const parameter_info&, matrix_view<double> view) {
       result.gradients.insert(result.gradients.end(), view.data(), view.data() + view.size());
     });
@@ -111,19 +116,26 @@ public:
   }
 
 private:
-  void assign(assignment<double>& assigned, std::size_t tokens, routing_rule rule) const {
+  void assign(assignment<double>& assigned, std::size_t tokens, routing_rule rule,
+              const std::vector<bool>& only) const {
     assigned.resize_tokens(tokens);
     std::vector<index_t> ids;
+    std::vector<double> weights;
+    std::size_t entry = 0;
     for (std::size_t t = 0; t < tokens; ++t) {
       for (std::size_t e = 0; e < experts_.size(); ++e)
-        if (rule(t, e))
-          ids.push_back(static_cast<index_t>(e));
+        if (rule(t, e)) {
+          if (only.empty() || only[entry]) {
+            ids.push_back(static_cast<index_t>(e));
+            weights.push_back(0.1 + uniform(seed{5}, 33, entry));
+          }
+          ++entry;
+        }
       assigned.offsets()[t + 1] = static_cast<index_t>(ids.size());
     }
     assigned.resize_entries();
     std::copy(ids.begin(), ids.end(), assigned.experts().data());
-    for (std::size_t a = 0; a < ids.size(); ++a)
-      assigned.weights()[a] = 0.1 + uniform(seed{5}, 33, a);
+    std::copy(weights.begin(), weights.end(), assigned.weights().data());
   }
 
   experts_type experts_;
@@ -131,23 +143,33 @@ private:
 
 } // namespace detail
 
-/// Checks a dropless dispatch strategy against dispatch::dense with the reference backend, in y, dx, the gradients of
+/// Checks a dispatch strategy against dispatch::dense with the reference backend, in y, dx, the gradients of
 /// the weights and of all experts: for batches of 0 to 300 tokens, uneven routing, an expert without a token, all
 /// tokens on one expert, tokens without an expert, weights on the input of experts; on 1, 2 and 3 threads; with and
-/// without a recording tape; and that slots() and workspace_rows() announce enough.
+/// without a recording tape; and that slots() and workspace_rows() announce enough. One with a capacity must do what
+/// dense does with the entries that it keeps, and give the weights of the others gradient 0.
 template <class Dispatch>
 [[nodiscard]] report check_dispatch(const Dispatch& dispatch, const dispatch_options& options = {}) {
   report found;
   const detail::dispatch_probe probe;
+  std::size_t dropped = 0;
   const auto equal = [&](const std::vector<double>& a, const std::vector<double>& b) {
     return options.bit_exact ? same_bits(a, b) : relative_error(a, b) <= options.tolerance;
   };
   const auto check = [&](std::size_t tokens, detail::routing_rule rule, const std::string& routing,
                          bool on_input = false) {
     found.expect_no_throw("works without an exception", [&] {
-      const auto oracle = probe.run(dispatch::dense{}, 1, tokens, rule, on_input);
-      const auto result = probe.run(dispatch, 1, tokens, rule, on_input);
+      auto result = probe.run(dispatch, 1, tokens, rule, on_input);
+      const auto oracle =
+          probe.run(dispatch::dense{}, 1, tokens, rule, on_input, options.drops ? result.kept : std::vector<bool>{});
       const std::string where = std::to_string(tokens) + " tokens, " + routing;
+      const std::vector<double> d_weights = result.d_weights;
+      for (std::size_t a = d_weights.size(); options.drops && a-- > 0;)
+        if (!result.kept[a]) {
+          found.expect(d_weights[a] == 0, "the weight of a dropped entry has gradient 0", "not with ", where);
+          result.d_weights.erase(result.d_weights.begin() + static_cast<std::ptrdiff_t>(a));
+          ++dropped;
+        }
       found.expect(equal(result.y, oracle.y), "y equals the dense strategy's", "not with ", where);
       found.expect(equal(result.inferred, oracle.y), "y without a recording tape is the same", "not with ", where);
       found.expect(equal(result.dx, oracle.dx), "dx equals the dense strategy's", "not with ", where);
@@ -158,8 +180,7 @@ template <class Dispatch>
       for (const std::size_t threads : {std::size_t{2}, std::size_t{3}}) {
         const auto parallel = probe.run(dispatch, threads, tokens, rule, on_input);
         found.expect(same_bits(parallel.y, result.y) && same_bits(parallel.dx, result.dx) &&
-                         same_bits(parallel.d_weights, result.d_weights) &&
-                         same_bits(parallel.gradients, result.gradients),
+                         same_bits(parallel.d_weights, d_weights) && same_bits(parallel.gradients, result.gradients),
                      "results do not depend on the threads", "with ", threads, " threads they do: ", where);
       }
     });
@@ -171,6 +192,9 @@ template <class Dispatch>
   check(20, [](std::size_t, std::size_t) { return true; }, "every expert for every token");
   check(20, [](std::size_t, std::size_t) { return false; }, "no expert for any token");
   check(100, [](std::size_t t, std::size_t e) { return (t + e) % 4 < 2; }, "weights on the input", true);
+
+  if (options.drops)
+    found.expect(dropped != 0, "drops what is beyond the capacity", "nothing was dropped in any batch");
 
   found.expect_no_throw("works in a layer", [&] {
     const std::size_t tokens = 200;

@@ -20,6 +20,7 @@ struct loss_options {
   std::size_t tokens = 7;
   std::size_t experts = 5;
   bool treats_experts_alike = true; ///< renumbering the experts leaves the value as it is
+  bool learned_noise = false;       ///< the batch was routed by routing::noisy: score_saved() holds spreads and noise
   double tolerance = 0;             ///< of gradients; 0 means gradient_tolerance<T>
 };
 
@@ -31,8 +32,14 @@ template <class T> struct routing_sample {
   assignment<T> assigned;
   std::vector<std::size_t> widths;
 
-  routing_sample(std::size_t tokens, std::size_t experts, bool with_sinks = true) {
-    trace.resize(tokens, experts, 0, with_sinks);
+  routing_sample(const loss_options& options, std::size_t tokens, bool with_sinks = true) {
+    const std::size_t experts = options.experts;
+    trace.resize(tokens, experts, options.learned_noise ? 2 * experts : 0, with_sinks);
+    if (options.learned_noise) {
+      const std::vector<T> saved = random_values<T>(tokens * 2 * experts, 22);
+      std::copy(saved.begin(), saved.end(), trace.score_saved().data());
+      trace.set_inputs({.noise = noise_source{seed{23}}});
+    }
     const std::vector<T> z = random_values<T>(tokens * experts, 21);
     std::copy(z.begin(), z.end(), trace.logits().data());
     for (std::size_t t = 0; t < tokens; ++t)
@@ -59,13 +66,18 @@ template <class T> struct routing_sample {
     std::fill(assigned.weights().begin(), assigned.weights().end(), T(0.5));
   }
   [[nodiscard]] routing_record<T> record() { return {trace, assigned, widths}; }
-  [[nodiscard]] std::vector<T> sinks() const { return join(trace.d_logits(), trace.d_probabilities()); }
-  [[nodiscard]] std::vector<T> scores() const { return join(trace.logits(), trace.probabilities()); }
+  [[nodiscard]] std::vector<T> sinks() const {
+    return join(trace.d_logits(), trace.d_probabilities(), trace.d_score_saved());
+  }
+  [[nodiscard]] std::vector<T> scores() const {
+    return join(trace.logits(), trace.probabilities(), trace.score_saved());
+  }
 
 private:
-  static std::vector<T> join(matrix_view<const T> a, matrix_view<const T> b) {
+  static std::vector<T> join(matrix_view<const T> a, matrix_view<const T> b, matrix_view<const T> c) {
     std::vector<T> all(a.data(), a.data() + a.size());
     all.insert(all.end(), b.data(), b.data() + b.size());
+    all.insert(all.end(), c.data(), c.data() + c.size());
     return all;
   }
 };
@@ -78,16 +90,16 @@ template <class T, class Loss> double value_of(const Loss& loss, routing_sample<
 } // namespace detail
 
 /// Checks an auxiliary loss on random routings, with unequal widths, tokens without an expert and experts without a
-/// token: that it adds coefficient × its derivatives by logits and by probabilities (independent inputs, with the
-/// assignment held constant) to the trace's sinks and changes nothing else, is 0 without tokens, and refuses a trace
-/// that has no sinks.
+/// token: that it adds coefficient × its derivatives by logits, by probabilities and by learned spreads of noise
+/// (independent inputs, with the assignment and the noise held constant) to the trace's sinks and changes nothing else,
+/// is 0 without tokens, and refuses a trace that has no sinks.
 template <class T = double, auxiliary_loss<T> Loss>
 [[nodiscard]] report check_loss(const Loss& loss, const loss_options& options = {}) {
   report found;
   const double tolerance = options.tolerance > 0 ? options.tolerance : gradient_tolerance<T>;
-  const std::size_t tokens = options.tokens, experts = options.experts;
+  const std::size_t experts = options.experts;
   const auto check = [&](auto rule, const char* situation) {
-    detail::routing_sample<T> sample(tokens, experts);
+    detail::routing_sample<T> sample(options, options.tokens);
     if (rule != nullptr)
       sample.assign(rule);
     const std::vector<T> before = sample.scores();
@@ -102,6 +114,12 @@ template <class T = double, auxiliary_loss<T> Loss>
     std::vector<double> numeric = finite_differences(vector_view<T>(z.data(), z.size()), scaled);
     const std::vector<double> by_p = finite_differences(vector_view<T>(p.data(), p.size()), scaled);
     numeric.insert(numeric.end(), by_p.begin(), by_p.end());
+    for (std::size_t t = 0; t < options.tokens && options.learned_noise; ++t) {
+      const auto spreads = sample.trace.score_saved().row(t).subview(0, experts);
+      const std::vector<double> by_spread = finite_differences(spreads, scaled);
+      numeric.insert(numeric.end(), by_spread.begin(), by_spread.end());
+      numeric.resize(numeric.size() + experts); // the noise is constant
+    }
     const double error = relative_error(gradient, numeric);
     found.expect(error <= tolerance, "the gradient is coefficient times the derivative", "with ", situation,
                  " it differs from finite differences by ", error, " of the largest value, allowed are ", tolerance);
@@ -113,7 +131,7 @@ template <class T = double, auxiliary_loss<T> Loss>
     check(rule{[](std::size_t, std::size_t e) { return e == 1; }}, "all tokens on one expert");
     check(rule{[](std::size_t, std::size_t) { return false; }}, "no expert for any token");
 
-    detail::routing_sample<T> sample(tokens, experts);
+    detail::routing_sample<T> sample(options, options.tokens);
     const double value = detail::value_of(loss, sample);
     std::vector<T> doubled = sample.sinks();
     for (T& v : doubled)
@@ -123,7 +141,7 @@ template <class T = double, auxiliary_loss<T> Loss>
                  "a second evaluation did not double the gradient");
     found.expect(value == again, "gives the same value every time", "first ", value, ", then ", again);
     found.expect(repeatable([&] {
-                   detail::routing_sample<T> mine(tokens, experts);
+                   detail::routing_sample<T> mine(options, options.tokens);
                    std::vector<T> all{static_cast<T>(detail::value_of(loss, mine))};
                    const std::vector<T> sinks = mine.sinks();
                    all.insert(all.end(), sinks.begin(), sinks.end());
@@ -132,13 +150,15 @@ template <class T = double, auxiliary_loss<T> Loss>
                  "gives the same bits every time", "another call, or one on another thread, gave others");
 
     if (options.treats_experts_alike) {
-      detail::routing_sample<T> renumbered(tokens, experts);
+      detail::routing_sample<T> renumbered(options, options.tokens);
       const auto other = [&](std::size_t e) { return experts - 1 - e; };
       for (std::size_t e = 0; e < experts; ++e) {
         renumbered.widths[e] = sample.widths[other(e)];
-        for (std::size_t t = 0; t < tokens; ++t) {
+        for (std::size_t t = 0; t < options.tokens; ++t) {
           renumbered.trace.logits()(t, e) = sample.trace.logits()(t, other(e));
           renumbered.trace.probabilities()(t, e) = sample.trace.probabilities()(t, other(e));
+          for (std::size_t block = 0; block < sample.trace.score_saved().cols(); block += experts)
+            renumbered.trace.score_saved()(t, block + e) = sample.trace.score_saved()(t, block + other(e));
         }
       }
       renumbered.assign([&](std::size_t t, std::size_t e) {
@@ -151,13 +171,13 @@ template <class T = double, auxiliary_loss<T> Loss>
     }
   });
   found.expect_no_throw("no tokens are a legal batch", [&] {
-    detail::routing_sample<T> nothing(0, experts);
+    detail::routing_sample<T> nothing(options, 0);
     const double value = detail::value_of(loss, nothing);
     found.expect(value == 0, "no tokens are a legal batch", "the value is ", value, " instead of 0");
   });
   bool refused = false;
   try {
-    detail::routing_sample<T> inference(tokens, experts, false);
+    detail::routing_sample<T> inference(options, options.tokens, false);
     (void)detail::value_of(loss, inference);
   } catch (const error&) {
     refused = true;

@@ -14,19 +14,46 @@
 #include <algorithm>
 #include <iterator>
 #include <limits>
+#include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
 namespace hmoe::testing {
 
-/// How a router is exercised.
+/// How a router is exercised, and what its tokens come with (routing_inputs).
 struct router_options {
   std::size_t tokens = 6;
-  bool token_by_token = true; ///< off for batch-wide selections, where tokens compete
-  double tolerance = 0;       ///< of gradients; 0 means gradient_tolerance<value_type>
+  bool token_by_token = true;          ///< off for batch-wide selections, where tokens compete
+  bool any_batch_size = true;          ///< off for one that routes a recorded batch: `tokens` must be its size
+  std::optional<noise_source> noise{}; ///< for noisy scores, which add none without it
+  std::size_t vocabulary = 0;          ///< of the tokens' ids, for hash selections; 0: no ids
+  std::size_t previous_experts = 0;    ///< of the layer before, for gates with residual; 0: there is none
+  double tolerance = 0;                ///< of gradients; 0 means gradient_tolerance<value_type>
 };
 
 namespace detail {
+
+/// What the tokens of a batch come with: the same for a token whatever the batch behind it.
+template <class T> struct token_company {
+  router_trace<T> previous;
+  std::vector<index_t> ids;
+  routing_inputs<T> inputs;
+
+  token_company(const router_options& options, std::size_t tokens) {
+    const std::vector<T> logits = random_values<T>(tokens * options.previous_experts, 14);
+    previous.resize(tokens, options.previous_experts, 0, true);
+    std::copy(logits.begin(), logits.end(), previous.logits().data());
+    for (std::size_t t = 0; t < tokens && options.vocabulary != 0; ++t)
+      ids.push_back(static_cast<index_t>((7 * t + 3) % options.vocabulary));
+    inputs = {.noise = options.noise, .token_ids = ids};
+    if (options.previous_experts != 0)
+      inputs.previous = &previous;
+  }
+  token_company(const token_company&) = delete;
+  token_company& operator=(const token_company&) = delete;
+  ~token_company() = default;
+};
 
 /// A router's forward pass over a batch.
 template <class R> struct routed {
@@ -34,10 +61,11 @@ template <class R> struct routed {
   router_trace<T> trace;
   assignment<T> assigned;
 
-  routed(const R& router, const std::vector<T>& x, std::size_t tokens) {
+  routed(const R& router, const std::vector<T>& x, std::size_t tokens, const routing_inputs<T>& inputs) {
     const context ctx{backends::reference{}};
     const workspace::scope scope(ctx.workspace());
     trace.resize(tokens, router.routed(), router.saved_per_token(), true);
+    trace.set_inputs(inputs);
     router.forward(ctx, matrix_view<const T>(x.data(), tokens, router.d_model()), trace, assigned);
   }
   [[nodiscard]] std::vector<T> weights() const { return {assigned.weights().begin(), assigned.weights().end()}; }
@@ -73,8 +101,8 @@ template <class R> void check_assignment(const R& router, const routed<R>& run, 
 
 /// Checks a whole router on random parameters: well-formed assignments, also of no token; routing of a token that does
 /// not depend on its batch or on the thread; and gradients, from the weights and from what losses left in the trace,
-/// that are added to dx and to the parameters' gradients and agree with central differences. See check_selection and
-/// check_weighting for its policies.
+/// that are added to dx, to the parameters' gradients and to the previous layer's, and agree with central differences.
+/// See check_selection and check_weighting for its policies.
 template <router R> [[nodiscard]] report check_router(const R& subject, const router_options& options = {}) {
   using T = typename R::value_type;
   report found;
@@ -88,32 +116,37 @@ template <router R> [[nodiscard]] report check_router(const R& subject, const ro
                   stream++);
     });
     std::vector<T> x = random_values<T>(tokens * d, 11);
-    const detail::routed<R> run(router, x, tokens), nothing(router, {}, 0);
+    detail::token_company<T> company(options, tokens), nobody(options, 0);
+    const detail::routed<R> run(router, x, tokens, company.inputs);
     detail::check_assignment(router, run, tokens, found);
-    detail::check_assignment(router, nothing, 0, found);
+    if (options.any_batch_size)
+      detail::check_assignment(router, detail::routed<R>(router, {}, 0, nobody.inputs), 0, found);
 
-    for (std::size_t t = 0; t < tokens && options.token_by_token; ++t) {
-      const std::vector<T> row(x.begin() + static_cast<std::ptrdiff_t>(t * d),
-                               x.begin() + static_cast<std::ptrdiff_t>((t + 1) * d));
-      const detail::routed<R> alone(router, row, 1);
+    for (std::size_t t = 0; t < tokens && options.token_by_token && options.any_batch_size;
+         ++t) { // others before it, none behind
+      std::vector<T> others = random_values<T>(t * d, 15);
+      others.insert(others.end(), x.begin() + static_cast<std::ptrdiff_t>(t * d),
+                    x.begin() + static_cast<std::ptrdiff_t>((t + 1) * d));
+      detail::token_company<T> shorter(options, t + 1);
+      const detail::routed<R> last(router, others, t + 1, shorter.inputs);
       const auto same = [](const auto& a, const auto& b) { return same_bits(a, b); };
-      found.expect(same(alone.assigned.experts_of(0), run.assigned.experts_of(t)) &&
-                       same(alone.assigned.weights_of(0), run.assigned.weights_of(t)),
+      found.expect(same(last.assigned.experts_of(t), run.assigned.experts_of(t)) &&
+                       same(last.assigned.weights_of(t), run.assigned.weights_of(t)),
                    "the routing of a token does not depend on its batch", "token ", t,
-                   " is routed differently alone than among ", tokens);
+                   " is routed differently as the last of ", t + 1, " than among ", tokens);
     }
-    found.expect(repeatable([&] { return detail::routed<R>(router, x, tokens).scores(); }) &&
-                     repeatable([&] { return detail::routed<R>(router, x, tokens).weights(); }),
+    found.expect(repeatable([&] { return detail::routed<R>(router, x, tokens, company.inputs).scores(); }) &&
+                     repeatable([&] { return detail::routed<R>(router, x, tokens, company.inputs).weights(); }),
                  "routes the same every time", "the same batch again, or on another thread, gave other numbers");
 
     // L = Σ c·w + Σ s·(logits, probabilities): gradients by the weights, and in both sinks.
     const std::vector<T> c = random_values<T>(run.weights().size(), 12), s = random_values<T>(run.scores().size(), 13);
-    detail::routed<R> with_sinks(router, x, tokens);
+    detail::routed<R> with_sinks(router, x, tokens, company.inputs);
     std::copy_n(s.begin(), tokens * experts, with_sinks.trace.d_logits().data());
     std::copy_n(s.begin() + static_cast<std::ptrdiff_t>(tokens * experts), tokens * experts,
                 with_sinks.trace.d_probabilities().data());
     const auto loss = [&] {
-      const detail::routed<R> moved(router, x, tokens);
+      const detail::routed<R> moved(router, x, tokens, company.inputs);
       return moved.experts() == run.experts() ? inner_product(moved.weights(), c) + inner_product(moved.scores(), s)
                                               : std::numeric_limits<double>::quiet_NaN();
     };
@@ -134,6 +167,10 @@ template <router R> [[nodiscard]] report check_router(const R& subject, const ro
     backward();
     compare(vector_view<const T>(dx.data(), dx.size()), finite_differences(vector_view<T>(x), loss),
             "backward's dx is the derivative by x", "dx");
+    const auto before = company.previous.logits(), d_before = company.previous.d_logits();
+    const std::vector<T> d_before_once(d_before.data(), d_before.data() + d_before.size());
+    compare(d_before_once, finite_differences(vector_view<T>(before.data(), before.size()), loss),
+            "backward gives the previous layer the derivative by its logits", "that");
     std::vector<std::pair<std::string, std::vector<T>>> slopes;
     gradients.visit_parameters([&](const parameter_info& info, matrix_view<T> g) {
       slopes.emplace_back(info.full_name(), std::vector<T>(g.data(), g.data() + g.size()));
@@ -159,6 +196,9 @@ template <router R> [[nodiscard]] report check_router(const R& subject, const ro
     };
     found.expect(relative_error(vector_view<const T>(dx.data(), dx.size()), doubled(dx_once)) <= rounding_tolerance<T>,
                  "backward adds to dx", "a second backward pass did not double it");
+    found.expect(relative_error(vector_view<const T>(d_before.data(), d_before.size()), doubled(d_before_once)) <=
+                     rounding_tolerance<T>,
+                 "backward adds to the previous layer's gradient", "a second backward pass did not double it");
     next = 0;
     gradients.visit_parameters([&](const parameter_info& info, matrix_view<T> g) {
       found.expect(relative_error(vector_view<const T>(g.data(), g.size()), doubled(slopes[next++].second)) <=

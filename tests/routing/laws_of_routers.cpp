@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: MIT
+// The laws of routers with every selection, with shared experts, and on those that have names.
+#include <hmoe/routing/balanced.hpp>
+#include <hmoe/routing/biased.hpp>
+#include <hmoe/routing/cost_aware_top_p.hpp>
+#include <hmoe/routing/expert_choice.hpp>
+#include <hmoe/routing/group_limited.hpp>
+#include <hmoe/routing/hash.hpp>
+#include <hmoe/routing/no_score.hpp>
+#include <hmoe/routing/replay.hpp>
+#include <hmoe/routing/router.hpp>
+#include <hmoe/routing/scaled.hpp>
+#include <hmoe/routing/shared.hpp>
+#include <hmoe/routing/shared_gate.hpp>
+#include <hmoe/routing/sinkhorn.hpp>
+#include <hmoe/routing/thresholds.hpp>
+#include <hmoe/routing/two_level.hpp>
+#include <hmoe/testing/router_laws.hpp>
+
+#include <doctest/doctest.h>
+
+#include <utility>
+#include <vector>
+
+namespace routing = hmoe::routing;
+using routing::linear;
+
+namespace {
+constexpr std::size_t d = 5, experts = 6;
+
+template <class Router> void check(const Router& router, const hmoe::testing::router_options& options = {}) {
+  CHECK(hmoe::testing::check_router(router, options).text() == "");
+}
+template <class Selection, class Weighting = routing::renormalized>
+void check_selection(Selection select, const hmoe::testing::router_options& options = {}, Weighting weight = {}) {
+  check(routing::router(linear<double>(d, experts), std::move(select), weight), options);
+}
+constexpr hmoe::testing::router_options tokens_compete{.tokens = 8, .token_by_token = false};
+} // namespace
+
+TEST_CASE("selections for one token") {
+  check_selection(routing::cumulative_threshold{0.7});
+  check_selection(routing::group_limited<>{3, 2, 3});
+  check_selection(routing::two_level(std::vector<std::size_t>{1, 3, 2}, 2, 1));
+  check_selection(routing::cost_aware_top_p({1, 2, 3, 4, 5, 6}, 0.6, 9));
+  check_selection(routing::biased<double, routing::top_k<>>(experts, {2}), {}, routing::scaled<>{2.5});
+}
+
+TEST_CASE("selections over the batch") {
+  check_selection(routing::expert_choice{2}, tokens_compete, routing::raw{});
+  check_selection(routing::sinkhorn{2}, tokens_compete);
+  check_selection(routing::balanced{}, tokens_compete, routing::sigmoid_of_logit{});
+  check_selection(routing::hash_table({0, 2, 1, 0, 4, 3}, 2), {.vocabulary = 3});
+  check(routing::router(routing::no_score<double>(d, experts), routing::hash{2}, routing::equal{}), {.vocabulary = 9});
+}
+
+TEST_CASE("shared experts") {
+  const auto with = [](auto shared) {
+    check(routing::router(linear<double>(d, experts), routing::top_k<2>{}, routing::renormalized{}, shared));
+  };
+  with(routing::no_shared{});
+  with(routing::always_on{2});
+  with(routing::sigmoid_gated<double>(d, 2));
+}
+
+TEST_CASE("routers by name") {
+  check(routing::top_k_router<double>(d, experts, 2));
+  check(routing::top_p_router<double, routing::raw>(d, experts, 0.6));
+  check(routing::threshold_router<double, routing::raw>(d, experts, 0.2));
+}
+
+TEST_CASE("a replay routes its own batch only") {
+  hmoe::assignment<double> recorded;
+  recorded.resize_tokens(4);
+  for (std::size_t t = 0; t < 4; ++t)
+    recorded.offsets()[t + 1] = static_cast<hmoe::index_t>(2 * t + 2);
+  recorded.resize_entries();
+  for (std::size_t a = 0; a < 8; ++a) {
+    recorded.experts()[a] = static_cast<hmoe::index_t>(a % 2 + a / 2);
+    recorded.weights()[a] = 0.5;
+  }
+  check(routing::replay<double>(d, experts, recorded), {.tokens = 4, .any_batch_size = false});
+}

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: MIT
+// The laws on every weighting.
+#include <hmoe/routing/scaled.hpp>
+#include <hmoe/routing/weightings.hpp>
+#include <hmoe/testing/weighting_laws.hpp>
+
+#include <doctest/doctest.h>
+
+namespace routing = hmoe::routing;
+
+namespace {
+template <class Weighting> void check(const Weighting& weight, const hmoe::testing::weighting_options& options = {}) {
+  for (const std::size_t experts : {2U, 6U}) {
+    CHECK(hmoe::testing::check_weighting<float>(weight, experts, options).text() == "");
+    CHECK(hmoe::testing::check_weighting<double>(weight, experts, options).text() == "");
+  }
+}
+} // namespace
+
+TEST_CASE("every weighting keeps the laws") {
+  using routing::epsilon_use;
+  check(routing::raw{});
+  check(routing::renormalized{}, {.sums_to_one = true});
+  check(routing::renormalized{0.5});
+  check(routing::renormalized{0.4, epsilon_use::clamped}); // rows on both sides of the bound
+  check(routing::softmax_over_selected{}, {.sums_to_one = true});
+  check(routing::sigmoid_of_logit{});
+  check(routing::equal{}, {.sums_to_one = true});
+  check(routing::renormalized_without_last{});
+  check(routing::renormalized_without_last{0.4});
+}
+
+TEST_CASE("and so does each around another") {
+  check(routing::scaled<>{2.5, {0.3}});
+  check(routing::scaled<routing::raw>{16});
+  check(routing::scaled<routing::softmax_over_selected>{0.3});
+  check(routing::scaled<routing::sigmoid_of_logit>{-3}, {.non_negative = false});
+  check(routing::on_input_side<routing::raw>{});
+  check(routing::on_input_side<routing::sigmoid_of_logit>{});
+}

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: MIT
+#include <hmoe/core/buffer.hpp>
+#include <hmoe/testing/batch_selection_laws.hpp>
+
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <memory_resource>
+#include <string>
+
+using hmoe::index_t;
+
+namespace {
+enum class fault {
+  none,
+  past_the_end,
+  too_many,
+  unknown,
+  twice,
+  nobody,
+  unannounced,
+  drifts,
+  favours_an_expert,
+  favours_a_token
+};
+
+/// Each token gets its best expert, with one thing wrong.
+template <fault Fault> struct best_of_token {
+  static inline std::atomic<unsigned> calls = 0;
+  [[nodiscard]] static constexpr std::size_t max_selected(std::size_t) { return 1 + (Fault == fault::twice ? 1 : 0); }
+
+  template <class T>
+  void operator()(const hmoe::router_trace<T>& trace, hmoe::matrix_view<index_t> chosen,
+                  hmoe::vector_view<index_t> counts, std::pmr::memory_resource* memory) const {
+    const std::size_t tokens = trace.tokens(), experts = trace.expert_count();
+    const hmoe::buffer<index_t> unused(Fault == fault::unannounced ? 9 : 0, memory);
+    for (std::size_t t = 0; t < tokens; ++t) {
+      index_t best = hmoe::routing::next_preferred(trace.logits().row(t), hmoe::no_index);
+      if (Fault == fault::drifts)
+        best = (best + ++calls) % static_cast<index_t>(experts);
+      if (Fault == fault::favours_an_expert && t % 2 == 0 && trace.logits()(t, 0) > 0)
+        best = 0;
+      if (Fault == fault::favours_a_token && t == 0)
+        best = hmoe::routing::next_preferred(trace.logits().row(t), best);
+      chosen(t, 0) = Fault == fault::unknown ? static_cast<index_t>(experts) : best;
+      counts[t] = Fault == fault::nobody ? 0 : 1;
+      if (Fault == fault::twice)
+        chosen(t, counts[t]++) = best;
+      if (Fault == fault::too_many)
+        counts[t] = 2;
+    }
+    if (Fault == fault::past_the_end)
+      counts.data()[tokens] = 1;
+  }
+};
+
+template <fault Fault> std::string laws(const hmoe::testing::batch_selection_options& options = {}) {
+  return hmoe::testing::check_batch_selection<double>(best_of_token<Fault>{}, 4, options).text();
+}
+bool names(const std::string& text, const char* law) { return text.find(law) != std::string::npos; }
+} // namespace
+
+TEST_CASE("a sound selection over the batch keeps the laws") { CHECK(laws<fault::none>() == ""); }
+
+TEST_CASE("each fault of a selection over the batch is named") {
+  CHECK(names(laws<fault::past_the_end>(), "writes only into the slots it was given"));
+  CHECK(names(laws<fault::too_many>(), "chooses at most max_selected experts: it chose 2 for token 0"));
+  CHECK(names(laws<fault::unknown>(), "chooses experts that exist: it chose expert 4 of 4"));
+  CHECK(names(laws<fault::twice>(), "chooses no expert twice"));
+  CHECK(laws<fault::nobody>() == "");
+  CHECK(names(laws<fault::nobody>({.may_choose_none = false}), "chooses an expert for each token: none for token 0"));
+  CHECK(names(laws<fault::unannounced>(), "workspace_bytes announces enough"));
+  CHECK(names(laws<fault::drifts>(), "chooses the same every time"));
+  CHECK(names(laws<fault::favours_an_expert>(), "treats experts alike"));
+  CHECK(laws<fault::favours_an_expert>({.treats_experts_alike = false, .treats_tokens_alike = false}) == "");
+  CHECK(names(laws<fault::favours_a_token>(), "treats tokens alike"));
+  CHECK(names(laws<fault::none>({.load_difference = 0}), "balances the loads"));
+}
