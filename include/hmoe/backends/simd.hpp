@@ -4,6 +4,7 @@
 #include <hmoe/backends/simd/activations.hpp>
 #include <hmoe/backends/simd/packed_bank.hpp>
 #include <hmoe/backends/simd/products.hpp>
+#include <hmoe/backends/simd/quantized_formats.hpp>
 #include <hmoe/backends/simd/tile.hpp>
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/experts/expert_set.hpp>

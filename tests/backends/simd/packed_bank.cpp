@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <hmoe/backends/simd.hpp>
+#include <hmoe/core/quantized_block.hpp>
 #include <hmoe/dispatch/looped.hpp>
 #include <hmoe/dispatch/scattered.hpp>
 #include <hmoe/dispatch/sorted.hpp>
@@ -16,6 +17,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <vector>
 
 namespace formats = hmoe::backends::formats;
@@ -74,6 +76,15 @@ template <class Stored, class Bank> Bank rounded(Bank bank) {
   return bank;
 }
 
+double relative_error(const matrix<float>& ours, const matrix<float>& expected) {
+  double error = 0, size = 0;
+  for (std::size_t i = 0; i < ours.size(); ++i) {
+    error += std::pow(double{ours.data()[i]} - double{expected.data()[i]}, 2);
+    size += std::pow(double{expected.data()[i]}, 2);
+  }
+  return std::sqrt(error / size);
+}
+
 } // namespace
 
 TEST_CASE("packed float weights give the bits of the plain products") {
@@ -101,16 +112,66 @@ TEST_CASE("bfloat16 activations err by their rounding only") {
   const auto expected = run(layer_of(expert_set{rounded<bfloat16>(glu)}), tokens);
   const auto ours = run(layer_of(expert_set{simd<>::pack<formats::bf16>(glu)}), tokens);
   // Two roundings of 2⁻⁹ on the way (x and the hidden values), in sums of independent signs.
-  double error = 0, size = 0;
-  for (std::size_t i = 0; i < ours.size(); ++i) {
-    error += std::pow(double{ours.data()[i]} - double{expected.data()[i]}, 2);
-    size += std::pow(double{expected.data()[i]}, 2);
-  }
-  CHECK(std::sqrt(error / size) < 0x1p-8);
+  CHECK(relative_error(ours, expected) < 0x1p-8);
+}
+
+namespace {
+/// The bank with each weight as Block stores it, blocks along each row.
+template <class Block, class Bank> Bank quantized(Bank bank) {
+  bank.visit_parameters([](const parameter_info& info, matrix_view<float> view) {
+    for (std::size_t r = 0; r < view.rows() && info.decay; ++r)
+      for (std::size_t k = 0; k < view.cols(); k += quantized_block_size) {
+        float values[quantized_block_size] = {};
+        const std::size_t count = std::min(quantized_block_size, view.cols() - k);
+        std::copy_n(view.row(r).data() + k, count, values);
+        const Block block = Block::quantize(values);
+        for (std::size_t i = 0; i < count; ++i)
+          view(r, k + i) = block.value(i);
+      }
+  });
+  return bank;
+}
+} // namespace
+
+TEST_CASE_TEMPLATE("quantised weights are those of the blocks; what is left is the rounding of activations to bytes",
+                   Block, q8_block, q4_block, q4_offset_block, mxfp4_block) {
+  // A step of 1/127 of the largest of 32 is 1/√12 of that off in the mean, twice (x and the hidden values).
+  const auto check = [](const auto& bank) {
+    const auto expected = run(layer_of(expert_set{quantized<Block>(bank)}), tokens);
+    const auto vnni =
+        run(layer_of(expert_set{simd<>::pack<formats::quantized<Block, HMOE_DETAIL_HAS_VNNI == 1>>(bank)}), tokens);
+    CHECK(relative_error(vnni, expected) < 0.012);
+    // The integer products are exact, so both ways to them give the same bits.
+    check_same_bits(run(layer_of(expert_set{simd<>::pack<formats::quantized<Block, false>>(bank)}), tokens), vnni);
+  };
+  check(glu);
+  check(glu_with_biases);
+  check(mlp);
+}
+
+TEST_CASE("an activation that is not finite gives NaN with quantised weights, in its own token only") {
+  const auto packed = simd<>::pack<formats::q4>(glu);
+  const context ctx{simd<>{}};
+  matrix<float> x = tokens, y(300, d), expected(300, d);
+  const auto forward = [&](const matrix<float>& in, matrix<float>& out) {
+    const dispatch::row_group<float> group{3, 300, in.view(), out.view()};
+    const workspace::scope scope(ctx.workspace());
+    packed.forward_rows(ctx, {&group, 1});
+  };
+  forward(x, expected);
+  x(17, 3) = std::numeric_limits<float>::quiet_NaN();
+  x(18, 36) = -std::numeric_limits<float>::infinity();
+  forward(x, y);
+  for (std::size_t t = 0; t < 300; ++t)
+    for (std::size_t i = 0; i < d; ++i)
+      if (t == 17 || t == 18)
+        CHECK(std::isnan(y(t, i)));
+      else
+        CHECK(y(t, i) == expected(t, i));
 }
 
 TEST_CASE_TEMPLATE("a token has the same bits in any batch, on any threads, by any dispatch", Format, formats::f32,
-                   formats::f16, formats::bf16) {
+                   formats::f16, formats::bf16, formats::q8, formats::q4, formats::q4_offset, formats::mxfp4) {
   const auto packed = expert_set{simd<>::pack<Format>(glu_with_biases)};
   const auto expected = run(layer_of(packed), tokens);
   for (const std::size_t threads : {1U, 2U, 3U})
@@ -188,7 +249,7 @@ TEST_CASE("legal edges: no tokens, one wide expert and many narrow ones, all tok
 }
 
 TEST_CASE("weights are held once, and their memory is as stated") {
-  const experts::glu_bank<float, experts::silu> bank(64, {32, 96});
+  const experts::glu_bank<float, experts::silu> bank(128, {128, 256});
   const auto per_weight = [&](const auto& packed, std::size_t e) {
     return static_cast<double>(packed.bytes(e)) / static_cast<double>(packed.parameter_count(e));
   };
@@ -196,10 +257,14 @@ TEST_CASE("weights are held once, and their memory is as stated") {
     CHECK(per_weight(simd<>::pack(bank), e) == 4);
     CHECK(per_weight(simd<>::pack<formats::f16>(bank), e) == 2);
     CHECK(per_weight(simd<>::pack<formats::bf16>(bank), e) == 2);
+    CHECK(per_weight(simd<>::pack<formats::q8>(bank), e) == 8.5 / 8);
+    CHECK(per_weight(simd<>::pack<formats::q4>(bank), e) == 4.5 / 8);
+    CHECK(per_weight(simd<>::pack<formats::q4_offset>(bank), e) == 5.0 / 8);
+    CHECK(per_weight(simd<>::pack<formats::mxfp4>(bank), e) <= 4.5 / 8); // 4.25 bits; a byte of scale a block
   }
-  const moe_layer layer{expert_set{simd<>::pack<formats::bf16>(bank)}, routing::top_k_router<float>{64, 2, 1}};
-  CHECK(layer.cost().experts[1].bytes == 2 * 3 * 64 * 96);
-  CHECK(layer.cost().experts[1].parameters == 3 * 64 * 96);
+  const moe_layer layer{expert_set{simd<>::pack<formats::bf16>(bank)}, routing::top_k_router<float>{128, 2, 1}};
+  CHECK(layer.cost().experts[1].bytes == 2 * 3 * 128 * 256);
+  CHECK(layer.cost().experts[1].parameters == 3 * 128 * 256);
   CHECK(simd<>::pack(glu).bytes(0) > 3 * d * sizeof(float)); // ragged ones pay for whole panels
 }
 

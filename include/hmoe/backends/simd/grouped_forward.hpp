@@ -179,7 +179,7 @@ private:
       row_value* row = memory + c.rows + i * step;
       const float* from = c.group.source(i).data();
       if (!c.group.weights_on_input) {
-        format::encode(from, d, row);
+        format::template encode<arch>(from, d, row);
         continue;
       }
       const float weight = c.group.input_weight(i);
@@ -187,7 +187,7 @@ private:
         const std::size_t count = std::min(strip_width, d - k);
         for (std::size_t j = 0; j < count; ++j)
           scaled[j] = weight * from[k + j];
-        format::encode(scaled, count, row + format::row_offset(k));
+        format::template encode<arch>(scaled, count, row + format::row_offset(k));
       }
     }
   }
@@ -216,8 +216,8 @@ private:
         }
         const std::size_t k = first_panel * hidden_per_panel;
         for (std::size_t r = 0; r < rows; ++r)
-          format::encode(strip + r * width, std::min(width, h - k),
-                         memory + c.hidden + (first + r) * to_step + format::row_offset(k));
+          format::template encode<arch>(strip + r * width, std::min(width, h - k),
+                                        memory + c.hidden + (first + r) * to_step + format::row_offset(k));
       });
     }
   }

@@ -27,11 +27,11 @@
 /// register of Arch), step after step of k, so that a kernel reads it from front to back. A format has
 ///   row_value                                   what activations are turned into before they are multiplied
 ///   row_length(depth)                           row_values of an encoded row
-///   encode(from, depth, to)                     turns `depth` floats into a row, or into the part of one that begins
-///   at row_offset(k)                               where k (a multiple of 32) is within a row panel_bytes<Arch>(depth)
-///   bytes of a panel, a multiple of the alignment pack<Arch>(depth, weight, to)               writes a panel from
-///   weight(k, column), column < 2·n multiply<Rows, Arch>(depth, rows, step, panel, sums)   sums[r][v] += Σ_k row_r(k)
-///   · panel(k, v)
+///   encode<Arch>(from, depth, to)                   turns `depth` floats into a row, or into the part of one that
+///   begins at row_offset(k)                               where k (a multiple of 32) is within a row
+///   panel_bytes<Arch>(depth) bytes of a panel, a multiple of the alignment pack<Arch>(depth, weight, to) writes a
+///   panel from weight(k, column), column < 2·n multiply<Rows, Arch>(depth, rows, step, panel, sums)   sums[r][v] +=
+///   Σ_k row_r(k) · panel(k, v)
 /// Every sum is one chain in ascending k, so its bits depend neither on Rows nor on the columns beside it.
 namespace hmoe::backends::formats {
 
@@ -50,6 +50,27 @@ template <class Value> [[nodiscard]] constexpr std::size_t padded_row(std::size_
 inline void prefetch(const void* weights) noexcept {
   __builtin_prefetch(static_cast<const std::byte*>(weights) + 4096);
 }
+/// A register of floats from memory; Hardware: F16C or AVX-512 widens.
+template <class Arch, bool Hardware>
+[[nodiscard, gnu::always_inline]] inline xsimd::batch<float, Arch> load(const float* from) noexcept {
+  return xsimd::batch<float, Arch>::load_aligned(from);
+}
+template <class Arch, bool Hardware>
+[[nodiscard, gnu::always_inline]] inline xsimd::batch<float, Arch> load(const half* from) noexcept {
+  constexpr std::size_t n = lanes<Arch>;
+#if defined(__AVX512F__)
+  if constexpr (Hardware && n == 16)
+    return _mm512_cvtph_ps(_mm256_load_si256(reinterpret_cast<const __m256i*>(from)));
+#endif
+#if defined(__F16C__)
+  if constexpr (Hardware && n == 8)
+    return _mm256_cvtph_ps(_mm_load_si128(reinterpret_cast<const __m128i*>(from)));
+#endif
+  alignas(memory_alignment) float values[n];
+  for (std::size_t i = 0; i < n; ++i)
+    values[i] = static_cast<float>(from[i]);
+  return xsimd::batch<float, Arch>::load_aligned(values);
+}
 } // namespace detail
 
 /// Weights of type Stored, step after step, widened to float in registers. Hardware: whether F16C or AVX-512 widens.
@@ -60,7 +81,9 @@ template <class Stored, bool Hardware = true> struct widened {
     return detail::padded_row<float>(depth);
   }
   [[nodiscard]] static constexpr std::size_t row_offset(std::size_t k) noexcept { return k; }
-  static void encode(const float* from, std::size_t depth, float* to) noexcept { std::copy_n(from, depth, to); }
+  template <class Arch> static void encode(const float* from, std::size_t depth, float* to) noexcept {
+    std::copy_n(from, depth, to);
+  }
 
   template <class Arch> [[nodiscard]] static constexpr std::size_t panel_bytes(std::size_t depth) noexcept {
     return aligned_bytes<Stored>(depth * 2 * detail::lanes<Arch>);
@@ -77,7 +100,7 @@ template <class Stored, bool Hardware = true> struct widened {
     using vec = xsimd::batch<float, Arch>;
     const auto* weights = reinterpret_cast<const Stored*>(panel);
     for (std::size_t k = 0; k < depth; ++k, weights += 2 * vec::size) {
-      const vec left = load<Arch>(weights), right = load<Arch>(weights + vec::size);
+      const vec left = detail::load<Arch, Hardware>(weights), right = detail::load<Arch, Hardware>(weights + vec::size);
       detail::prefetch(weights);
       detail::prefetch(weights + vec::size);
 #pragma GCC unroll 16
@@ -87,26 +110,6 @@ template <class Stored, bool Hardware = true> struct widened {
         sums[r][1] = xsimd::fma(value, right, sums[r][1]);
       }
     }
-  }
-
-private:
-  template <class Arch> static xsimd::batch<float, Arch> load(const float* from) noexcept {
-    return xsimd::batch<float, Arch>::load_aligned(from);
-  }
-  template <class Arch> static xsimd::batch<float, Arch> load(const half* from) noexcept {
-    constexpr std::size_t n = detail::lanes<Arch>;
-#if defined(__AVX512F__)
-    if constexpr (Hardware && n == 16)
-      return _mm512_cvtph_ps(_mm256_load_si256(reinterpret_cast<const __m256i*>(from)));
-#endif
-#if defined(__F16C__)
-    if constexpr (Hardware && n == 8)
-      return _mm256_cvtph_ps(_mm_load_si128(reinterpret_cast<const __m128i*>(from)));
-#endif
-    alignas(memory_alignment) float values[n];
-    for (std::size_t i = 0; i < n; ++i)
-      values[i] = static_cast<float>(from[i]);
-    return xsimd::batch<float, Arch>::load_aligned(values);
   }
 };
 
@@ -126,7 +129,7 @@ template <bool Dot> struct basic_bf16 {
     return detail::padded_row<row_value>(depth + depth % 2);
   }
   [[nodiscard]] static constexpr std::size_t row_offset(std::size_t k) noexcept { return k; }
-  static void encode(const float* from, std::size_t depth, row_value* to) noexcept {
+  template <class Arch> static void encode(const float* from, std::size_t depth, row_value* to) noexcept {
     for (std::size_t k = 0; k < depth; ++k)
       to[k] = row_value(from[k]);
     if (depth % 2 != 0)
