@@ -2,6 +2,7 @@
 // The forward pass of a layer: shapes × subjects (hmoe's backends and competitors) × tokens × threads × routing, named
 //   layer/SHAPE/DTYPE/SUBJECT/tokens:T/threads:N/ROUTING
 // Before it is timed, each subject's result is compared with hmoe's. Weights are cold: copies of the layer take turns.
+// With --shape=NAME only that one is there.
 // Counters:
 //   GFLOP/s        of the router and the activated experts, without padding
 //   GB/s           of the weights that some token of the batch uses
@@ -11,6 +12,7 @@
 //   peak_gflops, dram_gbs   the limits, measured for the same number of threads within the last two seconds
 #include "support/machine.hpp"
 #include "support/model.hpp"
+#include "support/program.hpp"
 #include "support/subject.hpp"
 
 #include <benchmark/benchmark.h>
@@ -19,6 +21,7 @@
 #include <algorithm>
 #include <cmath>
 #include <exception>
+#include <iostream>
 #include <map>
 #include <memory>
 #include <optional>
@@ -130,10 +133,10 @@ void measure(benchmark::State& state, workshop& shop, const cell& at) try {
 
 } // namespace
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   workshop shop;
   const auto cores = static_cast<std::size_t>(omp_get_max_threads());
-  for (const layer_shape& shape : shapes())
+  for (const layer_shape& shape : chosen_shapes(argc, argv))
     for (const std::size_t tokens : {1U, 4U, 16U, 64U, 256U, 1024U, 4096U})
       for (const std::size_t threads : std::set<std::size_t>{1, cores})
         for (const routing spread : all_routings)
@@ -152,4 +155,7 @@ int main(int argc, char** argv) {
   benchmark::AddCustomContext("compiler", HMOE_BENCHMARKS_COMPILER);
   benchmark::RunSpecifiedBenchmarks();
   benchmark::Shutdown();
+} catch (const std::exception& reason) {
+  std::cerr << "layer: " << reason.what() << "\n";
+  return 1;
 }

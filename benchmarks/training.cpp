@@ -2,7 +2,8 @@
 // The layer in training: forward with a tape, backward, and a whole step (gradients to zero, forward, auxiliary losses,
 // backward, AdamW), named
 //   training/SHAPE/f32/BACKEND/tokens:T/threads:N/forward|backward|step
-// Tokens spread evenly. Counters as in layer.cpp; backward counts twice the FLOPs of forward, a step three times.
+// Tokens spread evenly; --shape=NAME as in layer.cpp. Counters as in layer.cpp; backward counts twice the FLOPs of
+// forward, a step three times.
 #include <hmoe/backends/eigen.hpp>
 #include <hmoe/backends/simd.hpp>
 #include <hmoe/execution/openmp.hpp>
@@ -10,6 +11,7 @@
 
 #include "support/machine.hpp"
 #include "support/model.hpp"
+#include "support/program.hpp"
 
 #include <Eigen/Core>
 #include <benchmark/benchmark.h>
@@ -17,6 +19,7 @@
 
 #include <array>
 #include <exception>
+#include <iostream>
 #include <optional>
 #include <set>
 #include <string>
@@ -94,9 +97,9 @@ void time_phase(benchmark::State& state, Layer& layer, const std::vector<batch>&
   state.counters["dram_gbs"] = limit.dram * 1e-9;
 }
 
-template <class Backend> void add(workshop& shop, const std::string& backend) {
+template <class Backend> void add(workshop& shop, const std::vector<layer_shape>& chosen, const std::string& backend) {
   const auto cores = static_cast<std::size_t>(omp_get_max_threads());
-  for (const layer_shape& shape : shapes())
+  for (const layer_shape& shape : chosen)
     for (const std::size_t tokens : {64U, 256U, 1024U, 4096U})
       for (const std::size_t threads : std::set<std::size_t>{1, cores})
         for (const phase what : {phase::forward, phase::backward, phase::step}) {
@@ -118,14 +121,18 @@ template <class Backend> void add(workshop& shop, const std::string& backend) {
 
 } // namespace
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   workshop shop;
-  add<hmoe::backends::simd<>>(shop, "simd");
-  add<hmoe::backends::eigen>(shop, "eigen");
+  const auto chosen = chosen_shapes(argc, argv);
+  add<hmoe::backends::simd<>>(shop, chosen, "simd");
+  add<hmoe::backends::eigen>(shop, chosen, "eigen");
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv))
     return 1;
   benchmark::AddCustomContext("compiler", HMOE_BENCHMARKS_COMPILER);
   benchmark::RunSpecifiedBenchmarks();
   benchmark::Shutdown();
+} catch (const std::exception& reason) {
+  std::cerr << "training: " << reason.what() << "\n";
+  return 1;
 }

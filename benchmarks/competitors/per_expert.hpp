@@ -18,6 +18,7 @@ namespace benchmarks::competitors {
 template <class Product> class per_expert final : public runner {
 public:
   explicit per_expert(const model& weights) : weights_(weights) {
+    product_.set_threads(1);
     for (std::size_t copy = 0; copy < weights.copy_count(); ++copy)
       for (std::size_t e = 0; e < weights.shape().experts(); ++e) {
         product_.prepare(gate_and_up(copy, e));
@@ -37,13 +38,14 @@ public:
       if (rows == 0)
         continue;
       const std::size_t d = y.cols(), h = weights_.bank(copy).width(e);
-      const auto in = rows_.view(rows, d), hidden = hidden_.view(rows, 2 * h), out = out_.view(rows, d);
+      const auto in = rows_.view(rows, d), hidden = hidden_.view(rows, 2 * h), activated = activated_.view(rows, h),
+                 out = out_.view(rows, d);
       for_each_row(rows, [&](std::size_t r) {
         std::ranges::copy(input.x.row(input.plan.tokens()[first + r]), in.row(r).begin());
       });
       product_(in, gate_and_up(copy, e), hidden);
-      for_each_row(rows, [&](std::size_t r) { silu_times(hidden.row(r).data(), h); });
-      product_(hidden.column_block(0, h), weights_.bank(copy).down(e), out);
+      for_each_row(rows, [&](std::size_t r) { silu_times(hidden.row(r).data(), h, activated.row(r).data()); });
+      product_(activated, weights_.bank(copy).down(e), out);
       for_each_row(rows, [&](std::size_t r) {
         const float weight = input.assigned.weights()[input.plan.entries()[first + r]];
         float* to = y.row(input.plan.tokens()[first + r]).data();
@@ -79,21 +81,21 @@ private:
       f(r);
   }
 
-  /// row[0, h) = silu(row[0, h)) · row[h, 2h)
-  static void silu_times(float* row, std::size_t h) {
+  /// to[0, h) = silu(row[0, h)) · row[h, 2h)
+  static void silu_times(const float* row, std::size_t h, float* to) {
     using vec = xsimd::batch<float>;
     std::size_t i = 0;
     for (; i + vec::size <= h; i += vec::size) {
       const vec g = vec::load_unaligned(row + i);
-      (g / (vec(1.0F) + xsimd::exp(-g)) * vec::load_unaligned(row + h + i)).store_unaligned(row + i);
+      (g / (vec(1.0F) + xsimd::exp(-g)) * vec::load_unaligned(row + h + i)).store_unaligned(to + i);
     }
     for (; i < h; ++i)
-      row[i] = row[i] / (1 + std::exp(-row[i])) * row[h + i];
+      to[i] = row[i] / (1 + std::exp(-row[i])) * row[h + i];
   }
 
   const model& weights_;
   Product product_;
-  scratch rows_, hidden_, out_;
+  scratch rows_, hidden_, activated_, out_;
   int threads_ = 1;
 };
 
