@@ -19,7 +19,7 @@ from pathlib import Path
 
 
 def compile_once(command, source):
-    """(seconds, MB) of the compiler and its children."""
+    """(seconds, CPU seconds, MB) of the compiler and its children."""
     start = time.perf_counter()
     process = subprocess.Popen([*command, "-c", str(source), "-o", os.devnull], env={**os.environ, "CCACHE_DISABLE": "1"})
     # wait4 knows the largest of the process and the children it waited for: the compiler proper.
@@ -27,7 +27,7 @@ def compile_once(command, source):
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         sys.exit(f"measure.py: {source.name} does not compile")
-    return time.perf_counter() - start, usage.ru_maxrss / 1024
+    return time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
 def main():
@@ -40,9 +40,9 @@ def main():
     units = []
     for source in sorted(Path(__file__).parent.glob("*.cpp")):
         runs = [compile_once(options.command, source) for _ in range(options.repetitions)]
-        seconds, megabytes = (statistics.median(values) for values in zip(*runs))
-        units.append({"name": source.stem, "seconds": seconds, "megabytes": megabytes})
-        print(f"{source.stem:14} {seconds:6.2f} s {megabytes:7.0f} MB")
+        seconds, cpu, megabytes = (statistics.median(values) for values in zip(*runs))
+        units.append({"name": source.stem, "seconds": seconds, "cpu_seconds": cpu, "megabytes": megabytes})
+        print(f"{source.stem:14} {seconds:6.2f} s ({cpu:.2f} of CPU) {megabytes:7.0f} MB")
     options.output.write_text(json.dumps({"command": " ".join(options.command), "units": units}, indent=1))
 
 
