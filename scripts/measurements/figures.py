@@ -7,13 +7,17 @@ from report.series import Figure
 from .results import OURS, PAIRS, curve, ordered, pick, ratios
 
 
-def lines(axes, curves, label, reference=None, logarithmic=False):
-    """Draws {words: {tokens: value}} and returns the legend, or None where there is nothing to draw."""
+def lines(axes, curves, label, logarithmic=False, order=()):
+    """Draws {words: {tokens: value}} and a line at 1; returns the legend, or None where there is nothing to draw.
+
+    Words that stand in `order` have the same colour in every panel.
+    """
     curves = {words: points for words, points in curves.items() if points}
     if not curves:
         return None
     keys = []
-    for index, (words, points) in enumerate(curves.items()):
+    for words, points in curves.items():
+        index = ordered([*order, *curves]).index(words)
         colour, dashes = PALETTE[index % len(PALETTE)], DASHES[index // len(PALETTE) % len(DASHES)]
         axes.plot(list(points), list(points.values()), color=colour, linestyle=dashes, marker="o", markersize=3.5)
         keys.append(Key(words, colour, dashes))
@@ -22,14 +26,13 @@ def lines(axes, curves, label, reference=None, logarithmic=False):
         axes.set_yscale("log", base=2)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     else:
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.08 * max(1, *(value for points in curves.values() for value in points.values())))
     ticks = sorted({tokens for points in curves.values() for tokens in points})
     axes.set_xticks(ticks, [str(tokens) for tokens in ticks])
     axes.minorticks_off()
     axes.set_xlabel("tokens")
     axes.set_ylabel(label)
-    if reference is not None:
-        axes.axhline(reference, color=INK, linewidth=0.8)
+    axes.axhline(1, color=INK, linewidth=0.8)
     return keys
 
 
@@ -51,7 +54,7 @@ def efficiency(results):
     )
     for words, folded, cells in groups(pick(results["layer"], routing="uniform", subject=OURS)):
         curves = {dtype: curve(pick(cells, dtype=dtype), "efficiency") for dtype in ordered(c["dtype"] for c in cells)}
-        drawn.add(words, lines, curves, "efficiency", 1, folded=folded)
+        drawn.add(words, lines, curves, "efficiency", folded=folded)
     return drawn
 
 
@@ -62,13 +65,14 @@ def competitors(results):
         "Time of each competitor ÷ time of hmoe on the same layer with the same tokens, threads and data type: above 1, "
         "hmoe is faster. Competitors written in C++ get the routing for nothing; hmoe and those in Python compute it.",
     )
+    order = ordered(cell["subject"] for cell in results["layer"] if cell["subject"] != OURS)
     for words, folded, cells in groups(pick(results["layer"], routing="uniform")):
         for dtype in ordered(cell["dtype"] for cell in cells):
             same = pick(cells, dtype=dtype)
             ours = curve(pick(same, subject=OURS))
             others = [subject for subject in ordered(cell["subject"] for cell in same) if subject != OURS]
             curves = {subject: ratios(curve(pick(same, subject=subject)), ours) for subject in others}
-            drawn.add(f"{words}, {dtype}", lines, curves, "times hmoe's time", 1, True, folded=folded)
+            drawn.add(f"{words}, {dtype}", lines, curves, "times hmoe's time", True, order, folded=folded)
     return drawn
 
 
@@ -88,7 +92,7 @@ def unequal(results):
             padded = ratios(curve(pick(here, shape=narrow, subject="padded")), curve(pick(here, shape=narrow, subject=OURS)))
             curves = {"unequal ÷ equal, per FLOP": ratios(speed[equal], speed[narrow]), "padded ÷ unequal": padded}
             words = narrow if threads == 1 else f"{narrow}, {threads} threads"
-            drawn.add(words, lines, curves, "ratio of times", 1, folded=threads > 1)
+            drawn.add(words, lines, curves, "ratio of times", folded=threads > 1)
     return drawn
 
 
@@ -109,7 +113,7 @@ def training(results):
         for (subject, phase), points in times.items():
             if phase == "step" and subject != OURS:
                 curves[f"step: {subject} ÷ hmoe"] = ratios(points, times.get((OURS, "step"), {}))
-        drawn.add(words, lines, curves, "ratio of times", 1, folded=folded)
+        drawn.add(words, lines, curves, "ratio of times", folded=folded)
     return drawn
 
 
@@ -124,7 +128,7 @@ def routing(results):
     for words, folded, cells in groups(pick(results["layer"], subject=OURS, dtype="f32")):
         curves = {spread: curve(pick(cells, routing=spread), "efficiency") for spread in spreads}
         if len([points for points in curves.values() if points]) > 1:
-            drawn.add(words, lines, curves, "efficiency", 1, folded=folded)
+            drawn.add(words, lines, curves, "efficiency", folded=folded)
     return drawn
 
 

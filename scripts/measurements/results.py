@@ -92,7 +92,16 @@ def gather(files, command, machine):
                 add_program(gathered, content)
         except (ValueError, KeyError) as error:
             raise ResultsError(f"{file} is not what a benchmark program writes: {error!r}") from error
+    for kind in ("layer", "training"):  # the programs run in random order
+        gathered[kind].sort(key=place)
     return gathered
+
+
+def place(entry):
+    """Where an entry stands: hmoe itself first among the subjects."""
+    last = entry.get("routing") or ("forward", "backward", "step").index(entry["phase"])
+    subject = (entry["subject"] != OURS, entry["subject"])
+    return entry["shape"], entry["dtype"], entry["threads"], str(last), entry["tokens"], subject
 
 
 def pick(entries, **wanted):
