@@ -61,13 +61,12 @@ public:
       found = what.make(*model_);
     return *found;
   }
-  /// Whether this cell is here for the first time.
-  bool first_time(const cell& at) { return seen_.insert(at.name()).second; }
+  /// The cells whose result has been compared with hmoe's, by name.
+  std::set<std::string> compared;
 
 private:
   std::optional<model> model_;
   std::map<std::string, std::unique_ptr<runner>> runners_;
-  std::set<std::string> seen_;
 };
 
 /// ‖y - expected‖ / ‖expected‖
@@ -89,11 +88,12 @@ void measure(benchmark::State& state, workshop& shop, const cell& at) try {
   work.set_threads(at.threads);
 
   hmoe::matrix<float> y(at.tokens, at.shape.d_model);
-  if (shop.first_time(at)) {
+  if (!shop.compared.contains(at.name())) {
     work.run(0, inputs[0], y);
     const double error = error_of(y, inputs[0].expected);
     hmoe::require(error <= at.what.type.tolerance, "its result differs from hmoe's by ", error, ", allowed is ",
                   at.what.type.tolerance);
+    shop.compared.insert(at.name());
   }
   const limits limit = limits_now(at.what.type.kind, at.threads);
 

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <omp.h>
-#include <unistd.h>
 #include <xsimd/xsimd.hpp>
 
 #include <algorithm>
@@ -50,7 +49,9 @@ struct bf16_step {
   static vec start(std::size_t c) { return _mm512_set1_ps(static_cast<float>(c)); }
   static vec next(vec sum) {
     const __m512bh pairs = (__m512bh)_mm512_set1_epi32(0x3F803F80); // ones
-    return _mm512_dpbf16_ps(sum, pairs, pairs);
+    sum = _mm512_dpbf16_ps(sum, pairs, pairs);
+    asm volatile("" : "+v"(sum)); // one instruction each: no computing in advance
+    return sum;
   }
   static double value(vec sum) { return static_cast<double>(_mm512_cvtss_f32(sum)); }
 };
@@ -65,7 +66,9 @@ struct int8_step {
   static vec start(std::size_t c) { return _mm512_set1_epi32(static_cast<int>(c)); }
   static vec next(vec sum) {
     const vec ones = _mm512_set1_epi8(1);
-    return _mm512_dpbusd_epi32(sum, ones, ones);
+    sum = _mm512_dpbusd_epi32(sum, ones, ones);
+    asm volatile("" : "+v"(sum));
+    return sum;
   }
   static double value(vec sum) { return static_cast<double>(_mm_cvtsi128_si32(_mm512_castsi512_si128(sum))); }
 };
@@ -82,10 +85,8 @@ template <class Step> void multiply_add(std::size_t rounds) {
     sums[c] = Step::start(c);
   for (std::size_t i = 0; i < rounds; ++i)
 #pragma GCC unroll 12
-    for (std::size_t c = 0; c < chains; ++c) {
+    for (std::size_t c = 0; c < chains; ++c)
       sums[c] = Step::next(sums[c]);
-      asm volatile("" : "+v"(sums[c])); // one instruction each: no rearranging, no leaving out
-    }
 #pragma GCC unroll 12
   for (std::size_t c = 0; c < chains; ++c)
     sink = Step::value(sums[c]);
@@ -130,10 +131,18 @@ inline double measure_peak(multiplier kind, std::size_t threads) {
   return detail::flops_per_second<detail::f32_step>(threads);
 }
 
-/// Bytes of the last-level cache; 32 MB where the system does not tell.
+/// Bytes of the last-level cache that this core sees (sysconf would add up those of a whole socket); 32 MB where the
+/// system does not tell.
 inline std::size_t last_level_cache() {
-  const long bytes = std::max(sysconf(_SC_LEVEL3_CACHE_SIZE), sysconf(_SC_LEVEL2_CACHE_SIZE));
-  return bytes > 0 ? static_cast<std::size_t>(bytes) : std::size_t{32} << 20;
+  std::size_t largest = 0;
+  for (int index = 0; index < 8; ++index) {
+    std::ifstream file("/sys/devices/system/cpu/cpu0/cache/index" + std::to_string(index) + "/size");
+    std::size_t size = 0;
+    char unit = 'K';
+    if (file >> size >> unit)
+      largest = std::max(largest, size << (unit == 'M' ? 20 : 10));
+  }
+  return largest > 0 ? largest : std::size_t{32} << 20;
 }
 
 /// Bytes of memory that a program may still take.
