@@ -8,6 +8,9 @@
 #include <xsimd/xsimd.hpp>
 
 #include <algorithm>
+#include <cmath>
+#include <memory>
+#include <string>
 #include <utility>
 
 namespace benchmarks::competitors {
