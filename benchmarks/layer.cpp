@@ -1,89 +1,161 @@
 // SPDX-License-Identifier: MIT
-// Forward pass and training step of a layer: shapes × backends × dispatch strategies × numbers of tokens, one thread.
-// Counters: GFLOP/s of the activated experts, and their share of the multiply-add peak measured in the same run.
-#include <hmoe/backends/simd.hpp>
-#include <hmoe/hmoe.hpp>
-
-#include "peak.hpp"
-#include "shapes.hpp"
+// The forward pass of a layer: shapes × subjects (hmoe's backends and competitors) × tokens × threads × routing, named
+//   layer/SHAPE/DTYPE/SUBJECT/tokens:T/threads:N/ROUTING
+// Before it is timed, each subject's result is compared with hmoe's. Weights are cold: copies of the layer take turns.
+// With --shape=NAME only that one is there.
+// Counters:
+//   GFLOP/s        of the router and the activated experts, without padding
+//   GB/s           of the weights that some token of the batch uses
+//   peak_fraction  GFLOP/s ÷ peak of the data type      dram_fraction  GB/s ÷ memory bandwidth
+//   efficiency     the larger time that these two limits allow ÷ the time it took
+//   router_share   router and plan alone ÷ the whole; 0 for competitors, who get both ready-made
+//   peak_gflops, dram_gbs   the limits, measured for the same number of threads within the last two seconds
+#include "support/machine.hpp"
+#include "support/model.hpp"
+#include "support/program.hpp"
+#include "support/subject.hpp"
 
 #include <benchmark/benchmark.h>
+#include <omp.h>
 
+#include <algorithm>
+#include <cmath>
+#include <exception>
+#include <iostream>
+#include <map>
+#include <memory>
 #include <optional>
+#include <set>
 #include <string>
-#include <utility>
 
 namespace {
 
-using namespace hmoe;
+using namespace benchmarks;
 
-constexpr std::size_t batches = 4; // different inputs in turn: a constant one would flatter the branch predictor
+struct cell {
+  layer_shape shape;
+  subject what;
+  std::size_t tokens, threads;
+  routing spread;
 
-double peak() {
-  static const double value = benchmarks::measured_peak();
-  return value;
-}
+  [[nodiscard]] std::string name() const {
+    return "layer/" + shape.name + "/" + what.type.name + "/" + what.name + "/tokens:" + std::to_string(tokens) +
+           "/threads:" + std::to_string(threads) + "/" + std::string(name_of(spread));
+  }
+};
 
-template <class Backend, class Dispatch>
-void run(benchmark::State& state, const benchmarks::layer_shape& shape, std::size_t tokens, bool training) {
-  moe_layer layer{expert_set{experts::glu_bank<float, experts::silu>{shape.d_model, shape.widths}},
-                  routing::top_k_router<float>{shape.d_model, shape.widths.size(), shape.top_k}, Dispatch{}};
-  layer.initialize(seed{1}, {.router_stddev = 1.0});
-  const context cpu{Backend{}, executors::serial{}};
-  matrix<float> x(batches * tokens, shape.d_model), y(tokens, shape.d_model), dx(tokens, shape.d_model);
-  fill_normal(vector_view<float>(x.data(), x.size()), 1.0, seed{2}, 0);
-
-  auto tape = layer.make_tape(training ? tokens : 1);
-  std::optional<decltype(layer.make_gradients())> gradients;
-  if (training)
-    gradients.emplace(layer.make_gradients());
-  const auto cost = layer.cost();
-  double flops = 0;
-  std::size_t round = 0;
-  for (auto _ : state) {
-    const auto batch = std::as_const(x).view().row_block(round++ % batches * tokens, tokens);
-    if (training) {
-      layer.forward(cpu, batch, y, tape);
-      layer.backward(cpu, tape, y, dx, *gradients);
-      flops += 3 * cost.activated(tape.assignment()).flops * static_cast<double>(tokens);
-    } else {
-      layer.forward(cpu, batch, y);
+/// The shape at hand and who runs it: one shape at a time, since the largest fill the memory.
+class workshop {
+public:
+  model& take(const layer_shape& shape) {
+    if (!model_ || model_->shape().name != shape.name) {
+      runners_.clear();
+      model_.reset();
+      model_.emplace(shape, model::copies::cold, 2.2); // a competitor packs them once more; inputs and scratch
     }
-    benchmark::DoNotOptimize(y.data());
+    return *model_;
   }
-  if (!training) { // equal shares are close enough where the tape does not tell
-    double all = cost.router_flops_per_token;
-    for (const auto& expert : cost.experts)
-      all += expert.flops_per_token * static_cast<double>(shape.top_k) / static_cast<double>(shape.widths.size());
-    flops = all * static_cast<double>(tokens) * static_cast<double>(state.iterations());
+  runner& take(const subject& what) {
+    auto& found = runners_[what.name + "/" + what.type.name];
+    if (!found)
+      found = what.make(*model_);
+    return *found;
   }
-  state.counters["FLOP/s"] = benchmark::Counter(flops, benchmark::Counter::kIsRate);
-  state.counters["peak_fraction"] = benchmark::Counter(flops / peak(), benchmark::Counter::kIsRate);
+  /// The cells whose result has been compared with hmoe's, by name.
+  std::set<std::string> compared;
+
+private:
+  std::optional<model> model_;
+  std::map<std::string, std::unique_ptr<runner>> runners_;
+};
+
+/// ‖y - expected‖ / ‖expected‖
+double error_of(hmoe::matrix_view<const float> y, hmoe::matrix_view<const float> expected) {
+  double difference = 0, size = 0;
+  for (std::size_t r = 0; r < y.rows(); ++r)
+    for (std::size_t c = 0; c < y.cols(); ++c) {
+      const double right = static_cast<double>(expected(r, c)), delta = static_cast<double>(y(r, c)) - right;
+      difference += delta * delta;
+      size += right * right;
+    }
+  return std::sqrt(difference / size);
 }
 
-template <class Backend, class Dispatch> void add(const std::string& backend, const std::string& dispatch) {
-  for (const auto& shape : benchmarks::shapes())
-    for (const bool training : {false, true})
-      for (const std::size_t tokens : {1U, 16U, 64U, 256U, 1024U}) {
-        const std::string name = shape.name + "/" + backend + "/" + dispatch + (training ? "/training/" : "/forward/") +
-                                 std::to_string(tokens);
-        benchmark::RegisterBenchmark(name.c_str(), [=](benchmark::State& state) {
-          run<Backend, Dispatch>(state, shape, tokens, training);
-        })->Unit(benchmark::kMillisecond);
-      }
+void measure(benchmark::State& state, workshop& shop, const cell& at) try {
+  model& weights = shop.take(at.shape);
+  const auto& inputs = weights.batches(at.tokens, at.spread);
+  runner& work = shop.take(at.what);
+  work.set_threads(at.threads);
+
+  hmoe::matrix<float> y(at.tokens, at.shape.d_model);
+  if (!shop.compared.contains(at.name())) {
+    work.run(0, inputs[0], y);
+    const double error = error_of(y, inputs[0].expected);
+    hmoe::require(error <= at.what.type.tolerance, "its result differs from hmoe's by ", error, ", allowed is ",
+                  at.what.type.tolerance);
+    shop.compared.insert(at.name());
+  }
+  const limits limit = limits_now(at.what.type.kind, at.threads);
+
+  double flops = 0, bytes = 0;
+  std::size_t round = 0;
+  const auto start = benchmarks::clock::now();
+  for (auto _ : state) {
+    const batch& input = inputs[round % inputs.size()];
+    work.run(round % weights.copy_count(), input, y);
+    benchmark::ClobberMemory();
+    flops += input.flops;
+    bytes += input.weights * at.what.type.bytes_per_weight;
+    ++round;
+  }
+  const double time = seconds(benchmarks::clock::now() - start).count();
+
+  double routing_time = 0;
+  if (work.routes()) {
+    const std::size_t rounds = std::min<std::size_t>(round, 100);
+    const auto routing_start = benchmarks::clock::now();
+    for (std::size_t i = 0; i < rounds; ++i)
+      work.route(i % weights.copy_count(), inputs[i % inputs.size()]);
+    routing_time = seconds(benchmarks::clock::now() - routing_start).count() / static_cast<double>(rounds);
+  }
+
+  state.counters["GFLOP/s"] = flops / time * 1e-9;
+  state.counters["GB/s"] = bytes / time * 1e-9;
+  state.counters["peak_fraction"] = flops / time / limit.peak;
+  state.counters["dram_fraction"] = bytes / time / limit.dram;
+  state.counters["efficiency"] = std::max(flops / limit.peak, bytes / limit.dram) / time;
+  state.counters["router_share"] = routing_time * static_cast<double>(round) / time;
+  state.counters["peak_gflops"] = limit.peak * 1e-9;
+  state.counters["dram_gbs"] = limit.dram * 1e-9;
+} catch (const std::exception& reason) {
+  state.SkipWithError(reason.what());
 }
 
 } // namespace
 
-int main(int argc, char** argv) {
-  add<backends::eigen, dispatch::sorted<>>("eigen", "sorted");
-  add<backends::eigen, dispatch::looped>("eigen", "looped");
-  add<backends::simd<>, dispatch::sorted<>>("simd", "sorted");
-  add<backends::simd<>, dispatch::looped>("simd", "looped");
+int main(int argc, char** argv) try {
+  workshop shop;
+  const auto cores = static_cast<std::size_t>(omp_get_max_threads());
+  for (const layer_shape& shape : chosen_shapes(argc, argv))
+    for (const std::size_t tokens : {1U, 4U, 16U, 64U, 256U, 1024U, 4096U})
+      for (const std::size_t threads : std::set<std::size_t>{1, cores})
+        for (const routing spread : all_routings)
+          for (const subject& what : subjects())
+            if (what.takes(shape)) {
+              const cell at{shape, what, tokens, threads, spread};
+              benchmark::RegisterBenchmark(at.name().c_str(), [&shop, at](benchmark::State& state) {
+                measure(state, shop, at);
+              })->Unit(benchmark::kMillisecond);
+            }
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv))
     return 1;
-  benchmark::AddCustomContext("measured_peak_gflops", std::to_string(peak() / 1e9));
+  for (const subject& what : subjects())
+    benchmark::AddCustomContext("version." + what.name, what.version);
+  benchmark::AddCustomContext("compiler", HMOE_BENCHMARKS_COMPILER);
   benchmark::RunSpecifiedBenchmarks();
   benchmark::Shutdown();
+} catch (const std::exception& reason) {
+  std::cerr << "layer: " << reason.what() << "\n";
+  return 1;
 }

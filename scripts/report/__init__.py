@@ -9,6 +9,7 @@ tables    the tables, as HTML and as Markdown
 plotting  the look of the figures, and how a figure becomes SVG
 series    curves from the history of runs, and which variants stand together
 figures   the figures, each with its caption; token_figures: those about tokens
+document  the page as such: sections, panels, figures
 page      puts all of it into one HTML file
 
 Only plotting, series, the figures and page need matplotlib.

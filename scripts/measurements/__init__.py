@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: MIT
+"""The report on the benchmarks.
+
+results   gathers what the programs wrote into one results.json, and reads it
+figures   the plots: efficiency, competitors, unequal against equal widths, training
+page      puts plots and tables into one HTML file; the look is that of the package report
+"""

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: MIT
+import json
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+
+from paths import SCRIPTS
+
+from measurements import results
+
+
+def bench(*arguments):
+    return subprocess.run([SCRIPTS / "bench", *arguments], capture_output=True, text=True, timeout=60)
+
+
+class Options(unittest.TestCase):
+    """What the script does before it installs or builds anything."""
+
+    def test_help(self):
+        done = bench("--help")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        for option in ("--quick", "--filter", "--pytorch"):
+            self.assertIn(option, done.stdout)
+
+    def test_wrong_options_stop_it_with_a_reason(self):
+        for arguments, words in ((["--fast"], "unknown argument: --fast"), (["--filter"], "--filter needs a value")):
+            done = bench(*arguments)
+            self.assertNotEqual(done.returncode, 0)
+            self.assertIn(words, done.stderr)
+            self.assertNotIn("[1/6]", done.stdout)
+
+
+def cell(subject, tokens, milliseconds, shape="hmoe_0.4b", aggregate="median", **counters):
+    return {
+        "run_name": f"layer/{shape}/f32/{subject}/tokens:{tokens}/threads:1/uniform", "name": "…",
+        "run_type": "aggregate", "aggregate_name": aggregate, "real_time": milliseconds, "time_unit": "ms", **counters,
+    }  # fmt: skip
+
+
+def program(*entries):
+    return {"context": {"compiler": "g++ 12", "version.padded": "one"}, "benchmarks": list(entries)}
+
+
+def gathered(*contents):
+    with tempfile.TemporaryDirectory() as folder:
+        files = []
+        for index, content in enumerate(contents):
+            files.append(Path(folder, f"{index}.json"))
+            files[-1].write_text(content if isinstance(content, str) else json.dumps(content))
+        return results.gather(files, "scripts/bench", [("CPU", "one")])
+
+
+class Gathering(unittest.TestCase):
+    def test_medians_with_their_spread_and_counters(self):
+        found = gathered(
+            program(
+                cell("simd", 4, 3.0, aggregate="mean"),
+                cell("simd", 4, 2.0, efficiency=0.5, **{"GFLOP/s": 10}),
+                cell("simd", 4, 0.1, aggregate="cv"),
+            )
+        )
+        self.assertEqual(len(found["layer"]), 1)
+        entry = found["layer"][0]
+        self.assertEqual(
+            {key: entry[key] for key in ("shape", "dtype", "subject", "tokens", "threads", "routing")},
+            {"shape": "hmoe_0.4b", "dtype": "f32", "subject": "simd", "tokens": 4, "threads": 1, "routing": "uniform"},
+        )
+        self.assertEqual(
+            (entry["milliseconds"], entry["spread"], entry["efficiency"], entry["gflops"]), (2.0, 0.1, 0.5, 10)
+        )
+        self.assertEqual((found["versions"], found["machine"]), ({"padded": "one"}, {"CPU": "one", "compiler": "g++ 12"}))
+
+    def test_what_was_skipped_is_kept_with_its_reason(self):
+        failed = {"name": "layer/wide/f32/simd", "error_occurred": True, "error_message": "needs 12 GB"}
+        found = gathered(program(failed, failed))
+        self.assertEqual(found["skipped"], [{"name": "layer/wide/f32/simd", "reason": "needs 12 GB"}])
+        self.assertEqual(found["layer"], [])
+
+    def test_training_and_compile_times(self):
+        step = {"name": "training/olmoe/f32/simd/tokens:256/threads:2/step", "real_time": 5e6, "time_unit": "ns"}
+        found = gathered(program(step), {"command": "g++", "units": []})
+        self.assertEqual((found["training"][0]["phase"], found["training"][0]["milliseconds"]), ("step", 5))
+        self.assertEqual(found["compile_time"], {"command": "g++", "units": []})
+
+    def test_a_damaged_file_is_an_error_that_names_it(self):
+        for content in ("{", "{}"):
+            with self.assertRaisesRegex(results.ResultsError, r"0\.json is not what a benchmark program writes"):
+                gathered(content)
+
+    def test_ratios_need_both_sides(self):
+        self.assertEqual(results.ratios({1: 4, 4: 6, 16: 1}, {1: 2, 4: 3}), {1: 2, 4: 2})
+
+
+if __name__ == "__main__":
+    unittest.main()

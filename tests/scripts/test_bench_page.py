@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: MIT
+import os
+import sys
+import unittest
+from pathlib import Path
+
+from paths import ROOT
+
+try:
+    import matplotlib  # noqa: F401
+except ModuleNotFoundError:
+    # The environment of the demo and the benchmarks has it, once one of them has run; 77 tells ctest: skipped.
+    python = ROOT / "build" / "venv" / "bin" / "python"
+    if not python.exists() or Path(sys.prefix) == python.parents[1]:
+        print("skipped: matplotlib is missing (scripts/requirements.txt)")
+        sys.exit(77)
+    os.execv(python, [str(python), "-B", *sys.argv])
+
+from measurements import page
+
+EVIL = "<script>alert('x')</script>&\"'"
+
+
+def layer(subject, tokens, milliseconds, shape, routing="uniform", threads=1):
+    return {"shape": shape, "dtype": "f32", "subject": subject, "tokens": tokens, "threads": threads,
+            "routing": routing, "milliseconds": milliseconds, "spread": 0.01, "gflops": 10.0 / milliseconds,
+            "efficiency": 0.5, "router_share": 0.01, "peak_gflops": 100.0, "dram_gbs": 10.0}  # fmt: skip
+
+
+def synthetic():
+    cells = [
+        layer(subject, tokens, time, shape, routing, threads)
+        for shape in ("hmoe_0.4b", "hmoe_0.4b_equal")
+        for subject, time in (("simd", 1.0), ("padded", 1.5), ("openblas_per_expert", 2.0))
+        for tokens in (1, 64)
+        for routing in ("uniform", "zipf")
+        for threads in (1, 2)
+    ]
+    steps = [
+        {"shape": "hmoe_0.4b", "dtype": "f32", "subject": subject, "tokens": 256, "threads": 1, "phase": phase,
+         "milliseconds": 1.0, "spread": None}
+        for subject in ("simd", "pytorch_mixtral")
+        for phase in ("forward", "backward", "step")
+    ]  # fmt: skip
+    return {
+        "command": EVIL, "machine": {"CPU": EVIL}, "versions": {"padded": EVIL}, "layer": cells, "training": steps,
+        "skipped": [{"name": EVIL, "reason": EVIL}],
+        "compile_time": {"command": EVIL, "units": [{"name": EVIL, "seconds": 1, "cpu_seconds": 1, "megabytes": 1}]},
+    }  # fmt: skip
+
+
+class Page(unittest.TestCase):
+    def test_every_section_is_there_and_text_from_the_data_stays_text(self):
+        text = page.html(synthetic())
+        for name in ("efficiency", "competitors", "unequal", "routing", "training", "layers", "steps", "compile",
+                     "skipped", "setup"):  # fmt: skip
+            self.assertIn(f'<section id="{name}">', text)
+        self.assertNotIn("<script", text)
+        self.assertIn("takes 1.50 times hmoe&#x27;s time", text)
+
+    def test_a_run_without_hmoe_or_without_anything_has_a_page_too(self):
+        results = synthetic()
+        results["layer"] = [cell for cell in results["layer"] if cell["subject"] == "padded"]
+        self.assertIn("no layer of hmoe itself", page.html(results))
+        empty = {**results, "layer": [], "training": [], "skipped": [], "compile_time": None}
+        self.assertIn('<section id="setup">', page.html(empty))
+
+
+if __name__ == "__main__":
+    unittest.main()
