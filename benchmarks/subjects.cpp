@@ -7,6 +7,7 @@
 
 #include "competitors/competitors.hpp"
 #include "support/hmoe.hpp"
+#include "support/packed.hpp"
 #include "support/subject.hpp"
 
 #include <string>
@@ -14,6 +15,8 @@
 namespace benchmarks {
 
 namespace {
+
+namespace formats = hmoe::backends::formats;
 
 const std::string hmoe_version = "hmoe " + std::to_string(HMOE_VERSION_MAJOR) + "." +
                                  std::to_string(HMOE_VERSION_MINOR) + "." + std::to_string(HMOE_VERSION_PATCH);
@@ -27,7 +30,13 @@ template <class Runner> subject hmoe_subject(std::string name, data_type type) {
 
 std::vector<subject> subjects() {
   return {
-      hmoe_subject<hmoe_runner<hmoe::backends::simd<>>>("simd", f32),
+      hmoe_subject<packed_runner<formats::f32>>("simd", f32),
+      hmoe_subject<packed_runner<formats::f16>>("simd", {"f16", multiplier::f32, 2, 2e-3}),
+      hmoe_subject<packed_runner<formats::bf16>>("simd", {"bf16", multiplier::bf16, 2, 2e-2}),
+      hmoe_subject<packed_runner<formats::q8>>("simd", {"q8", multiplier::int8, 8.5 / 8, 5e-2}),
+      hmoe_subject<packed_runner<formats::q4>>("simd", {"q4", multiplier::int8, 4.5 / 8, 0.4}),
+      hmoe_subject<packed_runner<formats::mxfp4>>("simd", {"mxfp4", multiplier::int8, 4.25 / 8, 0.4}),
+      hmoe_subject<hmoe_runner<hmoe::backends::simd<>>>("simd_unpacked", f32),
       hmoe_subject<hmoe_runner<hmoe::backends::eigen>>("eigen", f32),
       competitors::padded(),
       competitors::eigen_per_expert(),
