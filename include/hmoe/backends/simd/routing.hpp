@@ -23,7 +23,7 @@ public:
   using scalar = typename V::value_type;
 
   explicit preference(vector_view<const scalar> row) noexcept {
-    if (row.size() > most)
+    if (row.size() < V::size || row.size() > most)
       return;
     auto unordered = xsimd::isnan(V(scalar(0))); // xsimd 8.1 says NaN != NaN is false with AVX-512
     for_each_vector<V>(row.size(), [&](const auto& lanes) {
@@ -35,8 +35,11 @@ public:
       vectors_ = (row.size() + V::size - 1) / V::size;
   }
 
-  /// no_index when the order among what is left is not for this class to know: −∞, NaN, rows that are too long.
+  /// no_index when the order among what is left is not for this class to know: −∞, NaN, rows that are too short or too
+  /// long.
   [[nodiscard]] index_t take() noexcept {
+    if (vectors_ == 0)
+      return no_index;
     V best(taken);
     for (std::size_t v = 0; v < vectors_; ++v)
       best = xsimd::max(best, V::load_aligned(left_ + v * V::size));
@@ -62,9 +65,13 @@ private:
 
 /// What a router looks for in a backend (hmoe/routing/score.hpp, selection.hpp), for one token: score(function, z, p)
 /// and select(selection, p, chosen). Selections choose exactly what the plain ones do.
+/// Rows that do not fill a vector are left to the plain functions, which take less time for them.
 template <class Arch> struct routing_rows {
-  template <class T> static void score(const routing::softmax&, vector_view<const T> z, vector_view<T> p) noexcept {
+  template <class T>
+  static void score(const routing::softmax& plain, vector_view<const T> z, vector_view<T> p) noexcept {
     using vec = xsimd::batch<T, Arch>;
+    if (z.size() < vec::size)
+      return plain.forward(z, p);
     constexpr T lowest = -std::numeric_limits<T>::infinity();
     vec best(lowest);
     for_each_vector<vec>(z.size(), [&](const auto& lanes) {
@@ -81,9 +88,13 @@ template <class Arch> struct routing_rows {
     const vec sum(reduce(sums, [](T a, T b) { return a + b; }));
     for_each_vector<vec>(z.size(), [&](const auto& lanes) { lanes.store(lanes.load(p.data()) / sum, p.data()); });
   }
-  template <class T> static void score(const routing::sigmoid&, vector_view<const T> z, vector_view<T> p) noexcept {
-    for_each_vector<xsimd::batch<T, Arch>>(
-        z.size(), [&](const auto& lanes) { lanes.store(logistic(lanes.load(z.data())).sigma, p.data()); });
+  template <class T>
+  static void score(const routing::sigmoid& plain, vector_view<const T> z, vector_view<T> p) noexcept {
+    using vec = xsimd::batch<T, Arch>;
+    if (z.size() < vec::size)
+      return plain.forward(z, p);
+    for_each_vector<vec>(z.size(),
+                         [&](const auto& lanes) { lanes.store(logistic(lanes.load(z.data())).sigma, p.data()); });
   }
 
   template <std::size_t K, class T>
