@@ -6,7 +6,7 @@ include(GNUInstallDirs)
 set(hmoe_package_dir "${CMAKE_INSTALL_DATADIR}/cmake/hmoe")
 
 # One export set per component: a component whose package is missing must not break the others.
-foreach(target hmoe hmoe_eigen hmoe_simd hmoe_openmp)
+foreach(target hmoe hmoe_eigen hmoe_simd hmoe_openmp hmoe_tbb)
   install(TARGETS ${target} EXPORT ${target}-targets FILE_SET HEADERS)
   install(EXPORT ${target}-targets NAMESPACE hmoe:: DESTINATION "${hmoe_package_dir}")
 endforeach()

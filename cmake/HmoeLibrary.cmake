@@ -12,6 +12,9 @@ endif()
 if(NOT TARGET OpenMP::OpenMP_CXX)
   find_package(OpenMP QUIET GLOBAL COMPONENTS CXX)
 endif()
+if(NOT TARGET TBB::tbb)
+  find_package(TBB QUIET GLOBAL COMPONENTS tbb)
+endif()
 
 file(GLOB_RECURSE hmoe_headers CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/include/hmoe/*.hpp")
 
@@ -52,6 +55,7 @@ endfunction()
 hmoe_add_component(eigen Eigen3::Eigen HMOE_WITH_EIGEN)
 hmoe_add_component(simd xsimd HMOE_WITH_SIMD)
 hmoe_add_component(openmp OpenMP::OpenMP_CXX)
+hmoe_add_component(tbb TBB::tbb)
 
 hmoe_add_interface(hmoe hmoe ${hmoe_headers})
 target_compile_features(hmoe INTERFACE cxx_std_20)

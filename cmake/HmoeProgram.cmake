@@ -13,7 +13,7 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_L
   target_compile_options(hmoe_native INTERFACE -Wno-uninitialized -Wno-maybe-uninitialized)
 endif()
 
-foreach(package_target Eigen3::Eigen xsimd OpenMP::OpenMP_CXX)
+foreach(package_target Eigen3::Eigen xsimd OpenMP::OpenMP_CXX TBB::tbb)
   if(NOT TARGET ${package_target})
     message(FATAL_ERROR "Tests, examples and benchmarks need ${package_target}, which was not found. "
                         "scripts/test installs it; a build without them needs -DHMOE_BUILD_TESTS=OFF "
@@ -24,5 +24,5 @@ endforeach()
 # hmoe_add_program(<target> <source>...): a program with all components and our warnings.
 function(hmoe_add_program target)
   add_executable(${target} ${ARGN})
-  target_link_libraries(${target} PRIVATE hmoe::hmoe hmoe::eigen hmoe::simd hmoe::openmp hmoe_warnings)
+  target_link_libraries(${target} PRIVATE hmoe::hmoe hmoe::eigen hmoe::simd hmoe::openmp hmoe::tbb hmoe_warnings)
 endfunction()

@@ -25,12 +25,27 @@ TEST_CASE("each row is visited once, for any count and any number of threads") {
 TEST_CASE("scaled rows and dot products") {
   const std::vector<float> a{1, 2, 3}, b{4, -5, 6};
   std::vector<float> to{10, 20, 30};
-  hmoe::dispatch::add_scaled(2.0F, vector_view<const float>(a), vector_view<float>(to));
+  const hmoe::backends::reference none;
+  hmoe::dispatch::add_scaled(none, 2.0F, vector_view<const float>(a), vector_view<float>(to));
   CHECK(to == std::vector<float>{12, 24, 36});
-  hmoe::dispatch::copy_scaled(-1.0F, vector_view<const float>(a), vector_view<float>(to));
+  hmoe::dispatch::copy_scaled(none, -1.0F, vector_view<const float>(a), vector_view<float>(to));
   CHECK(to == std::vector<float>{-1, -2, -3});
-  CHECK(hmoe::dispatch::dot(vector_view<const float>(a), vector_view<const float>(b)) == 12);
+  CHECK(hmoe::dispatch::dot(none, vector_view<const float>(a), vector_view<const float>(b)) == 12);
   // A wide accumulator: 1 survives between two large numbers.
   const std::vector<float> large{1e8F, 1, -1e8F}, ones{1, 1, 1};
-  CHECK(hmoe::dispatch::dot(vector_view<const float>(large), vector_view<const float>(ones)) == 1);
+  CHECK(hmoe::dispatch::dot(none, vector_view<const float>(large), vector_view<const float>(ones)) == 1);
+}
+
+TEST_CASE("a weighted sum of rows leaves out the empty ones") {
+  const std::vector<float> a{1, 2, 3}, b{4, -5, 6};
+  std::vector<float> to{10, 20, 30};
+  const hmoe::backends::reference none;
+  const auto weight = [](std::size_t i) { return i == 0 ? 2.0F : -1.0F; };
+  const auto row = [&](std::size_t i) {
+    return i == 0 ? vector_view<const float>(a) : i == 1 ? vector_view<const float>{} : vector_view<const float>(b);
+  };
+  hmoe::dispatch::weighted_sum(none, 3, weight, row, vector_view<float>(to));
+  CHECK(to == std::vector<float>{-2, 9, 0});
+  hmoe::dispatch::weighted_sum(none, 0, weight, row, vector_view<float>(to));
+  CHECK(to == std::vector<float>{0, 0, 0});
 }

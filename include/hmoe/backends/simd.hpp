@@ -5,7 +5,8 @@
 #include <hmoe/backends/simd/packed_bank.hpp>
 #include <hmoe/backends/simd/products.hpp>
 #include <hmoe/backends/simd/quantized_formats.hpp>
-#include <hmoe/backends/simd/tile.hpp>
+#include <hmoe/backends/simd/routing.hpp>
+#include <hmoe/backends/simd/rows.hpp>
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/experts/expert_set.hpp>
 #include <hmoe/experts/glu.hpp>
@@ -20,9 +21,11 @@ namespace hmoe::backends {
 
 /// Products with the SIMD registers of Arch, by default the best instruction set that the compiler's flags allow.
 /// Every element of a product is one chain of multiply-adds over ascending k in the matrices' own type: the bits of a
-/// token's output depend on nothing but the token, whatever the batch, the threads or the dispatch. Activations are
-/// evaluated in vectors too (see vector_form). Allocates nothing.
-template <class Arch = xsimd::default_arch> struct simd : simd_detail::activations<Arch> {
+/// token's output depend on nothing but the token, whatever the batch, the threads or the dispatch. Activations (see
+/// vector_form), probabilities and choices of a router, and the sums over a token's experts run in vectors too.
+/// Allocates nothing.
+template <class Arch = xsimd::default_arch>
+struct simd : simd_detail::activations<Arch>, simd_detail::routing_rows<Arch>, simd_detail::row_operations<Arch> {
   template <class A, class B, class C>
   static void multiply_transposed(matrix_view<A> a, matrix_view<B> b, matrix_view<C> c) noexcept {
     using enum simd_detail::layout;
@@ -42,10 +45,6 @@ template <class Arch = xsimd::default_arch> struct simd : simd_detail::activatio
   static void accumulate_transposed(matrix_view<A> a, matrix_view<B> b, matrix_view<C> c) noexcept {
     using enum simd_detail::layout;
     simd_detail::multiply<transposed, plain, true, Arch>(a, b, c);
-  }
-  /// to += weight · from
-  template <class T> static void add_scaled(T weight, vector_view<const T> from, vector_view<T> to) noexcept {
-    simd_detail::add_scaled<Arch>(weight, from.data(), to.data(), to.size());
   }
 
   /// The inference form of a bank: the weights as Format stores them (hmoe::backends::formats), in the order that the

@@ -32,12 +32,12 @@ struct dense {
       const typename Context::workspace_scope scope(ctx.workspace());
       const matrix_view<T> out = record.expert_output().view().row_block(record.recording() ? e * tokens : 0, tokens);
       matrix<T> scaled(&ctx.workspace());
-      const forward_batch<T> batch{e, expert_input(record, x, e, scaled), out,
+      const forward_batch<T> batch{e, expert_input(ctx, record, x, e, scaled), out,
                                    record.recording() ? record.activations(e, tokens) : matrix_view<T>{}};
       forward_experts(ctx, experts, vector_view<const forward_batch<T>>(&batch, 1));
       for (std::size_t t = 0; t < tokens; ++t)
         if (const std::size_t a = entry(std::as_const(record).assignment(), t, e); a != none)
-          add_scaled(ctx, record.weights_on_input() ? T(1) : record.assignment().weights()[a],
+          add_scaled(ctx.backend(), record.weights_on_input() ? T(1) : record.assignment().weights()[a],
                      vector_view<const T>(out.row(t)), y.row(t));
     }
   }
@@ -58,22 +58,22 @@ struct dense {
       for (std::size_t t = 0; t < tokens; ++t) {
         const std::size_t a = entry(std::as_const(record).assignment(), t, e);
         const T weight = a == none ? T(0) : record.weights_on_input() ? T(1) : record.assignment().weights()[a];
-        copy_scaled(weight, dy.row(t), d_out.row(t));
+        copy_scaled(ctx.backend(), weight, dy.row(t), d_out.row(t));
         if (a != none && !record.weights_on_input())
-          d_weights[a] = dot(dy.row(t), std::as_const(record).expert_output().row(e * tokens + t));
+          d_weights[a] = dot(ctx.backend(), dy.row(t), std::as_const(record).expert_output().row(e * tokens + t));
       }
-      const backward_batch<T> batch{e, expert_input(record, x, e, scaled), record.activations(e, tokens), d_out.view(),
-                                    d_rows.view()};
+      const backward_batch<T> batch{e, expert_input(ctx, record, x, e, scaled), record.activations(e, tokens),
+                                    d_out.view(), d_rows.view()};
       backward_experts(ctx, experts, vector_view<const backward_batch<T>>(&batch, 1), gradients);
       for (std::size_t t = 0; t < tokens; ++t) {
         const std::size_t a = entry(std::as_const(record).assignment(), t, e);
         if (a == none)
           continue;
         if (record.weights_on_input()) { // scaled before it is added, as everywhere: no fused multiply-add may differ
-          d_weights[a] = dot(std::as_const(d_rows).row(t), x.row(t));
-          copy_scaled(record.assignment().weights()[a], std::as_const(d_rows).row(t), d_rows.row(t));
+          d_weights[a] = dot(ctx.backend(), std::as_const(d_rows).row(t), x.row(t));
+          copy_scaled(ctx.backend(), record.assignment().weights()[a], std::as_const(d_rows).row(t), d_rows.row(t));
         }
-        add_scaled(ctx, T(1), std::as_const(d_rows).row(t), dx.row(t));
+        add_scaled(ctx.backend(), T(1), std::as_const(d_rows).row(t), dx.row(t));
       }
     }
   }
@@ -88,15 +88,15 @@ private:
   static constexpr std::size_t none = static_cast<std::size_t>(-1);
 
   /// x itself, or each row times its weight for expert e where weights are on the input.
-  template <class T>
-  static matrix_view<const T> expert_input(const tape<T>& record, matrix_view<const T> x, std::size_t e,
-                                           matrix<T>& scaled) {
+  template <class Context, class T>
+  static matrix_view<const T> expert_input(const Context& ctx, const tape<T>& record, matrix_view<const T> x,
+                                           std::size_t e, matrix<T>& scaled) {
     if (!record.weights_on_input())
       return x;
     scaled.resize_for_overwrite(x.rows(), x.cols());
     for (std::size_t t = 0; t < x.rows(); ++t) {
       const std::size_t a = entry(record.assignment(), t, e);
-      copy_scaled(a == none ? T(0) : record.assignment().weights()[a], x.row(t), scaled.row(t));
+      copy_scaled(ctx.backend(), a == none ? T(0) : record.assignment().weights()[a], x.row(t), scaled.row(t));
     }
     return scaled.view();
   }

@@ -45,7 +45,7 @@ struct looped {
                                    record.recording() ? record.activations(e, count) : matrix_view<T>{}};
       forward_experts(ctx, experts, vector_view<const forward_batch<T>>(&batch, 1));
       for_each_row(ctx, count, [&](std::size_t i) { // a token comes once per expert, so no two tasks share a row
-        add_scaled(ctx, record.weights_on_input() ? T(1) : slot_weight(record, first + i),
+        add_scaled(ctx.backend(), record.weights_on_input() ? T(1) : slot_weight(record, first + i),
                    vector_view<const T>(out.row(i)), y.row(tokens[i]));
       });
     }
@@ -71,8 +71,9 @@ struct looped {
       const backward_batch<T> batch{e, rows.view(), record.activations(e, count), d_out.view(), d_rows.view()};
       backward_experts(ctx, experts, vector_view<const backward_batch<T>>(&batch, 1), gradients);
       scale_input_gradient(ctx, std::as_const(record), first, d_rows.view(), d_weights);
-      for_each_row(ctx, count,
-                   [&](std::size_t i) { add_scaled(ctx, T(1), std::as_const(d_rows).row(i), dx.row(tokens[i])); });
+      for_each_row(ctx, count, [&](std::size_t i) {
+        add_scaled(ctx.backend(), T(1), std::as_const(d_rows).row(i), dx.row(tokens[i]));
+      });
     }
   }
 

@@ -21,10 +21,14 @@ void combine(const Context& ctx, const tape<T>& record, matrix_view<const T> by_
              Weight weight) {
   const auto& assigned = record.assignment();
   for_each_row(ctx, to.rows(), [&](std::size_t t) {
-    std::fill(to.row(t).begin(), to.row(t).end(), T(0));
-    for (std::size_t a = assigned.offsets()[t]; a < assigned.offsets()[t + 1]; ++a)
-      if (const index_t slot = record.plan().slots()[a]; slot != no_index)
-        add_scaled(ctx, weight(a), by_expert.row(slot), to.row(t));
+    const std::size_t first = assigned.offsets()[t], count = assigned.offsets()[t + 1] - first;
+    weighted_sum(
+        ctx.backend(), count, [&](std::size_t i) { return weight(first + i); },
+        [&](std::size_t i) {
+          const index_t slot = record.plan().slots()[first + i];
+          return slot == no_index ? vector_view<const T>{} : by_expert.row(slot);
+        },
+        to.row(t));
   });
 }
 

@@ -20,35 +20,59 @@ template <class Context, class F> void for_each_row(const Context& ctx, std::siz
   });
 }
 
+/// The functions below take the backend, and leave it to that where it has the function too.
+///
 /// to += weight · from. Every dispatch adds up a token with this one function, in ascending order of experts, which is
 /// what makes their results equal to the bit.
-template <class Context, class T>
-void add_scaled(const Context& ctx, T weight, vector_view<const T> from, vector_view<T> to) noexcept {
-  if constexpr (requires { ctx.backend().add_scaled(weight, from, to); })
-    ctx.backend().add_scaled(weight, from, to);
+template <class Math, class T>
+void add_scaled(const Math& math, T weight, vector_view<const T> from, vector_view<T> to) noexcept {
+  if constexpr (requires { math.add_scaled(weight, from, to); })
+    math.add_scaled(weight, from, to);
   else
     for (std::size_t i = 0; i < to.size(); ++i)
       to[i] += weight * from[i];
 }
 
+/// to = Σ_i weight(i) · row(i) over i < count, as if by add_scaled in turn; an empty row adds nothing.
+template <class Math, class T, class Weight, class Row>
+void weighted_sum(const Math& math, std::size_t count, const Weight& weight, const Row& row, vector_view<T> to) {
+  if constexpr (requires { math.weighted_sum(count, weight, row, to); }) {
+    math.weighted_sum(count, weight, row, to);
+  } else {
+    std::fill(to.begin(), to.end(), T(0));
+    for (std::size_t i = 0; i < count; ++i)
+      if (const vector_view<const T> from = row(i); !from.empty())
+        add_scaled(math, weight(i), from, to);
+  }
+}
+
 /// to = weight · from
-template <class T> void copy_scaled(T weight, vector_view<const T> from, vector_view<T> to) noexcept {
-  for (std::size_t i = 0; i < to.size(); ++i)
-    to[i] = weight * from[i];
+template <class Math, class T>
+void copy_scaled(const Math& math, T weight, vector_view<const T> from, vector_view<T> to) noexcept {
+  if constexpr (requires { math.copy_scaled(weight, from, to); })
+    math.copy_scaled(weight, from, to);
+  else
+    for (std::size_t i = 0; i < to.size(); ++i)
+      to[i] = weight * from[i];
+}
+
+/// Σ a_i b_i, by default in a wide accumulator. Not inlined: compilers choose between multiply-add and multiply, add by
+/// what is around a loop, and all strategies must get the same bits.
+template <class Math, class T>
+[[nodiscard, gnu::noinline]] T dot(const Math& math, vector_view<const T> a, vector_view<const T> b) noexcept {
+  if constexpr (requires { math.dot(a, b); }) {
+    return math.dot(a, b);
+  } else {
+    double sum = 0;
+    for (std::size_t i = 0; i < a.size(); ++i)
+      sum += static_cast<double>(a[i]) * static_cast<double>(b[i]);
+    return static_cast<T>(sum);
+  }
 }
 
 /// The weight of the entry that slot s came from.
 template <class T> [[nodiscard]] T slot_weight(const tape<T>& record, std::size_t slot) noexcept {
   return record.assignment().weights()[record.plan().entries()[slot]];
-}
-
-/// Σ a_i b_i in a wide accumulator. Not inlined: compilers choose between multiply-add and multiply, add by what is
-/// around a loop, and all strategies must get the same bits.
-template <class T> [[nodiscard, gnu::noinline]] T dot(vector_view<const T> a, vector_view<const T> b) noexcept {
-  double sum = 0;
-  for (std::size_t i = 0; i < a.size(); ++i)
-    sum += static_cast<double>(a[i]) * static_cast<double>(b[i]);
-  return static_cast<T>(sum);
 }
 
 /// What the experts of slots [first, first + rows.rows()) read: x[token], times the weight where that is on the input;
@@ -64,7 +88,7 @@ void gather_input(const Context& ctx, const tape<T>& record, std::size_t first, 
     }
     const auto from = x.row(token);
     if (record.weights_on_input())
-      copy_scaled(slot_weight(record, first + i), from, rows.row(i));
+      copy_scaled(ctx.backend(), slot_weight(record, first + i), from, rows.row(i));
     else
       std::ranges::copy(from, rows.row(i).begin());
   });
@@ -86,8 +110,8 @@ void gather_output_gradient(const Context& ctx, const tape<T>& record, std::size
     if (record.weights_on_input()) {
       std::ranges::copy(from, d_out.row(i).begin());
     } else {
-      copy_scaled(slot_weight(record, slot), from, d_out.row(i));
-      d_weights[record.plan().entries()[slot]] = dot(from, record.expert_output().row(slot));
+      copy_scaled(ctx.backend(), slot_weight(record, slot), from, d_out.row(i));
+      d_weights[record.plan().entries()[slot]] = dot(ctx.backend(), from, record.expert_output().row(slot));
     }
   });
 }
@@ -105,8 +129,8 @@ void scale_input_gradient(const Context& ctx, const tape<T>& record, std::size_t
     if (token == no_index)
       return;
     const vector_view<const T> row = d_rows.row(i);
-    d_weights[record.plan().entries()[slot]] = dot(row, record.input().row(token));
-    copy_scaled(slot_weight(record, slot), row, d_rows.row(i));
+    d_weights[record.plan().entries()[slot]] = dot(ctx.backend(), row, record.input().row(token));
+    copy_scaled(ctx.backend(), slot_weight(record, slot), row, d_rows.row(i));
   });
 }
 

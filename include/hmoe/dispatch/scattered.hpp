@@ -88,7 +88,7 @@ private:
     for (std::size_t e = 0; e < count; ++e)
       for_each_row(ctx, offset(e + 1) - offset(e), [&](std::size_t i) { // a token comes once per expert
         const std::size_t slot = offset(e) + i;
-        add_scaled(ctx, record.weights_on_input() ? T(1) : slot_weight(record, slot),
+        add_scaled(ctx.backend(), record.weights_on_input() ? T(1) : slot_weight(record, slot),
                    std::as_const(out).row(slot - first), y.row(record.plan().tokens()[slot]));
       });
   }

@@ -12,6 +12,7 @@
 #include <hmoe/routing/linear_score.hpp>
 #include <hmoe/routing/projection.hpp>
 #include <hmoe/routing/score.hpp>
+#include <hmoe/routing/score_functions.hpp>
 #include <hmoe/routing/selection.hpp>
 #include <hmoe/routing/selections.hpp>
 #include <hmoe/routing/shared.hpp>
@@ -144,7 +145,7 @@ public:
     score_.forward(ctx, x, trace);
     for_each_token(ctx, tokens, [&](std::size_t t) {
       check_finite(t, std::as_const(trace).logits().row(t));
-      score_.function().forward(std::as_const(trace).logits().row(t), trace.probabilities().row(t));
+      score_row(ctx.backend(), score_.function(), std::as_const(trace).logits().row(t), trace.probabilities().row(t));
     });
     assigned.resize_tokens(tokens);
     choose(ctx, trace, {chosen.data(), tokens, most}, assigned.offsets().subview(1, tokens));
@@ -227,7 +228,7 @@ private:
       buffer<value_type> scratch(ctx.executor().concurrency() * scratch_size, &ctx.workspace());
       for_each_token(ctx, chosen.rows(), [&](std::size_t t, std::size_t worker) {
         const vector_view<value_type> mine(scratch.data() + worker * scratch_size, scratch_size);
-        const std::size_t count = select_row(select_, trace.probabilities().row(t), chosen.row(t), mine);
+        const std::size_t count = select_row(ctx.backend(), select_, trace.probabilities().row(t), chosen.row(t), mine);
         check_choice(t, chosen.row(t), count);
         counts[t] = static_cast<index_t>(count);
       });

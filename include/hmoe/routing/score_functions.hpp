@@ -22,6 +22,15 @@ concept score_function =
 
 namespace routing {
 
+/// p from z on a backend, which may have score(function, z, p) for functions that it does faster.
+template <class Math, class Function, class T>
+void score_row(const Math& math, const Function& function, vector_view<const T> z, vector_view<T> p) {
+  if constexpr (requires { math.score(function, z, p); })
+    math.score(function, z, p);
+  else
+    function.forward(z, p);
+}
+
 /// p_i = e^{z_i} / Σ_j e^{z_j}, computed from z − max z.
 struct softmax {
   template <class T> HMOE_HOST_DEVICE static void forward(vector_view<const T> z, vector_view<T> p) noexcept {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/backends/simd/rows.hpp>
 #include <hmoe/backends/simd/tile.hpp>
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/dispatch/row_group.hpp>
@@ -233,8 +234,9 @@ private:
       for (std::size_t r = 0; r < rows; ++r) {
         const float* from = tile + r * panel_columns;
         if (c.group.scatters())
-          add_scaled<arch>(c.group.output_weight(first + r), from,
-                           c.group.y.row(c.group.tokens[first + r]).data() + column, columns);
+          row_operations<arch>::template add_scaled<float>(
+              c.group.output_weight(first + r), vector_view<const float>(from, columns),
+              c.group.y.row(c.group.tokens[first + r]).subview(column, columns));
         else
           std::copy_n(from, columns, c.group.y.row(first + r).data() + column);
       }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/backends/simd/elementwise.hpp>
 #include <hmoe/backends/simd/weight_formats.hpp>
 
 #include <xsimd/xsimd.hpp>
@@ -36,13 +35,6 @@ void multiply_panel(std::size_t rows, std::size_t depth, const typename Format::
     sums[r][0].store_aligned(tile + r * 2 * vec::size);
     sums[r][1].store_aligned(tile + r * 2 * vec::size + vec::size);
   }
-}
-
-/// to += weight · from, each element one fused multiply-add where the instruction set has it.
-template <class Arch, class T> void add_scaled(T weight, const T* from, T* to, std::size_t count) noexcept {
-  using vec = xsimd::batch<T, Arch>;
-  for_each_vector<vec>(
-      count, [&](const auto& lanes) { lanes.store(xsimd::fma(vec(weight), lanes.load(from), lanes.load(to)), to); });
 }
 
 } // namespace hmoe::backends::simd_detail
