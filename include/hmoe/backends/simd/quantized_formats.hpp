@@ -69,12 +69,14 @@ template <class Block, bool Vnni> struct quantized {
 
   template <std::size_t Rows, class Arch>
   static void multiply(std::size_t depth, const std::byte* rows, std::size_t step, const std::byte* panel,
-                       detail::sums_of_row<Arch> (&sums)[Rows]) noexcept {
+                       float* tile) noexcept {
     using vec = xsimd::batch<float, Arch>;
     using ints = simd_detail::int_vector<Arch>;
     using bytes = simd_detail::byte_vector<Arch>;
     constexpr std::size_t n = vec::size;
     const std::byte* codes = panel + scale_bytes<Arch>(depth);
+    // The float sums stay in the tile, in L1: the registers are for the integer sums.
+    std::fill_n(tile, Rows * 2 * n, 0.0F);
     for (std::size_t b = 0; b < blocks(depth); ++b, codes += code_bytes<Arch>) {
       const auto block_of = [&](std::size_t r) {
         return reinterpret_cast<const int8_block*>(rows + r * step + b * sizeof(int8_block));
@@ -94,6 +96,7 @@ template <class Block, bool Vnni> struct quantized {
         }
       };
       const auto* weights = reinterpret_cast<const std::uint32_t*>(codes);
+#pragma GCC unroll 8 // as a loop, g++ 12 keeps most sums in memory
       for (std::size_t s = 0; s < steps_stored; ++s, weights += 2 * n) {
         const bytes left = bytes::load_aligned(weights), right = bytes::load_aligned(weights + n);
         detail::prefetch(weights);
@@ -109,18 +112,17 @@ template <class Block, bool Vnni> struct quantized {
       const vec left_scale = scale<Arch>(panel, b, 0), right_scale = scale<Arch>(panel, b, 1);
 #pragma GCC unroll 16
       for (std::size_t r = 0; r < Rows; ++r) {
+        float* sums = tile + r * 2 * n;
         const vec row_scale(block_of(r)->scale);
-        sums[r][0] = xsimd::fma(xsimd::to_float(dots[r][0]), left_scale * row_scale, sums[r][0]);
-        sums[r][1] = xsimd::fma(xsimd::to_float(dots[r][1]), right_scale * row_scale, sums[r][1]);
-      }
-      if constexpr (has_offset) {
-        const vec left_offset = half_at<Arch>(panel, 2 * b + 1, 0), right_offset = half_at<Arch>(panel, 2 * b + 1, 1);
-#pragma GCC unroll 16
-        for (std::size_t r = 0; r < Rows; ++r) {
+        vec left = xsimd::fma(xsimd::to_float(dots[r][0]), left_scale * row_scale, vec::load_aligned(sums)),
+            right = xsimd::fma(xsimd::to_float(dots[r][1]), right_scale * row_scale, vec::load_aligned(sums + n));
+        if constexpr (has_offset) {
           const vec total(block_of(r)->scale * static_cast<float>(block_of(r)->sum));
-          sums[r][0] = xsimd::fma(total, left_offset, sums[r][0]);
-          sums[r][1] = xsimd::fma(total, right_offset, sums[r][1]);
+          left = xsimd::fma(total, half_at<Arch>(panel, 2 * b + 1, 0), left);
+          right = xsimd::fma(total, half_at<Arch>(panel, 2 * b + 1, 1), right);
         }
+        left.store_aligned(sums);
+        right.store_aligned(sums + n);
       }
     }
   }

@@ -24,17 +24,7 @@ void multiply_panel(std::size_t rows, std::size_t depth, const typename Format::
   if constexpr (MaxRows > 1)
     if (rows < MaxRows)
       return multiply_panel<MaxRows - 1, Format, Arch>(rows, depth, first, step, panel, tile);
-  using vec = xsimd::batch<float, Arch>;
-  vec sums[MaxRows][2];
-#pragma GCC unroll 16
-  for (std::size_t r = 0; r < MaxRows; ++r)
-    sums[r][0] = sums[r][1] = vec(0.0F);
-  Format::template multiply<MaxRows, Arch>(depth, first, step, panel, sums);
-#pragma GCC unroll 16
-  for (std::size_t r = 0; r < MaxRows; ++r) {
-    sums[r][0].store_aligned(tile + r * 2 * vec::size);
-    sums[r][1].store_aligned(tile + r * 2 * vec::size + vec::size);
-  }
+  Format::template multiply<MaxRows, Arch>(depth, first, step, panel, tile);
 }
 
 } // namespace hmoe::backends::simd_detail

@@ -37,7 +37,20 @@ namespace hmoe::backends::formats {
 
 namespace detail {
 template <class Arch> inline constexpr std::size_t lanes = xsimd::batch<float, Arch>::size;
-template <class Arch> using sums_of_row = xsimd::batch<float, Arch>[2];
+
+template <class V, std::size_t Rows> [[gnu::always_inline]] inline void clear(V (&sums)[Rows][2]) noexcept {
+#pragma GCC unroll 16
+  for (std::size_t r = 0; r < Rows; ++r)
+    sums[r][0] = sums[r][1] = V(0.0F);
+}
+template <class V, std::size_t Rows>
+[[gnu::always_inline]] inline void store(const V (&sums)[Rows][2], float* tile) noexcept {
+#pragma GCC unroll 16
+  for (std::size_t r = 0; r < Rows; ++r, tile += 2 * V::size) {
+    sums[r][0].store_aligned(tile);
+    sums[r][1].store_aligned(tile + V::size);
+  }
+}
 
 /// Rows of activations start on a cache line, and never a multiple of 4 KB apart: twelve of them are read side by side
 /// and would fall into one set of the L1 cache.
@@ -96,8 +109,10 @@ template <class Stored, bool Hardware = true> struct widened {
   }
   template <std::size_t Rows, class Arch>
   static void multiply(std::size_t depth, const float* rows, std::size_t step, const std::byte* panel,
-                       detail::sums_of_row<Arch> (&sums)[Rows]) noexcept {
+                       float* tile) noexcept {
     using vec = xsimd::batch<float, Arch>;
+    vec sums[Rows][2];
+    detail::clear(sums);
     const auto* weights = reinterpret_cast<const Stored*>(panel);
     for (std::size_t k = 0; k < depth; ++k, weights += 2 * vec::size) {
       const vec left = detail::load<Arch, Hardware>(weights), right = detail::load<Arch, Hardware>(weights + vec::size);
@@ -110,6 +125,7 @@ template <class Stored, bool Hardware = true> struct widened {
         sums[r][1] = xsimd::fma(value, right, sums[r][1]);
       }
     }
+    detail::store(sums, tile);
   }
 };
 
@@ -149,9 +165,11 @@ template <bool Dot> struct basic_bf16 {
   }
   template <std::size_t Rows, class Arch>
   static void multiply(std::size_t depth, const row_value* rows, std::size_t step, const std::byte* panel,
-                       detail::sums_of_row<Arch> (&sums)[Rows]) noexcept {
+                       float* tile) noexcept {
     using vec = xsimd::batch<float, Arch>;
     using bits = xsimd::batch<std::uint32_t, Arch>;
+    vec sums[Rows][2];
+    detail::clear(sums);
     const auto* weights = reinterpret_cast<const std::uint32_t*>(panel);
     for (std::size_t k = 0; k < depth; k += 2, weights += 2 * vec::size) {
       const bits left = bits::load_aligned(weights), right = bits::load_aligned(weights + vec::size);
@@ -181,6 +199,7 @@ template <bool Dot> struct basic_bf16 {
         }
       }
     }
+    detail::store(sums, tile);
   }
 };
 
