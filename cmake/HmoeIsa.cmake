@@ -23,7 +23,9 @@ if(CMAKE_SCRIPT_MODE_FILE STREQUAL CMAKE_CURRENT_LIST_FILE)
   file(REMOVE "${joined}")
 
   execute_process(COMMAND "${NM}" -g --defined-only "${OUTPUT}" OUTPUT_VARIABLE symbols COMMAND_ERROR_IS_FATAL ANY)
+  set(others "${symbols}")
   foreach(name IN LISTS KEEP)
+    string(REGEX REPLACE "[^\n]* ${name}\n" "" others "${others}")
     if(NOT symbols MATCHES " T ${name}\n")
       file(REMOVE "${OUTPUT}")
       message(FATAL_ERROR "hmoe_add_isa: no source defines the symbol ${name}: does the kernel include the header with "
@@ -37,6 +39,10 @@ if(CMAKE_SCRIPT_MODE_FILE STREQUAL CMAKE_CURRENT_LIST_FILE)
     message(FATAL_ERROR "hmoe_add_isa: these kernels have global objects that are made before main, with instructions "
                         "which the CPU may lack. Make them constexpr, constinit or local to a function, and do not "
                         "include <iostream>. Objects: ${OBJECTS}")
+  endif()
+  if(others)
+    file(REMOVE "${OUTPUT}")
+    message(FATAL_ERROR "hmoe_add_isa: these symbols would be shared with other levels:\n${others}")
   endif()
   return()
 endif()
@@ -98,6 +104,9 @@ function(hmoe_add_isa target)
         # Its AVX-512 intrinsics read an uninitialised variable on purpose (GCC bug 105593).
         list(APPEND options -Wno-uninitialized -Wno-maybe-uninitialized)
       endif()
+    elseif(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+      # The address sanitizer finds its table of globals through symbols that are no longer global.
+      list(APPEND options -mllvm -asan-globals=0)
     endif()
     set_target_properties(${kernels} PROPERTIES HMOE_ISA_OPTIONS "${options}" INTERPROCEDURAL_OPTIMIZATION OFF)
 

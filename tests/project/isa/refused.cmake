@@ -26,6 +26,10 @@ set(function "extern \"C\" int hmoe_isa_run_v3() { return 3; }\n")
 set(before_main "global objects that are made before main")
 expect(sound "${function}" "")
 expect(other_name "extern \"C\" int run() { return 3; }\n" "no source defines the symbol hmoe_isa_run_v3")
+if(NOT TOOLS MATCHES "llvm-objcopy") # which makes these symbols local, too
+  expect(unique_symbol "${function}__asm__(\".globl u\\n.type u, @gnu_unique_object\\nu: .long 1\");\n"
+         "symbols would be shared with other levels")
+endif()
 expect(global_object "${function}int f(); int global = f();\n" "${before_main}")
 expect(inline_object "${function}int f(); template <class T> int value = f(); template int value<int>;\n" "${before_main}")
 expect(input_stream "#include <iostream>\n${function}int f() { std::cout << 1; return 0; }\n" "${before_main}")
