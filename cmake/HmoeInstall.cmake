@@ -16,6 +16,6 @@ configure_package_config_file(cmake/hmoe-config.cmake.in "${PROJECT_BINARY_DIR}/
 # Before 1.0 a minor version may break its users.
 write_basic_package_version_file("${PROJECT_BINARY_DIR}/hmoe-config-version.cmake"
                                  COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
-install(FILES "${PROJECT_BINARY_DIR}/hmoe-config.cmake" "${PROJECT_BINARY_DIR}/hmoe-config-version.cmake"
+install(FILES "${PROJECT_BINARY_DIR}/hmoe-config.cmake" "${PROJECT_BINARY_DIR}/hmoe-config-version.cmake" cmake/HmoeIsa.cmake
         DESTINATION "${hmoe_package_dir}")
 install(FILES LICENSE TYPE DOC)

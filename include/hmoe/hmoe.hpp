@@ -4,6 +4,7 @@
 /// Everything that needs no third-party library, and what the macros of the component targets switch on: link
 /// hmoe::eigen for backends/eigen.hpp, hmoe::simd for backends/simd.hpp, hmoe::openmp for execution/openmp.hpp.
 
+#include <hmoe/backends/isa.hpp>
 #include <hmoe/backends/reference.hpp>
 #include <hmoe/core/assignment.hpp>
 #include <hmoe/core/buffer.hpp>

@@ -3,6 +3,7 @@
 #include <hmoe/dispatch/dense.hpp>
 #include <hmoe/dispatch/looped.hpp>
 #include <hmoe/dispatch/padded.hpp>
+#include <hmoe/dispatch/scattered.hpp>
 #include <hmoe/dispatch/sorted.hpp>
 #include <hmoe/testing/dispatch_laws.hpp>
 
@@ -24,6 +25,7 @@ TEST_CASE("strategies that drop nothing") {
   const capacity::by_factor infinite{std::numeric_limits<double>::infinity()};
   check(hmoe::dispatch::dense{});
   check(hmoe::dispatch::looped{});
+  check(hmoe::dispatch::scattered{});
   check(sorted{});
   check(sorted{infinite});
   check(padded{infinite});

@@ -14,3 +14,4 @@ execute_process(
 execute_process(COMMAND ${CMAKE_COMMAND} --build ${BUILD_DIR} --parallel 2 COMMAND_ERROR_IS_FATAL ANY)
 execute_process(COMMAND ${BUILD_DIR}/core_only COMMAND_ERROR_IS_FATAL ANY)
 execute_process(COMMAND ${BUILD_DIR}/all_components COMMAND_ERROR_IS_FATAL ANY)
+execute_process(COMMAND ${BUILD_DIR}/isa_levels COMMAND_ERROR_IS_FATAL ANY)

@@ -61,7 +61,7 @@ template <class V> [[nodiscard, gnu::always_inline]] inline normal_distribution<
   // The square of the upper half of a's digits is exact; the rest of a² is small: e^{−a²/2} loses no digits.
   const V head = xsimd::bitwise_cast<V>(xsimd::bitwise_cast<bits>(a) & bits(constants::upper_half));
   const V e = exponential_of_sum<argument::never_positive>(head * head * V(-0.5F), (a - head) * (a + head) * V(-0.5F));
-  const V inverse = V(1) / (a + V(constants::k));
+  const V inverse = quotient(V(1), a + V(constants::k));
   const V scaled = polynomial((a - V(constants::k)) * inverse, constants::p) * inverse;
   const V tail = scaled * e, other = xsimd::fnma(scaled, e, V(1));
   const auto negative = z < V(0);

@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: MIT
+# The tests of the SIMD kernels again, at each instruction-set level; all other programs are for the baseline.
+set(simd_sources ${backends_sources})
+list(FILTER simd_sources INCLUDE REGEX "^backends/simd(/.*)?\\.cpp$")
+foreach(level v2 v3 v4 native)
+  set(march x86-64-${level})
+  if(level STREQUAL "native")
+    set(march native)
+  endif()
+  hmoe_add_program(test_simd_${level} ${simd_sources})
+  target_link_libraries(test_simd_${level} PRIVATE hmoe_test_main)
+  target_include_directories(test_simd_${level} PRIVATE "${CMAKE_CURRENT_SOURCE_DIR}")
+  # Intrinsics are inlined at -O1 too, and that compiles in less time.
+  target_compile_options(test_simd_${level} PRIVATE -march=${march} -O1)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+    # Its AVX-512 intrinsics read an uninitialised variable on purpose (GCC bug 105593).
+    target_compile_options(test_simd_${level} PRIVATE -Wno-uninitialized -Wno-maybe-uninitialized)
+  endif()
+  hmoe_add_isa_test(simd.${level} ${level} test_simd_${level})
+endforeach()

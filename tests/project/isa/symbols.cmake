@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: MIT
+# Checks that objects made by hmoe_add_isa show the linker the functions for selection and nothing else.
+# usage: cmake -D NM=... -P symbols.cmake -- OBJECT...
+set(objects FALSE)
+set(checked 0)
+math(EXPR last "${CMAKE_ARGC} - 1")
+foreach(i RANGE ${last})
+  if(objects)
+    set(object "${CMAKE_ARGV${i}}")
+    execute_process(COMMAND ${NM} --extern-only --defined-only "${object}" OUTPUT_VARIABLE symbols
+                    COMMAND_ERROR_IS_FATAL ANY)
+    string(REGEX MATCHALL "[^\n]+" symbols "${symbols}")
+    if(NOT symbols)
+      message(SEND_ERROR "${object} defines nothing")
+    endif()
+    foreach(symbol IN LISTS symbols)
+      if(NOT symbol MATCHES " T hmoe_isa_[a-z0-9_]+$")
+        message(SEND_ERROR "${object}: ${symbol} is global")
+      endif()
+    endforeach()
+    math(EXPR checked "${checked} + 1")
+  elseif(CMAKE_ARGV${i} STREQUAL "--")
+    set(objects TRUE)
+  endif()
+endforeach()
+if(checked EQUAL 0)
+  message(FATAL_ERROR "no object was given")
+endif()
