@@ -48,7 +48,8 @@ struct simd : simd_detail::activations<Arch>, simd_detail::routing_rows<Arch>, s
   }
 
   /// The inference form of a bank: the weights as Format stores them (hmoe::backends::formats), in the order that the
-  /// kernels read. The bank given is not needed afterwards.
+  /// kernels read. The bank given is not needed afterwards. hmoe::error where a weight is not finite or beyond
+  /// Format::largest_weight.
   template <class Format = formats::f32, class Gate>
   [[nodiscard]] static auto pack(const experts::glu_bank<float, Gate>& bank) {
     return packed_bank<Format, typename experts::glu_bank<float, Gate>::gate_type, 2, Arch>(bank.weights(),

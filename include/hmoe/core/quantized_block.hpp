@@ -11,13 +11,15 @@
 #include <cstdint>
 
 /// Weights in blocks of 32 that share a scale. Each kind has
-///   static quantize(values)     from 32 floats, finite and below 2¹⁵ in magnitude
+///   static quantize(values)     from 32 floats, each at most `largest_quantized_weight` in magnitude (unchecked)
 ///   value(i)                    weight i as it is read back: scale() · (code(i) − zero) + offset()
 ///   code(i)                     what is stored of it, below 2^bits
 namespace hmoe {
 
 /// Weights that share a scale.
 inline constexpr std::size_t quantized_block_size = 32;
+/// Weights beyond it are not quantised: scales and offsets in binary16 would overflow.
+inline constexpr float largest_quantized_weight = 0x1p15F;
 
 namespace detail {
 /// The next binary16 number that is not below x ≥ 0, and not 0: a scale that is rounded down would cut off the largest

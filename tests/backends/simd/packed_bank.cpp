@@ -149,6 +149,22 @@ TEST_CASE_TEMPLATE("quantised weights are those of the blocks; what is left is t
   check(mlp);
 }
 
+TEST_CASE_TEMPLATE("weights that a format cannot hold are refused, by expert and place", Format, formats::f32,
+                   formats::f16, formats::bf16, formats::q8, formats::q4, formats::q4_offset, formats::mxfp4) {
+  const auto with = [](float weight) {
+    auto bank = glu;
+    bank.down(3)(36, 32) = weight;
+    return bank;
+  };
+  CHECK_NOTHROW(static_cast<void>(simd<>::pack<Format>(with(-Format::largest_weight))));
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity(),
+                          Format::largest_weight * 1.01F}) // the largest float's neighbour is infinity
+    CHECK_THROWS_AS(static_cast<void>(simd<>::pack<Format>(with(bad))), hmoe::error);
+  CHECK_THROWS_WITH_AS(static_cast<void>(simd<>::pack<formats::q4>(with(40000))),
+                       "hmoe: expert 3: weight (36, 32) of down is 40000; this format holds finite weights up to 32768",
+                       hmoe::error);
+}
+
 TEST_CASE("an activation that is not finite gives NaN with quantised weights, in its own token only") {
   const auto packed = simd<>::pack<formats::q4>(glu);
   const context ctx{simd<>{}};

@@ -3,9 +3,13 @@
 
 #include <hmoe/backends/simd/weight_formats.hpp>
 #include <hmoe/core/buffer.hpp>
+#include <hmoe/core/error.hpp>
+#include <hmoe/core/matrix_view.hpp>
 #include <hmoe/experts/ffn_weights.hpp>
 
+#include <cmath>
 #include <cstddef>
+#include <string_view>
 #include <vector>
 
 namespace hmoe::backends::simd_detail {
@@ -13,7 +17,7 @@ namespace hmoe::backends::simd_detail {
 /// The weights of feed-forward experts of any widths as the kernels read them, held once. Lanes = 2: a panel of the
 /// first projection has n gate columns beside the n up columns that belong to them (n: floats in a register), so that
 /// gate and up of a hidden value meet in one tile; Lanes = 1: 2·n columns of the only matrix. A panel of the second
-/// projection has 2·n output columns. Columns beyond the end are zeros.
+/// projection has 2·n output columns. Columns beyond the end are zeros. hmoe::error if Format cannot hold a weight.
 template <class Format, std::size_t Lanes, class Arch> class packed_ffn {
 public:
   static constexpr std::size_t panel_columns = 2 * formats::detail::lanes<Arch>;
@@ -21,6 +25,11 @@ public:
   static constexpr std::size_t hidden_per_panel = panel_columns / Lanes;
 
   explicit packed_ffn(const experts::ffn_weights<float, Lanes>& from) : d_model_(from.d_model()) {
+    for (std::size_t e = 0; e < from.size(); ++e) {
+      for (std::size_t l = 0; l < Lanes; ++l)
+        check(from.lane(e, l), e, l + 1 < Lanes ? "gate" : "up");
+      check(from.output(e), e, "down");
+    }
     std::size_t bytes = 0;
     for (std::size_t e = 0; e < from.size(); ++e) {
       const std::size_t h = from.width(e);
@@ -74,6 +83,12 @@ private:
   struct place {
     std::size_t width, in, out; ///< in, out: where the panels begin
   };
+  static void check(matrix_view<const float> weights, std::size_t e, std::string_view name) {
+    for (std::size_t r = 0; r < weights.rows(); ++r)
+      for (std::size_t k = 0; k < weights.cols(); ++k)
+        require(std::abs(weights(r, k)) <= Format::largest_weight, "expert ", e, ": weight (", r, ", ", k, ") of ",
+                name, " is ", weights(r, k), "; this format holds finite weights up to ", Format::largest_weight);
+  }
   [[nodiscard]] std::size_t in_bytes() const noexcept { return Format::template panel_bytes<Arch>(d_model_); }
 
   std::size_t d_model_;

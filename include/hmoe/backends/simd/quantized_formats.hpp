@@ -9,7 +9,7 @@
 #include <xsimd/xsimd.hpp>
 
 #include <algorithm>
-#include <cmath>
+#include <bit>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -29,8 +29,10 @@ struct int8_block {
 /// in the same blocks, products are exact in integers, and each block adds scale_w · scale_x · Σ to a float sum.
 /// A panel holds the scales (and offsets) of all its blocks, then the codes: in lane i those of column i at four
 /// consecutive k; of 4-bit codes the lower halves belong to the first 16 k of a block and the upper to the last 16.
-template <class Block, bool Vnni> struct quantized {
+/// Vnni: whether vpdpbusd multiplies; WidensHalf: whether F16C or AVX-512 reads the scales.
+template <class Block, bool Vnni, bool WidensHalf = Vnni> struct quantized {
   using row_value = std::byte;
+  static constexpr float largest_weight = largest_quantized_weight;
 
   [[nodiscard]] static constexpr std::size_t row_length(std::size_t depth) noexcept {
     return detail::padded_row<std::byte>(blocks(depth) * sizeof(int8_block));
@@ -168,7 +170,7 @@ private:
   template <class Arch>
   static xsimd::batch<float, Arch> half_at(const std::byte* panel, std::size_t row, std::size_t side) noexcept {
     constexpr std::size_t n = detail::lanes<Arch>;
-    return detail::load<Arch, Vnni>(reinterpret_cast<const half*>(panel) + row * 2 * n + side * n);
+    return detail::load<Arch, WidensHalf>(reinterpret_cast<const half*>(panel) + row * 2 * n + side * n);
   }
   template <class Arch>
   static xsimd::batch<float, Arch> scale(const std::byte* panel, std::size_t b, std::size_t side) noexcept {
@@ -222,10 +224,10 @@ private:
   }
 };
 
-/// 8.5, 4.5, 5 and 4.25 bits per weight.
-using q8 = quantized<q8_block, HMOE_DETAIL_HAS_VNNI == 1>;
-using q4 = quantized<q4_block, HMOE_DETAIL_HAS_VNNI == 1>;
-using q4_offset = quantized<q4_offset_block, HMOE_DETAIL_HAS_VNNI == 1>;
+/// 8.5, 4.5, 5 and 4.25 bits per weight (other types for other flags, as f16 and bf16).
+using q8 = quantized<q8_block, HMOE_DETAIL_HAS_VNNI == 1, HMOE_DETAIL_HAS_F16 == 1>;
+using q4 = quantized<q4_block, HMOE_DETAIL_HAS_VNNI == 1, HMOE_DETAIL_HAS_F16 == 1>;
+using q4_offset = quantized<q4_offset_block, HMOE_DETAIL_HAS_VNNI == 1, HMOE_DETAIL_HAS_F16 == 1>;
 using mxfp4 = quantized<mxfp4_block, HMOE_DETAIL_HAS_VNNI == 1>;
 
 } // namespace hmoe::backends::formats

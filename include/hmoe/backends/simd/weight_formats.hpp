@@ -10,6 +10,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
+#include <type_traits>
 
 #if defined(__F16C__) || defined(__AVX512F__)
 #include <immintrin.h>
@@ -25,13 +27,20 @@
 
 /// How packed weights are stored and multiplied. A *panel* holds 2·n columns of a weight matrix (n: floats in a
 /// register of Arch), step after step of k, so that a kernel reads it from front to back. A format has
-///   row_value                                   what activations are turned into before they are multiplied
-///   row_length(depth)                           row_values of an encoded row
-///   encode<Arch>(from, depth, to)                   turns `depth` floats into a row, or into the part of one that
-///   begins at row_offset(k)                               where k (a multiple of 32) is within a row
-///   panel_bytes<Arch>(depth) bytes of a panel, a multiple of the alignment pack<Arch>(depth, weight, to) writes a
-///   panel from weight(k, column), column < 2·n multiply<Rows, Arch>(depth, rows, step, panel, sums)   sums[r][v] +=
-///   Σ_k row_r(k) · panel(k, v)
+///   row_value                      what activations are turned into before they are multiplied
+///   row_length(depth)              row_values of an encoded row of `depth` floats
+///   row_offset(k)                  where k, a multiple of 32, begins in a row
+///
+///   encode<Arch>(from, depth, to)  turns `depth` floats into a row, or into the part of one that begins at row_offset
+///
+///   largest_weight                 the greatest magnitude that it holds
+///   panel_bytes<Arch>(depth)       bytes of a panel, a multiple of the alignment
+///
+///   pack<Arch>(depth, weight, to)  writes a panel from weight(k, column), column < 2·n
+///
+///   multiply<Rows, Arch>(depth, rows, step, panel, tile)
+///                                  tile[r][c] = Σ_k row_r(k) · panel(k, c); `step` row_values lie between rows
+///
 /// Every sum is one chain in ascending k, so its bits depend neither on Rows nor on the columns beside it.
 namespace hmoe::backends::formats {
 
@@ -89,6 +98,7 @@ template <class Arch, bool Hardware>
 /// Weights of type Stored, step after step, widened to float in registers. Hardware: whether F16C or AVX-512 widens.
 template <class Stored, bool Hardware = true> struct widened {
   using row_value = float;
+  static constexpr float largest_weight = std::is_same_v<Stored, half> ? 65504.0F : std::numeric_limits<float>::max();
 
   [[nodiscard]] static constexpr std::size_t row_length(std::size_t depth) noexcept {
     return detail::padded_row<float>(depth);
@@ -140,6 +150,7 @@ using f16 = widened<half, HMOE_DETAIL_HAS_F16 == 1>;
 /// weights are widened (exactly) and activations stay float.
 template <bool Dot> struct basic_bf16 {
   using row_value = std::conditional_t<Dot, bfloat16, float>;
+  static constexpr float largest_weight = 0x1.fep127F;
 
   [[nodiscard]] static constexpr std::size_t row_length(std::size_t depth) noexcept {
     return detail::padded_row<row_value>(depth + depth % 2);
