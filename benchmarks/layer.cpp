@@ -102,7 +102,7 @@ void measure(benchmark::State& state, workshop& shop, const cell& at) try {
   const auto start = benchmarks::clock::now();
   for (auto _ : state) {
     const batch& input = inputs[round % inputs.size()];
-    work.run(round % weights.copy_count(), input, y);
+    work.run(round % work.copies(), input, y);
     benchmark::ClobberMemory();
     flops += input.flops;
     bytes += input.weights * at.what.type.bytes_per_weight;
@@ -115,7 +115,7 @@ void measure(benchmark::State& state, workshop& shop, const cell& at) try {
     const std::size_t rounds = std::min<std::size_t>(round, 100);
     const auto routing_start = benchmarks::clock::now();
     for (std::size_t i = 0; i < rounds; ++i)
-      work.route(i % weights.copy_count(), inputs[i % inputs.size()]);
+      work.route(i % work.copies(), inputs[i % inputs.size()]);
     routing_time = seconds(benchmarks::clock::now() - routing_start).count() / static_cast<double>(rounds);
   }
 

@@ -35,6 +35,7 @@ public:
   void set_threads(std::size_t threads) override {
     cpu_.emplace(hmoe::backends::simd<>{}, hmoe::executors::openmp{threads});
   }
+  [[nodiscard]] std::size_t copies() const override { return layers_.size(); }
   void run(std::size_t copy, const batch& input, hmoe::matrix_view<float> y) override {
     layers_[copy].forward(*cpu_, input.x.view(), y);
   }

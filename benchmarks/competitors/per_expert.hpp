@@ -34,6 +34,7 @@ public:
     product_.set_threads(threads_);
   }
 
+  [[nodiscard]] std::size_t copies() const override { return weights_.copy_count(); }
   void run(std::size_t copy, const batch& input, hmoe::matrix_view<float> y) override {
     for_each_row(y.rows(), [&](std::size_t t) { std::ranges::fill(y.row(t), 0.0F); });
     for (std::size_t e = 0; e < weights_.shape().experts(); ++e) {

@@ -23,6 +23,7 @@ public:
     Eigen::setNbThreads(1); // the executor's threads are the only ones
     cpu_.emplace(Backend{}, hmoe::executors::openmp{threads});
   }
+  [[nodiscard]] std::size_t copies() const override { return weights_.copy_count(); }
   void run(std::size_t copy, const batch& input, hmoe::matrix_view<float> y) override {
     std::visit([&](const auto& layer) { layer.forward(*cpu_, input.x.view(), y); }, weights_.layer(copy));
   }

@@ -68,11 +68,8 @@ public:
   /// measures packs them once more, or has gradients.
   enum class copies { cold, one };
   model(layer_shape shape, copies wanted, double room) : shape_(std::move(shape)) {
-    const double bytes = static_cast<double>(shape_.parameters() * sizeof(float)),
-                 cold = 2 * static_cast<double>(last_level_cache()) * static_cast<double>(shape_.experts()) /
-                        static_cast<double>(shape_.top_k);
-    const std::size_t count =
-        wanted == copies::one ? 1 : static_cast<std::size_t>(std::max(1.0, std::ceil(cold / bytes)));
+    const double bytes = static_cast<double>(shape_.parameters() * sizeof(float));
+    const std::size_t count = wanted == copies::one ? 1 : cold_copies(bytes);
     const double needed = room * bytes * static_cast<double>(count);
     hmoe::require(needed < static_cast<double>(available_memory()), shape_.name, " needs ", needed * 1e-9,
                   " GB of memory, ", static_cast<double>(available_memory()) * 1e-9, " are available");
@@ -93,6 +90,13 @@ public:
 
   [[nodiscard]] const layer_shape& shape() const { return shape_; }
   [[nodiscard]] std::size_t copy_count() const { return layers_.size(); }
+  /// Copies of that many bytes each which, taken in turn, leave two last-level caches of weights between two uses of
+  /// those of a token.
+  [[nodiscard]] std::size_t cold_copies(double bytes) const {
+    const double cold = 2 * static_cast<double>(last_level_cache()) * static_cast<double>(shape_.experts()) /
+                        static_cast<double>(shape_.top_k);
+    return static_cast<std::size_t>(std::max(1.0, std::ceil(cold / bytes)));
+  }
   [[nodiscard]] const any_layer& layer(std::size_t copy) const { return layers_[copy]; }
   [[nodiscard]] any_layer& layer(std::size_t copy) { return layers_[copy]; }
 

@@ -28,6 +28,8 @@ class runner {
 public:
   virtual ~runner() = default;
   virtual void set_threads(std::size_t threads) = 0;
+  /// Copies of the weights that take turns, so that they are cold.
+  [[nodiscard]] virtual std::size_t copies() const = 0;
   /// y[T×d] = the layer of that copy of the weights for input.x.
   virtual void run(std::size_t copy, const batch& input, hmoe::matrix_view<float> y) = 0;
   /// The router and the plan alone, for those who compute them; the others take them from the batch.
