@@ -47,6 +47,11 @@ void forward_groups(const Context& ctx, const Experts& experts, vector_view<cons
           groups[count++] = {batch.expert - first, batch.x.rows(), batch.x, batch.y};
       if (count != 0)
         bank.forward_rows(ctx, std::as_const(groups).view().subview(0, count));
+    } else {
+      static_assert(
+          requires(matrix_view<const T> in, matrix_view<T> out) { bank.forward(ctx.backend(), first, in, out, out); },
+          "hmoe: a bank of this set computes neither one expert nor several: give it forward_rows(ctx, "
+          "vector_view<const dispatch::row_group<T>>) const (see hmoe/dispatch/row_group.hpp)");
     }
   });
 }

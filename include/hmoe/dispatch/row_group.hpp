@@ -9,12 +9,13 @@
 namespace hmoe::dispatch {
 
 /// The rows that one expert works on, with where they come from and where the results go. A bank that computes all its
-/// experts at once offers `forward_rows(ctx, vector_view<const row_group<T>>) const`; so gathering and combining can
-/// happen inside its kernels.
+/// experts at once offers `forward_rows(ctx, vector_view<const row_group<T>>) const`, so that gathering and combining
+/// can happen inside its kernels.
 ///   source  row i is x[tokens[i]], or x[i] where `tokens` is empty
 ///   sink    y[i] = out[i]; where `entries` is not empty: y[tokens[i]] += weights[entries[i]] · out[i], or, when the
 ///           weights are on the input, row i is weights[entries[i]] · x[tokens[i]] and y[tokens[i]] += out[i]
-/// A token comes at most once per group; groups are in ascending order of experts, and so are the sums of a token.
+/// A token comes at most once per group, an expert in at most one of the groups of a call; they are in ascending order
+/// of experts, and so are the sums of a token. Either all of them scatter or none.
 template <class T> struct row_group {
   std::size_t expert;
   std::size_t rows;

@@ -9,8 +9,9 @@
 #include <algorithm>
 #include <cstddef>
 
-/// Experts over the rows they were given, all at once. Rows are cut into chunks, chunks are taken in batches whose rows
-/// and hidden values fit a budget, and a batch goes through three phases, each shared among the workers:
+/// Experts over the rows they were given, all at once; the groups are all of one kind (row_group::scatters). Rows are
+/// cut into chunks, chunks are taken in batches whose rows and hidden values fit a budget, and a batch goes through
+/// three phases, each shared among the workers:
 ///   1  rows    x ─ gather, weight, encode ─▶ rows
 ///   2  hidden  rows · in panels ─ bias, gate, encode ─▶ hidden      work: a few panels of a chunk
 ///   3  output  hidden · out panels ─ bias, weight, add ─▶ y         work: a panel of a chunk, or, where results are
@@ -82,20 +83,18 @@ public:
     }
   }
 
-  /// Bytes of workspace that suffice for `rows` expert rows in all.
+  /// Bytes of workspace that suffice for `rows` expert rows in all, with at most one group for each expert.
   [[nodiscard]] static std::size_t workspace_bytes(const Bank& bank, std::size_t rows,
                                                    const schedule& plan = default_schedule) noexcept {
-    std::size_t longest = 0, strips = 0;
-    for (std::size_t e = 0; e < bank.size(); ++e) {
+    std::size_t longest = 0;
+    for (std::size_t e = 0; e < bank.size(); ++e)
       longest = std::max(longest, format::row_length(bank.width(e)));
-      strips = std::max(strips, (bank.width(e) + strip_width - 1) / strip_width);
-    }
     const std::size_t row_bytes = (row_length(bank) + longest) * sizeof(row_value);
     const std::size_t chunks = rows / plan.least_rows + bank.size();
     const std::size_t values = std::min(rows * row_bytes, plan.batch_bytes + most_rows(row_bytes, plan) * row_bytes);
-    const std::size_t items =
-        std::max({rows / least_rows_per_item + chunks, 2 * plan.items + chunks, chunks * bank.weights().out_panels()});
-    return aligned_bytes<chunk>(chunks) + aligned_bytes<std::byte>(values) + 3 * aligned_bytes<work_item>(items);
+    return aligned_bytes<chunk>(chunks) + aligned_bytes<std::byte>(values) +
+           aligned_bytes<work_item>(rows / least_rows_per_item + chunks) + // phase 1
+           aligned_bytes<work_item>(2 * plan.items + chunks);              // phase 2
   }
 
 private:
