@@ -98,17 +98,26 @@ def self_test():
         (root / "include/hmoe/routing").mkdir(parents=True)
         (root / "include/hmoe/routing/top_k.hpp").write_text("template <int K> class top_k {};\nstruct other_one {};\n")
         (root / "a.cpp").write_text("int x;\n")
-        for expected, readme in {"": good, **faults}.items():
-            (root / "README.md").write_text(readme)
-            found = list(problems(root))
-            if bool(found) != bool(expected) or not any(expected in line for line in found or [""]):
-                sys.exit(f"self-test: expected '{expected}', found {found}")
+        plant(root / "README.md", good, faults, lambda: problems(root))
 
 
-if __name__ == "__main__":
+def plant(file, good, faults, problems):
+    """Each faulty text in place of the good one must give a problem with the words that it stands under."""
+    for expected, text in {"": good, **faults}.items():
+        file.write_text(text)
+        found = list(problems())
+        if bool(found) != bool(expected) or not any(expected in line for line in found or [""]):
+            sys.exit(f"self-test: expected '{expected}', found {found}")
+
+
+def main(problems, self_test):
     if sys.argv[1:] == ["--self-test"]:
         self_test()
     else:
         lines = list(problems(Path(sys.argv[1])))
         print("\n".join(lines))
         sys.exit(bool(lines))
+
+
+if __name__ == "__main__":
+    main(problems, self_test)
