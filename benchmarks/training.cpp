@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The layer in training: forward with a tape, backward, and a whole step (gradients to zero, forward, auxiliary losses,
 // backward, AdamW), named
-//   training/SHAPE/f32/BACKEND/tokens:T/threads:N/forward|backward|step
+//   training/SHAPE/f32/SUBJECT/tokens:T/threads:N/forward|backward|step
 // Tokens spread evenly; --shape=NAME as in layer.cpp. Counters as in layer.cpp; backward counts twice the FLOPs of
 // forward, a step three times.
 #include <hmoe/backends/eigen.hpp>

@@ -259,6 +259,15 @@ TEST_CASE("legal edges: no tokens, one wide expert and many narrow ones, all tok
   const moe_layer fast{simd<>::pack(plain.experts()), plain.router(), dispatch::scattered{}};
   check_same_bits(run(fast, tokens, 3), run(plain, tokens));
 
+  // One expert of width 1 on tokens of one value, and no group at all.
+  const auto least = random_bank(experts::glu_bank<float, experts::silu>(1, {1}));
+  const moe_layer plain_least{expert_set{least}, routing::top_k_router<float>{1, 1, 1}};
+  const auto packed_least = simd<>::pack(least);
+  const moe_layer fast_least{expert_set{packed_least}, plain_least.router(), dispatch::scattered{}};
+  const matrix_view<const float> single = tokens.view().column_block(0, 1);
+  check_same_bits(run(fast_least, single, 2), run(plain_least, single));
+  packed_least.forward_rows(context{simd<>{}}, {});
+
   const auto one = layer_of(expert_set{bank}, dispatch::sorted{}, routing::threshold_router<float>{d, 20, 0.9F});
   const moe_layer fast_one{simd<>::pack(one.experts()), one.router(), dispatch::scattered{}};
   check_same_bits(run(fast_one, tokens, 3), run(one, tokens)); // and tokens without an expert

@@ -15,7 +15,8 @@ struct tile_shape {
 };
 
 /// rows × vectors accumulators, `vectors` values of B and one of A have to fit the register file: 12·2 + 2 + 1 of the
-/// 32 registers of AVX-512, 6·2 + 2 + 1 of 16 elsewhere. More rows mean fewer loads of B per multiply-add.
+/// 32 registers of AVX-512, 6·2 + 2 + 1 of the 16 that all others have at least. More rows mean fewer loads of B per
+/// multiply-add.
 template <class Arch>
 inline constexpr tile_shape tile_for =
     xsimd::batch<float, Arch>::size == 16 ? tile_shape{12, 2, 256} : tile_shape{6, 2, 256};

@@ -11,10 +11,11 @@
 namespace hmoe::backends::simd_detail {
 
 /// Rows of activations in registers at a time: rows · 2 sums, two registers of weights and one activation have to fit
-/// the 32 registers of AVX-512 and NEON, or the 16 of the others. 6 to 14 rows reach the same speed with AVX-512.
+/// the 32 registers of AVX-512 and of NEON on 64-bit ARM, or the 16 of the others. 6 to 14 rows reach the same speed
+/// with AVX-512.
 template <class Arch>
 inline constexpr std::size_t rows_per_block =
-    xsimd::batch<float, Arch>::size == 16 || std::is_base_of_v<xsimd::neon, Arch> ? 12 : 6;
+    xsimd::batch<float, Arch>::size == 16 || std::is_base_of_v<xsimd::neon64, Arch> ? 12 : 6;
 
 /// tile[r][c] = Σ_k row_r(k) · panel(k, c) for 1 to MaxRows rows; `step` row_values lie between rows, and 2·n floats
 /// between rows of the tile, which is in L1.
