@@ -1,43 +1,18 @@
 // SPDX-License-Identifier: MIT
 #include <hmoe/core/buffer.hpp>
 
+#include "support/counting_resource.hpp"
+
 #include <doctest/doctest.h>
 
 #include <algorithm>
 #include <cstdint>
 #include <limits>
-#include <memory_resource>
 #include <new>
 #include <string>
 #include <utility>
 
 namespace {
-
-// A heap that counts, and that can be told to have run out.
-class counting_resource final : public std::pmr::memory_resource {
-public:
-  int allocations = 0, live = 0;
-  std::size_t live_bytes = 0;
-  bool exhausted = false;
-
-private:
-  void* do_allocate(std::size_t bytes, std::size_t alignment) override {
-    if (exhausted)
-      throw std::bad_alloc();
-    ++allocations;
-    ++live;
-    live_bytes += bytes;
-    return std::pmr::new_delete_resource()->allocate(bytes, alignment);
-  }
-  void do_deallocate(void* memory, std::size_t bytes, std::size_t alignment) override {
-    --live;
-    live_bytes -= bytes;
-    std::pmr::new_delete_resource()->deallocate(memory, bytes, alignment);
-  }
-  [[nodiscard]] bool do_is_equal(const std::pmr::memory_resource& other) const noexcept override {
-    return this == &other;
-  }
-};
 
 bool aligned(const void* memory) { return reinterpret_cast<std::uintptr_t>(memory) % 64 == 0; }
 
@@ -61,7 +36,7 @@ TEST_CASE("memory is aligned to 64 bytes, whatever the size") {
 }
 
 TEST_CASE("a buffer only grows, and smaller sizes allocate nothing") {
-  counting_resource heap;
+  support::counting_resource heap;
   {
     hmoe::buffer<int> values(&heap);
     CHECK(heap.allocations == 0);
@@ -87,7 +62,7 @@ TEST_CASE("a buffer only grows, and smaller sizes allocate nothing") {
 }
 
 TEST_CASE("copies are deep and live on the heap, moves hand the memory over") {
-  counting_resource heap;
+  support::counting_resource heap;
   {
     hmoe::buffer<int> first(3, &heap);
     std::copy_n(std::begin({1, 2, 3}), 3, first.begin());
@@ -128,7 +103,7 @@ TEST_CASE("a size that cannot exist is named, and a failed allocation changes no
   CHECK(values.size() == 2);
   CHECK(values[1] == 1.5);
 
-  counting_resource heap;
+  support::counting_resource heap;
   hmoe::buffer<double> other(2, &heap);
   other.fill(2.5);
   heap.exhausted = true;

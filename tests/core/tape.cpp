@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <hmoe/core/tape.hpp>
 
+#include "support/counting_resource.hpp"
 #include "support/random_matrix.hpp"
 
 #include <doctest/doctest.h>
@@ -8,25 +9,6 @@
 #include <cstddef>
 #include <memory_resource>
 #include <vector>
-
-namespace {
-class counting_resource final : public std::pmr::memory_resource {
-public:
-  int allocations = 0;
-
-private:
-  void* do_allocate(std::size_t bytes, std::size_t alignment) override {
-    ++allocations;
-    return std::pmr::new_delete_resource()->allocate(bytes, alignment);
-  }
-  void do_deallocate(void* memory, std::size_t bytes, std::size_t alignment) override {
-    std::pmr::new_delete_resource()->deallocate(memory, bytes, alignment);
-  }
-  [[nodiscard]] bool do_is_equal(const std::pmr::memory_resource& other) const noexcept override {
-    return this == &other;
-  }
-};
-} // namespace
 
 TEST_CASE("a fresh tape records and holds no pass") {
   hmoe::tape<float> tape;
@@ -68,7 +50,7 @@ TEST_CASE("activations of experts of unequal width lie one behind the other and 
 }
 
 TEST_CASE("after reserve, batches up to that size allocate nothing") {
-  counting_resource heap;
+  support::counting_resource heap;
   hmoe::tape<float> tape(&heap, true);
   const std::size_t tokens = 20, d = 6, experts = 5, score_saved = 3, entries = 40, per_slot = 7;
   tape.reserve(tokens, d, experts, score_saved, entries, entries, entries * per_slot);

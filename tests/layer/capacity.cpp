@@ -11,6 +11,7 @@
 #include <hmoe/layer/moe_layer.hpp>
 #include <hmoe/routing/router.hpp>
 
+#include "support/counting_resource.hpp"
 #include "support/layer_gradients.hpp"
 
 #include <doctest/doctest.h>
@@ -54,23 +55,6 @@ template <class F> void for_each_limited(F&& f) {
   f(dispatch::padded{capacity::fixed{2}});
   f(dispatch::padded{capacity::busiest{}});
 }
-
-class counting_resource final : public std::pmr::memory_resource {
-public:
-  int allocations = 0;
-
-private:
-  void* do_allocate(std::size_t bytes, std::size_t alignment) override {
-    ++allocations;
-    return std::pmr::new_delete_resource()->allocate(bytes, alignment);
-  }
-  void do_deallocate(void* memory, std::size_t bytes, std::size_t alignment) override {
-    std::pmr::new_delete_resource()->deallocate(memory, bytes, alignment);
-  }
-  [[nodiscard]] bool do_is_equal(const std::pmr::memory_resource& other) const noexcept override {
-    return this == &other;
-  }
-};
 
 } // namespace
 
@@ -198,7 +182,7 @@ TEST_CASE("workspace_bytes is enough for every capacity, and a tape from make_ta
     using T = typename decltype(layer)::value_type;
     support::random_source random(77);
     for (const std::size_t tokens : {0U, 1U, 7U, 200U}) {
-      counting_resource heap;
+      support::counting_resource heap;
       auto* previous = std::pmr::set_default_resource(&heap);
       auto record = layer.make_tape(tokens);
       std::pmr::set_default_resource(previous);

@@ -7,6 +7,7 @@
 #include <hmoe/routing/router.hpp>
 #include <hmoe/routing/sinkhorn.hpp>
 
+#include "support/error_of.hpp"
 #include "support/random_matrix.hpp"
 #include "support/router_gradients.hpp"
 
@@ -16,13 +17,13 @@
 #include <cmath>
 #include <memory_resource>
 #include <numeric>
-#include <string>
 #include <vector>
 
 namespace routing = hmoe::routing;
 using hmoe::index_t;
 using hmoe::matrix;
 using id_list = std::vector<index_t>;
+using support::error_of;
 
 namespace {
 /// Each token's experts.
@@ -60,14 +61,6 @@ std::vector<std::size_t> loads_of(const std::vector<id_list>& chosen, std::size_
     for (const index_t e : row)
       ++loads[e];
   return loads;
-}
-template <class F> std::string error_of(F&& f) {
-  try {
-    f();
-  } catch (const hmoe::error& e) {
-    return e.what();
-  }
-  return "no error";
 }
 } // namespace
 

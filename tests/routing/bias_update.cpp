@@ -4,29 +4,19 @@
 #include <hmoe/routing/selections.hpp>
 #include <hmoe/routing/top_p_controller.hpp>
 
+#include "support/error_of.hpp"
 #include "support/random_matrix.hpp"
 
 #include <doctest/doctest.h>
 
 #include <algorithm>
 #include <cmath>
-#include <string>
 #include <vector>
 
 namespace routing = hmoe::routing;
 using hmoe::index_t;
 using hmoe::vector_view;
-
-namespace {
-template <class F> std::string error_of(F&& f) {
-  try {
-    f();
-  } catch (const hmoe::error& e) {
-    return e.what();
-  }
-  return "no error";
-}
-} // namespace
+using support::error_of;
 
 TEST_CASE("load in tokens and in FLOPs adds up over calls") {
   const std::vector<index_t> counts{4, 0, 1};

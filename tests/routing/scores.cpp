@@ -10,13 +10,13 @@
 #include <hmoe/routing/router.hpp>
 #include <hmoe/routing/thresholds.hpp>
 
+#include "support/error_of.hpp"
 #include "support/random_matrix.hpp"
 #include "support/router_gradients.hpp"
 
 #include <doctest/doctest.h>
 
 #include <cmath>
-#include <string>
 #include <utility>
 #include <vector>
 
@@ -25,6 +25,7 @@ using hmoe::matrix;
 using routing::linear;
 using routing::router;
 using routing::top_k;
+using support::error_of;
 
 namespace {
 constexpr std::size_t d = 5, experts = 6, tokens = 9;
@@ -58,14 +59,6 @@ double dot(hmoe::vector_view<const double> a, hmoe::vector_view<const double> b)
   return sum;
 }
 
-template <class F> std::string error_of(F&& f) {
-  try {
-    f();
-  } catch (const hmoe::error& e) {
-    return e.what();
-  }
-  return "no error";
-}
 } // namespace
 
 TEST_CASE("a linear score with bias adds it to every token's logits") {

@@ -10,6 +10,7 @@
 #include <hmoe/routing/two_level.hpp>
 #include <hmoe/testing/selection_laws.hpp>
 
+#include "support/error_of.hpp"
 #include "support/random_matrix.hpp"
 
 #include <doctest/doctest.h>
@@ -19,7 +20,6 @@
 #include <limits>
 #include <numeric>
 #include <set>
-#include <string>
 #include <type_traits>
 #include <vector>
 
@@ -27,6 +27,7 @@ namespace routing = hmoe::routing;
 using hmoe::index_t;
 using hmoe::vector_view;
 using ids = std::vector<std::size_t>;
+using support::error_of;
 
 namespace {
 template <class T, class Selection> ids choose(const Selection& select, const std::vector<T>& row) {
@@ -62,14 +63,6 @@ std::vector<double> coarse_row(support::random_source& random, std::size_t n, do
   return row;
 }
 
-template <class F> std::string error_of(F&& f) {
-  try {
-    f();
-  } catch (const hmoe::error& e) {
-    return e.what();
-  }
-  return "no error";
-}
 } // namespace
 
 TEST_CASE("positive chooses what is above zero, none included") {

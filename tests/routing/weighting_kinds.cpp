@@ -5,12 +5,12 @@
 #include <hmoe/routing/shared_gate.hpp>
 #include <hmoe/routing/weightings.hpp>
 
+#include "support/error_of.hpp"
 #include "support/router_gradients.hpp"
 
 #include <doctest/doctest.h>
 
 #include <cmath>
-#include <string>
 #include <vector>
 
 namespace routing = hmoe::routing;
@@ -19,6 +19,7 @@ using hmoe::vector_view;
 using routing::linear;
 using routing::router;
 using routing::top_k;
+using support::error_of;
 
 namespace {
 const std::vector<double> logits{0.5, -1, 2, 0.25}, p{0.1, 0.2, 0.4, 0.3};
@@ -36,14 +37,6 @@ void check_equal(const std::vector<double>& got, const std::vector<double>& expe
     CHECK(got[i] == doctest::Approx(expected[i]).epsilon(1e-13));
 }
 double sigma(double z) { return 1 / (1 + std::exp(-z)); }
-template <class F> std::string error_of(F&& f) {
-  try {
-    f();
-  } catch (const hmoe::error& e) {
-    return e.what();
-  }
-  return "no error";
-}
 } // namespace
 
 TEST_CASE("renormalised with an epsilon, added or as a lower bound") {
