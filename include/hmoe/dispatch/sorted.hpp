@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/core/matrix_view.hpp>
-#include <hmoe/core/tape.hpp>
 #include <hmoe/dispatch/capacity.hpp>
 #include <hmoe/dispatch/drop_order.hpp>
+#include <hmoe/dispatch/limited.hpp>
 #include <hmoe/dispatch/limited_plan.hpp>
-#include <hmoe/dispatch/permuted.hpp>
 
+#include <cstddef>
 #include <utility>
 
 namespace hmoe::dispatch {
@@ -18,44 +17,14 @@ namespace hmoe::dispatch {
 /// sorted{capacity::by_factor{1.25}} drops by position, sorted{capacity::by_width{1.25}, capacity::keep_heaviest{}} by
 /// weight. A dropped entry adds nothing to y, its weight has gradient 0, and tape.plan().dropped() counts it; the
 /// weights of a token's other experts stay as they are.
-template <class Capacity = capacity::no_capacity, class Order = capacity::keep_first> class sorted {
-  static_assert(
-      capacity_policy<Capacity>,
-      "hmoe::dispatch::sorted: Capacity does not model hmoe::capacity_policy: it needs limits(capacity::load, "
-      "vector_view<std::size_t>) const (see hmoe/dispatch/capacity.hpp); pass for instance "
-      "capacity::by_factor{1.25}");
-  static_assert(drop_order<Order>,
-                "hmoe::dispatch::sorted: Order does not model hmoe::drop_order: it needs priority(tape, token, entry) "
-                "const (see hmoe/dispatch/drop_order.hpp); pass for instance capacity::keep_first{}");
-
+template <class Capacity = capacity::no_capacity, class Order = capacity::keep_first>
+class sorted : public limited<Capacity, Order, spare_rows::none> {
 public:
   sorted() = default;
-  explicit sorted(Capacity limit, Order order = {}) : capacity_(std::move(limit)), order_(std::move(order)) {
-    if constexpr (requires { capacity_.validate(); })
-      capacity_.validate();
-  }
-
-  template <class Context, class Experts, class T>
-  void forward(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y,
-               tape<T>& record) const {
-    build_limited_plan(experts, record, capacity_, order_, spare_rows::none, &ctx.workspace());
-    permuted::forward(ctx, experts, x, y, record);
-  }
-  template <class Context, class Experts, class T>
-  void backward(const Context& ctx, const Experts& experts, tape<T>& record, matrix_view<const T> dy, matrix_view<T> dx,
-                vector_view<T> d_weights, Experts& gradients) const {
-    permuted::backward(ctx, experts, record, dy, dx, d_weights, gradients);
-  }
+  explicit sorted(Capacity limit, Order order = {})
+      : limited<Capacity, Order, spare_rows::none>(std::move(limit), std::move(order)) {}
 
   [[nodiscard]] static std::size_t slots(std::size_t, std::size_t entries, std::size_t) noexcept { return entries; }
-  [[nodiscard]] static std::size_t workspace_rows(std::size_t, std::size_t slots) noexcept { return 3 * slots; }
-  [[nodiscard]] static std::size_t planning_bytes(std::size_t entries, std::size_t experts) noexcept {
-    return limited_plan_bytes<Capacity>(entries, experts);
-  }
-
-private:
-  [[no_unique_address]] Capacity capacity_;
-  [[no_unique_address]] Order order_;
 };
 
 } // namespace hmoe::dispatch

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// expect: hmoe::dispatch::padded: Order does not model hmoe::drop_order: it needs priority\(tape, token, entry\) const
+// expect: hmoe::dispatch: Order does not model hmoe::drop_order: it needs priority\(tape, token, entry\) const
 // .* pass for instance capacity::keep_first\{\}
 #include <hmoe/dispatch/padded.hpp>
 
