@@ -14,7 +14,9 @@ from pathlib import Path
 POLICY_FOLDERS = ("backends", "dispatch", "experts", "losses", "routing", "statistics", "training")
 # What policies are made of, and what users do not name.
 PARTS = {
-    "dispatch": {"build_plan", "dispatcher", "grouped", "limited", "limited_plan", "permuted", "row_group", "rows"},
+    "dispatch": {
+        "build_plan", "dispatcher", "grouped", "limited", "limited_plan", "permuted", "row_group", "rows", "split_products",
+    },  # fmt: skip
     "experts": {"bank", "diagnosis", "elementwise", "ffn_weights", "gating", "zero_cost_bank"},
     "losses": {"auxiliary_loss", "choice_counts", "expert_groups", "gates", "squared_variation"},
     "routing": {"balanced", "noise", "projection", "scalar_functions", "score", "selection"},

@@ -5,6 +5,7 @@
 #include <hmoe/core/matrix.hpp>
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/dispatch/row_group.hpp>
+#include <hmoe/dispatch/split_products.hpp>
 
 #include <algorithm>
 #include <numeric>
@@ -97,8 +98,10 @@ void forward_experts(const Context& ctx, const Experts& experts, vector_view<con
   }
 }
 
-/// The way back; gradients of an expert sum over all rows of its batch in order, so a batch is one task. Batches are
-/// started in descending order of cost, which keeps the threads evenly loaded when experts are unequal.
+/// The way back. Gradients of an expert sum over all rows of its batch in order, so a batch is one task; batches are
+/// started in descending order of cost, which keeps the threads evenly loaded when experts are unequal. Where one batch
+/// has more than a quarter of the work (all tokens on one expert, a dense layer), the batches go one after the other
+/// and the threads share the products of each.
 template <class Context, class Experts, class T>
 void backward_experts(const Context& ctx, const Experts& experts, vector_view<const backward_batch<T>> batches,
                       Experts& gradients) {
@@ -118,13 +121,25 @@ void backward_experts(const Context& ctx, const Experts& experts, vector_view<co
       scratch_size += batches[b].x.rows() * experts.scratch_per_row(batches[b].expert);
     }
     buffer<T> scratch(scratch_size, &ctx.workspace());
-    ctx.executor().for_each(batches.size(), [&](std::size_t task, std::size_t) {
-      const auto& batch = batches[order[task]];
-      const matrix_view<T> mine(scratch.data() + scratch_offsets[order[task]], batch.x.rows(),
+    const auto run = [&](const auto& math, std::size_t b) {
+      const auto& batch = batches[b];
+      const matrix_view<T> mine(scratch.data() + scratch_offsets[b], batch.x.rows(),
                                 experts.scratch_per_row(batch.expert));
       if (batch.x.rows() != 0)
-        experts.backward(ctx.backend(), batch.expert, batch.x, batch.saved, batch.dy, batch.dx, mine, gradients);
-    });
+        experts.backward(math, batch.expert, batch.x, batch.saved, batch.dy, batch.dx, mine, gradients);
+    };
+    double total = 0;
+    for (std::size_t b = 0; b < batches.size(); ++b)
+      total += cost(b);
+    if constexpr (can_split_products<Context>) {
+      if (!batches.empty() && cost(order[0]) > total / 4) {
+        const split_products math(ctx.backend(), ctx.executor());
+        for (std::size_t b = 0; b < batches.size(); ++b)
+          run(math, b);
+        return;
+      }
+    }
+    ctx.executor().for_each(batches.size(), [&](std::size_t task, std::size_t) { run(ctx.backend(), order[task]); });
   }
 }
 

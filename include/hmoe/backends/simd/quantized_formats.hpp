@@ -101,8 +101,8 @@ template <class Block, bool Vnni, bool WidensHalf = Vnni> struct quantized {
 #pragma GCC unroll 8 // as a loop, g++ 12 keeps most sums in memory
       for (std::size_t s = 0; s < steps_stored; ++s, weights += 2 * n) {
         const bytes left = bytes::load_aligned(weights), right = bytes::load_aligned(weights + n);
-        detail::prefetch(weights);
-        detail::prefetch(weights + n);
+        detail::prefetch_far(weights);
+        detail::prefetch_far(weights + n);
         if constexpr (Block::bits == 8) {
           add(s, left, right);
         } else {

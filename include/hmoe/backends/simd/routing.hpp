@@ -101,9 +101,11 @@ template <class Arch> struct routing_rows {
   static std::size_t select(const routing::top_k<K>& policy, vector_view<const T> p,
                             vector_view<index_t> chosen) noexcept {
     preference<xsimd::batch<T, Arch>> row(p);
-    for (std::size_t i = 0; i < policy.k(); ++i)
-      if ((chosen[i] = row.take()) == no_index)
+    for (std::size_t i = 0; i < policy.k(); ++i) {
+      chosen[i] = row.take();
+      if (chosen[i] == no_index)
         return policy(p, chosen);
+    }
     return policy.k();
   }
   template <class T>

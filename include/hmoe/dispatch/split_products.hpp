@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/core/matrix_view.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <type_traits>
+
+namespace hmoe::dispatch {
+
+/// A backend whose products are shared among the workers of an executor, for an expert that has most of the work:
+/// blocks of rows of the result are tasks, cut by size only, and no sum is cut. All else is the backend's own.
+template <class Backend, class Executor> class split_products : public Backend {
+public:
+  split_products(const Backend& backend, const Executor& executor) : Backend(backend), executor_(executor) {}
+
+  template <class A, class B, class C>
+  void multiply_transposed(matrix_view<A> a, matrix_view<B> b, matrix_view<C> c) const {
+    for_each_block(c.rows(), [&](std::size_t first, std::size_t rows) {
+      Backend::multiply_transposed(a.row_block(first, rows), b, c.row_block(first, rows));
+    });
+  }
+  template <class A, class B, class C> void multiply(matrix_view<A> a, matrix_view<B> b, matrix_view<C> c) const {
+    for_each_block(c.rows(), [&](std::size_t first, std::size_t rows) {
+      Backend::multiply(a.row_block(first, rows), b, c.row_block(first, rows));
+    });
+  }
+  template <class A, class B, class C> void accumulate(matrix_view<A> a, matrix_view<B> b, matrix_view<C> c) const {
+    for_each_block(c.rows(), [&](std::size_t first, std::size_t rows) {
+      Backend::accumulate(a.row_block(first, rows), b, c.row_block(first, rows));
+    });
+  }
+  template <class A, class B, class C>
+  void accumulate_transposed(matrix_view<A> a, matrix_view<B> b, matrix_view<C> c) const {
+    for_each_block(c.rows(), [&](std::size_t first, std::size_t rows) {
+      Backend::accumulate_transposed(a.column_block(first, rows), b, c.row_block(first, rows));
+    });
+  }
+
+private:
+  /// Enough rows that a kernel reads the other matrix seldom, and a multiple of its row blocks.
+  static constexpr std::size_t rows_per_block = 96;
+
+  template <class F> void for_each_block(std::size_t rows, const F& f) const {
+    executor_.for_each((rows + rows_per_block - 1) / rows_per_block, [&](std::size_t block, std::size_t) {
+      const std::size_t first = block * rows_per_block;
+      f(first, std::min(rows_per_block, rows - first));
+    });
+  }
+
+  const Executor& executor_;
+};
+
+/// Whether that is possible, and of any use: not where the type of the executor says that it has one worker.
+template <class Context>
+concept can_split_products = !std::is_final_v<typename Context::backend_type> &&
+                             !requires { requires Context::executor_type::concurrency() == 1; };
+
+} // namespace hmoe::dispatch
