@@ -30,7 +30,25 @@ template <class Math> std::vector<matrix<float>> all_products(const Math& math, 
   math.accumulate_transposed(at.view(), b.view(), c[3].view());
   return c;
 }
+
+int workers = 2;
+struct static_at_run_time {
+  static std::size_t concurrency() { return static_cast<std::size_t>(workers); }
+  template <class Task> void for_each(std::size_t count, Task&& task) const {
+    executors::serial{}.for_each(count, task);
+  }
+};
+struct final_backend final : backends::reference {};
+template <class Backend, class Executor>
+constexpr bool can_split = dispatch::can_split_products<context<Backend, Executor>>;
 } // namespace
+
+TEST_CASE("which contexts can split products") {
+  static_assert(can_split<backends::reference, executors::openmp>);
+  static_assert(can_split<backends::reference, static_at_run_time>);
+  static_assert(!can_split<backends::reference, executors::serial>);
+  static_assert(!can_split<final_backend, executors::openmp>);
+}
 
 TEST_CASE("split products are the backend's") {
   const executors::openmp threads{3};

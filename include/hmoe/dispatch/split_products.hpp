@@ -54,7 +54,9 @@ private:
 
 /// Whether that is possible, and of any use: not where the type of the executor says that it has one worker.
 template <class Context>
-concept can_split_products = !std::is_final_v<typename Context::backend_type> &&
-                             !requires { requires Context::executor_type::concurrency() == 1; };
+concept can_split_products = !std::is_final_v<typename Context::backend_type> && !requires {
+  typename std::bool_constant<Context::executor_type::concurrency() == 1>; // a constant?
+  requires Context::executor_type::concurrency() == 1;
+};
 
 } // namespace hmoe::dispatch
