@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: MIT
 // What layers do that know only one width: every expert is as wide as the widest, filled up with zeros. The rest is
-// hmoe's own, so the difference is the padding alone.
+// hmoe's own, packed weights included, so the difference is the padding alone.
 #include <hmoe/backends/simd.hpp>
+#include <hmoe/dispatch/scattered.hpp>
 
 #include "../support/hmoe.hpp"
 #include "competitors.hpp"
 
 #include <algorithm>
+#include <utility>
+#include <vector>
 
 namespace benchmarks::competitors {
 
@@ -15,6 +18,10 @@ namespace {
 void copy_into(hmoe::matrix_view<const float> from, hmoe::matrix_view<float> to) {
   for (std::size_t r = 0; r < from.rows(); ++r)
     std::ranges::copy(from.row(r), to.row(r).begin());
+}
+
+auto packed(const glu_bank& bank, const hmoe::routing::top_k_router<float>& router) {
+  return hmoe::moe_layer{hmoe::expert_set{hmoe::backends::simd<>::pack(bank)}, router, hmoe::dispatch::scattered{}};
 }
 
 class padded_runner final : public runner {
@@ -29,7 +36,7 @@ public:
         copy_into(weights.bank(copy).up(e), bank.up(e));
         copy_into(weights.bank(copy).down(e), bank.down(e));
       }
-      layers_.emplace_back(hmoe::expert_set{std::move(bank)}, std::get<top_k_layer>(weights.layer(copy)).router());
+      layers_.push_back(packed(bank, std::get<top_k_layer>(weights.layer(copy)).router()));
     }
   }
   void set_threads(std::size_t threads) override {
@@ -41,7 +48,7 @@ public:
   }
 
 private:
-  std::vector<top_k_layer> layers_;
+  std::vector<decltype(packed(std::declval<glu_bank>(), std::declval<hmoe::routing::top_k_router<float>>()))> layers_;
   std::optional<hmoe::context<hmoe::backends::simd<>, hmoe::executors::openmp>> cpu_;
 };
 
