@@ -126,7 +126,8 @@ void trainer::step() {
   ++steps_;
   seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 
-  const double next_point = static_cast<double>(history_.size() + 1) / history_points;
+  // The first point is the first step, whose routing is that of the untrained model.
+  const double next_point = static_cast<double>(history_.size()) / history_points;
   if (finished() || fraction_done() >= next_point)
     record_point();
 }
@@ -142,7 +143,7 @@ void trainer::record_point() {
                        {"activated_parameters", activated_parameters(config_, model_.router_weights(), widths)},
                        {"activated_width_per_layer", widths},
                        {"share_per_layer", per_layer(since_point_, shares)}};
-  if (finished() || (history_.size() + 1) % points_per_evaluation == 0) {
+  if (finished() || (!history_.empty() && history_.size() % points_per_evaluation == 0)) {
     const bool enough = evaluation_windows_.size() >= evaluation_stride * config_.how.batch;
     point["bits_per_byte"] = evaluate(model_, text_, evaluation_windows_, enough ? evaluation_stride : 1).bits_per_byte;
   }

@@ -95,18 +95,17 @@ def predicted_share(variant):
 
 
 def width_at_start(variant):
-    values = [
-        next(
-            (
-                point["activated_width"]
-                for point in run.get("history") or []
-                if point.get("activated_width") is not None
-            ),
-            None,
-        )
-        for run in variant["runs"]
-    ]
-    values = [value for value in values if value is not None]
+    """The activated width of the untrained model: that of the first step, or, where the first point of a run is the
+    mean of many steps and the router is top-k, k times the mean width, which a router without opinions activates."""
+    values = []
+    for run in variant["runs"]:
+        points = [p for p in run.get("history") or [] if p.get("activated_width") is not None]
+        if not points:
+            continue
+        if points[0]["step"] > 1 and variant["router"] == "top-k":
+            values.append(variant["router_value"] * mean(variant["widths"]))
+        else:
+            values.append(points[0]["activated_width"])
     return mean(values) if values else None
 
 

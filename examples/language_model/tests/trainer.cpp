@@ -54,6 +54,7 @@ TEST_CASE("training learns, and ends when the FLOPs are spent") {
   CHECK(flops >= world.config.budget_flops);
   CHECK(flops < world.config.budget_flops * 1.05);
   CHECK(final.at("bits_per_byte").get<double>() > 0.0);
+  CHECK(run.at("history").front().at("step") == 1);
   CHECK(run.at("history").back().at("step") == final.at("steps"));
   CHECK_FALSE(run.at("history").back().at("bits_per_byte").is_null());
   CHECK(run.at("sample").get<std::string>().size() > 160);
