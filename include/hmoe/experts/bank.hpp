@@ -27,6 +27,18 @@ struct any_products {
 struct any_visitor {
   template <class T> void operator()(const parameter_info&, matrix_view<T>) const {}
 };
+/// What all banks tell about their experts.
+template <class B>
+concept numbered_experts = requires(const B& bank, std::size_t e) {
+  requires real<typename B::value_type>;
+  { bank.size() } -> std::convertible_to<std::size_t>;
+  { bank.d_model() } -> std::convertible_to<std::size_t>;
+  { bank.width(e) } -> std::convertible_to<std::size_t>;
+  { bank.saved_per_row(e) } -> std::convertible_to<std::size_t>;
+  { bank.scratch_per_row(e) } -> std::convertible_to<std::size_t>;
+  { bank.flops_per_row(e) } -> std::convertible_to<double>;
+  { bank.parameter_count(e) } -> std::convertible_to<std::size_t>;
+};
 } // namespace detail
 
 /// One expert, the smallest thing a user adds. Requirements, for n rows of d_model() values:
@@ -55,17 +67,9 @@ concept expert = std::copyable<E> && requires(const E& e, E& mutable_e, matrix_v
 ///   backward(math, e, x, saved, dy, dx, scratch, gradients)   gradients is a bank of the same type and shape
 ///   initialize(seed, first_stream, options)  tensor j of expert e draws from a stream of its own
 template <class B>
-concept expert_bank = std::copyable<B> &&
+concept expert_bank = std::copyable<B> && detail::numbered_experts<B> &&
                       requires(const B& bank, B& mutable_bank, std::size_t e, detail::any_products math,
                                matrix_view<const typename B::value_type> in, matrix_view<typename B::value_type> out) {
-                        requires real<typename B::value_type>;
-                        { bank.size() } -> std::convertible_to<std::size_t>;
-                        { bank.d_model() } -> std::convertible_to<std::size_t>;
-                        { bank.width(e) } -> std::convertible_to<std::size_t>;
-                        { bank.saved_per_row(e) } -> std::convertible_to<std::size_t>;
-                        { bank.scratch_per_row(e) } -> std::convertible_to<std::size_t>;
-                        { bank.flops_per_row(e) } -> std::convertible_to<double>;
-                        { bank.parameter_count(e) } -> std::convertible_to<std::size_t>;
                         bank.forward(math, e, in, out, out);
                         bank.backward(math, e, in, in, in, out, out, mutable_bank);
                         mutable_bank.visit_parameters(detail::any_visitor{});
@@ -79,18 +83,11 @@ concept expert_bank = std::copyable<B> &&
 ///   forward_rows(ctx, row groups)            computes several experts at once, see hmoe/dispatch/row_group.hpp
 ///   workspace_bytes(rows)                    what that takes from the workspace at most
 template <class B>
-concept inference_bank = std::copyable<B> && !expert_bank<B> && requires(const B& bank, std::size_t e) {
-  requires real<typename B::value_type>;
-  { bank.size() } -> std::convertible_to<std::size_t>;
-  { bank.d_model() } -> std::convertible_to<std::size_t>;
-  { bank.width(e) } -> std::convertible_to<std::size_t>;
-  { bank.saved_per_row(e) } -> std::convertible_to<std::size_t>;
-  { bank.scratch_per_row(e) } -> std::convertible_to<std::size_t>;
-  { bank.flops_per_row(e) } -> std::convertible_to<double>;
-  { bank.parameter_count(e) } -> std::convertible_to<std::size_t>;
-  { bank.bytes(e) } -> std::convertible_to<std::size_t>;
-  { bank.workspace_bytes(e) } -> std::convertible_to<std::size_t>;
-};
+concept inference_bank =
+    std::copyable<B> && detail::numbered_experts<B> && !expert_bank<B> && requires(const B& bank, std::size_t e) {
+      { bank.bytes(e) } -> std::convertible_to<std::size_t>;
+      { bank.workspace_bytes(e) } -> std::convertible_to<std::size_t>;
+    };
 
 namespace experts {
 

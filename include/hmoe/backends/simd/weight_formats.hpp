@@ -61,7 +61,7 @@ template <class V, std::size_t Rows>
   }
 }
 
-/// Rows of activations start on a cache line, and never a multiple of 4 KB apart: twelve of them are read side by side
+/// Rows of activations start on a cache line, and never a multiple of 1 KB apart: twelve of them are read side by side
 /// and would fall into one set of the L1 cache.
 template <class Value> [[nodiscard]] constexpr std::size_t padded_row(std::size_t values) noexcept {
   const std::size_t bytes = aligned_bytes<Value>(values);
@@ -77,6 +77,7 @@ inline void prefetch(const void* weights) noexcept {
 inline void prefetch_far(const void* weights) noexcept {
   __builtin_prefetch(static_cast<const std::byte*>(weights) + 32768, 0, 2);
 }
+
 /// A register of floats from memory; Hardware: F16C or AVX-512 widens.
 template <class Arch, bool Hardware>
 [[nodiscard, gnu::always_inline]] inline xsimd::batch<float, Arch> load(const float* from) noexcept {
