@@ -13,7 +13,13 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_L
   target_compile_options(hmoe_native INTERFACE -Wno-uninitialized -Wno-maybe-uninitialized)
 endif()
 
-foreach(package_target Eigen3::Eigen xsimd OpenMP::OpenMP_CXX TBB::tbb)
+set(hmoe_program_components eigen simd openmp)
+set(hmoe_program_packages Eigen3::Eigen xsimd OpenMP::OpenMP_CXX)
+if(NOT CMAKE_CROSSCOMPILING) # TBB is a library of the host's processor
+  list(APPEND hmoe_program_components tbb)
+  list(APPEND hmoe_program_packages TBB::tbb)
+endif()
+foreach(package_target IN LISTS hmoe_program_packages)
   if(NOT TARGET ${package_target})
     message(FATAL_ERROR "Tests, examples and benchmarks need ${package_target}, which was not found. "
                         "scripts/test installs it; a build without them needs -DHMOE_BUILD_TESTS=OFF "
@@ -21,8 +27,9 @@ foreach(package_target Eigen3::Eigen xsimd OpenMP::OpenMP_CXX TBB::tbb)
   endif()
 endforeach()
 
-# hmoe_add_program(<target> <source>...): a program with all components and our warnings.
+# hmoe_add_program(<target> <source>...): a program with all components that there are and our warnings.
 function(hmoe_add_program target)
   add_executable(${target} ${ARGN})
-  target_link_libraries(${target} PRIVATE hmoe::hmoe hmoe::eigen hmoe::simd hmoe::openmp hmoe::tbb hmoe_warnings)
+  list(TRANSFORM hmoe_program_components PREPEND hmoe:: OUTPUT_VARIABLE components)
+  target_link_libraries(${target} PRIVATE hmoe::hmoe ${components} hmoe_warnings)
 endfunction()
