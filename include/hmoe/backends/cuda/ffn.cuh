@@ -52,3 +52,5 @@ void weigh_rows(cudaStream_t stream, const plan_arrays& plan, const float* weigh
                 std::size_t from_stride, S* scaled, const float* rows, float* dots, index_t d);
 
 } // namespace hmoe::backends::cuda_detail
+
+#include <hmoe/backends/cuda/ffn_forward.cuh>
