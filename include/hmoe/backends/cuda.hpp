@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+/// The CUDA backend as a host compiler sees it: contexts, device memory, and layers on the device. Kernels come from
+/// one .cu file of the program, which includes hmoe/backends/cuda/layer.cuh and instantiates its layers
+/// (docs/backends/cuda.md).
+
+#include <hmoe/backends/cuda/context.hpp>
+#include <hmoe/backends/cuda/memory.hpp>
+#include <hmoe/backends/cuda/stream.hpp>
+#include <hmoe/backends/cuda/workspace.hpp>
