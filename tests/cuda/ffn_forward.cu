@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <hmoe/experts/glu.hpp>
 
 #include "cuda/forward_checks.hpp"
 
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 using namespace cuda_checks;

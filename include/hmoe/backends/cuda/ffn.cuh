@@ -53,4 +53,6 @@ void weigh_rows(cudaStream_t stream, const plan_arrays& plan, const float* weigh
 
 } // namespace hmoe::backends::cuda_detail
 
+#include <hmoe/backends/cuda/combine.cuh>
+#include <hmoe/backends/cuda/ffn_backward.cuh>
 #include <hmoe/backends/cuda/ffn_forward.cuh>

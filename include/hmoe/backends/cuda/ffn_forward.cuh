@@ -5,8 +5,7 @@
 #include <hmoe/backends/cuda/schedule.cuh>
 #include <hmoe/backends/cuda/tile_loader.cuh>
 #include <hmoe/backends/cuda/tile_product.cuh>
-
-#include <type_traits>
+#include <hmoe/backends/cuda/tile_selection.cuh>
 
 namespace hmoe::backends::cuda_detail {
 
@@ -126,25 +125,6 @@ void forward_products(cudaStream_t stream, const launch_target& target, const ba
                in_schedule, "project_in");
   launch_tiles(stream, target, project_out<S, Weight, Atom, Shape>{weights, pass, residual}, bank, out, out_schedule,
                "project_out");
-}
-
-/// f(atom, shape) with the types that the options and the number of rows ask for.
-template <class S, class F> void with_tiles(const plan_arrays& plan, float_math math, const F& f) {
-  const auto with_atom = [&]<class Atom>(std::type_identity<Atom>) {
-    constexpr tile_shapes shapes = product_tiles<S>();
-    if (plan.capacity >= rows_for_large_tiles * plan.experts)
-      f.template operator()<Atom, shapes.many>();
-    else
-      f.template operator()<Atom, shapes.few>();
-  };
-  if constexpr (std::is_same_v<S, float>) {
-    if (math == float_math::tf32)
-      with_atom(std::type_identity<tensor_atom_tf32>{});
-    else
-      with_atom(std::type_identity<fma_atom>{});
-  } else {
-    with_atom(std::type_identity<tensor_atom_16<S>>{});
-  }
 }
 
 template <std::size_t Lanes, class S, class Weight, class Gate>

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/backends/cuda/ffn_arrays.hpp>
 #include <hmoe/backends/cuda/shared_tile.cuh>
 #include <hmoe/core/scalar.hpp>
 
@@ -172,16 +171,6 @@ private:
         terms[i] = *tile.at(k0 + i, row);
     }
   }
-};
-
-template <class S, float_math Math> struct select_atom {
-  using type = tensor_atom_16<S>;
-};
-template <> struct select_atom<float, float_math::f32> {
-  using type = fma_atom;
-};
-template <> struct select_atom<float, float_math::tf32> {
-  using type = tensor_atom_tf32;
 };
 
 } // namespace hmoe::backends::cuda_detail
