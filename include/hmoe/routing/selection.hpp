@@ -64,14 +64,14 @@ template <class T>
 }
 
 /// How much scratch a selection wants for a row of n, and its call with or without.
-template <class S>
+HMOE_CALLS_ARGUMENT template <class S>
 [[nodiscard]] HMOE_HOST_DEVICE constexpr std::size_t selection_scratch(const S& select, std::size_t n) {
   if constexpr (requires { select.scratch_size(n); })
     return select.scratch_size(n);
   else
     return 0;
 }
-template <class S, class T>
+HMOE_CALLS_ARGUMENT template <class S, class T>
 HMOE_HOST_DEVICE constexpr std::size_t select_row(const S& select, vector_view<const T> p, vector_view<index_t> chosen,
                                                   vector_view<T> scratch) {
   if constexpr (requires { select.scratch_size(p.size()); })
