@@ -134,7 +134,8 @@ void cuda_layer<Experts, Router, S, W>::run_forward(const cuda_context& ctx, inp
 template <class Experts, class Router, class S, class W>
 void cuda_layer<Experts, Router, S, W>::run_experts(const cuda_context& ctx, const cuda_detail::row_source<S>& x,
                                                     const pass_arrays& pass, std::byte* scratch) const {
-  for_each_bank([&]<class Bank>(const Bank& bank, std::size_t first) {
+  for_each_bank([&](const auto& bank, std::size_t first) {
+    using Bank = std::remove_cvref_t<decltype(bank)>;
     if constexpr (requires { typename Bank::kind; }) {
       using kind = typename Bank::kind;
       const cuda_detail::ffn_forward_arrays<S> arrays{x, pass.activated, pass.projected[kind::lanes - 1], pass.outputs,
@@ -216,7 +217,8 @@ void cuda_layer<Experts, Router, S, W>::run_experts_backward(
     const cuda_context& ctx, const cuda_detail::row_source<S>& x, const cuda_detail::row_source<S>& d_outputs,
     const pass_arrays& pass, const backward_arrays& back, const cuda_gradients& gradients, std::byte* scratch) const {
   std::size_t b = 0;
-  for_each_bank([&]<class Bank>(const Bank& bank, std::size_t first) {
+  for_each_bank([&](const auto& bank, std::size_t first) {
+    using Bank = std::remove_cvref_t<decltype(bank)>;
     if constexpr (requires { typename Bank::kind; }) {
       using kind = typename Bank::kind;
       const cuda_detail::ffn_backward_arrays<S> arrays{x,

@@ -6,6 +6,7 @@
 #include <hmoe/backends/cuda/device_scalar.cuh>
 #include <hmoe/backends/cuda/error.hpp>
 #include <hmoe/backends/cuda/ffn_arrays.hpp>
+#include <hmoe/backends/cuda/warp_score.cuh>
 
 #include <algorithm>
 #include <cstddef>
@@ -36,13 +37,6 @@ template <class F> __device__ void for_each_slot(const plan_arrays& plan, const 
 
 template <class S> __device__ const S* row_of(const row_source<S>& source, index_t slot) {
   return source.rows + (source.index == nullptr ? slot : source.index[slot]) * source.stride;
-}
-
-/// The sum over a warp, the same in every lane.
-__device__ inline double warp_sum(double value) {
-  for (int step = 16; step > 0; step /= 2)
-    value += __shfl_xor_sync(~0U, value, step);
-  return value;
 }
 
 /// outputs[slot] = expert(x[slot]); mixes[slot] = (a, b) of constant experts.
