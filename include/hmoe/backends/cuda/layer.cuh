@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#ifndef __CUDACC__
+#error "hmoe/backends/cuda/layer.cuh is for nvcc: host code includes hmoe/backends/cuda.hpp"
+#endif
+
 /// The kernels of device layers. For nvcc: one .cu of the program includes it and instantiates its layers,
 ///   template struct hmoe::backends::cuda_kernels<host_layer, S, W>;
 /// and the objectives that they are trained with,

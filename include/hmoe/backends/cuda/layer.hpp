@@ -110,17 +110,19 @@ public:
 
   /// A tape for batches of up to max_tokens, with room for max_entries pairs of token and expert (0: as many as there
   /// can be).
-  [[nodiscard]] tape_type make_tape(std::size_t max_tokens, std::size_t max_entries = 0) const
-    requires trainable
-  {
+  [[nodiscard]] tape_type make_tape(std::size_t max_tokens, std::size_t max_entries = 0) const {
+    static_assert(trainable,
+                  "hmoe::backends::cuda: quantised weights are for inference: copy the layer with copy_to<S>, "
+                  "whose weights are of S, to train it");
     const std::size_t most = max_tokens * router_.max_selected();
     check_entries(most);
     return tape_type(shape_, max_tokens, max_entries == 0 ? most : std::min(most, max_entries));
   }
   /// Zeros in the shape of the parameters.
-  [[nodiscard]] cuda_gradients make_gradients(const cuda_context& ctx) const
-    requires trainable
-  {
+  [[nodiscard]] cuda_gradients make_gradients(const cuda_context& ctx) const {
+    static_assert(trainable,
+                  "hmoe::backends::cuda: quantised weights are for inference: copy the layer with copy_to<S>, "
+                  "whose weights are of S, to train it");
     std::vector<std::array<std::size_t, 4>> sizes;
     for_each_bank([&](const auto& bank, std::size_t) { sizes.push_back(bank.gradient_sizes()); });
     return cuda_gradients(ctx.executor(), sizes, router_block_.size());
