@@ -135,6 +135,22 @@ TEST_CASE("more tokens and experts than one block adds up, tokens without an exp
 }
 
 TEST_CASE("what cannot be evaluated") {
-  batch routed(routing::presets::hmoe_top_p<float>{4, 6, 0.6}, 2);
-  CHECK_THROWS_AS(routed.check(objective{losses::compute_cost{0.3, {1, 2}}}), hmoe::error);
+  const on_device::routed device(2, 6, 6, 12);
+  const auto error_of = [&](const kernels::record_arrays& record, const losses::compute_cost& loss) {
+    try {
+      const objective aux{loss};
+      const on_device::array<std::byte> workspace(kernels::evaluate_losses_bytes(aux, 2, 6));
+      const on_device::array<double> value(1);
+      kernels::evaluate_losses(aux, record, value.data(), workspace.data(), nullptr);
+    } catch (const hmoe::error& e) {
+      return std::string(e.what());
+    }
+    return std::string("no error");
+  };
+  kernels::record_arrays record{device.trace, device.assigned, device.plan, nullptr};
+  CHECK(error_of(record, {0.3, {1, 2}}) == "hmoe: compute_cost: there are 2 costs for 6 experts");
+  CHECK(error_of(record, {0.3, std::vector<double>(6)}) ==
+        "hmoe: compute_cost: the sum of the costs of 6 experts is 0, it must be positive");
+  record.trace.d_logits = nullptr;
+  CHECK(error_of(record, {}) == "hmoe: an auxiliary loss needs a trace with gradient sinks: run forward with a tape");
 }
