@@ -20,7 +20,7 @@
 /// A batch routed on the device, for comparison with the host.
 namespace on_device {
 
-namespace cuda = hmoe::backends::cuda_detail;
+namespace kernels = hmoe::backends::cuda_detail;
 
 /// Tokens as the device stores them, and the same values in float.
 template <class S> struct batch {
@@ -43,7 +43,7 @@ struct routed {
         d_logits(std::vector<float>(tokens * routed_experts)),
         d_probabilities(std::vector<float>(tokens * routed_experts)), tokens_per_expert(routed_experts),
         offsets(tokens + 1), experts_of(capacity), weights(capacity), plan_offsets(experts + 1), plan_tokens(capacity),
-        plan_entries(capacity), plan_slots(capacity), status(std::vector<cuda::device_status>(1)),
+        plan_entries(capacity), plan_slots(capacity), status(std::vector<kernels::device_status>(1)),
         trace{logits.data(),
               probabilities.data(),
               d_logits.data(),
@@ -62,29 +62,29 @@ struct routed {
   routed(const routed&) = delete;
   routed& operator=(const routed&) = delete;
 
-  [[nodiscard]] cuda::device_status raised() const { return status.host()[0]; }
+  [[nodiscard]] kernels::device_status raised() const { return status.host()[0]; }
 
   array<float> logits, probabilities, d_logits, d_probabilities;
   array<hmoe::index_t> tokens_per_expert, offsets, experts_of;
   array<float> weights;
   array<hmoe::index_t> plan_offsets, plan_tokens, plan_entries, plan_slots;
-  array<cuda::device_status> status;
-  cuda::trace_arrays trace;
-  cuda::assignment_arrays assigned;
-  cuda::plan_arrays plan;
+  array<kernels::device_status> status;
+  kernels::trace_arrays trace;
+  kernels::assignment_arrays assigned;
+  kernels::plan_arrays plan;
 };
 
 /// The router's parameters on the device.
 template <class Router> struct parameters {
-  explicit parameters(const Router& router) : block(packed(router)), view(cuda::view_router(router, block.data())) {}
+  explicit parameters(const Router& router) : block(packed(router)), view(kernels::view_router(router, block.data())) {}
 
   static std::vector<std::byte> packed(const Router& router) {
-    std::vector<std::byte> staging(cuda::router_bytes(router));
-    cuda::pack_router(router, staging.data());
+    std::vector<std::byte> staging(kernels::router_bytes(router));
+    kernels::pack_router(router, staging.data());
     return staging;
   }
   array<std::byte> block;
-  cuda::router_view_t<Router> view;
+  kernels::router_view_t<Router> view;
 };
 
 /// Forward pass and plan into `out`. Tokens lie `gap` values further apart than they are long.
@@ -95,13 +95,13 @@ template <class S, class View> void route(const View& router, const batch<S>& x,
     for (std::size_t c = 0; c < d; ++c)
       rows[t * stride + c] = x.stored[t * d + c];
   const array<S> device_x(rows);
-  const array<std::byte> workspace(cuda::router_forward_bytes(router, tokens)),
-      plan_workspace(cuda::build_plan_bytes(tokens, out.plan.experts));
-  cuda::router_forward<S>(router, device_x.data(), stride, out.trace, out.assigned, out.status.data(), workspace.data(),
-                          nullptr);
-  cuda::build_plan(out.assigned, out.plan, out.trace.tokens_per_expert, out.trace.experts, plan_workspace.data(),
-                   nullptr);
-  cuda::require_cuda(cudaDeviceSynchronize(), "routing");
+  const array<std::byte> workspace(kernels::router_forward_bytes(router, tokens)),
+      plan_workspace(kernels::build_plan_bytes(tokens, out.plan.experts));
+  kernels::router_forward<S>(router, device_x.data(), stride, out.trace, out.assigned, out.status.data(),
+                             workspace.data(), nullptr);
+  kernels::build_plan(out.assigned, out.plan, out.trace.tokens_per_expert, out.trace.experts, plan_workspace.data(),
+                      nullptr);
+  kernels::require_cuda(cudaDeviceSynchronize(), "routing");
 }
 
 /// What the host's router makes of the same batch, in training.

@@ -12,7 +12,7 @@
 #include <vector>
 
 using namespace hmoe;
-namespace cuda = hmoe::backends::cuda_detail;
+namespace kernels = hmoe::backends::cuda_detail;
 
 // Kernels stand outside of unnamed namespaces, whose mangled names differ between compilations.
 template <class Selection>
@@ -21,7 +21,8 @@ __global__ void choose(Selection select, const float* rows, unsigned experts, un
   for (unsigned e = threadIdx.x; e < experts; e += 32)
     memory[e] = rows[blockIdx.x * experts + e];
   __syncwarp();
-  bits[blockIdx.x * 32 + threadIdx.x] = cuda::warp_select(select, cuda::warp_row{memory, experts, memory + experts});
+  bits[blockIdx.x * 32 + threadIdx.x] =
+      kernels::warp_select(select, kernels::warp_row{memory, experts, memory + experts});
 }
 
 namespace {
@@ -55,8 +56,8 @@ std::vector<std::vector<float>> rows_of(std::size_t experts, unsigned seed) {
 
 /// Device and host choose the same of all rows.
 template <class Selection> void check(const Selection& selection, std::size_t experts, unsigned seed = 1) {
-  using form = cuda::device_selection<Selection>;
-  static_assert(cuda::selects_by_warp<typename form::type>);
+  using form = kernels::device_selection<Selection>;
+  static_assert(kernels::selects_by_warp<typename form::type>);
   const auto rows = rows_of(experts, seed);
   std::vector<float> flat;
   for (const auto& row : rows)
@@ -67,10 +68,10 @@ template <class Selection> void check(const Selection& selection, std::size_t ex
   const on_device::array<float> p(flat);
   const on_device::array<unsigned> bits(rows.size() * 32);
   const auto select = form::view(selection, device_parameters.data());
-  const auto scratch = static_cast<unsigned>(cuda::warp_scratch(select));
+  const auto scratch = static_cast<unsigned>(kernels::warp_scratch(select));
   choose<<<static_cast<unsigned>(rows.size()), 32, (experts + scratch) * sizeof(float)>>>(
       select, p.data(), static_cast<unsigned>(experts), bits.data());
-  cuda::require_launched("choose");
+  kernels::require_launched("choose");
   const auto words = bits.host();
   for (std::size_t r = 0; r < rows.size(); ++r) {
     std::vector<index_t> expected(experts);

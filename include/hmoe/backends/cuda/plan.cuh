@@ -78,8 +78,7 @@ __device__ inline void mark_entries(unsigned* words, const assignment_arrays& as
 }
 
 template <unsigned Threads>
-__global__ void __launch_bounds__(Threads)
-    count_entries(assignment_arrays assigned, index_t experts, index_t* counts) {
+__global__ void __launch_bounds__(Threads) count_entries(assignment_arrays assigned, index_t experts, index_t* counts) {
   extern __shared__ unsigned plan_words[];
   entry_walk walk(assigned, blockIdx.x * Threads + threadIdx.x);
   for (index_t first = 0; first < experts; first += plan_experts) {
@@ -150,8 +149,8 @@ inline void build_plan(const assignment_arrays& assigned, const plan_arrays& pla
   require_launched("count_entries");
   running_sums(scratch.counts, scratch.sums, std::size_t{plan.experts} * scratch.blocks, scratch.scan,
                scratch.scan_bytes, stream);
-  place_entries<plan_threads><<<scratch.blocks, plan_threads, words, stream>>>(assigned, plan, scratch.sums, tokens_per_expert,
-                                                                 routed);
+  place_entries<plan_threads>
+      <<<scratch.blocks, plan_threads, words, stream>>>(assigned, plan, scratch.sums, tokens_per_expert, routed);
   require_launched("place_entries");
 }
 

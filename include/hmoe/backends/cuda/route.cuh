@@ -42,8 +42,8 @@ template <class View> [[nodiscard]] bool fits_warps(const View& router) noexcept
     return false;
 }
 
-inline constexpr unsigned routing_warps = 4;    ///< tokens of a block, when a warp has one
-inline constexpr unsigned routing_threads = 64; ///< tokens of a block, when a thread has one
+inline constexpr unsigned routing_warps = 4;     ///< tokens of a block, when a warp has one
+inline constexpr unsigned routing_threads = 128; ///< tokens of a block, when a thread has one
 
 template <class View>
 __global__ void __launch_bounds__(routing_warps * 32)
