@@ -30,7 +30,12 @@ template <class S> void check_all(device::float_math math = device::float_math::
   check<S>(24, ragged, experts::biases::none, {1, load::random, false}, math);
   check<S>(50, {9, 17}, experts::biases::none, {12, load::random, true, 50}, math); // rows without alignment
   check<S>(1, {1}, experts::biases::all, {5, load::random, false, 1}, math);
-  check<S>(40, {3, 24}, experts::biases::all, {260, load::random, true}, math); // the tiles for many rows
+  check<S>(136, {3, 130}, experts::biases::all, {260, load::random, true}, math); // the tiles for many rows
+}
+
+template <class S> void check_races(device::float_math math = device::float_math::f32) {
+  check<S>(40, {7, 33}, experts::biases::all, {11, load::random, true}, math);
+  check<S>(70, {40}, experts::biases::none, {200, load::one_expert, false}, math);
 }
 
 TEST_CASE("Gradients of glu experts of any widths are the reference's: bfloat16") { check_all<bfloat16>(); }
@@ -38,5 +43,9 @@ TEST_CASE("Gradients of glu experts of any widths are the reference's: float") {
 TEST_CASE("Gradients of glu experts of any widths are the reference's: tf32") {
   check_all<float>(device::float_math::tf32);
 }
+
+TEST_CASE("The way back without races: bfloat16 [race]") { check_races<bfloat16>(); }
+TEST_CASE("The way back without races: float [race]") { check_races<float>(); }
+TEST_CASE("The way back without races: tf32 [race]") { check_races<float>(device::float_math::tf32); }
 
 } // namespace

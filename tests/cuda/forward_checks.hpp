@@ -17,15 +17,17 @@ struct forward_case {
   std::size_t x_stride; ///< of the tokens on the device; 0: the next that is aligned
 };
 
+/// Experts of other banks that come before those under test.
+inline constexpr std::size_t experts_before = 2;
+
 /// Runs the bank's experts on the device and compares outputs, hidden values and what is recorded with the bank itself
 /// on backends::reference. `gate` is what the kernels get.
-template <std::size_t Lanes, class S, class Bank, class Weights, class Gate>
-void check_forward(Bank& bank, const Weights& weights, Gate gate, const forward_case& batch,
+template <std::size_t Lanes, class S, class Bank, class DeviceWeights, class Gate>
+void check_forward(const Bank& bank, const DeviceWeights& on_device, Gate gate, const forward_case& batch,
                    device::ffn_options options, std::uint64_t seed = 1) {
-  constexpr std::size_t before = 2, after = 1; // experts of other banks
+  constexpr std::size_t before = experts_before, after = 1; // experts of other banks
   support::random_source random(seed);
   const std::size_t d = bank.d_model(), first = before;
-  const device_weights<S, Lanes> on_device(weights, first);
   const routed route(random, before + bank.size() + after, batch.tokens, batch.how);
   const device_tokens<S> x(random, batch.tokens, d,
                            batch.x_stride != 0 ? batch.x_stride : device::ffn_hidden_stride<S>(d));

@@ -1,18 +1,13 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/backends/cuda/block_loader.cuh>
 #include <hmoe/backends/cuda/device_scalar.cuh>
 #include <hmoe/backends/cuda/schedule.cuh>
-#include <hmoe/backends/cuda/tile_loader.cuh>
 #include <hmoe/backends/cuda/tile_product.cuh>
 #include <hmoe/backends/cuda/tile_selection.cuh>
 
 namespace hmoe::backends::cuda_detail {
-
-/// Loader of weights whose rows run along the sum.
-template <class S, class Operand, int Rows, int Depth, int Threads> struct weight_loader {
-  using type = k_major_loader<Operand, Rows, Depth, Threads>;
-};
 
 /// activated = act(x W_inᵀ + b): the tile's columns are rows of W_in with the lanes interleaved, so that a thread has
 /// gate and up of the same hidden units.
@@ -29,7 +24,7 @@ template <std::size_t Lanes, class S, class Weight, class Gate, class Atom, tile
     using weight_rows = lane_rows<Lanes, Weight>;
     k_major_loader<slot_rows<S>, Shape.m, Shape.k, Shape.threads()> left(slot_rows<S>{pass.x, bank.first(i), rows, d},
                                                                          m);
-    typename weight_loader<S, weight_rows, Shape.n, Shape.k, Shape.threads()>::type right(
+    weight_loader<S, weight_rows, Shape.n, Shape.k, Shape.threads()> right(
         weight_rows{weights.in + weights.in_offsets[i], weights.in_stride, width, d}, n);
     const auto sums = multiply_tile<Atom, Shape>(left, right, d, stages, shared);
 
@@ -84,7 +79,7 @@ template <class S, class Weight, class Atom, tile_shape Shape> struct project_ou
     const row_source<S> hidden{pass.activated, nullptr, pass.hidden_stride};
     k_major_loader<slot_rows<S>, Shape.m, Shape.k, Shape.threads()> left(
         slot_rows<S>{hidden, bank.first(i), rows, width}, m);
-    typename weight_loader<S, weight_rows, Shape.n, Shape.k, Shape.threads()>::type right(
+    weight_loader<S, weight_rows, Shape.n, Shape.k, Shape.threads()> right(
         weight_rows{weights.out + weights.out_offsets[i], weights.out_strides[i], d, width}, n);
     const auto sums = multiply_tile<Atom, Shape>(left, right, width, stages, shared);
 

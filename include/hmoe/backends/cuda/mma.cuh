@@ -9,6 +9,7 @@
 
 /// Atoms: how a warp multiplies 16 rows by 16 columns over a few terms of the sum. Each has
 ///   k                              terms of one step
+///   unroll                         steps that the compiler writes out: enough to hide what a step waits for
 ///   a_fragment load_a(tile, m, k)  16 rows from m on of an operand's shared_tile, terms from k on
 ///   b_fragment load_b(tile, n, k)  16 columns
 ///   multiply(sums, a, b)           sums[c][·]: columns 8c … 8c + 7
@@ -21,7 +22,7 @@ namespace hmoe::backends::cuda_detail {
 /// mma.sync m16n8k16 on bfloat16 or half.
 template <class S> struct tensor_atom_16 {
   using value_type = S;
-  static constexpr int k = 16;
+  static constexpr int k = 16, unroll = 4;
   struct a_fragment {
     std::uint32_t words[4];
   };
@@ -71,7 +72,7 @@ template <class S> struct tensor_atom_16 {
 /// mma.sync m16n8k8 on floats rounded to tf32 (10 fraction bits, to nearest, ties away from zero).
 struct tensor_atom_tf32 {
   using value_type = float;
-  static constexpr int k = 8;
+  static constexpr int k = 8, unroll = 4;
   struct a_fragment {
     std::uint32_t words[4];
   };
@@ -128,7 +129,7 @@ private:
 /// Plain multiply-adds on floats, with the sums in the places where the tensor cores have them.
 struct fma_atom {
   using value_type = float;
-  static constexpr int k = 4;
+  static constexpr int k = 4, unroll = 1;
   struct a_fragment {
     float rows[2][4];
   };

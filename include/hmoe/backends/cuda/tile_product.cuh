@@ -77,7 +77,7 @@ __device__ tile_sums<Shape> multiply_tile(LoaderA& a, LoaderB& b, int depth, int
     commit_copies();
     const tile_a left{shared + reading * stage_size};
     const tile_b right{shared + reading * stage_size + tile_a::size};
-#pragma unroll
+#pragma unroll Atom::unroll
     for (int k = 0; k < Shape.k; k += Atom::k) {
       typename Atom::a_fragment rows[sums_type::blocks_m];
       typename Atom::b_fragment columns[sums_type::blocks_n];
