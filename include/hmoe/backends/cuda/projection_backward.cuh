@@ -4,7 +4,7 @@
 #include <hmoe/backends/cuda/device_router.hpp>
 #include <hmoe/backends/cuda/error.hpp>
 #include <hmoe/backends/cuda/logits.cuh>
-#include <hmoe/backends/cuda/tile_product.cuh>
+#include <hmoe/backends/cuda/scalar_product.cuh>
 #include <hmoe/core/config.hpp>
 
 #include <cuda_runtime_api.h>
@@ -83,8 +83,8 @@ __global__ void __launch_bounds__(Threads, 2)
 /// gradients.weight[j, c] += Σ_t d_columns[t, j] x[t, c], or a part of that sum to `partials`
 template <class S>
 __global__ void __launch_bounds__(product_threads, 2)
-    weight_gradient(gradient_columns d_columns, token_columns<S> x, index_t experts, projection_scratch scratch,
-                    router_gradient_arrays gradients) {
+    projection_weight_gradient(gradient_columns d_columns, token_columns<S> x, index_t experts,
+                               projection_scratch scratch, router_gradient_arrays gradients) {
   const auto begin = static_cast<index_t>(blockIdx.z * scratch.part_tokens);
   const auto end = static_cast<index_t>(begin + scratch.part_tokens);
   const index_t d = x.rows.d;
@@ -142,10 +142,11 @@ void launch_projection_backward(const token_rows<S>& x, const projection_rows& r
       <<<dim3(blocks_of(x.tokens, product_tile), blocks_of(d, product_tile)), product_threads, 0, stream>>>(
           gradient_rows{d_columns, x.tokens, columns}, projection_columns{rows}, dx, dx_stride);
   require_launched("project_back");
-  weight_gradient<<<dim3(blocks_of(columns, product_tile), blocks_of(d, product_tile),
-                         static_cast<unsigned>(scratch.parts)),
-                    product_threads, 0, stream>>>(across, token_columns<S>{x}, rows.experts, scratch, gradients);
-  require_launched("weight_gradient");
+  projection_weight_gradient<<<dim3(blocks_of(columns, product_tile), blocks_of(d, product_tile),
+                                    static_cast<unsigned>(scratch.parts)),
+                               product_threads, 0, stream>>>(across, token_columns<S>{x}, rows.experts, scratch,
+                                                             gradients);
+  require_launched("projection_weight_gradient");
   if (scratch.parts > 1) {
     add_parts<adders>
         <<<blocks_of(std::size_t{columns} * d, adders), adders, 0, stream>>>(scratch, rows.experts, gradients);
