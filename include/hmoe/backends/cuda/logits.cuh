@@ -2,7 +2,7 @@
 #pragma once
 
 #include <hmoe/backends/cuda/error.hpp>
-#include <hmoe/backends/cuda/tile_product.cuh>
+#include <hmoe/backends/cuda/scalar_product.cuh>
 #include <hmoe/backends/cuda/widen.cuh>
 #include <hmoe/core/config.hpp>
 

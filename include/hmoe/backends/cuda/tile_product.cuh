@@ -1,104 +1,108 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/core/config.hpp>
+#include <hmoe/backends/cuda/mma.cuh>
+#include <hmoe/backends/cuda/tuning.hpp>
 
-#include <cuda_runtime_api.h>
-
-/// A product of two matrices that are read through functions, in float: the three products of a router's projection,
-/// whose operands are of several types and pieces. Not for the experts, which have kernels on tensor cores.
 namespace hmoe::backends::cuda_detail {
 
-inline constexpr int product_tile = 32;     ///< rows and columns that a block computes
-inline constexpr int product_depth = 32;    ///< values of k that it holds at a time
-inline constexpr int product_groups = 4;    ///< groups of threads that divide those k
-inline constexpr int product_threads = 256; ///< each group: 8 × 8 threads of 4 × 4 sums
+/// The m × n sums of a tile, spread over the registers of a block.
+template <tile_shape Shape> struct tile_sums {
+  static constexpr int warp_m = Shape.m / Shape.warps_m, warp_n = Shape.n / Shape.warps_n;
+  static constexpr int blocks_m = warp_m / 16, blocks_n = warp_n / 16;
+  static_assert(warp_m % 16 == 0 && warp_n % 16 == 0, "tile_shape: a warp needs whole blocks of 16 × 16 sums");
 
-/// Both operands of a step, k-major, so that a thread reads its 4 rows or columns at once.
-struct product_buffers {
-  float a[product_depth][product_tile + 4], b[product_depth][product_tile + 4];
+  float values[blocks_m][blocks_n][2][4];
+
+  /// First row and column of this thread's warp.
+  [[nodiscard]] __device__ static int warp_row() { return static_cast<int>(threadIdx.x) / 32 / Shape.warps_n * warp_m; }
+  [[nodiscard]] __device__ static int warp_column() {
+    return static_cast<int>(threadIdx.x) / 32 % Shape.warps_n * warp_n;
+  }
+
+  /// f(row, column, left, right) for all sums of this thread: left[0], left[1] at (row, column) and the next column,
+  /// right[0], right[1] eight columns further.
+  template <class F> __device__ void for_each(const F& f) const {
+    const int l = mma_lane();
+#pragma unroll
+    for (int j = 0; j < blocks_n; ++j)
+#pragma unroll
+      for (int i = 0; i < blocks_m; ++i)
+#pragma unroll
+        for (int h = 0; h < 2; ++h)
+          f(warp_row() + 16 * i + 8 * h + l / 4, warp_column() + 16 * j + l % 4 * 2, values[i][j][0] + 2 * h,
+            values[i][j][1] + 2 * h);
+  }
+  /// f(row, column, pair) for all pairs of neighbours in a row.
+  template <class F> __device__ void for_each_pair(const F& f) const {
+    for_each([&](int row, int column, const float* left, const float* right) {
+      f(row, column, left);
+      f(row, column + 8, right);
+    });
+  }
 };
 
-/// 32 × 32 values of an operand, 4 per thread, on their way from global to shared memory. Operand: operator()(i, k),
-/// zero outside, and whether values that are neighbours in k are neighbours in memory.
-template <class Operand> struct product_fragment {
-  float values[4];
-
-  __device__ static int row(int v) {
-    const int t = static_cast<int>(threadIdx.x);
-    return Operand::k_contiguous ? t / 32 + v * 8 : t % 32;
-  }
-  __device__ static int depth(int v) {
-    const int t = static_cast<int>(threadIdx.x);
-    return Operand::k_contiguous ? t % 32 : t / 32 + v * 8;
-  }
-  __device__ void load(const Operand& operand, index_t first, index_t k) {
-#pragma unroll
-    for (int v = 0; v < 4; ++v)
-      values[v] = operand(first + static_cast<index_t>(row(v)), k + static_cast<index_t>(depth(v)));
-  }
-  __device__ void store(float (*to)[product_tile + 4]) const {
-#pragma unroll
-    for (int v = 0; v < 4; ++v)
-      to[depth(v)][row(v)] = values[v];
-  }
-};
-
-/// write(i, j, Σ_k a(i, k) b(j, k)) for the tile that begins at (first_i, first_j), k in [k_begin, k_end). The order of
-/// the sum depends on the range of k only: group g sums the k with (k − k_begin) mod 32 in [8g, 8g + 8), and the four
-/// sums are added in order.
-template <class A, class B, class Write>
-__device__ void multiply_tile(const A& a, const B& b, index_t first_i, index_t first_j, index_t k_begin, index_t k_end,
-                              Write&& write) {
-  __shared__ union alignas(16) {
-    product_buffers operands;
-    float sums[product_groups][product_tile][product_tile + 1];
-  } memory;
-  constexpr int per_group = product_threads / product_groups, depth_of_group = product_depth / product_groups;
-  const int thread = static_cast<int>(threadIdx.x), group = thread / per_group;
-  const int i = thread % per_group / 8 * 4, j = thread % 8 * 4;
-  float sums[4][4] = {};
-  product_fragment<A> next_a;
-  product_fragment<B> next_b;
-  next_a.load(a, first_i, k_begin);
-  next_b.load(b, first_j, k_begin);
-  for (index_t k = k_begin; k < k_end; k += product_depth) {
-    next_a.store(memory.operands.a);
-    next_b.store(memory.operands.b);
-    __syncthreads();
-    if (k + product_depth < k_end) {
-      next_a.load(a, first_i, k + product_depth);
-      next_b.load(b, first_j, k + product_depth);
+/// The product of two operands over `depth` terms: a ring of `stages` steps in shared memory, of which all but one are
+/// on their way while warps multiply the oldest. Every sum is one chain in ascending order of terms, whatever the tile.
+template <class Atom, tile_shape Shape, class LoaderA, class LoaderB>
+__device__ tile_sums<Shape> multiply_tile(LoaderA& a, LoaderB& b, int depth, int stages,
+                                          typename Atom::value_type* shared) {
+  using sums_type = tile_sums<Shape>;
+  using tile_a = typename LoaderA::tile;
+  using tile_b = typename LoaderB::tile;
+  constexpr int stage_size = tile_a::size + tile_b::size;
+  sums_type sums{};
+  const int steps = (depth + Shape.k - 1) / Shape.k;
+  int filled = 0; // steps that were fetched
+  for (; filled < stages - 1; ++filled) {
+    if (filled < steps) {
+      auto* stage = shared + filled * stage_size;
+      a.fetch(stage, filled * Shape.k);
+      b.fetch(stage + tile_a::size, filled * Shape.k);
+      a.store(stage);
+      b.store(stage + tile_a::size);
     }
-#pragma unroll
-    for (int step = 0; step < depth_of_group; ++step) {
-      const float* row_a = memory.operands.a[group * depth_of_group + step] + i;
-      const float* row_b = memory.operands.b[group * depth_of_group + step] + j;
-      const float4 va = *reinterpret_cast<const float4*>(row_a), vb = *reinterpret_cast<const float4*>(row_b);
-      const float of_a[4] = {va.x, va.y, va.z, va.w}, of_b[4] = {vb.x, vb.y, vb.z, vb.w};
-#pragma unroll
-      for (int r = 0; r < 4; ++r)
-#pragma unroll
-        for (int c = 0; c < 4; ++c)
-          sums[r][c] = fmaf(of_a[r], of_b[c], sums[r][c]);
+    commit_copies();
+  }
+  int reading = 0, writing = stages - 1; // places in the ring
+  for (int step = 0; step < steps; ++step, ++filled) {
+    wait_for_copies(stages - 2);
+    __syncthreads(); // all see this step, and nobody still reads the one before, which is overwritten now
+    auto* next = shared + writing * stage_size;
+    const bool more = filled < steps;
+    if (more) {
+      a.fetch(next, filled * Shape.k);
+      b.fetch(next + tile_a::size, filled * Shape.k);
     }
-    __syncthreads();
+    commit_copies();
+    const tile_a left{shared + reading * stage_size};
+    const tile_b right{shared + reading * stage_size + tile_a::size};
+#pragma unroll Atom::unroll
+    for (int k = 0; k < Shape.k; k += Atom::k) {
+      typename Atom::a_fragment rows[sums_type::blocks_m];
+      typename Atom::b_fragment columns[sums_type::blocks_n];
+#pragma unroll
+      for (int i = 0; i < sums_type::blocks_m; ++i)
+        rows[i] = Atom::load_a(left, sums_type::warp_row() + 16 * i, k);
+#pragma unroll
+      for (int j = 0; j < sums_type::blocks_n; ++j)
+        columns[j] = Atom::load_b(right, sums_type::warp_column() + 16 * j, k);
+#pragma unroll
+      for (int i = 0; i < sums_type::blocks_m; ++i)
+#pragma unroll
+        for (int j = 0; j < sums_type::blocks_n; ++j)
+          Atom::multiply(sums.values[i][j], rows[i], columns[j]);
+    }
+    if (more) {
+      a.store(next);
+      b.store(next + tile_a::size);
+    }
+    reading = reading + 1 == stages ? 0 : reading + 1;
+    writing = writing + 1 == stages ? 0 : writing + 1;
   }
-#pragma unroll
-  for (int r = 0; r < 4; ++r)
-#pragma unroll
-    for (int c = 0; c < 4; ++c)
-      memory.sums[group][i + r][j + c] = sums[r][c];
-  __syncthreads();
-#pragma unroll
-  for (int v = 0; v < product_tile * product_tile / product_threads; ++v) {
-    const int at = thread + v * product_threads, row = at / product_tile, col = at % product_tile;
-    float sum = memory.sums[0][row][col];
-#pragma unroll
-    for (int g = 1; g < product_groups; ++g)
-      sum += memory.sums[g][row][col];
-    write(first_i + static_cast<index_t>(row), first_j + static_cast<index_t>(col), sum);
-  }
+  wait_for_copies(0);
+  __syncthreads(); // shared memory is free for the next tile
+  return sums;
 }
 
 } // namespace hmoe::backends::cuda_detail
