@@ -106,7 +106,8 @@ template <class S, std::size_t Lanes> struct device_weights {
   device_array<std::size_t> device_in_offsets, device_out_offsets, device_in_bias_offsets;
   device::ffn_arrays<S> arrays{};
 
-  device_weights(const experts::ffn_weights<float, Lanes>& bank, std::size_t first_expert) {
+  /// `bank` reads as a hmoe::experts::ffn_weights.
+  template <class Weights> device_weights(const Weights& bank, std::size_t first_expert) {
     const std::size_t d = bank.d_model();
     in_stride = device::ffn_hidden_stride<S>(d);
     for (std::size_t e = 0; e < bank.size(); ++e) {
