@@ -233,8 +233,8 @@ void cuda_layer<Experts, Router, S, W>::run_experts_backward(
                                                        back.d_rows,
                                                        shape_.hidden_stride};
       cuda_detail::ffn_backward<kind::lanes, S>(ctx.stream(), target(ctx), pass.plan, bank.arrays(first), arrays,
-                                                gradients.bank(b), bank.gate(), scratch, ctx.backend().math,
-                                                kind::residual);
+                                                gradients.bank(b), bank.gate(), scratch,
+                                                {ctx.backend().math, kind::residual});
     } else {
       cuda_detail::zero_cost_backward<Bank::form>(ctx.stream(), target(ctx), pass.plan, bank.arrays(first), x,
                                                   d_outputs, pass.mixes, back.d_rows, gradients.bank(b),

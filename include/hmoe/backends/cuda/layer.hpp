@@ -243,6 +243,9 @@ private:
     require(in.cols() == d_model(), "a token has ", in.cols(), " values, the layer's d_model is ", d_model());
     require(in.rows() == out.rows() && in.cols() == out.cols(), out_name, " is ", out.rows(), " x ", out.cols(),
             ", needed is ", in.rows(), " x ", in.cols());
+    const matrix_view<const S> from(in.data(), in.rows(), in.cols(), in.stride()); // addresses are all that is asked
+    const matrix_view<S> to(out.data(), out.rows(), out.cols(), out.stride());
+    require(!overlaps(from, to), out_name, " overlaps the input; they must be different memory");
     check_entries(in.rows() * router_.max_selected());
   }
 
