@@ -39,6 +39,19 @@ __global__ void __launch_bounds__(256)
     to[i / cols * to_stride + i % cols] = from[i / cols * from_stride + i % cols];
 }
 
+/// hmoe's own grouped products: counts of rows stay on the device.
+struct grouped_products {
+  template <class S, class Bank>
+  void operator()(const cuda_context& ctx, const launch_target& target, const plan_arrays& plan, const Bank& bank,
+                  std::size_t first_expert, const ffn_forward_arrays<S>& pass, std::byte* scratch) const {
+    using kind = typename Bank::kind;
+    const auto weights = bank.arrays(first_expert);
+    using weight = std::remove_const_t<std::remove_pointer_t<decltype(weights.in)>>;
+    ffn_forward<kind::lanes, S, weight>(ctx.stream(), target, plan, weights, pass, bank.gate(), scratch,
+                                        {ctx.backend().math, kind::residual});
+  }
+};
+
 inline void set_zero(cudaStream_t stream, void* memory, std::size_t bytes) {
   require_cuda(cudaMemsetAsync(memory, 0, bytes, stream), "clearing device memory");
 }
@@ -69,6 +82,14 @@ std::size_t cuda_layer<Experts, Router, S, W>::workspace_bytes(std::size_t token
 
 template <class Experts, class Router, class S, class W>
 void cuda_layer<Experts, Router, S, W>::forward(const cuda_context& ctx, input x, output y) const {
+  cuda_detail::grouped_products products;
+  forward_with(ctx, x, y, products);
+}
+
+template <class Experts, class Router, class S, class W>
+template <class Products>
+void cuda_layer<Experts, Router, S, W>::forward_with(const cuda_context& ctx, input x, output y,
+                                                     Products& products) const {
   check_shapes(x, y, "y");
   const std::size_t tokens = x.rows();
   if (tokens == 0)
@@ -81,7 +102,7 @@ void cuda_layer<Experts, Router, S, W>::forward(const cuda_context& ctx, input x
   };
   const std::size_t bytes = std::get<2>(lay_out(nullptr));
   const auto [pass, scratch, used] = lay_out(ctx.workspace().block_for(bytes, ctx.executor()));
-  run_forward(ctx, x, y, pass, scratch);
+  run_forward(ctx, x, y, pass, scratch, products);
 }
 
 template <class Experts, class Router, class S, class W>
@@ -110,14 +131,16 @@ void cuda_layer<Experts, Router, S, W>::forward(const cuda_context& ctx, input x
       static_cast<index_t>(d_model()));
   cuda_detail::require_launched("copy_rows");
   std::byte* const scratch = ctx.workspace().block_for(scratch_bytes(tokens, false), ctx.executor());
-  run_forward(ctx, {pass.input, tokens, d_model(), pass_arrays::input_stride(d_model())}, y, pass, scratch);
+  cuda_detail::grouped_products products;
+  run_forward(ctx, {pass.input, tokens, d_model(), pass_arrays::input_stride(d_model())}, y, pass, scratch, products);
   record.set_complete();
 }
 
 /// x ─ router ─▶ assignment ─ plan ─▶ experts, bank by bank ─ combine ─▶ y
 template <class Experts, class Router, class S, class W>
+template <class Products>
 void cuda_layer<Experts, Router, S, W>::run_forward(const cuda_context& ctx, input x, output y, const pass_arrays& pass,
-                                                    std::byte* scratch) const {
+                                                    std::byte* scratch, Products& products) const {
   const auto d = static_cast<index_t>(d_model());
   cuda_detail::router_forward(router_on_device(), x.data(), x.stride(), pass.trace, pass.assigned, status_.data(),
                               scratch, ctx.stream());
@@ -129,23 +152,23 @@ void cuda_layer<Experts, Router, S, W>::run_forward(const cuda_context& ctx, inp
                                nullptr, nullptr, d);
     rows = {pass.scaled, nullptr, d_model()};
   }
-  run_experts(ctx, rows, pass, scratch);
+  run_experts(ctx, rows, pass, scratch, products);
   cuda_detail::combine<S>(ctx.stream(), pass.assigned, pass.plan.slots, pass.outputs,
                           shape_.weights_on_input ? nullptr : pass.assigned.weights, nullptr, 0, y.data(), y.stride(),
                           d);
 }
 
 template <class Experts, class Router, class S, class W>
+template <class Products>
 void cuda_layer<Experts, Router, S, W>::run_experts(const cuda_context& ctx, const cuda_detail::row_source<S>& x,
-                                                    const pass_arrays& pass, std::byte* scratch) const {
+                                                    const pass_arrays& pass, std::byte* scratch,
+                                                    Products& products) const {
   for_each_bank([&](const auto& bank, std::size_t first) {
     using Bank = std::remove_cvref_t<decltype(bank)>;
     if constexpr (requires { typename Bank::kind; }) {
-      using kind = typename Bank::kind;
-      const cuda_detail::ffn_forward_arrays<S> arrays{x, pass.activated, pass.projected[kind::lanes - 1], pass.outputs,
-                                                      shape_.hidden_stride};
-      cuda_detail::ffn_forward<kind::lanes, S, W>(ctx.stream(), target(ctx), pass.plan, bank.arrays(first), arrays,
-                                                  bank.gate(), scratch, {ctx.backend().math, kind::residual});
+      const cuda_detail::ffn_forward_arrays<S> arrays{x, pass.activated, pass.projected[Bank::kind::lanes - 1],
+                                                      pass.outputs, shape_.hidden_stride};
+      products(ctx, target(ctx), pass.plan, bank, first, arrays, scratch);
     } else {
       cuda_detail::zero_cost_forward<Bank::form>(ctx.stream(), target(ctx), pass.plan, bank.arrays(first), x,
                                                  pass.outputs, pass.mixes, static_cast<index_t>(d_model()));

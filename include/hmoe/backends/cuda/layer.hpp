@@ -138,6 +138,9 @@ public:
 
   /// Inference: y[T×d] = layer(x[T×d]). x and y must not overlap.
   void forward(const cuda_context& ctx, input x, output y) const;
+  /// The same with other products than hmoe's own, to compare with: `products` is called for each bank of two-layer
+  /// experts as in hmoe/backends/cuda/cublas.cuh. For files that include layer.cuh.
+  template <class Products> void forward_with(const cuda_context& ctx, input x, output y, Products& products) const;
   /// Training: as above, and the tape keeps what backward needs.
   void forward(const cuda_context& ctx, input x, output y, tape_type& record) const
     requires trainable;
@@ -256,9 +259,12 @@ private:
   };
 
   // Defined in layer.cuh.
-  void run_forward(const cuda_context& ctx, input x, output y, const pass_arrays& pass, std::byte* scratch) const;
+  template <class Products>
+  void run_forward(const cuda_context& ctx, input x, output y, const pass_arrays& pass, std::byte* scratch,
+                   Products& products) const;
+  template <class Products>
   void run_experts(const cuda_context& ctx, const cuda_detail::row_source<S>& x, const pass_arrays& pass,
-                   std::byte* scratch) const;
+                   std::byte* scratch, Products& products) const;
   void run_experts_backward(const cuda_context& ctx, const cuda_detail::row_source<S>& x,
                             const cuda_detail::row_source<S>& d_outputs, const pass_arrays& pass,
                             const backward_arrays& back, const cuda_gradients& gradients, std::byte* scratch) const;
