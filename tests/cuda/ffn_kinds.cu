@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
-#include <hmoe/experts/gpt_oss_glu.hpp>
 #include <hmoe/experts/low_rank.hpp>
 #include <hmoe/experts/mlp.hpp>
 
@@ -30,22 +29,6 @@ struct low_rank_weights {
   static matrix_view<const float> output_bias(std::size_t) { return {}; }
 };
 
-TEST_CASE("Experts of gpt-oss in half precision: a gate with state, and biases") {
-  // A low limit, so that many values are clamped.
-  auto bank = random_weights(experts::gpt_oss_glu_bank<float>(d, ragged, {.limit = 0.5, .alpha = 1.3}));
-  round_weights<half>(bank);
-  const device_weights<half, 2> weights(bank.weights(), experts_before);
-  for (const forward_case& batch : forward_cases)
-    check_forward<2, half>(bank, weights, bank.gate_function(), batch, {});
-}
-
-TEST_CASE("Gated experts in half precision on the way back") {
-  using glu = experts::glu_bank<float, experts::gelu_tanh>;
-  auto bank = random_weights(glu(d, ragged, experts::biases::all));
-  round_weights<half>(bank);
-  check_backward<2, half>(bank, [](const glu& b) -> auto& { return b.weights(); }, bank.gate_function(), way_back, {});
-}
-
 TEST_CASE("Perceptrons: one lane and an activation") {
   using mlp = experts::mlp_bank<float, experts::gelu>;
   auto bank = random_weights(mlp(d, ragged, experts::biases::all));
@@ -58,14 +41,15 @@ TEST_CASE("Perceptrons: one lane and an activation") {
 
 TEST_CASE("Low-rank experts add their input, and the gradient goes past them too") {
   using low_rank = experts::low_rank_bank<float>;
-  const auto bank = random_weights(low_rank(d, ragged));
-  const device_weights<float, 1> weights(low_rank_weights{bank}, experts_before);
+  auto bank = random_weights(low_rank(d, ragged));
+  round_weights<bfloat16>(bank);
+  const device_weights<bfloat16, 1> weights(low_rank_weights{bank}, experts_before);
   for (const forward_case& batch : forward_cases)
-    check_forward<1, float>(bank, weights, experts::linear{}, batch, {.residual = true});
-  check_backward<1, float>(bank, [](const low_rank& b) { return low_rank_weights{b}; }, experts::linear{}, way_back,
-                           {.residual = true});
-  check_backward<1, float>(bank, [](const low_rank& b) { return low_rank_weights{b}; }, experts::linear{},
-                           way_back_by_slot, {.residual = true});
+    check_forward<1, bfloat16>(bank, weights, experts::linear{}, batch, {.residual = true});
+  check_backward<1, bfloat16>(bank, [](const low_rank& b) { return low_rank_weights{b}; }, experts::linear{}, way_back,
+                              {.residual = true});
+  check_backward<1, bfloat16>(bank, [](const low_rank& b) { return low_rank_weights{b}; }, experts::linear{},
+                              way_back_by_slot, {.residual = true});
 }
 
 } // namespace

@@ -42,6 +42,28 @@ template <tile_shape Shape> struct tile_sums {
   }
 };
 
+/// sums += one step of both operands.
+template <class Atom, tile_shape Shape, class TileA, class TileB>
+__device__ void multiply_step(tile_sums<Shape>& sums, const TileA& a, const TileB& b) {
+  using sums_type = tile_sums<Shape>;
+#pragma unroll Atom::unroll
+  for (int k = 0; k < Shape.k; k += Atom::k) {
+    typename Atom::a_fragment rows[sums_type::blocks_m];
+    typename Atom::b_fragment columns[sums_type::blocks_n];
+#pragma unroll
+    for (int i = 0; i < sums_type::blocks_m; ++i)
+      rows[i] = Atom::load_a(a, sums_type::warp_row() + 16 * i, k);
+#pragma unroll
+    for (int j = 0; j < sums_type::blocks_n; ++j)
+      columns[j] = Atom::load_b(b, sums_type::warp_column() + 16 * j, k);
+#pragma unroll
+    for (int i = 0; i < sums_type::blocks_m; ++i)
+#pragma unroll
+      for (int j = 0; j < sums_type::blocks_n; ++j)
+        Atom::multiply(sums.values[i][j], rows[i], columns[j]);
+  }
+}
+
 /// The product of two operands over `depth` terms: a ring of `stages` steps in shared memory, of which all but one are
 /// on their way while warps multiply the oldest. Every sum is one chain in ascending order of terms, whatever the tile.
 template <class Atom, tile_shape Shape, class LoaderA, class LoaderB>
@@ -53,51 +75,28 @@ __device__ tile_sums<Shape> multiply_tile(LoaderA& a, LoaderB& b, int depth, int
   constexpr int stage_size = tile_a::size + tile_b::size;
   sums_type sums{};
   const int steps = (depth + Shape.k - 1) / Shape.k;
-  int filled = 0; // steps that were fetched
-  for (; filled < stages - 1; ++filled) {
-    if (filled < steps) {
-      auto* stage = shared + filled * stage_size;
-      a.fetch(stage, filled * Shape.k);
-      b.fetch(stage + tile_a::size, filled * Shape.k);
-      a.store(stage);
-      b.store(stage + tile_a::size);
+  int reading = 0, writing = 0; // places in the ring
+  for (int step = 1 - stages; step < steps; ++step) {
+    if (step >= 0) {
+      wait_for_copies(stages - 2);
+      __syncthreads(); // all see this step, and nobody still reads the one before, which is overwritten now
     }
-    commit_copies();
-  }
-  int reading = 0, writing = stages - 1; // places in the ring
-  for (int step = 0; step < steps; ++step, ++filled) {
-    wait_for_copies(stages - 2);
-    __syncthreads(); // all see this step, and nobody still reads the one before, which is overwritten now
+    const int ahead = step + stages - 1;
     auto* next = shared + writing * stage_size;
-    const bool more = filled < steps;
-    if (more) {
-      a.fetch(next, filled * Shape.k);
-      b.fetch(next + tile_a::size, filled * Shape.k);
+    if (ahead < steps) {
+      a.fetch(next, ahead * Shape.k);
+      b.fetch(next + tile_a::size, ahead * Shape.k);
     }
     commit_copies();
-    const tile_a left{shared + reading * stage_size};
-    const tile_b right{shared + reading * stage_size + tile_a::size};
-#pragma unroll Atom::unroll
-    for (int k = 0; k < Shape.k; k += Atom::k) {
-      typename Atom::a_fragment rows[sums_type::blocks_m];
-      typename Atom::b_fragment columns[sums_type::blocks_n];
-#pragma unroll
-      for (int i = 0; i < sums_type::blocks_m; ++i)
-        rows[i] = Atom::load_a(left, sums_type::warp_row() + 16 * i, k);
-#pragma unroll
-      for (int j = 0; j < sums_type::blocks_n; ++j)
-        columns[j] = Atom::load_b(right, sums_type::warp_column() + 16 * j, k);
-#pragma unroll
-      for (int i = 0; i < sums_type::blocks_m; ++i)
-#pragma unroll
-        for (int j = 0; j < sums_type::blocks_n; ++j)
-          Atom::multiply(sums.values[i][j], rows[i], columns[j]);
+    if (step >= 0) {
+      multiply_step<Atom>(sums, tile_a{shared + reading * stage_size},
+                          tile_b{shared + reading * stage_size + tile_a::size});
+      reading = reading + 1 == stages ? 0 : reading + 1;
     }
-    if (more) {
+    if (ahead < steps) {
       a.store(next);
       b.store(next + tile_a::size);
     }
-    reading = reading + 1 == stages ? 0 : reading + 1;
     writing = writing + 1 == stages ? 0 : writing + 1;
   }
   wait_for_copies(0);
