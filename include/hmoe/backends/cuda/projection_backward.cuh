@@ -4,7 +4,7 @@
 #include <hmoe/backends/cuda/device_router.hpp>
 #include <hmoe/backends/cuda/error.hpp>
 #include <hmoe/backends/cuda/logits.cuh>
-#include <hmoe/backends/cuda/tile_product.cuh>
+#include <hmoe/backends/cuda/scalar_product.cuh>
 #include <hmoe/core/config.hpp>
 
 #include <cuda_runtime_api.h>
