@@ -12,7 +12,7 @@
 #include <hmoe/dispatch/build_plan.hpp>
 #include <hmoe/execution/context.hpp>
 
-#include "device_array.cuh"
+#include "device_array.hpp"
 
 #include <cstddef>
 #include <vector>
@@ -21,6 +21,7 @@
 namespace on_device {
 
 namespace kernels = hmoe::backends::cuda_detail;
+template <class T> using array = cuda_checks::device_array<T>;
 
 /// Tokens as the device stores them, and the same values in float.
 template <class S> struct batch {
@@ -62,7 +63,7 @@ struct routed {
   routed(const routed&) = delete;
   routed& operator=(const routed&) = delete;
 
-  [[nodiscard]] kernels::device_status raised() const { return status.host()[0]; }
+  [[nodiscard]] kernels::device_status raised() const { return status.download()[0]; }
 
   array<float> logits, probabilities, d_logits, d_probabilities;
   array<hmoe::index_t> tokens_per_expert, offsets, experts_of;
@@ -87,8 +88,10 @@ template <class Router> struct parameters {
   kernels::router_view_t<Router> view;
 };
 
-/// Forward pass and plan into `out`. Tokens lie `gap` values further apart than they are long.
-template <class S, class View> void route(const View& router, const batch<S>& x, routed& out, std::size_t gap = 0) {
+/// Forward pass and plan into `out`. Tokens lie `gap` values further apart than they are long; `status`: if not out's.
+template <class S, class View>
+void route(const View& router, const batch<S>& x, routed& out, std::size_t gap = 0,
+           kernels::device_status* status = nullptr) {
   const std::size_t tokens = x.values.rows(), d = x.values.cols(), stride = d + gap;
   std::vector<S> rows(tokens * stride);
   for (std::size_t t = 0; t < tokens; ++t)
@@ -97,8 +100,8 @@ template <class S, class View> void route(const View& router, const batch<S>& x,
   const array<S> device_x(rows);
   const array<std::byte> workspace(kernels::router_forward_bytes(router, tokens)),
       plan_workspace(kernels::build_plan_bytes(tokens, out.plan.experts));
-  kernels::router_forward<S>(router, device_x.data(), stride, out.trace, out.assigned, out.status.data(),
-                             workspace.data(), nullptr);
+  kernels::router_forward<S>(router, device_x.data(), stride, out.trace, out.assigned,
+                             status == nullptr ? out.status.data() : status, workspace.data(), nullptr);
   kernels::build_plan(out.assigned, out.plan, out.trace.tokens_per_expert, out.trace.experts, plan_workspace.data(),
                       nullptr);
   kernels::require_cuda(cudaDeviceSynchronize(), "routing");

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <hmoe/backends/cuda/device_policies.hpp>
 #include <hmoe/backends/cuda/warp_selection.cuh>
 
-#include "device_array.cuh"
-#include "program.cuh"
+#include "device_array.hpp"
+
+#include <doctest/doctest.h>
 
 #include <algorithm>
 #include <limits>
@@ -64,15 +66,15 @@ template <class Selection> void check(const Selection& selection, std::size_t ex
     flat.insert(flat.end(), row.begin(), row.end());
   std::vector<std::byte> parameters(form::bytes(selection));
   form::pack(selection, parameters.data());
-  const on_device::array<std::byte> device_parameters(parameters);
-  const on_device::array<float> p(flat);
-  const on_device::array<unsigned> bits(rows.size() * 32);
+  const cuda_checks::device_array<std::byte> device_parameters(parameters);
+  const cuda_checks::device_array<float> p(flat);
+  const cuda_checks::device_array<unsigned> bits(rows.size() * 32);
   const auto select = form::view(selection, device_parameters.data());
   const auto scratch = static_cast<unsigned>(kernels::warp_scratch(select));
   choose<<<static_cast<unsigned>(rows.size()), 32, (experts + scratch) * sizeof(float)>>>(
       select, p.data(), static_cast<unsigned>(experts), bits.data());
   kernels::require_launched("choose");
-  const auto words = bits.host();
+  const auto words = bits.download();
   for (std::size_t r = 0; r < rows.size(); ++r) {
     std::vector<index_t> expected(experts);
     std::vector<float> memory(routing::selection_scratch(selection, experts));
@@ -137,6 +139,14 @@ TEST_CASE("group_limited") {
         }
       }
   check(routing::group_limited<group_score::best, group_mask::zero>{5, 2, 2}, 5);
+}
+
+TEST_CASE("one of each kind [race]") {
+  check(routing::top_k<>{3}, 40);
+  check(routing::top_p{0.6}, 40);
+  check(routing::cumulative_threshold{0.6}, 40);
+  check(routing::threshold{0.5}, 40);
+  check(routing::biased<float, routing::group_limited<>>(40, {4, 2, 3}), 40);
 }
 
 TEST_CASE("biased") {

@@ -7,6 +7,7 @@
 #include <hmoe/core/vector_view.hpp>
 
 #include <concepts>
+#include <limits>
 #include <memory_resource>
 
 namespace hmoe {
@@ -48,6 +49,9 @@ template <class T>
     return (a != a) == (b != b) ? id_a < id_b : b != b;
   return a != b ? a > b : id_a < id_b;
 }
+
+/// −∞. (Device code may use a constant, but not call std::numeric_limits.)
+template <class T> inline constexpr T least_preferred = -std::numeric_limits<T>::infinity();
 
 /// The most preferred expert among those after `previous` in that order (no_index: among all), or no_index when
 /// there is none. Walking on from the last choice needs neither a sort nor memory.
