@@ -127,8 +127,9 @@ void check_step(Layer& host, std::size_t tokens, double tolerance, const Objecti
     CHECK(relative_error(to_host(gpu, device_y), y) < tolerance);
     CHECK(relative_error(to_host(gpu, device_dx), dx) < tolerance);
     const auto report = device_losses.read(gpu);
-    for (std::size_t l = 0; l < report.terms.size(); ++l)
-      CHECK(report.terms[l].value == doctest::Approx(losses.terms[l].value).epsilon(1e-5));
+    const auto* expected = losses.terms.data();
+    for (const loss_term& term : report.terms)
+      CHECK(term.value == doctest::Approx((expected++)->value).epsilon(1e-5));
     auto all = host.make_gradients();
     layer.add_gradients(gpu, device_gradients, all);
     const auto [error, name] = largest_error(all, gradients);
