@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Whole layers in float beside the host's.
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "layer_checks.hpp"
 
 using namespace cuda_checks;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Layers in bfloat16 beside the host's in float: rounding of tokens, hidden values and results is the difference.
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "layer_checks.hpp"
 
 using namespace cuda_checks;

@@ -6,9 +6,10 @@
 #include <hmoe/core/matrix.hpp>
 #include <hmoe/hmoe.hpp>
 
-#include "program.cuh"
 #include "support/error_of.hpp"
 #include "support/random_matrix.hpp"
+
+#include <doctest/doctest.h>
 
 #include <cmath>
 #include <cstddef>

@@ -5,21 +5,21 @@
 
 using namespace hmoe;
 
-using set = expert_set<experts::glu_bank<float, experts::silu>, experts::mlp_bank<float, experts::gelu>,
-                       experts::constant_bank<float>, experts::identity_bank<float>, experts::zero_bank<float>>;
-using top_k = moe_layer<set, routing::presets::qwen2_moe<float>>;
-using top_p = moe_layer<set, routing::top_p_router<float>>;
-using grouped = moe_layer<set, routing::presets::deepseek_v3<float>>;
-using on_input = moe_layer<expert_set<experts::gpt_oss_glu_bank<float>, experts::low_rank_bank<float>>,
-                           routing::presets::llama4<float>>;
+using glu = experts::glu_bank<float, experts::silu>;
+using float_layer =
+    moe_layer<expert_set<glu, experts::constant_bank<float>, experts::identity_bank<float>, experts::zero_bank<float>>,
+              routing::presets::qwen2_moe<float>>;
+using bfloat16_layer =
+    moe_layer<expert_set<glu, experts::mlp_bank<float, experts::gelu>>, routing::presets::deepseek_v3<float>>;
+using half_layer = moe_layer<expert_set<glu>, routing::top_p_router<float>>;
+using quantized_layer = moe_layer<expert_set<glu>, routing::presets::llama4<float>>;
+using all_losses = objective<losses::parameter_penalty, losses::load_balance, losses::compute_cost, losses::importance,
+                             losses::router_entropy, losses::z>;
 
-template struct backends::cuda_kernels<top_k>;
-template struct backends::cuda_kernels<top_k, bfloat16>;
-template struct backends::cuda_kernels<top_p, half>;
-template struct backends::cuda_kernels<grouped, bfloat16, q8_block>;
-template struct backends::cuda_kernels<grouped, bfloat16, q4_block>;
-template struct backends::cuda_kernels<grouped, bfloat16, mxfp4_block>;
-template struct backends::cuda_kernels<on_input, bfloat16>;
-template struct backends::cuda_objective_kernels<
-    top_k, objective<losses::parameter_penalty, losses::load_balance, losses::router_entropy, losses::z,
-                     losses::importance>>;
+template struct backends::cuda_kernels<float_layer>;
+template struct backends::cuda_kernels<bfloat16_layer, bfloat16>;
+template struct backends::cuda_kernels<half_layer, hmoe::half>;
+template struct backends::cuda_kernels<quantized_layer, bfloat16, q8_block>;
+template struct backends::cuda_kernels<quantized_layer, bfloat16, q4_block>;
+template struct backends::cuda_kernels<quantized_layer, bfloat16, mxfp4_block>;
+template struct backends::cuda_objective_kernels<float_layer, all_losses>;

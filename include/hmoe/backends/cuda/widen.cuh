@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/backends/cuda/device_scalar.cuh>
 #include <hmoe/core/scalar.hpp>
-
-#include <cuda_fp16.h>
 
 namespace hmoe::backends::cuda_detail {
 
@@ -12,8 +11,6 @@ namespace hmoe::backends::cuda_detail {
 [[nodiscard]] __device__ __forceinline__ float widened(bfloat16 value) {
   return __uint_as_float(static_cast<unsigned>(value.bits) << 16U);
 }
-[[nodiscard]] __device__ __forceinline__ float widened(half value) {
-  return __half2float(__ushort_as_half(value.bits));
-}
+[[nodiscard]] __device__ __forceinline__ float widened(half value) { return to_float(value); }
 
 } // namespace hmoe::backends::cuda_detail
