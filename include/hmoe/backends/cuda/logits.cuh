@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/backends/cuda/device_scalar.cuh>
 #include <hmoe/backends/cuda/error.hpp>
 #include <hmoe/backends/cuda/scalar_product.cuh>
-#include <hmoe/backends/cuda/widen.cuh>
 #include <hmoe/core/config.hpp>
 
 #include <cuda_runtime_api.h>
@@ -20,7 +20,7 @@ template <class S> struct token_rows {
   static constexpr bool k_contiguous = true;
 
   __device__ float operator()(index_t t, index_t c) const {
-    return t < tokens && c < d ? widened(x[t * stride + c]) : 0.0F;
+    return t < tokens && c < d ? to_float(x[t * stride + c]) : 0.0F;
   }
 };
 
