@@ -113,6 +113,7 @@ TEST_CASE("Errors come before anything is queued") {
   auto wide_tape = layer.make_tape(4);
   layer.forward(fixed, in, y);
   layer.forward(fixed, in, y, wide_tape);
+  layer.evaluate(fixed, losses_of_all_kinds, wide_tape);
   layer.backward(fixed, wide_tape, in, y, gradients);
   CHECK(memory.capacity() == layer.workspace_bytes(4));
 }

@@ -77,7 +77,8 @@ std::size_t cuda_layer<Experts, Router, S, W>::workspace_bytes(std::size_t token
     (void)take_backward(training, tokens, tokens * router_.max_selected());
     (void)training.take<std::byte>(scratch_bytes(tokens, true));
   }
-  return std::max(inference.used(), training.used());
+  const std::size_t losses = trainable ? cuda_detail::carve_losses(tokens, shape_.routed, nullptr).bytes : 0;
+  return std::max({inference.used(), training.used(), losses});
 }
 
 template <class Experts, class Router, class S, class W>

@@ -153,7 +153,7 @@ public:
   /// trace. dx must not overlap dy.
   void backward(const cuda_context& ctx, tape_type& record, input dy, output dx, cuda_gradients& gradients) const
     requires trainable;
-  /// Bytes of workspace that suffice for any pass over up to `tokens` tokens, forward or backward.
+  /// Bytes of workspace that suffice for any pass over up to `tokens` tokens, forward or backward, and for losses.
   [[nodiscard]] std::size_t workspace_bytes(std::size_t tokens) const;
   /// One step of an optimiser over all parameters.
   void step(const cuda_context& ctx, const cuda_detail::optimizer_step& rule, cuda_detail::optimizer_memory& memory,
