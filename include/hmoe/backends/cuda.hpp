@@ -6,6 +6,11 @@
 /// (docs/backends/cuda.md).
 
 #include <hmoe/backends/cuda/context.hpp>
+#include <hmoe/backends/cuda/gradients.hpp>
+#include <hmoe/backends/cuda/layer.hpp>
+#include <hmoe/backends/cuda/losses.hpp>
 #include <hmoe/backends/cuda/memory.hpp>
+#include <hmoe/backends/cuda/optimizer.hpp>
 #include <hmoe/backends/cuda/stream.hpp>
+#include <hmoe/backends/cuda/tape.hpp>
 #include <hmoe/backends/cuda/workspace.hpp>

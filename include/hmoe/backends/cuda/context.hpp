@@ -77,6 +77,8 @@ private:
 };
 
 context(backends::cuda) -> context<backends::cuda, executors::cuda_stream>;
+context(backends::cuda, executors::cuda_stream, backends::device_workspace&)
+    -> context<backends::cuda, executors::cuda_stream>;
 
 namespace backends {
 /// The one context that device layers run in.

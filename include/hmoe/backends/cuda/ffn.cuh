@@ -34,8 +34,7 @@ void ffn_forward(cudaStream_t stream, const launch_target& target, const plan_ar
 template <std::size_t Lanes, class S, class Gate>
 void ffn_backward(cudaStream_t stream, const launch_target& target, const plan_arrays& plan,
                   const ffn_arrays<S>& weights, const ffn_backward_arrays<S>& pass,
-                  const ffn_gradient_arrays& gradients, Gate gate, void* workspace, float_math math = float_math::f32,
-                  bool residual = false);
+                  const ffn_gradient_arrays& gradients, Gate gate, void* workspace, const ffn_options& options);
 
 /// y[t] = base[t] + Σ_a weights[a] · rows[slots[a]] over the entries a of token t in ascending order of experts.
 /// Entries without a slot are left out. `weights` null: all 1; `base` null: 0. Out is float, hmoe::bfloat16 or

@@ -17,7 +17,7 @@
 /// added in ascending order of steps.
 namespace hmoe::backends::cuda_detail {
 
-[[nodiscard]] __device__ inline int lane_id() { return static_cast<int>(threadIdx.x % 32); }
+[[nodiscard]] __device__ inline int mma_lane() { return static_cast<int>(threadIdx.x % 32); }
 
 /// mma.sync m16n8k16 on bfloat16 or half.
 template <class S> struct tensor_atom_16 {
@@ -31,7 +31,7 @@ template <class S> struct tensor_atom_16 {
   };
 
   template <class Tile> [[nodiscard]] __device__ static a_fragment load_a(const Tile& tile, int m, int k0) {
-    const int l = lane_id();
+    const int l = mma_lane();
     a_fragment a;
     if constexpr (Tile::k_major)
       load_blocks(a.words, tile.at(m + l % 16, k0 + l / 16 * 8));
@@ -40,7 +40,7 @@ template <class S> struct tensor_atom_16 {
     return a;
   }
   template <class Tile> [[nodiscard]] __device__ static b_fragment load_b(const Tile& tile, int n, int k0) {
-    const int l = lane_id();
+    const int l = mma_lane();
     b_fragment b;
     if constexpr (Tile::k_major)
       load_blocks(b.words, tile.at(n + l % 8 + l / 16 * 8, k0 + l / 8 % 2 * 8));
@@ -81,7 +81,7 @@ struct tensor_atom_tf32 {
   };
 
   template <class Tile> [[nodiscard]] __device__ static a_fragment load_a(const Tile& tile, int m, int k0) {
-    const int l = lane_id();
+    const int l = mma_lane();
     a_fragment a;
     if constexpr (Tile::k_major) {
       load_blocks(a.words, tile.at(m + l % 16, k0 + l / 16 * 4));
@@ -94,7 +94,7 @@ struct tensor_atom_tf32 {
     return a;
   }
   template <class Tile> [[nodiscard]] __device__ static b_fragment load_b(const Tile& tile, int n, int k0) {
-    const int l = lane_id();
+    const int l = mma_lane();
     b_fragment b;
     if constexpr (Tile::k_major) {
       load_blocks(b.words, tile.at(n + l % 8 + l / 16 * 8, k0 + l / 8 % 2 * 4));
@@ -141,14 +141,14 @@ struct fma_atom {
     a_fragment a;
 #pragma unroll
     for (int r = 0; r < 2; ++r)
-      load_terms(a.rows[r], tile, m + lane_id() / 4 + 8 * r, k0);
+      load_terms(a.rows[r], tile, m + mma_lane() / 4 + 8 * r, k0);
     return a;
   }
   template <class Tile> [[nodiscard]] __device__ static b_fragment load_b(const Tile& tile, int n, int k0) {
     b_fragment b;
 #pragma unroll
     for (int c = 0; c < 4; ++c)
-      load_terms(b.columns[c / 2][c % 2], tile, n + c / 2 * 8 + lane_id() % 4 * 2 + c % 2, k0);
+      load_terms(b.columns[c / 2][c % 2], tile, n + c / 2 * 8 + mma_lane() % 4 * 2 + c % 2, k0);
     return b;
   }
   __device__ static void multiply(float (&sums)[2][4], const a_fragment& a, const b_fragment& b) {

@@ -23,7 +23,7 @@ template <tile_shape Shape> struct tile_sums {
   /// f(row, column, left, right) for all sums of this thread: left[0], left[1] at (row, column) and the next column,
   /// right[0], right[1] eight columns further.
   template <class F> __device__ void for_each(const F& f) const {
-    const int l = lane_id();
+    const int l = mma_lane();
 #pragma unroll
     for (int j = 0; j < blocks_n; ++j)
 #pragma unroll
