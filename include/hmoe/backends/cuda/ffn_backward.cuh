@@ -118,15 +118,15 @@ template <class S, class Atom, tile_shape Shape> struct weight_gradient {
   }
 };
 
-template <std::size_t Lanes, class Atom, tile_shape Shape, class S, class Gate>
+/// All products of the way back. A gradient has d · width sums whatever the number of rows, so it always has the large
+/// tiles.
+template <std::size_t Lanes, class Atom, tile_shape Shape, tile_shape Large, class S, class Gate>
 void backward_products(cudaStream_t stream, const launch_target& target, const bank_rows& bank,
                        const ffn_arrays<S>& weights, const ffn_backward_arrays<S>& pass,
                        const ffn_gradient_arrays& gradients, Gate gate, void* workspace, bool residual) {
-  // A gradient has d · width sums whatever the number of rows, so it always has the large tiles.
-  constexpr tile_shape large = product_tiles<S>().many;
   const extent d = fixed_size(weights.d), hidden = widths_times(1), projected = widths_times(Lanes);
   const product_sizes sizes[4]{in_tiles_of<Shape>(all_rows, hidden, d), in_tiles_of<Shape>(all_rows, d, projected),
-                               in_tiles_of<large>(d, hidden, all_rows), in_tiles_of<large>(projected, d, all_rows)};
+                               in_tiles_of<Large>(d, hidden, all_rows), in_tiles_of<Large>(projected, d, all_rows)};
   schedule_request<4> request{};
   for (std::size_t p = 0; p < 4; ++p) {
     request.sizes[p] = sizes[p];
@@ -139,7 +139,7 @@ void backward_products(cudaStream_t stream, const launch_target& target, const b
                request.schedules[1], "backward_rows");
   const row_source<S> activated{pass.activated, nullptr, pass.hidden_stride},
       d_projected{pass.d_projected, nullptr, Lanes * pass.hidden_stride};
-  using gradient = weight_gradient<S, Atom, large>;
+  using gradient = weight_gradient<S, Atom, Large>;
   launch_tiles(
       stream, target,
       gradient{pass.d_outputs, activated, d, hidden, gradients.out, weights.out_offsets, weights.out_strides, 0}, bank,
@@ -160,9 +160,11 @@ void ffn_backward(cudaStream_t stream, const launch_target& target, const plan_a
                   const ffn_arrays<S>& weights, const ffn_backward_arrays<S>& pass,
                   const ffn_gradient_arrays& gradients, Gate gate, void* workspace, const ffn_options& options) {
   const bank_rows bank{plan.offsets + weights.first_expert, weights.widths, weights.experts};
-  with_tiles<S>(plan, options.math, [&]<class Atom, tile_shape Shape>() {
-    backward_products<Lanes, Atom, Shape>(stream, target, bank, weights, pass, gradients, gate, workspace,
-                                          options.residual);
+  with_atom<S>(options.math, [&]<class Atom, tile_shapes Shapes>() {
+    with_tiles<Shapes>(plan, [&]<tile_shape Shape>() {
+      backward_products<Lanes, Atom, Shape, Shapes.many>(stream, target, bank, weights, pass, gradients, gate,
+                                                         workspace, options.residual);
+    });
   });
 }
 

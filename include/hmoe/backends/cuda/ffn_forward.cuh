@@ -127,8 +127,10 @@ void ffn_forward(cudaStream_t stream, const launch_target& target, const plan_ar
                  const ffn_arrays<Weight>& weights, const ffn_forward_arrays<S>& pass, Gate gate, void* workspace,
                  const ffn_options& options) {
   const bank_rows bank{plan.offsets + weights.first_expert, weights.widths, weights.experts};
-  with_tiles<S>(plan, options.math, [&]<class Atom, tile_shape Shape>() {
-    forward_products<Lanes, Atom, Shape>(stream, target, bank, weights, pass, gate, workspace, options.residual);
+  with_atom<S>(options.math, [&]<class Atom, tile_shapes Shapes>() {
+    with_tiles<Shapes>(plan, [&]<tile_shape Shape>() {
+      forward_products<Lanes, Atom, Shape>(stream, target, bank, weights, pass, gate, workspace, options.residual);
+    });
   });
 }
 

@@ -11,19 +11,19 @@
 /// All threads of the block share the work: a thread has one piece of 16 bytes in every lines_per_pass-th row.
 namespace hmoe::backends::cuda_detail {
 
-/// to[0 … ] = the first `count` (maybe none or more than there is room for) values at `from`, then zeros. `aligned`:
-/// in the background; otherwise value by value.
-template <class S> __device__ void copy_piece(S* to, const S* from, int count, const S* anywhere, bool aligned) {
+/// to[0 … ] = the first `count` (maybe none or more than there is room for) values at row + first, then zeros.
+/// `aligned`: in the background, and `row` must be an address; otherwise value by value.
+template <class S> __device__ void copy_piece(S* to, const S* row, int first, int count, bool aligned) {
   constexpr int piece = 16 / static_cast<int>(sizeof(S));
   count = count < 0 ? 0 : count > piece ? piece : count;
   if (aligned) {
-    copy_async(to, count > 0 ? from : anywhere, count * static_cast<int>(sizeof(S)));
+    copy_async(to, count > 0 ? row + first : row, count * static_cast<int>(sizeof(S)));
     return;
   }
   alignas(16) S values[piece];
 #pragma unroll
   for (int i = 0; i < piece; ++i)
-    values[i] = i < count ? from[i] : S{};
+    values[i] = i < count ? row[first + i] : S{};
   *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(values);
 }
 
@@ -44,28 +44,30 @@ public:
   using tile = shared_tile<S, Rows, Depth, true>;
 
   __device__ k_major_loader(const Operand& operand, int first)
-      : base_(operand.base()), columns_(operand.columns), aligned_(operand.aligned()) {
+      : columns_(operand.columns), flags_(operand.aligned() ? aligned_flag : 0) {
 #pragma unroll
-    for (int i = 0; i < geometry::passes; ++i)
-      rows_[i] = operand.row(first + geometry::line() + i * geometry::lines_per_pass);
+    for (int i = 0; i < geometry::passes; ++i) {
+      const S* row = operand.row(first + geometry::line() + i * geometry::lines_per_pass);
+      rows_[i] = row != nullptr ? row : operand.base();
+      flags_ |= row != nullptr ? 1U << i : 0;
+    }
   }
   __device__ void fetch(S* shared, int k) {
     const tile to{shared};
+    const int from = k + geometry::column();
 #pragma unroll
-    for (int i = 0; i < geometry::passes; ++i) {
-      const int from = k + geometry::column();
-      copy_piece(to.at(geometry::line() + i * geometry::lines_per_pass, geometry::column()), rows_[i] + from,
-                 rows_[i] != nullptr ? columns_ - from : 0, base_, aligned_);
-    }
+    for (int i = 0; i < geometry::passes; ++i)
+      copy_piece(to.at(geometry::line() + i * geometry::lines_per_pass, geometry::column()), rows_[i], from,
+                 (flags_ >> i & 1U) != 0 ? columns_ - from : 0, (flags_ & aligned_flag) != 0);
   }
   __device__ void store(S*) const {}
 
 private:
   using geometry = loader_geometry<tile, Threads>;
-  const S* rows_[geometry::passes];
-  const S* base_;
+  static constexpr unsigned aligned_flag = 1U << 31U;
+  const S* rows_[geometry::passes]; ///< anywhere where the row is not there
   int columns_;
-  bool aligned_;
+  unsigned flags_; ///< bit i: row i is there
 };
 
 /// The sum runs over the rows of the operand: columns first … first + Columns − 1, Depth rows.
@@ -83,8 +85,8 @@ public:
     for (int i = 0; i < geometry::passes; ++i) {
       const int line = geometry::line() + i * geometry::lines_per_pass;
       const S* row = operand_.row(k + line);
-      copy_piece(to.at(line, geometry::column()), row + first_, row != nullptr ? operand_.columns - first_ : 0,
-                 operand_.base(), aligned_);
+      copy_piece(to.at(line, geometry::column()), row != nullptr ? row : operand_.base(), first_,
+                 row != nullptr ? operand_.columns - first_ : 0, aligned_);
     }
   }
   __device__ void store(S*) const {}
