@@ -70,7 +70,7 @@ struct compute_cost_factor {
 
 /// *value and gradient [experts], by a single block.
 template <class Factor>
-__global__ void __launch_bounds__(loss_threads)
+__global__ void __launch_bounds__(loss_threads, 4)
     mean_probability_loss(Factor factor, index_t tokens, index_t experts, double coefficient, loss_scratch scratch,
                           double* value) {
   factor.prepare(tokens, experts);
@@ -93,7 +93,7 @@ void launch_mean_probability_loss(const Factor& factor, double coefficient, cons
 
 /// counts[e] += tokens whose losses::detail::first_choice is e. Counts are whole, so the order of additions is free.
 template <unsigned Threads>
-__global__ void __launch_bounds__(Threads)
+__global__ void __launch_bounds__(Threads, 4)
     count_first_choices(trace_arrays trace, assignment_arrays assigned, index_t* counts) {
   const index_t token = blockIdx.x * Threads + threadIdx.x;
   if (token >= trace.tokens)

@@ -13,7 +13,7 @@ namespace hmoe::backends::cuda_detail {
 
 /// rows[t] = what the token's selected probabilities are divided by: their sum, or 1.
 template <unsigned Threads>
-__global__ void __launch_bounds__(Threads)
+__global__ void __launch_bounds__(Threads, 4)
     gate_divisors(trace_arrays trace, assignment_arrays assigned, bool renormalized, double* rows) {
   const index_t token = blockIdx.x * Threads + threadIdx.x;
   if (token >= trace.tokens)
@@ -27,7 +27,7 @@ __global__ void __launch_bounds__(Threads)
 
 /// sums[e] = Σ of the gates of expert e = blockIdx.x
 template <unsigned Threads>
-__global__ void __launch_bounds__(Threads)
+__global__ void __launch_bounds__(Threads, 4)
     sum_gates(trace_arrays trace, plan_arrays plan, const double* divisors, double* sums) {
   static_assert(Threads == loss_threads);
   const index_t e = blockIdx.x, first = plan.offsets[e];
@@ -42,7 +42,7 @@ __global__ void __launch_bounds__(Threads)
 
 /// losses::detail::squared_variation of the sums, which become coefficient × its slopes; also in `gradient`.
 template <unsigned Threads>
-__global__ void __launch_bounds__(Threads)
+__global__ void __launch_bounds__(Threads, 4)
     squared_variation(loss_scratch scratch, index_t experts, bool of_columns, double coefficient, double* value) {
   static_assert(Threads == loss_threads);
   if (of_columns)
@@ -66,7 +66,7 @@ __global__ void __launch_bounds__(Threads)
 
 /// losses::detail::add_gates_gradient for the gates of selected experts, a thread per token.
 template <unsigned Threads>
-__global__ void __launch_bounds__(Threads)
+__global__ void __launch_bounds__(Threads, 4)
     add_gates_gradient(trace_arrays trace, assignment_arrays assigned, bool renormalized, loss_scratch scratch) {
   const index_t token = blockIdx.x * Threads + threadIdx.x;
   if (token >= trace.tokens)

@@ -37,7 +37,7 @@ template <class F> [[nodiscard]] __device__ double block_sum_of(index_t count, F
 /// column_sums[part, e] = Σ p[t, e] over the part's tokens; a block has 32 columns, each of its warps every Warps-th
 /// token.
 template <unsigned Warps>
-__global__ void __launch_bounds__(Warps * 32) sum_columns(trace_arrays trace, double* column_sums) {
+__global__ void __launch_bounds__(Warps * 32, 4) sum_columns(trace_arrays trace, double* column_sums) {
   __shared__ double sums[Warps][32];
   const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const index_t e = blockIdx.x * 32 + lane, first = blockIdx.y * static_cast<index_t>(column_sum_tokens);
@@ -65,7 +65,7 @@ __global__ void __launch_bounds__(Warps * 32) sum_columns(trace_arrays trace, do
 
 /// d_p[t, e] += gradient[e]
 template <unsigned Threads>
-__global__ void __launch_bounds__(Threads) add_to_columns(trace_arrays trace, const float* gradient) {
+__global__ void __launch_bounds__(Threads, 4) add_to_columns(trace_arrays trace, const float* gradient) {
   const std::size_t i = std::size_t{blockIdx.x} * Threads + threadIdx.x;
   if (i < std::size_t{trace.tokens} * trace.experts)
     trace.d_probabilities[i] += gradient[i % trace.experts];
@@ -73,7 +73,7 @@ __global__ void __launch_bounds__(Threads) add_to_columns(trace_arrays trace, co
 
 /// *value = Σ rows[t]
 template <unsigned Threads>
-__global__ void __launch_bounds__(Threads) sum_rows(const double* rows, index_t tokens, double* value) {
+__global__ void __launch_bounds__(Threads, 4) sum_rows(const double* rows, index_t tokens, double* value) {
   static_assert(Threads == loss_threads);
   const double sum = block_sum_of(tokens, [&](index_t t) { return rows[t]; });
   if (threadIdx.x == 0)

@@ -40,12 +40,12 @@ void evaluate_losses(const objective<Losses...>& aux, const record_arrays& recor
                 "hmoe::backends::cuda: an element of Losses has no form for the device: there are load_balance, "
                 "parameter_penalty, compute_cost, importance, router_entropy and z; evaluate others on the host");
   if constexpr ((device_loss<Losses> && ...)) {
-    require(record.trace.d_logits != nullptr && record.trace.d_probabilities != nullptr,
-            "an auxiliary loss needs a trace with gradient sinks: run forward with a tape");
     if (record.trace.tokens == 0) {
       require_cuda(cudaMemsetAsync(values, 0, sizeof...(Losses) * sizeof(double), stream), "clearing losses");
       return;
     }
+    require(record.trace.d_logits != nullptr && record.trace.d_probabilities != nullptr,
+            "an auxiliary loss needs a trace with gradient sinks: run forward with a tape");
     const loss_scratch scratch = carve_losses(record.trace.tokens, record.trace.experts, workspace);
     launch_column_sums(record, scratch, stream);
     std::apply(

@@ -27,8 +27,7 @@ inline constexpr unsigned plan_experts = 1024; ///< that a block holds words for
 struct plan_scratch {
   index_t *counts, *sums; ///< entries of an expert in a block's tokens, and their running sums
   index_t blocks;
-  std::byte* scan;
-  std::size_t scan_bytes, bytes;
+  std::size_t bytes;
 };
 [[nodiscard]] inline plan_scratch carve_plan(std::size_t tokens, std::size_t experts, std::byte* block) {
   carver memory(block);
@@ -39,8 +38,6 @@ struct plan_scratch {
           experts, " experts is too large for the device");
   result.counts = memory.take<index_t>(counts);
   result.sums = memory.take<index_t>(counts);
-  result.scan_bytes = running_sums_bytes(counts);
-  result.scan = memory.take<std::byte>(result.scan_bytes);
   result.bytes = memory.used();
   return result;
 }
@@ -78,7 +75,8 @@ __device__ inline void mark_entries(unsigned* words, const assignment_arrays& as
 }
 
 template <unsigned Threads>
-__global__ void __launch_bounds__(Threads) count_entries(assignment_arrays assigned, index_t experts, index_t* counts) {
+__global__ void __launch_bounds__(Threads, 4)
+    count_entries(assignment_arrays assigned, index_t experts, index_t* counts) {
   extern __shared__ unsigned plan_words[];
   entry_walk walk(assigned, blockIdx.x * Threads + threadIdx.x);
   for (index_t first = 0; first < experts; first += plan_experts) {
@@ -95,7 +93,7 @@ __global__ void __launch_bounds__(Threads) count_entries(assignment_arrays assig
 }
 
 template <unsigned Threads>
-__global__ void __launch_bounds__(Threads)
+__global__ void __launch_bounds__(Threads, 4)
     place_entries(assignment_arrays assigned, plan_arrays plan, const index_t* sums, index_t* tokens_per_expert,
                   index_t routed) {
   extern __shared__ unsigned plan_words[];
@@ -147,8 +145,7 @@ inline void build_plan(const assignment_arrays& assigned, const plan_arrays& pla
   const std::size_t words = std::min(plan.experts, plan_experts) * plan_warps * sizeof(unsigned);
   count_entries<plan_threads><<<scratch.blocks, plan_threads, words, stream>>>(assigned, plan.experts, scratch.counts);
   require_launched("count_entries");
-  running_sums(scratch.counts, scratch.sums, std::size_t{plan.experts} * scratch.blocks, scratch.scan,
-               scratch.scan_bytes, stream);
+  running_sums(scratch.counts, scratch.sums, std::size_t{plan.experts} * scratch.blocks, stream);
   place_entries<plan_threads>
       <<<scratch.blocks, plan_threads, words, stream>>>(assigned, plan, scratch.sums, tokens_per_expert, routed);
   require_launched("place_entries");

@@ -100,7 +100,7 @@ __global__ void __launch_bounds__(product_threads, 2)
 }
 
 template <unsigned Threads>
-__global__ void __launch_bounds__(Threads)
+__global__ void __launch_bounds__(Threads, 4)
     add_parts(projection_scratch scratch, index_t experts, router_gradient_arrays gradients) {
   const std::size_t i = std::size_t{blockIdx.x} * Threads + threadIdx.x;
   if (i >= scratch.columns * scratch.d)
@@ -114,7 +114,8 @@ __global__ void __launch_bounds__(Threads)
 
 /// bias[j] += Σ_t d_columns[t, j]: a block has 32 columns, each of its warps every Warps-th token.
 template <unsigned Warps>
-__global__ void __launch_bounds__(Warps * 32) bias_gradient(gradient_columns d_columns, index_t experts, float* bias) {
+__global__ void __launch_bounds__(Warps * 32, 4)
+    bias_gradient(gradient_columns d_columns, index_t experts, float* bias) {
   __shared__ double sums[Warps][32];
   const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const index_t j = blockIdx.x * 32 + lane;

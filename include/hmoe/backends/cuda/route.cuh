@@ -46,7 +46,7 @@ inline constexpr unsigned routing_warps = 4;     ///< tokens of a block, when a 
 inline constexpr unsigned routing_threads = 128; ///< tokens of a block, when a thread has one
 
 template <class View>
-__global__ void __launch_bounds__(routing_warps * 32)
+__global__ void __launch_bounds__(routing_warps * 32, 8)
     route_by_warps(View router, trace_arrays trace, choice_arrays choices, device_status* status, unsigned row_floats) {
   extern __shared__ float shared_rows[];
   const unsigned lane = lane_id(), warp = threadIdx.x / 32, experts = router.experts;
@@ -115,7 +115,7 @@ template <class Selection>
 }
 
 template <class View>
-__global__ void __launch_bounds__(routing_threads)
+__global__ void __launch_bounds__(routing_threads, 8)
     route_by_threads(View router, trace_arrays trace, choice_arrays choices, device_status* status,
                      std::size_t scratch_size) {
   const index_t token = blockIdx.x * routing_threads + threadIdx.x, experts = router.experts;

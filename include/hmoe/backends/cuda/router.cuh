@@ -25,8 +25,7 @@ struct router_forward_scratch {
   choice_arrays choices;
   index_t* sums;      ///< [tokens] running sums of the counts, where they differ from token to token
   float* gate_logits; ///< [tokens × gates]
-  std::byte* scan;
-  std::size_t scan_bytes, bytes;
+  std::size_t bytes;
 };
 template <class View>
 [[nodiscard]] router_forward_scratch carve_router_forward(const View& router, std::size_t tokens, std::byte* block) {
@@ -37,11 +36,8 @@ template <class View>
   result.choices.unclear = memory.take<std::uint8_t>(tokens);
   result.choices.scratch = memory.take<float>(tokens * global_scratch(router));
   result.gate_logits = memory.take<float>(router.shared_gate == nullptr ? 0 : tokens * router.shared);
-  if constexpr (!has_fixed_count<View>) {
+  if constexpr (!has_fixed_count<View>)
     result.sums = memory.take<index_t>(tokens);
-    result.scan_bytes = running_sums_bytes(tokens);
-    result.scan = memory.take<std::byte>(result.scan_bytes);
-  }
   result.bytes = memory.used();
   return result;
 }
@@ -68,7 +64,7 @@ inline constexpr unsigned assign_threads = 128;
 
 /// A thread per token: its place in the assignment, its ids and their weights. Entry `tokens` is the total.
 template <class View>
-__global__ void __launch_bounds__(assign_threads)
+__global__ void __launch_bounds__(assign_threads, 8)
     assign_entries(View router, trace_arrays trace, choice_arrays choices, const index_t* sums,
                    const float* gate_logits, assignment_arrays assigned, device_status* status) {
   const index_t token = blockIdx.x * assign_threads + threadIdx.x, tokens = trace.tokens;
@@ -129,7 +125,7 @@ void router_forward(const View& router, const S* x, std::size_t x_stride, const 
                     trace.logits, scratch.gate_logits, stream);
   launch_routing(router, trace, scratch.choices, status, stream);
   if constexpr (!has_fixed_count<View>)
-    running_sums(scratch.choices.counts, scratch.sums, trace.tokens, scratch.scan, scratch.scan_bytes, stream);
+    running_sums(scratch.choices.counts, scratch.sums, trace.tokens, stream);
   assign_entries<<<blocks_of(std::size_t{trace.tokens} + 1, assign_threads), assign_threads, 0, stream>>>(
       router, trace, scratch.choices, scratch.sums, gate_logits, assigned, status);
   require_launched("assign_entries");

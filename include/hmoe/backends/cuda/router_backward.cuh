@@ -42,7 +42,7 @@ inline constexpr unsigned weights_backward_threads = 128;
 
 /// A warp per token: gradients begin with what losses left in the sinks.
 template <class View>
-__global__ void __launch_bounds__(score_backward_warps * 32)
+__global__ void __launch_bounds__(score_backward_warps * 32, 8)
     read_sinks(View router, trace_arrays trace, float* d_columns, index_t columns, float* d_probabilities) {
   const index_t token = blockIdx.x * score_backward_warps + threadIdx.x / 32;
   if (token >= trace.tokens)
@@ -58,7 +58,7 @@ __global__ void __launch_bounds__(score_backward_warps * 32)
 
 /// A thread per token: the weighting's own backward, and σ'(gate logit) of the shared experts.
 template <class View>
-__global__ void __launch_bounds__(weights_backward_threads)
+__global__ void __launch_bounds__(weights_backward_threads, 8)
     weights_backward(View router, trace_arrays trace, assignment_arrays assigned, const float* d_weights,
                      float* d_columns, index_t columns, float* d_probabilities) {
   const index_t token = blockIdx.x * weights_backward_threads + threadIdx.x, experts = router.experts;
@@ -86,7 +86,7 @@ __global__ void __launch_bounds__(weights_backward_threads)
 /// From ∂L/∂probabilities to ∂L/∂logits: a warp per token, all of it or (where the function needs a whole row) one
 /// lane.
 template <class View>
-__global__ void __launch_bounds__(score_backward_warps * 32)
+__global__ void __launch_bounds__(score_backward_warps * 32, 8)
     score_backward(View router, trace_arrays trace, float* d_columns, index_t columns, const float* d_probabilities) {
   const index_t token = blockIdx.x * score_backward_warps + threadIdx.x / 32, experts = router.experts;
   if (token >= trace.tokens)

@@ -15,7 +15,7 @@
 namespace hmoe::backends::cuda_detail {
 
 template <unsigned Warps>
-__global__ void __launch_bounds__(Warps * 32)
+__global__ void __launch_bounds__(Warps * 32, 4)
     router_entropy_of_tokens(trace_arrays trace, double coefficient, double* rows) {
   const index_t token = blockIdx.x * Warps + threadIdx.x / 32;
   if (token >= trace.tokens)
@@ -35,7 +35,7 @@ __global__ void __launch_bounds__(Warps * 32)
 }
 
 template <unsigned Warps>
-__global__ void __launch_bounds__(Warps * 32) z_of_tokens(trace_arrays trace, double coefficient, double* rows) {
+__global__ void __launch_bounds__(Warps * 32, 4) z_of_tokens(trace_arrays trace, double coefficient, double* rows) {
   const index_t token = blockIdx.x * Warps + threadIdx.x / 32;
   if (token >= trace.tokens)
     return;
