@@ -8,10 +8,10 @@ set(HMOE_CUDA_ARCHITECTURES "80;90;100"
 function(hmoe_cuda_code_flags result)
   set(flags)
   foreach(arch IN LISTS ARGN)
-    list(APPEND flags "--generate-code=arch=compute_${arch},code=[sm_${arch}]")
+    list(APPEND flags "--generate-code=arch=compute_${arch},code=sm_${arch}")
   endforeach()
-  list(POP_BACK flags)
-  list(APPEND flags "--generate-code=arch=compute_${arch},code=[compute_${arch},sm_${arch}]")
+  list(GET ARGN -1 last)
+  list(APPEND flags "--generate-code=arch=compute_${last},code=compute_${last}")
   set(${result} "${flags}" PARENT_SCOPE)
 endfunction()
 
