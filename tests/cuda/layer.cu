@@ -128,6 +128,13 @@ TEST_CASE("A logit that is not finite is reported") {
   backends::device_matrix<float> y(4, 8);
   layer.forward(gpu, to_device<float>(gpu, x), y);
   CHECK(support::error_of([&] { layer.check(gpu); }) == "hmoe: the router's logits of token 2 are not all finite");
+  host.router().set_on_non_finite(routing::non_finite::propagate);
+  const auto lenient = backends::copy_to(gpu, host);
+  lenient.forward(gpu, to_device<float>(gpu, x), y);
+  lenient.check(gpu);
+  const matrix<float> result = to_host(gpu, y);
+  CHECK(std::isnan(result(2, 0)));
+  CHECK(std::isfinite(result(1, 0)));
 }
 
 } // namespace

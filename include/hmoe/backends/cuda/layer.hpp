@@ -160,8 +160,8 @@ public:
             const cuda_gradients& gradients)
     requires trainable;
 
-  /// Waits for the stream and throws when a pass since the last call had more entries than room for them, or a logit
-  /// that was not finite.
+  /// Waits for the stream and throws when a pass since the last call had more entries than room for them, or (unless
+  /// the router has non_finite::propagate) a logit that was not finite.
   void check(const cuda_context& ctx) const {
     cuda_detail::device_status status[1];
     status_.read(ctx.executor(), status);
@@ -172,7 +172,8 @@ public:
     require(status[0].entries_needed == 0, "a pass on the device had ", status[0].entries_needed,
             " pairs of token and expert, more than its tape or set_max_entries has room for; the last tokens of the "
             "batch were left without experts");
-    require(false, "the router's logits of token ", status[0].non_finite_logit - 1, " are not all finite");
+    require(router_.on_non_finite() == routing::non_finite::propagate, "the router's logits of token ",
+            status[0].non_finite_logit - 1, " are not all finite");
   }
 
   /// The trained tensors, in the order of cuda_gradients' arrays; the router's last.
