@@ -48,19 +48,17 @@ __device__ void multiply_step(tile_sums<Shape>& sums, const TileA& a, const Tile
   using sums_type = tile_sums<Shape>;
 #pragma unroll Atom::unroll
   for (int k = 0; k < Shape.k; k += Atom::k) {
-    typename Atom::a_fragment rows[sums_type::blocks_m];
     typename Atom::b_fragment columns[sums_type::blocks_n];
-#pragma unroll
-    for (int i = 0; i < sums_type::blocks_m; ++i)
-      rows[i] = Atom::load_a(a, sums_type::warp_row() + 16 * i, k);
 #pragma unroll
     for (int j = 0; j < sums_type::blocks_n; ++j)
       columns[j] = Atom::load_b(b, sums_type::warp_column() + 16 * j, k);
 #pragma unroll
-    for (int i = 0; i < sums_type::blocks_m; ++i)
+    for (int i = 0; i < sums_type::blocks_m; ++i) {
+      const typename Atom::a_fragment rows = Atom::load_a(a, sums_type::warp_row() + 16 * i, k);
 #pragma unroll
       for (int j = 0; j < sums_type::blocks_n; ++j)
-        Atom::multiply(sums.values[i][j], rows[i], columns[j]);
+        Atom::multiply(sums.values[i][j], rows, columns[j]);
+    }
   }
 }
 
