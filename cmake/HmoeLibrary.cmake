@@ -15,8 +15,12 @@ endif()
 if(NOT TARGET TBB::tbb)
   find_package(TBB QUIET GLOBAL COMPONENTS tbb)
 endif()
+if(HMOE_CUDA AND NOT TARGET CUDA::cudart)
+  find_package(CUDAToolkit 12.0 QUIET)
+endif()
 
 file(GLOB_RECURSE hmoe_headers CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/include/hmoe/*.hpp")
+file(GLOB_RECURSE hmoe_device_headers CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/include/hmoe/*.cuh")
 
 # Adds the interface target hmoe_<name>, seen as hmoe::<name>, that owns the given headers.
 function(hmoe_add_interface target export_name)
@@ -56,6 +60,11 @@ hmoe_add_component(eigen Eigen3::Eigen HMOE_WITH_EIGEN)
 hmoe_add_component(simd xsimd HMOE_WITH_SIMD)
 hmoe_add_component(openmp OpenMP::OpenMP_CXX)
 hmoe_add_component(tbb TBB::tbb)
+hmoe_add_component(cuda CUDA::cudart)
+# What only nvcc compiles: a header set of its own, which the check of headers on their own leaves out.
+target_sources(hmoe_cuda INTERFACE FILE_SET device_headers TYPE HEADERS BASE_DIRS "${PROJECT_SOURCE_DIR}/include"
+                                   FILES ${hmoe_device_headers})
+set_target_properties(hmoe_cuda PROPERTIES INTERFACE_HEADER_SETS_TO_VERIFY HEADERS)
 
 hmoe_add_interface(hmoe hmoe ${hmoe_headers})
 target_compile_features(hmoe INTERFACE cxx_std_20)

@@ -16,7 +16,8 @@ struct near_best {
   std::size_t most = 3;
 
   std::size_t max_selected(std::size_t experts) const { return std::min(most, experts); }
-  template <class T> std::size_t operator()(vector_view<const T> p, vector_view<index_t> chosen) const {
+  template <class T>
+  HMOE_HOST_DEVICE std::size_t operator()(vector_view<const T> p, vector_view<index_t> chosen) const {
     std::size_t count = 0;
     for (index_t e = no_index; count < chosen.size(); ++count) {
       e = routing::next_preferred(p, e);

@@ -4,6 +4,7 @@
 #include <hmoe/backends/simd.hpp>
 #include <hmoe/hmoe.hpp>
 
+#include "layers.hpp"
 #include "machine.hpp"
 #include "shapes.hpp"
 
@@ -15,20 +16,9 @@
 #include <string>
 #include <string_view>
 #include <utility>
-#include <variant>
 #include <vector>
 
 namespace benchmarks {
-
-using glu_bank = hmoe::experts::glu_bank<float, hmoe::experts::silu>;
-using mlp_bank = hmoe::experts::mlp_bank<float, hmoe::experts::gelu>;
-using identity_bank = hmoe::experts::identity_bank<float>;
-
-using top_k_layer = hmoe::moe_layer<hmoe::expert_set<glu_bank>, hmoe::routing::top_k_router<float>>;
-using top_p_layer = hmoe::moe_layer<hmoe::expert_set<glu_bank>, hmoe::routing::top_p_router<float>>;
-using mixed_layer =
-    hmoe::moe_layer<hmoe::expert_set<glu_bank, mlp_bank, identity_bank>, hmoe::routing::top_k_router<float>>;
-using any_layer = std::variant<top_k_layer, top_p_layer, mixed_layer>;
 
 /// How tokens spread over experts: all alike; in proportion to 1, 1/2, 1/3 …; or all tokens to the same few.
 enum class routing { uniform, zipf, collapsed };

@@ -15,3 +15,6 @@ execute_process(COMMAND ${CMAKE_COMMAND} --build ${BUILD_DIR} --parallel 2 COMMA
 execute_process(COMMAND ${BUILD_DIR}/core_only COMMAND_ERROR_IS_FATAL ANY)
 execute_process(COMMAND ${BUILD_DIR}/all_components COMMAND_ERROR_IS_FATAL ANY)
 execute_process(COMMAND ${BUILD_DIR}/isa_levels COMMAND_ERROR_IS_FATAL ANY)
+if(EXISTS ${BUILD_DIR}/device_kernels)
+  execute_process(COMMAND ${BUILD_DIR}/device_kernels COMMAND_ERROR_IS_FATAL ANY)
+endif()

@@ -103,6 +103,8 @@ def problems_of(include_directory):
             elif folder_of(target) not in {*MAY_INCLUDE[folder], folder, "version.hpp"}:
                 allowed = ", ".join(sorted(MAY_INCLUDE[folder])) or "nothing"
                 problems.append(f"{name} includes {target}: {folder} may include only {allowed}")
+    problems += [f"{name}: what nvcc alone compiles belongs under backends/cuda" for name in library
+                 if name.endswith(".cuh") and not name.startswith("backends/cuda/")]
     for name, targets in third_party.items():
         if not THIRD_PARTY_ALLOWED.match(name):
             problems += [f"{name} includes <{target}>, which is neither standard nor ours" for target in targets]
@@ -135,6 +137,7 @@ def self_test():
         "OpenMP outside its executor": ("core/view.hpp", "#include <omp.h>", "neither standard nor ours"),
         "missing header": ("core/view.hpp", "#include <hmoe/core/gone.hpp>", "does not exist"),
         "unknown folder": ("misc/bits.hpp", "", "has no place"),
+        "device code elsewhere": ("experts/glu.cuh", "", "belongs under backends/cuda"),
     }
     failed = 0
     for mistake, (victim, line, expected) in {"nothing": ("hmoe.hpp", "", ""), **mistakes}.items():

@@ -14,6 +14,7 @@ from pathlib import Path
 POLICY_FOLDERS = ("backends", "dispatch", "experts", "losses", "routing", "statistics", "training")
 # What policies are made of, and what users do not name.
 PARTS = {
+    "backends": {"cuda"},  # an umbrella
     "dispatch": {
         "build_plan", "dispatcher", "grouped", "limited", "limited_plan", "permuted", "row_group", "rows", "split_products",
     },  # fmt: skip
@@ -77,7 +78,7 @@ def problems(root):
     for name in sorted(names - known):
         yield f"README's table names {name}, which no header defines"
 
-    for page in [root / "README.md", root / "CONTRIBUTING.md", *sorted((root / "docs").glob("*.md"))]:
+    for page in [root / "README.md", root / "CONTRIBUTING.md", *sorted((root / "docs").rglob("*.md"))]:
         if not page.is_file():
             continue
         for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):

@@ -36,7 +36,8 @@ namespace detail {
 #if defined(__x86_64__)
 /// Register ecx of cpuid: features that use no registers which an operating system would have to save.
 [[nodiscard]] inline bool cpuid_ecx_has(unsigned leaf, unsigned bits) noexcept {
-  unsigned highest = leaf & 0x80000000U, ebx, ecx = 0, edx;
+  unsigned highest = leaf & 0x80000000U, ecx = 0;
+  [[maybe_unused]] unsigned ebx, edx;
   __asm__("cpuid" : "+a"(highest), "=b"(ebx), "+c"(ecx), "=d"(edx));
   if (highest < leaf)
     return false;

@@ -8,6 +8,14 @@
 #define HMOE_HOST_DEVICE
 #endif
 
+/// Before a HMOE_HOST_DEVICE template that calls what a template argument brings, which may be for the host only: nvcc
+/// does not warn of that call then.
+#if defined(__CUDACC__)
+#define HMOE_CALLS_ARGUMENT _Pragma("nv_exec_check_disable")
+#else
+#define HMOE_CALLS_ARGUMENT
+#endif
+
 #include <cstddef>
 #include <cstdint>
 

@@ -26,6 +26,11 @@ struct parameter_info {
   }
 };
 
+/// A visitor that does nothing, for concepts to ask visit_parameters with: nvcc takes no lambda there.
+template <class T> struct ignore_parameter {
+  void operator()(const parameter_info&, matrix_view<T>) const noexcept {}
+};
+
 /// A named tensor beside its gradient: what optimisers, clipping and checkpoints work on.
 template <class T> struct parameter {
   std::string name;
@@ -54,8 +59,8 @@ void append_parameters(Module& values, Gradients& gradients, std::string_view pr
 }
 
 /// Sets every tensor of a module to zero.
-template <class Module> void set_zero(Module& module) {
-  module.visit_parameters([](const parameter_info&, auto view) {
+template <class Module> void set_zero(Module& values) {
+  values.visit_parameters([](const parameter_info&, auto view) {
     for (std::size_t r = 0; r < view.rows(); ++r)
       for (auto& value : view.row(r))
         value = {};

@@ -4,7 +4,6 @@
 #include <hmoe/core/config.hpp>
 #include <hmoe/core/vector_view.hpp>
 
-#include <array>
 #include <cmath>
 #include <cstdint>
 #include <numbers>
@@ -20,9 +19,14 @@ struct seed {
 /// function of a 128-bit counter and a 64-bit key. There is no state, so any thread can draw any element and the
 /// bits do not depend on how the work was divided.
 struct philox {
-  using block = std::array<std::uint32_t, 4>;
+  template <std::size_t Count> struct words { // std::array is not for devices
+    std::uint32_t values[Count];
+    HMOE_HOST_DEVICE constexpr std::uint32_t operator[](std::size_t i) const noexcept { return values[i]; }
+    bool operator==(const words&) const = default;
+  };
+  using block = words<4>;
 
-  HMOE_HOST_DEVICE static constexpr block generate(block counter, std::array<std::uint32_t, 2> key) noexcept {
+  HMOE_HOST_DEVICE static constexpr block generate(block counter, words<2> key) noexcept {
     for (int round = 0; round < 10; ++round) {
       const std::uint64_t a = std::uint64_t{0xD2511F53U} * counter[0];
       const std::uint64_t b = std::uint64_t{0xCD9E8D57U} * counter[2];

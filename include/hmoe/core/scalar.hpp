@@ -3,13 +3,14 @@
 
 #include <hmoe/core/config.hpp>
 
-#include <bit>
 #include <concepts>
 #include <cstdint>
 #include <limits>
 #include <type_traits>
 
 namespace hmoe {
+
+// __builtin_bit_cast, because std::bit_cast is no device function to nvcc.
 
 /// 16-bit storage of the upper half of a float (8 exponent bits, 7 fraction bits). Arithmetic happens in float;
 /// narrowing rounds to nearest, ties to even; NaN stays NaN.
@@ -18,7 +19,7 @@ struct bfloat16 {
 
   bfloat16() = default;
   HMOE_HOST_DEVICE explicit bfloat16(float value) noexcept {
-    const auto word = std::bit_cast<std::uint32_t>(value);
+    const auto word = __builtin_bit_cast(std::uint32_t, value);
     if ((word & 0x7fffffffU) > 0x7f800000U) { // NaN: keep the sign, force a quiet fraction that survives the cut
       bits = static_cast<std::uint16_t>((word >> 16U) | 0x0040U);
     } else {
@@ -27,7 +28,7 @@ struct bfloat16 {
     }
   }
   HMOE_HOST_DEVICE operator float() const noexcept {
-    return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16U);
+    return __builtin_bit_cast(float, static_cast<std::uint32_t>(bits) << 16U);
   }
 };
 
@@ -38,7 +39,7 @@ struct half {
 
   half() = default;
   HMOE_HOST_DEVICE explicit half(float value) noexcept {
-    const auto word = std::bit_cast<std::uint32_t>(value);
+    const auto word = __builtin_bit_cast(std::uint32_t, value);
     const auto sign = static_cast<std::uint16_t>((word >> 16U) & 0x8000U);
     const std::uint32_t magnitude = word & 0x7fffffffU;
     if (magnitude > 0x7f800000U) {
@@ -46,8 +47,8 @@ struct half {
     } else if (magnitude >= 0x47800000U) { // 65536 and above
       bits = static_cast<std::uint16_t>(sign | 0x7c00U);
     } else if (magnitude < 0x38800000U) { // below 2^-14: adding 0.5 lets the float unit round to a multiple of 2^-24
-      const float shifted = std::bit_cast<float>(magnitude) + 0.5F;
-      bits = static_cast<std::uint16_t>(sign | (std::bit_cast<std::uint32_t>(shifted) - 0x3f000000U));
+      const float shifted = __builtin_bit_cast(float, magnitude) + 0.5F;
+      bits = static_cast<std::uint16_t>(sign | (__builtin_bit_cast(std::uint32_t, shifted) - 0x3f000000U));
     } else {
       const std::uint32_t rebased = magnitude - 0x38000000U; // exponent bias 127 -> 15
       const std::uint32_t round = 0x0fffU + ((rebased >> 13U) & 1U);
@@ -60,10 +61,10 @@ struct half {
     const std::uint32_t fraction = bits & 0x03ffU;
     if (exponent == 0) {
       const float magnitude = static_cast<float>(fraction) * 0x1p-24F;
-      return std::bit_cast<float>(std::bit_cast<std::uint32_t>(magnitude) | sign);
+      return __builtin_bit_cast(float, __builtin_bit_cast(std::uint32_t, magnitude) | sign);
     }
     const std::uint32_t rebased = exponent == 31 ? 0xffU : exponent + 112U;
-    return std::bit_cast<float>(sign | (rebased << 23U) | (fraction << 13U));
+    return __builtin_bit_cast(float, sign | (rebased << 23U) | (fraction << 13U));
   }
 };
 

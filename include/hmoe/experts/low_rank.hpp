@@ -35,6 +35,9 @@ public:
   [[nodiscard]] matrix_view<T> b(std::size_t e) noexcept { return weights_.output(e); }
   [[nodiscard]] matrix_view<const T> b(std::size_t e) const noexcept { return weights_.output(e); }
 
+  /// All weights, as backends that keep a form of their own read them.
+  [[nodiscard]] const ffn_weights<T, 1>& weights() const noexcept { return weights_; }
+
   /// Saved of a row: A x.
   [[nodiscard]] std::size_t saved_per_row(std::size_t e) const noexcept { return width(e); }
   [[nodiscard]] std::size_t scratch_per_row(std::size_t e) const noexcept { return width(e); }

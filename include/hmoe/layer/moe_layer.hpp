@@ -56,6 +56,9 @@ template <class Experts, class Router, class Dispatch = dispatch::sorted<>> clas
 
 public:
   using value_type = typename Experts::value_type;
+  using experts_type = Experts;
+  using router_type = Router;
+  using dispatch_type = Dispatch;
   using gradients_type = layer_gradients<Experts, Router>;
   static_assert(std::same_as<value_type, typename Router::value_type>,
                 "hmoe::moe_layer: Experts and Router differ in value_type: give both float, or both double");

@@ -67,6 +67,8 @@ template <class... Losses> class objective {
 public:
   explicit objective(Losses... losses) : losses_(std::move(losses)...) {}
 
+  [[nodiscard]] const std::tuple<Losses...>& losses() const noexcept { return losses_; }
+
   /// Evaluates every loss on what forward left in the tape, and adds their gradients to its trace, where
   /// layer.backward(…) finds them. Call it once per forward pass.
   template <class Layer, class Tape> auto evaluate(const Layer& layer, Tape& tape) const {

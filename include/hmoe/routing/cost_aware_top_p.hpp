@@ -44,7 +44,7 @@ private:
   }
   template <class T>
   [[nodiscard]] HMOE_HOST_DEVICE constexpr double per_cost(vector_view<const T> row, index_t i) const noexcept {
-    return costs[i] > 0 ? static_cast<double>(row[i]) / costs[i] : std::numeric_limits<double>::infinity();
+    return costs[i] > 0 ? static_cast<double>(row[i]) / costs[i] : -least_preferred<double>;
   }
   template <class T>
   [[nodiscard]] HMOE_HOST_DEVICE constexpr index_t next(vector_view<const T> row, index_t previous) const noexcept {

@@ -4,8 +4,6 @@
 #include <hmoe/core/error.hpp>
 #include <hmoe/routing/selection.hpp>
 
-#include <limits>
-
 namespace hmoe::routing {
 
 /// How a group of experts is valued: by its best expert (DeepSeek-V2), or by the sum of its two best (DeepSeek-V3).
@@ -46,7 +44,7 @@ template <group_score Score = group_score::best_two, group_mask Mask = group_mas
     const std::size_t n = p.size(), size = n / groups;
     const vector_view<T> values = scratch.subview(0, n), scores = scratch.subview(n, groups);
     for (T& value : values)
-      value = Mask == group_mask::zero ? T(0) : -std::numeric_limits<T>::infinity();
+      value = Mask == group_mask::zero ? T(0) : least_preferred<T>;
     for (std::size_t g = 0; g < groups; ++g)
       scores[g] = value_of(p.subview(g * size, size));
     index_t group = no_index;

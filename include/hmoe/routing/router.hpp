@@ -51,7 +51,7 @@ concept router = std::copy_constructible<R> && requires(const R& r, R& mutable_r
   { r.max_selected() } -> std::convertible_to<std::size_t>;
   { r.saved_per_token() } -> std::convertible_to<std::size_t>;
   { r.weights_on_input() } -> std::convertible_to<bool>;
-  mutable_r.visit_parameters([](const parameter_info&, matrix_view<typename R::value_type>) {});
+  mutable_r.visit_parameters(ignore_parameter<typename R::value_type>{});
   mutable_r.initialize(seed{}, std::uint64_t{}, initialization{});
 };
 

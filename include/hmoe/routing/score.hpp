@@ -33,7 +33,7 @@ concept score = std::copy_constructible<S> && requires(const S& s, S& mutable_s)
   { s.size() } -> std::convertible_to<std::size_t>;
   { s.saved_per_token() } -> std::convertible_to<std::size_t>;
   s.function();
-  mutable_s.visit_parameters([](const parameter_info&, matrix_view<typename S::value_type>) {});
+  mutable_s.visit_parameters(ignore_parameter<typename S::value_type>{});
   mutable_s.initialize(seed{}, std::uint64_t{}, initialization{});
 };
 

@@ -7,6 +7,7 @@
 #include <hmoe/core/vector_view.hpp>
 
 #include <concepts>
+#include <limits>
 #include <memory_resource>
 
 namespace hmoe {
@@ -49,6 +50,9 @@ template <class T>
   return a != b ? a > b : id_a < id_b;
 }
 
+/// −∞. (Device code may use a constant, but not call std::numeric_limits.)
+template <class T> inline constexpr T least_preferred = -std::numeric_limits<T>::infinity();
+
 /// The most preferred expert among those after `previous` in that order (no_index: among all), or no_index when
 /// there is none. Walking on from the last choice needs neither a sort nor memory.
 template <class T>
@@ -64,14 +68,14 @@ template <class T>
 }
 
 /// How much scratch a selection wants for a row of n, and its call with or without.
-template <class S>
+HMOE_CALLS_ARGUMENT template <class S>
 [[nodiscard]] HMOE_HOST_DEVICE constexpr std::size_t selection_scratch(const S& select, std::size_t n) {
   if constexpr (requires { select.scratch_size(n); })
     return select.scratch_size(n);
   else
     return 0;
 }
-template <class S, class T>
+HMOE_CALLS_ARGUMENT template <class S, class T>
 HMOE_HOST_DEVICE constexpr std::size_t select_row(const S& select, vector_view<const T> p, vector_view<index_t> chosen,
                                                   vector_view<T> scratch) {
   if constexpr (requires { select.scratch_size(p.size()); })

@@ -15,7 +15,7 @@ inline constexpr std::size_t dynamic = static_cast<std::size_t>(-1);
 /// top_k<2>{} fixes K at compile time, top_k<>{2} at run time; the results are the same.
 template <std::size_t K = dynamic> class top_k {
 public:
-  HMOE_HOST_DEVICE constexpr top_k() noexcept
+  constexpr top_k() noexcept
     requires(K != dynamic)
   = default;
   HMOE_HOST_DEVICE constexpr top_k(std::size_t k) noexcept

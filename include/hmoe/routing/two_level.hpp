@@ -5,7 +5,6 @@
 #include <hmoe/routing/selection.hpp>
 
 #include <algorithm>
-#include <array>
 
 namespace hmoe::routing {
 
@@ -74,7 +73,7 @@ private:
     return p.subview(begin(group), ends_[group] - begin(group));
   }
 
-  std::array<index_t, most_groups> ends_{};
+  index_t ends_[most_groups] = {};
   std::size_t groups_, groups_per_token_, experts_per_group_, largest_ = 0;
 };
 

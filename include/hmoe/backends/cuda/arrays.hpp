@@ -39,6 +39,7 @@ struct plan_arrays {
 struct device_status {
   index_t entries_needed;   ///< the largest number of entries that did not fit the capacity
   index_t non_finite_logit; ///< 1 + a token that had one
+  index_t invalid_choice;   ///< 1 + a token for which a selection returned too many, unknown or repeated experts
 };
 
 } // namespace hmoe::backends::cuda_detail

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+/// The CUDA backend as a host compiler sees it: contexts, device memory, and layers on the device. Kernels come from
+/// one .cu file of the program, which includes hmoe/backends/cuda/layer.cuh and instantiates its layers
+/// (docs/backends/cuda.md).
+
+#include <hmoe/backends/cuda/context.hpp>
+#include <hmoe/backends/cuda/gradients.hpp>
+#include <hmoe/backends/cuda/layer.hpp>
+#include <hmoe/backends/cuda/losses.hpp>
+#include <hmoe/backends/cuda/memory.hpp>
+#include <hmoe/backends/cuda/optimizer.hpp>
+#include <hmoe/backends/cuda/stream.hpp>
+#include <hmoe/backends/cuda/tape.hpp>
+#include <hmoe/backends/cuda/workspace.hpp>

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/backends/cuda/loss_sums.cuh>
+#include <hmoe/core/error.hpp>
+#include <hmoe/losses/compute_cost.hpp>
+#include <hmoe/losses/load_balance.hpp>
+#include <hmoe/losses/parameter_penalty.hpp>
+
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <cstddef>
+
+/// Losses of the form Σ_e factor(e) P̂_e, see losses::detail::mean_probability_loss.
+namespace hmoe::backends::cuda_detail {
+
+/// N f_e of losses::load_balance. A factor's `prepare` is called by the whole block.
+struct load_balance_factor {
+  const index_t* counts;
+  losses::balance_normalization normalization;
+  double experts = 0, divisor = 0;
+
+  __device__ void prepare(index_t tokens, index_t expert_count) {
+    experts = expert_count;
+    divisor = tokens;
+    if (normalization == losses::balance_normalization::to_one)
+      divisor = block_sum_of(expert_count, [&](index_t e) { return static_cast<double>(counts[e]); });
+  }
+  __device__ double operator()(index_t e) const {
+    return divisor > 0 ? experts * (static_cast<double>(counts[e]) / divisor) : 0;
+  }
+};
+
+/// N M_e of losses::parameter_penalty.
+struct parameter_penalty_factor {
+  const index_t *counts, *widths;
+  losses::width_unit unit;
+  double experts = 0, tokens = 0, one = 1;
+
+  __device__ void prepare(index_t token_count, index_t expert_count) {
+    experts = expert_count;
+    tokens = token_count;
+    if (unit == losses::width_unit::mean)
+      one = block_sum_of(expert_count, [&](index_t e) { return static_cast<double>(widths[e]); }) / experts;
+    if (unit == losses::width_unit::max) {
+      index_t largest = 0;
+      for (index_t e = 0; e < expert_count; ++e)
+        largest = widths[e] > largest ? widths[e] : largest;
+      one = largest;
+    }
+  }
+  __device__ double operator()(index_t e) const {
+    return experts * (static_cast<double>(widths[e]) / one) * (static_cast<double>(counts[e]) / tokens);
+  }
+};
+
+/// c_e / mean(c) of losses::compute_cost.
+struct compute_cost_factor {
+  const double* costs; ///< null: the widths
+  const index_t* widths;
+  double mean = 1;
+
+  __device__ void prepare(index_t, index_t experts) {
+    mean = block_sum_of(experts, [&](index_t e) { return cost(e); }) / experts;
+  }
+  __device__ double operator()(index_t e) const { return cost(e) / mean; }
+  __device__ double cost(index_t e) const { return costs == nullptr ? static_cast<double>(widths[e]) : costs[e]; }
+};
+
+/// *value and gradient [experts], by a single block.
+template <class Factor>
+__global__ void __launch_bounds__(loss_threads, 4)
+    mean_probability_loss(Factor factor, index_t tokens, index_t experts, double coefficient, loss_scratch scratch,
+                          double* value) {
+  factor.prepare(tokens, experts);
+  const double sum = block_sum_of(experts, [&](index_t e) {
+    const double f = factor(e) / static_cast<double>(tokens);
+    scratch.gradient[e] = static_cast<float>(coefficient * f);
+    return f * column_sum(scratch, experts, e);
+  });
+  if (threadIdx.x == 0)
+    *value = sum;
+}
+template <class Factor>
+void launch_mean_probability_loss(const Factor& factor, double coefficient, const record_arrays& record,
+                                  const loss_scratch& scratch, double* value, cudaStream_t stream) {
+  mean_probability_loss<<<1, loss_threads, 0, stream>>>(factor, record.trace.tokens, record.trace.experts, coefficient,
+                                                        scratch, value);
+  require_launched("mean_probability_loss");
+  launch_add_to_columns(record, scratch, stream);
+}
+
+/// counts[e] += tokens whose losses::detail::first_choice is e. Counts are whole, so the order of additions is free.
+template <unsigned Threads>
+__global__ void __launch_bounds__(Threads, 4)
+    count_first_choices(trace_arrays trace, assignment_arrays assigned, index_t* counts) {
+  const index_t token = blockIdx.x * Threads + threadIdx.x;
+  if (token >= trace.tokens)
+    return;
+  const float* p = trace.probabilities + std::size_t{token} * trace.experts;
+  index_t best = no_index;
+  for (index_t a = assigned.offsets[token]; a < assigned.offsets[token + 1]; ++a) {
+    const index_t e = assigned.experts[a];
+    if (e < trace.experts && (best == no_index || p[e] > p[best]))
+      best = e;
+  }
+  if (best != no_index)
+    atomicAdd(counts + best, 1U);
+}
+
+inline void launch_loss(const losses::load_balance& loss, const record_arrays& record, const loss_scratch& scratch,
+                        double* value, cudaStream_t stream) {
+  const index_t* counts = record.trace.tokens_per_expert;
+  if (loss.counts == losses::balance_counts::first_choice) {
+    require_cuda(cudaMemsetAsync(scratch.counts, 0, record.trace.experts * sizeof(index_t), stream), "clearing counts");
+    count_first_choices<loss_threads><<<blocks_of(record.trace.tokens, loss_threads), loss_threads, 0, stream>>>(
+        record.trace, record.assigned, scratch.counts);
+    require_launched("count_first_choices");
+    counts = scratch.counts;
+  }
+  launch_mean_probability_loss(load_balance_factor{counts, loss.normalization}, loss.coefficient, record, scratch,
+                               value, stream);
+}
+inline void launch_loss(const losses::parameter_penalty& loss, const record_arrays& record, const loss_scratch& scratch,
+                        double* value, cudaStream_t stream) {
+  launch_mean_probability_loss(parameter_penalty_factor{record.trace.tokens_per_expert, record.widths, loss.unit},
+                               loss.coefficient, record, scratch, value, stream);
+}
+
+/// Some costs as an argument, so that no copy from the host's memory is in the stream's way.
+struct cost_block {
+  static constexpr std::size_t size = 256;
+  double costs[size];
+};
+template <unsigned Threads> __global__ void write_costs(cost_block block, double* costs, index_t count) {
+  if (threadIdx.x < count)
+    costs[threadIdx.x] = block.costs[threadIdx.x];
+}
+
+inline void launch_loss(const losses::compute_cost& loss, const record_arrays& record, const loss_scratch& scratch,
+                        double* value, cudaStream_t stream) {
+  const std::size_t experts = record.trace.experts;
+  require(loss.costs.empty() || loss.costs.size() == experts, "compute_cost: there are ", loss.costs.size(),
+          " costs for ", experts, " experts");
+  double sum = 0;
+  for (std::size_t first = 0; first < loss.costs.size(); first += cost_block::size) {
+    cost_block block{};
+    const std::size_t count = std::min(cost_block::size, experts - first);
+    std::copy_n(loss.costs.begin() + static_cast<std::ptrdiff_t>(first), count, block.costs);
+    for (std::size_t e = 0; e < count; ++e)
+      sum += block.costs[e];
+    write_costs<cost_block::size>
+        <<<1, cost_block::size, 0, stream>>>(block, scratch.costs + first, static_cast<index_t>(count));
+    require_launched("write_costs");
+  }
+  require(loss.costs.empty() || sum > 0, "compute_cost: the sum of the costs of ", experts, " experts is ", sum,
+          ", it must be positive");
+  launch_mean_probability_loss(compute_cost_factor{loss.costs.empty() ? nullptr : scratch.costs, record.widths},
+                               loss.coefficient, record, scratch, value, stream);
+}
+
+} // namespace hmoe::backends::cuda_detail

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/backends/cuda/context.hpp>
+#include <hmoe/backends/cuda/device_scalar.cuh>
+#include <hmoe/backends/cuda/device_weight.hpp>
+#include <hmoe/backends/cuda/ffn_arrays.hpp>
+#include <hmoe/backends/cuda/memory.hpp>
+
+#include <cublas_v2.h>
+
+#include <algorithm>
+#include <concepts>
+#include <cstddef>
+#include <limits>
+#include <memory>
+#include <vector>
+
+/// cuBLAS in place of hmoe's own products, as a baseline to compare with (cuda_layer::forward_with). Everything else is
+/// the same: router, plan, activation, combine. What it costs besides: cuBLAS takes the numbers of rows from the host,
+/// so the offsets are copied there and the host waits; rows are gathered in a pass of their own, and so is the
+/// activation. Inference without biases and quantised weights; link CUDA::cublas.
+namespace hmoe::backends {
+
+enum class cublas_calls {
+  per_expert, ///< cublasGemmEx for each expert that has rows
+  grouped     ///< one cublasGemmGroupedBatchedEx for all of them (cuBLAS 12.5 or later)
+};
+
+namespace cuda_detail {
+
+inline void require_cublas(cublasStatus_t status, const char* call) {
+  require(status == CUBLAS_STATUS_SUCCESS, "cuBLAS: ", call, ": ", cublasGetStatusString(status));
+}
+
+template <class S>
+inline constexpr cudaDataType_t cublas_type = std::same_as<S, float>      ? CUDA_R_32F
+                                              : std::same_as<S, bfloat16> ? CUDA_R_16BF
+                                                                          : CUDA_R_16F;
+
+/// to[slot] = the row that a slot reads, for slots below plan.offsets[end].
+template <class S>
+__global__ void __launch_bounds__(256)
+    gather_rows_kernel(plan_arrays plan, index_t end, row_source<S> x, S* to, std::size_t to_stride, index_t d) {
+  const std::size_t count = std::size_t{plan.offsets[end]} * d, threads = std::size_t{gridDim.x} * blockDim.x;
+  for (std::size_t i = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += threads) {
+    const std::size_t slot = i / d, row = x.index == nullptr ? slot : x.index[slot];
+    to[slot * to_stride + i % d] = x.rows[row * x.stride + i % d];
+  }
+}
+
+/// activated = gate(projected) of an expert's rows.
+template <std::size_t Lanes, class S, class Gate>
+__global__ void __launch_bounds__(256)
+    activate_rows_kernel(const S* projected, S* activated, std::size_t stride, index_t rows, index_t width, Gate gate) {
+  const std::size_t count = std::size_t{rows} * width, threads = std::size_t{gridDim.x} * blockDim.x;
+  for (std::size_t i = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += threads) {
+    const std::size_t row = i / width, column = i % width;
+    const S* const from = projected + row * Lanes * stride + column;
+    if constexpr (Lanes == 2)
+      activated[row * stride + column] = static_cast<S>(gate.value(to_float(from[0]), to_float(from[width])));
+    else
+      activated[row * stride + column] = static_cast<S>(Gate::value(to_float(from[0])));
+  }
+}
+
+/// to = from in float.
+template <class S> __global__ void __launch_bounds__(256) widen_kernel(const S* from, float* to, std::size_t count) {
+  const std::size_t threads = std::size_t{gridDim.x} * blockDim.x;
+  for (std::size_t i = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += threads)
+    to[i] = to_float(from[i]);
+}
+
+} // namespace cuda_detail
+
+template <class S> class cublas_products {
+public:
+  cublas_products(const cuda_context& ctx, cublas_calls calls) : calls_(calls) {
+    cublasHandle_t made = nullptr;
+    cuda_detail::require_cublas(cublasCreate(&made), "cublasCreate");
+    handle_ = {made, [](cublasHandle_t handle) { (void)cublasDestroy(handle); }};
+    cuda_detail::require_cublas(cublasSetStream(made, ctx.stream()), "cublasSetStream");
+  }
+
+  /// outputs[slot] = expert(x[slot]) for one bank; waits for the plan.
+  template <class Bank>
+  void operator()(const cuda_context& ctx, const cuda_detail::launch_target& target,
+                  const cuda_detail::plan_arrays& plan, const Bank& bank, std::size_t first_expert,
+                  const cuda_detail::ffn_forward_arrays<S>& pass, std::byte*) {
+    using kind = typename Bank::kind;
+    const auto& layout = bank.layout();
+    const auto weights = bank.arrays(first_expert);
+    static_assert(std::same_as<decltype(weights), const cuda_detail::ffn_arrays<S>>,
+                  "hmoe::backends::cublas_products: cuBLAS does not read quantised weights: copy the layer with "
+                  "copy_to<S>");
+    require(!layout.has_biases() && !kind::residual, "cublas_products is for experts without biases and residuals");
+    const std::size_t d = layout.d_model(), row = layout.in_stride(), hidden = pass.hidden_stride;
+    const std::size_t capacity = plan.capacity;
+    const auto blocks = static_cast<unsigned>(8 * target.multiprocessors);
+    rows_.resize_for_overwrite(capacity * row);
+    projected_.resize_for_overwrite(capacity * kind::lanes * hidden);
+    results_.resize_for_overwrite(capacity * d);
+    cuda_detail::gather_rows_kernel<<<blocks, 256, 0, ctx.stream()>>>(
+        plan, static_cast<index_t>(first_expert + layout.size()), pass.x, rows_.data(), row, static_cast<index_t>(d));
+    cuda_detail::require_launched("gather_rows");
+
+    std::vector<index_t> offsets(layout.size() + 1);
+    cuda_detail::require_cuda(cudaMemcpyAsync(offsets.data(), plan.offsets + first_expert,
+                                              offsets.size() * sizeof(index_t), cudaMemcpyDeviceToHost, ctx.stream()),
+                              "copying the plan's offsets");
+    ctx.synchronize();
+    std::vector<product> in, out;
+    for (std::size_t e = 0; e < layout.size(); ++e) {
+      const std::size_t first = offsets[e], count = offsets[e + 1] - first, h = layout[e].width;
+      if (count == 0)
+        continue;
+      in.push_back({weights.in + layout[e].in, row, rows_.data() + first * row, row,
+                    projected_.data() + first * kind::lanes * hidden, kind::lanes * hidden, kind::lanes * h, count, d});
+      out.push_back({weights.out + layout[e].out, layout[e].out_stride, pass.activated + first * hidden, hidden,
+                     results_.data() + first * d, d, d, count, h});
+    }
+    multiply(ctx, in);
+    for (std::size_t e = 0; e < layout.size(); ++e)
+      if (offsets[e + 1] != offsets[e]) {
+        cuda_detail::activate_rows_kernel<kind::lanes><<<blocks, 256, 0, ctx.stream()>>>(
+            projected_.data() + offsets[e] * kind::lanes * hidden, pass.activated + offsets[e] * hidden, hidden,
+            offsets[e + 1] - offsets[e], static_cast<index_t>(layout[e].width), bank.gate());
+        cuda_detail::require_launched("activate_rows");
+      }
+    multiply(ctx, out);
+    const std::size_t first = offsets.front() * d, count = (offsets.back() - offsets.front()) * d;
+    if (count != 0) {
+      cuda_detail::widen_kernel<<<blocks, 256, 0, ctx.stream()>>>(results_.data() + first, pass.outputs + first, count);
+      cuda_detail::require_launched("widen");
+    }
+  }
+
+private:
+  /// c[n × m] = b[n × k] · a[m × k]ᵀ, row-major; for cuBLAS, column-major, cᵀ = a · bᵀ.
+  struct product {
+    const S* a;
+    std::size_t a_stride;
+    const S* b;
+    std::size_t b_stride;
+    S* c;
+    std::size_t c_stride, m, n, k;
+  };
+
+  void multiply(const cuda_context& ctx, const std::vector<product>& list) {
+    const float one = 1, zero = 0;
+    const auto type = cuda_detail::cublas_type<S>;
+    const auto arithmetic = std::same_as<S, float> && ctx.backend().math == float_math::tf32
+                                ? CUBLAS_COMPUTE_32F_FAST_TF32
+                                : CUBLAS_COMPUTE_32F;
+    if (list.empty())
+      return;
+    if (calls_ == cublas_calls::per_expert) {
+      for (const product& p : list)
+        cuda_detail::require_cublas(cublasGemmEx(handle_.get(), CUBLAS_OP_T, CUBLAS_OP_N, narrow(p.m), narrow(p.n),
+                                                 narrow(p.k), &one, p.a, type, narrow(p.a_stride), p.b, type,
+                                                 narrow(p.b_stride), &zero, p.c, type, narrow(p.c_stride), arithmetic,
+                                                 CUBLAS_GEMM_DEFAULT),
+                                    "cublasGemmEx");
+      return;
+    }
+    const std::size_t groups = list.size();
+    std::vector<cublasOperation_t> transposed(groups, CUBLAS_OP_T), plain(groups, CUBLAS_OP_N);
+    std::vector<float> ones(groups, 1), zeros(groups, 0);
+    std::vector<int> m, n, k, a_strides, b_strides, c_strides, sizes(groups, 1);
+    std::vector<const void*> pointers; // those to a, to b and to c
+    for (const product& p : list) {
+      m.push_back(narrow(p.m));
+      n.push_back(narrow(p.n));
+      k.push_back(narrow(p.k));
+      a_strides.push_back(narrow(p.a_stride));
+      b_strides.push_back(narrow(p.b_stride));
+      c_strides.push_back(narrow(p.c_stride));
+      pointers.push_back(p.a);
+    }
+    for (const product& p : list)
+      pointers.push_back(p.b);
+    for (const product& p : list)
+      pointers.push_back(p.c);
+    pointers_.assign(ctx.executor(), pointers);
+    const void** const device = pointers_.data();
+    cuda_detail::require_cublas(cublasGemmGroupedBatchedEx(handle_.get(), transposed.data(), plain.data(), m.data(),
+                                                           n.data(), k.data(), ones.data(), device, type,
+                                                           a_strides.data(), device + groups, type, b_strides.data(),
+                                                           zeros.data(), const_cast<void**>(device + 2 * groups), type,
+                                                           c_strides.data(), narrow(groups), sizes.data(), arithmetic),
+                                "cublasGemmGroupedBatchedEx");
+  }
+  [[nodiscard]] static int narrow(std::size_t value) {
+    require(value <= static_cast<std::size_t>(std::numeric_limits<int>::max()), "cuBLAS takes ", value, " as an int");
+    return static_cast<int>(value);
+  }
+
+  cublas_calls calls_;
+  std::shared_ptr<cublasContext> handle_;
+  device_buffer<S> rows_, projected_, results_;
+  device_buffer<const void*> pointers_;
+};
+
+} // namespace hmoe::backends

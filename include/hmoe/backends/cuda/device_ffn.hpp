@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/backends/cuda/device_weight.hpp>
+#include <hmoe/backends/cuda/ffn_arrays.hpp>
+#include <hmoe/backends/cuda/memory.hpp>
+#include <hmoe/core/parameter.hpp>
+#include <hmoe/experts/ffn_weights.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace hmoe::backends::cuda_detail {
+
+/// Where the tensors of a bank of two-layer feed-forward experts lie in the arrays of its weights, which is also where
+/// their gradients lie. W: element type of the matrices.
+class ffn_layout {
+public:
+  ffn_layout() = default;
+  template <class W, std::size_t Lanes>
+  ffn_layout(std::type_identity<W>, const experts::ffn_weights<float, Lanes>& host)
+      : d_(host.d_model()), lanes_(Lanes), in_stride_(row_elements<W>(d_)), biases_(host.has_biases()) {
+    std::size_t in = 0, out = 0, bias = 0;
+    for (std::size_t e = 0; e < host.size(); ++e) {
+      const std::size_t h = host.width(e), stride = row_elements<W>(h);
+      experts_.push_back({h, in, out, bias, stride});
+      in += Lanes * h * in_stride_;
+      out += d_ * stride;
+      bias += biases_ ? Lanes * h : 0;
+    }
+    in_size_ = in;
+    out_size_ = out;
+    in_bias_size_ = bias;
+  }
+
+  struct expert {
+    std::size_t width, in, out, in_bias, out_stride;
+  };
+  [[nodiscard]] std::size_t size() const noexcept { return experts_.size(); }
+  [[nodiscard]] const expert& operator[](std::size_t e) const noexcept { return experts_[e]; }
+  [[nodiscard]] std::size_t d_model() const noexcept { return d_; }
+  [[nodiscard]] std::size_t lanes() const noexcept { return lanes_; }
+  [[nodiscard]] std::size_t in_stride() const noexcept { return in_stride_; }
+  [[nodiscard]] bool has_biases() const noexcept { return biases_; }
+  [[nodiscard]] std::size_t in_size() const noexcept { return in_size_; }
+  [[nodiscard]] std::size_t out_size() const noexcept { return out_size_; }
+  [[nodiscard]] std::size_t in_bias_size() const noexcept { return in_bias_size_; }
+  [[nodiscard]] std::size_t out_bias_size() const noexcept { return biases_ ? size() * d_ : 0; }
+  [[nodiscard]] std::size_t widest() const noexcept {
+    std::size_t most = 0;
+    for (const expert& e : experts_)
+      most = std::max(most, e.width);
+    return most;
+  }
+  [[nodiscard]] bool operator==(const ffn_layout& other) const noexcept {
+    return d_ == other.d_ && lanes_ == other.lanes_ && in_stride_ == other.in_stride_ && biases_ == other.biases_ &&
+           std::ranges::equal(experts_, other.experts_, {}, &expert::width, &expert::width);
+  }
+
+  /// Calls f(host tensor, first element, elements per row, which array) for each tensor of a host bank: 0 in, 1 out,
+  /// 2 in_bias, 3 out_bias. Banks visit lanes, output, biases of the lanes, bias of the output, expert by expert.
+  template <class Bank, class F> void for_each_tensor(Bank& bank, F&& f) const {
+    std::size_t expert_id = no_index, tensor = 0;
+    bank.visit_parameters([&](const parameter_info& info, matrix_view<float> view) {
+      tensor = info.expert == expert_id ? tensor + 1 : 0;
+      expert_id = info.expert;
+      const expert& at = experts_[info.expert];
+      if (tensor < lanes_)
+        f(view, at.in + tensor * at.width * in_stride_, in_stride_, 0);
+      else if (tensor == lanes_)
+        f(view, at.out, at.out_stride, 1);
+      else if (tensor <= 2 * lanes_)
+        f(view, at.in_bias + (tensor - lanes_ - 1) * at.width, at.width, 2);
+      else
+        f(view, info.expert * d_, d_, 3);
+    });
+  }
+
+private:
+  std::size_t d_ = 0, lanes_ = 0, in_stride_ = 0;
+  bool biases_ = false;
+  std::vector<expert> experts_;
+  std::size_t in_size_ = 0, out_size_ = 0, in_bias_size_ = 0;
+};
+
+/// One trained tensor of a device layer, for optimisers: values of S, or floats.
+template <class S> struct device_tensor {
+  S* values;     ///< matrices of two-layer experts; null: floats
+  float* floats; ///< everything else
+  std::size_t size;
+  bool decay; ///< whether weight decay applies
+};
+
+/// The weights of a bank of two-layer feed-forward experts on the device: held once, in the host's order, rows padded
+/// to 16 bytes (or cut into blocks), widths as they are. W: float, bfloat16, half or a block.
+template <std::size_t Lanes, class W> class device_ffn {
+public:
+  device_ffn(const executors::cuda_stream& stream, const experts::ffn_weights<float, Lanes>& host)
+      : layout_(std::type_identity<W>{}, host) {
+    std::vector<std::size_t> in, out, bias;
+    std::vector<index_t> strides, widths;
+    for (std::size_t e = 0; e < layout_.size(); ++e) {
+      in.push_back(layout_[e].in);
+      out.push_back(layout_[e].out);
+      bias.push_back(layout_[e].in_bias);
+      strides.push_back(static_cast<index_t>(layout_[e].out_stride));
+      widths.push_back(static_cast<index_t>(layout_[e].width));
+    }
+    in_offsets_.assign(stream, in);
+    out_offsets_.assign(stream, out);
+    in_bias_offsets_.assign(stream, bias);
+    out_strides_.assign(stream, strides);
+    widths_.assign(stream, widths);
+    upload(stream, host);
+  }
+
+  [[nodiscard]] const ffn_layout& layout() const noexcept { return layout_; }
+  [[nodiscard]] std::size_t bytes() const noexcept {
+    return in_.bytes() + out_.bytes() + in_bias_.bytes() + out_bias_.bytes();
+  }
+
+  /// Takes the weights of a host bank of the same shape.
+  void upload(const executors::cuda_stream& stream, const experts::ffn_weights<float, Lanes>& host) {
+    require(ffn_layout(std::type_identity<W>{}, host) == layout_,
+            "the weights of a bank on the device cannot be taken from one of another shape");
+    std::vector<W> in(layout_.in_size()), out(layout_.out_size());
+    std::vector<float> in_bias, out_bias;
+    for (std::size_t e = 0; e < layout_.size(); ++e) {
+      W* row = in.data() + layout_[e].in;
+      for (std::size_t l = 0; l < Lanes; ++l)
+        for (std::size_t r = 0; r < layout_[e].width; ++r, row += layout_.in_stride())
+          store_row(host.lane(e, l).row(r), row, "a weight of the first projection");
+      for (std::size_t r = 0; r < layout_.d_model(); ++r)
+        store_row(host.output(e).row(r), out.data() + layout_[e].out + r * layout_[e].out_stride,
+                  "a weight of the second projection");
+      if (!layout_.has_biases())
+        continue;
+      for (std::size_t l = 0; l < Lanes; ++l)
+        in_bias.insert(in_bias.end(), host.lane_bias(e, l).row(0).begin(), host.lane_bias(e, l).row(0).end());
+      out_bias.insert(out_bias.end(), host.output_bias(e).row(0).begin(), host.output_bias(e).row(0).end());
+    }
+    in_.assign(stream, in);
+    out_.assign(stream, out);
+    in_bias_.assign(stream, in_bias);
+    out_bias_.assign(stream, out_bias);
+  }
+  /// Writes the weights into a host bank of the same shape; waits for the stream.
+  template <class Bank>
+  void download(const executors::cuda_stream& stream, Bank& bank) const
+    requires device_scalar<W>
+  {
+    std::vector<W> matrices[2] = {std::vector<W>(layout_.in_size()), std::vector<W>(layout_.out_size())};
+    std::vector<float> biases[2] = {std::vector<float>(in_bias_.size()), std::vector<float>(out_bias_.size())};
+    in_.read(stream, matrices[0]);
+    out_.read(stream, matrices[1]);
+    in_bias_.read(stream, biases[0]);
+    out_bias_.read(stream, biases[1]);
+    stream.synchronize();
+    layout_.for_each_tensor(bank, [&](matrix_view<float> to, std::size_t first, std::size_t stride, int array) {
+      for (std::size_t r = 0; r < to.rows(); ++r)
+        for (std::size_t c = 0; c < to.cols(); ++c)
+          to(r, c) = array < 2 ? static_cast<float>(matrices[array][first + r * stride + c])
+                               : biases[array - 2][first + r * stride + c];
+    });
+  }
+
+  /// Elements of the gradients of in, out, in_bias and out_bias.
+  [[nodiscard]] std::array<std::size_t, 4> gradient_sizes() const noexcept {
+    return {layout_.in_size(), layout_.out_size(), layout_.in_bias_size(), layout_.out_bias_size()};
+  }
+  /// The same tensors, those without elements left out.
+  void append_tensors(std::vector<device_tensor<W>>& list) const {
+    list.push_back({in_.data(), nullptr, in_.size(), true});
+    list.push_back({out_.data(), nullptr, out_.size(), true});
+    if (layout_.has_biases()) {
+      list.push_back({nullptr, in_bias_.data(), in_bias_.size(), false});
+      list.push_back({nullptr, out_bias_.data(), out_bias_.size(), false});
+    }
+  }
+  /// bank's tensors += gradients that came back from the device, given as the four arrays.
+  template <class Bank> void add_gradients(const std::array<std::vector<float>, 4>& arrays, Bank& gradients) const {
+    layout_.for_each_tensor(gradients, [&](matrix_view<float> to, std::size_t first, std::size_t stride, int array) {
+      for (std::size_t r = 0; r < to.rows(); ++r)
+        for (std::size_t c = 0; c < to.cols(); ++c)
+          to(r, c) += arrays[static_cast<std::size_t>(array)][first + r * stride + c];
+    });
+  }
+
+  [[nodiscard]] ffn_arrays<W> arrays(std::size_t first_expert) const noexcept {
+    return {in_.data(),
+            out_.data(),
+            layout_.has_biases() ? in_bias_.data() : nullptr,
+            layout_.has_biases() ? out_bias_.data() : nullptr,
+            in_offsets_.data(),
+            out_offsets_.data(),
+            in_bias_offsets_.data(),
+            out_strides_.data(),
+            widths_.data(),
+            static_cast<index_t>(layout_.size()),
+            static_cast<index_t>(first_expert),
+            static_cast<index_t>(layout_.d_model()),
+            static_cast<index_t>(layout_.in_stride())};
+  }
+
+private:
+  ffn_layout layout_;
+  device_buffer<W> in_, out_;
+  device_buffer<float> in_bias_, out_bias_;
+  device_buffer<std::size_t> in_offsets_, out_offsets_, in_bias_offsets_;
+  device_buffer<index_t> out_strides_, widths_;
+};
+
+} // namespace hmoe::backends::cuda_detail

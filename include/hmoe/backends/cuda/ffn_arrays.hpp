@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/backends/cuda/arrays.hpp>
+#include <hmoe/core/config.hpp>
+#include <hmoe/core/scalar.hpp>
+
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+
+/// What the grouped expert kernels read and write. S is the type of activations: float, hmoe::bfloat16 or hmoe::half.
+/// Slots are those of the plan over all experts of the layer; every bank fills its own slots of the shared arrays.
+namespace hmoe::backends::cuda_detail {
+
+/// How products of float operands are computed: as they are, or rounded to the 10 fraction bits of tf32 on tensor
+/// cores. 16-bit operands always go to tensor cores. All sums are in float.
+enum class float_math { f32, tf32 };
+
+struct ffn_options {
+  float_math math = float_math::f32;
+  bool residual = false; ///< the expert is x + expert(x): hmoe::experts::low_rank_bank, with Lanes = 1 and linear
+};
+
+/// What sizes a launch.
+struct launch_target {
+  int multiprocessors;    ///< of the device
+  int compute_capability; ///< 10 · major + minor
+};
+
+/// The weights of a bank of two-layer feed-forward experts (hmoe::experts::ffn_weights), in the order of checkpoints.
+/// Weight is S, or one of the blocks of hmoe/core/quantized_block.hpp, which lie along the rows; offsets and strides
+/// count in Weights. Each row starts at a multiple of 16 bytes from an aligned base where Weight is S; what is behind
+/// the end of a row is never read. Biases are null where there are none.
+template <class Weight> struct ffn_arrays {
+  const Weight* in;                   ///< expert i, row r: in + in_offsets[i] + r · in_stride; Lanes·width rows of d
+  const Weight* out;                  ///< expert i, row r: out + out_offsets[i] + r · out_strides[i]; d rows of width
+  const float* in_bias;               ///< expert i: in_bias + in_bias_offsets[i], Lanes·width values
+  const float* out_bias;              ///< [experts × d]
+  const std::size_t* in_offsets;      ///< [experts]
+  const std::size_t* out_offsets;     ///< [experts]
+  const std::size_t* in_bias_offsets; ///< [experts]
+  const index_t* out_strides;         ///< [experts]
+  const index_t* widths;              ///< [experts], each at least 1
+  index_t experts;                    ///< of this bank
+  index_t first_expert;               ///< id of the bank's first expert in the layer
+  index_t d, in_stride;
+};
+
+/// Gradients in float at the offsets and strides of the weights; kernels add to them. Null biases are left out.
+struct ffn_gradient_arrays {
+  float *in, *out, *in_bias, *out_bias;
+};
+
+/// Rows of d values by slot: row index[slot] of `rows`, or row `slot` where index is null. A row of no_index is zero.
+template <class S> struct row_source {
+  const S* rows;
+  const index_t* index; ///< plan_arrays::tokens, or null
+  std::size_t stride;
+};
+
+/// A forward pass. A hidden row is as wide as the widest expert, rounded up to a multiple of 16 bytes.
+template <class S> struct ffn_forward_arrays {
+  row_source<S> x;
+  S* activated;   ///< [capacity × hidden_stride] what the second projection reads
+  S* projected;   ///< [capacity × Lanes·hidden_stride] before the activation, row [g | u] (2·width values); null: not
+                  ///< kept
+  float* outputs; ///< [capacity × d] without the gate weight
+  std::size_t hidden_stride;
+};
+
+/// A backward pass over what a forward pass has kept.
+template <class S> struct ffn_backward_arrays {
+  row_source<S> x, d_outputs;     ///< what the experts read, ∂L/∂outputs
+  const S *activated, *projected; ///< of the forward pass
+  S* d_projected;                 ///< [capacity × Lanes·hidden_stride] scratch: ∂L/∂projected
+  float* d_rows;                  ///< [capacity × d] ∂L/∂(row that the expert read)
+  std::size_t hidden_stride;
+};
+
+/// Device memory (aligned to 256 bytes) that a forward or a backward pass over a bank uses while it runs.
+[[nodiscard]] constexpr std::size_t ffn_workspace_bytes(std::size_t experts) noexcept {
+  return 4 * (((2 * experts + 2) * sizeof(index_t) + 255) / 256 * 256); // four schedules
+}
+
+/// Values of S between hidden rows of experts up to `widest`.
+template <class S> [[nodiscard]] constexpr std::size_t ffn_hidden_stride(std::size_t widest) noexcept {
+  constexpr std::size_t unit = 16 / sizeof(S);
+  return (widest + unit - 1) / unit * unit;
+}
+
+} // namespace hmoe::backends::cuda_detail

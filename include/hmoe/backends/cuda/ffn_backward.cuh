@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/backends/cuda/column_sums.cuh>
+#include <hmoe/backends/cuda/device_scalar.cuh>
+#include <hmoe/backends/cuda/schedule.cuh>
+#include <hmoe/backends/cuda/tile_loader.cuh>
+#include <hmoe/backends/cuda/tile_product.cuh>
+#include <hmoe/backends/cuda/tile_selection.cuh>
+
+#include <type_traits>
+
+namespace hmoe::backends::cuda_detail {
+
+/// d_projected = (d_outputs W_out) through the activation: the tile's columns are hidden units, and the thread that
+/// has ∂L/∂a of one reads what the forward pass kept of it.
+template <std::size_t Lanes, class S, class Gate, class Atom, tile_shape Shape> struct backward_hidden {
+  using value_type = S;
+  static constexpr tile_shape shape = Shape;
+  ffn_arrays<S> weights;
+  ffn_backward_arrays<S> pass;
+  Gate gate;
+
+  __device__ void operator()(const bank_rows& bank, index_t i, int m, int n, int stages, S* shared) const {
+    const int rows = static_cast<int>(bank.rows(i)), width = static_cast<int>(bank.width(i)),
+              d = static_cast<int>(weights.d);
+    k_major_loader<slot_rows<S>, Shape.m, Shape.k, Shape.threads()> left({pass.d_outputs, bank.first(i), rows, d}, m);
+    mn_major_loader<matrix_rows<S>, Shape.n, Shape.k, Shape.threads()> right(
+        {weights.out + weights.out_offsets[i], weights.out_strides[i], d, width}, n);
+    const auto sums = multiply_tile<Atom, Shape>(left, right, d, stages, shared);
+
+    sums.for_each_pair([&](int row, int column, const float* pair) {
+      const int unit = n + column, count = width - unit;
+      if (m + row >= rows || count <= 0)
+        return;
+      const std::size_t slot = bank.first(i) + static_cast<index_t>(m + row);
+      const std::size_t at = slot * Lanes * pass.hidden_stride + static_cast<std::size_t>(unit);
+      float d_before[Lanes][2] = {};
+#pragma unroll
+      for (int u = 0; u < 2; ++u) {
+        if (u >= count)
+          continue;
+        const float first = to_float(pass.projected[at + u]);
+        if constexpr (Lanes == 2)
+          gate.backward(first, to_float(pass.projected[at + width + u]), pair[u], d_before[0][u], d_before[1][u]);
+        else
+          d_before[0][u] = pair[u] * Gate::derivative(first);
+      }
+#pragma unroll
+      for (std::size_t l = 0; l < Lanes; ++l)
+        store_pair(pass.d_projected + at + l * static_cast<std::size_t>(width), d_before[l][0], d_before[l][1], count);
+    });
+  }
+};
+
+/// d_rows = d_projected W_in, and + d_outputs where the expert is residual.
+template <std::size_t Lanes, class S, class Atom, tile_shape Shape> struct backward_rows {
+  using value_type = S;
+  static constexpr tile_shape shape = Shape;
+  ffn_arrays<S> weights;
+  ffn_backward_arrays<S> pass;
+  bool residual;
+
+  __device__ void operator()(const bank_rows& bank, index_t i, int m, int n, int stages, S* shared) const {
+    const int rows = static_cast<int>(bank.rows(i)), terms = static_cast<int>(Lanes * bank.width(i)),
+              d = static_cast<int>(weights.d);
+    const row_source<S> hidden{pass.d_projected, nullptr, Lanes * pass.hidden_stride};
+    k_major_loader<slot_rows<S>, Shape.m, Shape.k, Shape.threads()> left({hidden, bank.first(i), rows, terms}, m);
+    mn_major_loader<matrix_rows<S>, Shape.n, Shape.k, Shape.threads()> right(
+        {weights.in + weights.in_offsets[i], weights.in_stride, terms, d}, n);
+    const auto sums = multiply_tile<Atom, Shape>(left, right, terms, stages, shared);
+
+    const slot_rows<S> straight{pass.d_outputs, bank.first(i), residual ? rows : 0, d};
+    sums.for_each_pair([&](int row, int column, const float* pair) {
+      const int c = n + column, count = d - c;
+      if (m + row >= rows || count <= 0)
+        return;
+      const S* more = straight.row(m + row);
+      float values[2];
+#pragma unroll
+      for (int u = 0; u < 2; ++u)
+        values[u] = more != nullptr && u < count ? pair[u] + to_float(more[c + u]) : pair[u];
+      const std::size_t slot = bank.first(i) + static_cast<index_t>(m + row);
+      store_pair(pass.d_rows + slot * weights.d + c, values[0], values[1], count);
+    });
+  }
+};
+
+/// gradient += leftᵀ right over the rows of each expert: left is d_outputs and right the hidden values for W_out, left
+/// d_projected and right the rows that the experts read for W_in.
+template <class S, class Atom, tile_shape Shape> struct weight_gradient {
+  using value_type = S;
+  static constexpr tile_shape shape = Shape;
+  row_source<S> left, right;
+  extent left_columns, right_columns;
+  float* gradient;
+  const std::size_t* offsets; ///< of experts in `gradient`
+  const index_t* strides;     ///< of experts, or null:
+  std::size_t stride;         ///< of all
+
+  __device__ void operator()(const bank_rows& bank, index_t i, int m, int n, int stages, S* shared) const {
+    const int rows = static_cast<int>(bank.rows(i)),
+              columns_m = static_cast<int>(left_columns.of(bank.rows(i), bank.width(i))),
+              columns_n = static_cast<int>(right_columns.of(bank.rows(i), bank.width(i)));
+    mn_major_loader<slot_rows<S>, Shape.m, Shape.k, Shape.threads()> a({left, bank.first(i), rows, columns_m}, m);
+    mn_major_loader<slot_rows<S>, Shape.n, Shape.k, Shape.threads()> b({right, bank.first(i), rows, columns_n}, n);
+    const auto sums = multiply_tile<Atom, Shape>(a, b, rows, stages, shared);
+
+    float* to = gradient + offsets[i];
+    const std::size_t row_stride = strides != nullptr ? strides[i] : stride;
+    sums.for_each_pair([&](int row, int column, const float* pair) {
+      const int c = n + column, count = columns_n - c;
+      if (m + row >= columns_m || count <= 0)
+        return;
+      float* at = to + static_cast<std::size_t>(m + row) * row_stride + c;
+      store_pair(at, at[0] + pair[0], count > 1 ? at[1] + pair[1] : 0.0F, count);
+    });
+  }
+};
+
+/// All products of the way back. A gradient has d · width sums whatever the number of rows, so it always has the large
+/// tiles.
+template <std::size_t Lanes, class Atom, tile_shape Shape, tile_shape Large, class S, class Gate>
+void backward_products(cudaStream_t stream, const launch_target& target, const bank_rows& bank,
+                       const ffn_arrays<S>& weights, const ffn_backward_arrays<S>& pass,
+                       const ffn_gradient_arrays& gradients, Gate gate, void* workspace, bool residual) {
+  const extent d = fixed_size(weights.d), hidden = widths_times(1), projected = widths_times(Lanes);
+  const product_sizes sizes[4]{in_tiles_of<Shape>(all_rows, hidden, d), in_tiles_of<Shape>(all_rows, d, projected),
+                               in_tiles_of<Large>(d, hidden, all_rows), in_tiles_of<Large>(projected, d, all_rows)};
+  schedule_request<4> request{};
+  for (std::size_t p = 0; p < 4; ++p) {
+    request.sizes[p] = sizes[p];
+    request.schedules[p] = schedule_arrays::in(workspace, bank.experts, p);
+  }
+  launch_schedules(stream, bank, request);
+  launch_tiles(stream, target, backward_hidden<Lanes, S, Gate, Atom, Shape>{weights, pass, gate}, bank, sizes[0],
+               request.schedules[0], "backward_hidden");
+  launch_tiles(stream, target, backward_rows<Lanes, S, Atom, Shape>{weights, pass, residual}, bank, sizes[1],
+               request.schedules[1], "backward_rows");
+  const row_source<S> activated{pass.activated, nullptr, pass.hidden_stride},
+      d_projected{pass.d_projected, nullptr, Lanes * pass.hidden_stride};
+  using gradient = weight_gradient<S, Atom, Large>;
+  launch_tiles(
+      stream, target,
+      gradient{pass.d_outputs, activated, d, hidden, gradients.out, weights.out_offsets, weights.out_strides, 0}, bank,
+      sizes[2], request.schedules[2], "weight_gradient");
+  launch_tiles(
+      stream, target,
+      gradient{d_projected, pass.x, projected, d, gradients.in, weights.in_offsets, nullptr, weights.in_stride}, bank,
+      sizes[3], request.schedules[3], "weight_gradient");
+  if (gradients.out_bias != nullptr)
+    add_column_sums(stream, bank, pass.d_outputs, d, weights.d, gradients.out_bias, nullptr, weights.d);
+  if (gradients.in_bias != nullptr)
+    add_column_sums(stream, bank, d_projected, projected, Lanes * pass.hidden_stride, gradients.in_bias,
+                    weights.in_bias_offsets, 0);
+}
+
+template <std::size_t Lanes, class S, class Gate>
+void ffn_backward(cudaStream_t stream, const launch_target& target, const plan_arrays& plan,
+                  const ffn_arrays<S>& weights, const ffn_backward_arrays<S>& pass,
+                  const ffn_gradient_arrays& gradients, Gate gate, void* workspace, const ffn_options& options) {
+  const bank_rows bank{plan.offsets + weights.first_expert, weights.widths, weights.experts};
+  with_atom<S>(options.math, [&]<class Atom, tile_shapes Shapes>() {
+    with_tiles<Shapes>(plan, [&]<tile_shape Shape>() {
+      backward_products<Lanes, Atom, Shape, Shapes.many>(stream, target, bank, weights, pass, gradients, gate,
+                                                         workspace, options.residual);
+    });
+  });
+}
+
+} // namespace hmoe::backends::cuda_detail

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/backends/cuda/carver.hpp>
+#include <hmoe/backends/cuda/ffn_arrays.hpp>
+#include <hmoe/backends/cuda/memory.hpp>
+
+#include <array>
+#include <cstddef>
+#include <vector>
+
+namespace hmoe::backends {
+
+/// Gradients of a device layer, made by its make_gradients: float on the device, in the layout of the weights. Passes
+/// add to them.
+class cuda_gradients {
+public:
+  /// Zeros: per bank four arrays of the given sizes (see device_bank::gradient_sizes), and the router's block.
+  cuda_gradients(const executors::cuda_stream& stream, const std::vector<std::array<std::size_t, 4>>& banks,
+                 std::size_t router_bytes)
+      : sizes_(banks), router_bytes_(router_bytes) {
+    lay_out(nullptr);
+    block_.resize_for_overwrite(bytes_);
+    lay_out(block_.data());
+    block_.set_zero(stream);
+  }
+
+  void set_zero(const executors::cuda_stream& stream) { block_.set_zero(stream); }
+  [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
+
+  // What passes and optimisers ask for.
+  [[nodiscard]] std::size_t bank_count() const noexcept { return sizes_.size(); }
+  [[nodiscard]] cuda_detail::ffn_gradient_arrays bank(std::size_t b) const noexcept {
+    return {banks_[b][0], banks_[b][1], banks_[b][2], banks_[b][3]};
+  }
+  [[nodiscard]] const std::array<std::size_t, 4>& sizes(std::size_t b) const noexcept { return sizes_[b]; }
+  [[nodiscard]] std::byte* router() const noexcept { return router_; }
+  /// The four arrays of a bank; waits for the stream.
+  [[nodiscard]] std::array<std::vector<float>, 4> read_bank(const executors::cuda_stream& stream, std::size_t b) const {
+    std::array<std::vector<float>, 4> arrays;
+    for (std::size_t i = 0; i < 4; ++i) {
+      arrays[i].resize(sizes_[b][i]);
+      read(stream, banks_[b][i], arrays[i].data(), sizes_[b][i] * sizeof(float));
+    }
+    stream.synchronize();
+    return arrays;
+  }
+  /// The router's block; waits for the stream.
+  [[nodiscard]] std::vector<std::byte> read_router(const executors::cuda_stream& stream) const {
+    std::vector<std::byte> block(router_bytes_);
+    read(stream, router_, block.data(), router_bytes_);
+    stream.synchronize();
+    return block;
+  }
+
+private:
+  void lay_out(std::byte* block) {
+    cuda_detail::carver memory(block);
+    banks_.clear();
+    for (const auto& sizes : sizes_) {
+      banks_.emplace_back();
+      for (std::size_t i = 0; i < 4; ++i) {
+        float* const array = memory.take<float>(sizes[i]);
+        banks_.back()[i] = sizes[i] == 0 ? nullptr : array;
+      }
+    }
+    router_ = memory.take<std::byte>(router_bytes_);
+    bytes_ = memory.used();
+  }
+  static void read(const executors::cuda_stream& stream, const void* from, void* to, std::size_t bytes) {
+    if (bytes != 0)
+      cuda_detail::require_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream.get()), "copying ",
+                                bytes, " bytes of gradients from the device");
+  }
+
+  std::vector<std::array<std::size_t, 4>> sizes_;
+  std::size_t router_bytes_, bytes_ = 0;
+  std::vector<std::array<float*, 4>> banks_;
+  std::byte* router_ = nullptr;
+  device_buffer<std::byte> block_;
+};
+
+} // namespace hmoe::backends

@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#ifndef __CUDACC__
+#error "hmoe/backends/cuda/layer.cuh is for nvcc: host code includes hmoe/backends/cuda.hpp"
+#endif
+
+/// The kernels of device layers. For nvcc: one .cu of the program includes it and instantiates its layers,
+///   template struct hmoe::backends::cuda_kernels<host_layer, S, W>;
+/// and the objectives that they are trained with,
+///   template struct hmoe::backends::cuda_objective_kernels<host_layer, host_objective, S>;
+/// where host_layer is the moe_layer's type. Everything else is host code.
+
+#include <hmoe/backends/cuda/ffn.cuh>
+#include <hmoe/backends/cuda/layer.hpp>
+#include <hmoe/backends/cuda/losses.cuh>
+#include <hmoe/backends/cuda/optimizer.cuh>
+#include <hmoe/backends/cuda/plan.cuh>
+#include <hmoe/backends/cuda/router.cuh>
+#include <hmoe/backends/cuda/router_backward.cuh>
+#include <hmoe/backends/cuda/zero_cost.cuh>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <tuple>
+#include <type_traits>
+
+namespace hmoe::backends {
+
+namespace cuda_detail {
+
+/// to[t] = from[t], for the copy of the input that a tape keeps.
+template <class S>
+__global__ void __launch_bounds__(256)
+    copy_rows_kernel(const S* from, std::size_t from_stride, S* to, std::size_t to_stride, index_t rows, index_t cols) {
+  const std::size_t count = std::size_t{rows} * cols, threads = std::size_t{gridDim.x} * blockDim.x;
+  for (std::size_t i = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += threads)
+    to[i / cols * to_stride + i % cols] = from[i / cols * from_stride + i % cols];
+}
+
+/// hmoe's own grouped products: counts of rows stay on the device.
+struct grouped_products {
+  template <class S, class Bank>
+  void operator()(const cuda_context& ctx, const launch_target& target, const plan_arrays& plan, const Bank& bank,
+                  std::size_t first_expert, const ffn_forward_arrays<S>& pass, std::byte* scratch) const {
+    using kind = typename Bank::kind;
+    const auto weights = bank.arrays(first_expert);
+    using weight = std::remove_const_t<std::remove_pointer_t<decltype(weights.in)>>;
+    ffn_forward<kind::lanes, S, weight>(ctx.stream(), target, plan, weights, pass, bank.gate(), scratch,
+                                        {ctx.backend().math, kind::residual});
+  }
+};
+
+inline void set_zero(cudaStream_t stream, void* memory, std::size_t bytes) {
+  require_cuda(cudaMemsetAsync(memory, 0, bytes, stream), "clearing device memory");
+}
+
+} // namespace cuda_detail
+
+/// Scratch of the stages, which run one after the other and share it.
+template <class Experts, class Router, class S, class W>
+std::size_t cuda_layer<Experts, Router, S, W>::scratch_bytes(std::size_t tokens, bool backward) const {
+  const auto router = router_on_device();
+  const std::size_t routing = backward ? cuda_detail::router_backward_bytes(router, tokens)
+                                       : std::max(cuda_detail::router_forward_bytes(router, tokens),
+                                                  cuda_detail::build_plan_bytes(tokens, size()));
+  return std::max(routing, cuda_detail::ffn_workspace_bytes(size()));
+}
+
+template <class Experts, class Router, class S, class W>
+std::size_t cuda_layer<Experts, Router, S, W>::workspace_bytes(std::size_t tokens) const {
+  cuda_detail::carver inference, training;
+  (void)pass_arrays::take(inference, shape_, tokens, max_entries(tokens), false);
+  (void)inference.take<std::byte>(scratch_bytes(tokens, false));
+  if constexpr (trainable) {
+    (void)take_backward(training, tokens, tokens * router_.max_selected());
+    (void)training.take<std::byte>(scratch_bytes(tokens, true));
+  }
+  const std::size_t losses = trainable ? cuda_detail::carve_losses(tokens, shape_.routed, nullptr).bytes : 0;
+  return std::max({inference.used(), training.used(), losses});
+}
+
+template <class Experts, class Router, class S, class W>
+void cuda_layer<Experts, Router, S, W>::forward(const cuda_context& ctx, input x, output y) const {
+  cuda_detail::grouped_products products;
+  forward_with(ctx, x, y, products);
+}
+
+template <class Experts, class Router, class S, class W>
+template <class Products>
+void cuda_layer<Experts, Router, S, W>::forward_with(const cuda_context& ctx, input x, output y,
+                                                     Products& products) const {
+  check_shapes(x, y, "y");
+  const std::size_t tokens = x.rows();
+  if (tokens == 0)
+    return;
+  const auto lay_out = [&](std::byte* block) {
+    cuda_detail::carver memory(block);
+    const pass_arrays pass = pass_arrays::take(memory, shape_, tokens, max_entries(tokens), false);
+    std::byte* const scratch = memory.take<std::byte>(scratch_bytes(tokens, false));
+    return std::tuple(pass, scratch, memory.used());
+  };
+  const std::size_t bytes = std::get<2>(lay_out(nullptr));
+  const auto [pass, scratch, used] = lay_out(ctx.workspace().block_for(bytes, ctx.executor()));
+  run_forward(ctx, x, y, pass, scratch, products);
+}
+
+template <class Experts, class Router, class S, class W>
+void cuda_layer<Experts, Router, S, W>::forward(const cuda_context& ctx, input x, output y, tape_type& record) const
+  requires trainable
+{
+  check_shapes(x, y, "y");
+  const std::size_t tokens = x.rows();
+  require(record.shape() == shape_, "the tape is of another layer");
+  require(tokens <= record.max_tokens(), "a batch of ", tokens, " tokens for a tape of up to ", record.max_tokens());
+  record.begin(tokens);
+  const pass_arrays& pass = record.arrays();
+  const auto& trace = pass.trace;
+  if (tokens == 0) {
+    cuda_detail::set_zero(ctx.stream(), pass.plan.offsets, (size() + 1) * sizeof(index_t));
+    cuda_detail::set_zero(ctx.stream(), trace.tokens_per_expert, shape_.routed * sizeof(index_t));
+    record.set_complete();
+    return;
+  }
+  cuda_detail::set_zero(ctx.stream(), trace.d_logits, tokens * shape_.routed * sizeof(float));
+  cuda_detail::set_zero(ctx.stream(), trace.d_probabilities, tokens * shape_.routed * sizeof(float));
+  const auto blocks = static_cast<unsigned>(
+      std::min<std::size_t>((x.size() + 255) / 256, 8 * static_cast<std::size_t>(ctx.multiprocessors())));
+  cuda_detail::copy_rows_kernel<<<blocks, 256, 0, ctx.stream()>>>(
+      x.data(), x.stride(), pass.input, pass_arrays::input_stride(d_model()), static_cast<index_t>(tokens),
+      static_cast<index_t>(d_model()));
+  cuda_detail::require_launched("copy_rows");
+  std::byte* const scratch = ctx.workspace().block_for(scratch_bytes(tokens, false), ctx.executor());
+  cuda_detail::grouped_products products;
+  run_forward(ctx, {pass.input, tokens, d_model(), pass_arrays::input_stride(d_model())}, y, pass, scratch, products);
+  record.set_complete();
+}
+
+/// x ─ router ─▶ assignment ─ plan ─▶ experts, bank by bank ─ combine ─▶ y
+template <class Experts, class Router, class S, class W>
+template <class Products>
+void cuda_layer<Experts, Router, S, W>::run_forward(const cuda_context& ctx, input x, output y, const pass_arrays& pass,
+                                                    std::byte* scratch, Products& products) const {
+  const auto d = static_cast<index_t>(d_model());
+  cuda_detail::router_forward(router_on_device(), x.data(), x.stride(), pass.trace, pass.assigned, status_.data(),
+                              scratch, ctx.stream());
+  cuda_detail::build_plan(pass.assigned, pass.plan, pass.trace.tokens_per_expert, pass.trace.experts, scratch,
+                          ctx.stream());
+  cuda_detail::row_source<S> rows{x.data(), pass.plan.tokens, x.stride()};
+  if (shape_.weights_on_input) {
+    cuda_detail::weigh_rows<S>(ctx.stream(), pass.plan, pass.assigned.weights, x.data(), x.stride(), pass.scaled,
+                               nullptr, nullptr, d);
+    rows = {pass.scaled, nullptr, d_model()};
+  }
+  run_experts(ctx, rows, pass, scratch, products);
+  cuda_detail::combine<S>(ctx.stream(), pass.assigned, pass.plan.slots, pass.outputs,
+                          shape_.weights_on_input ? nullptr : pass.assigned.weights, nullptr, 0, y.data(), y.stride(),
+                          d);
+}
+
+template <class Experts, class Router, class S, class W>
+template <class Products>
+void cuda_layer<Experts, Router, S, W>::run_experts(const cuda_context& ctx, const cuda_detail::row_source<S>& x,
+                                                    const pass_arrays& pass, std::byte* scratch,
+                                                    Products& products) const {
+  for_each_bank([&](const auto& bank, std::size_t first) {
+    using Bank = std::remove_cvref_t<decltype(bank)>;
+    if constexpr (requires { typename Bank::kind; }) {
+      const cuda_detail::ffn_forward_arrays<S> arrays{x, pass.activated, pass.projected[Bank::kind::lanes - 1],
+                                                      pass.outputs, shape_.hidden_stride};
+      products(ctx, target(ctx), pass.plan, bank, first, arrays, scratch);
+    } else {
+      cuda_detail::zero_cost_forward<Bank::form>(ctx.stream(), target(ctx), pass.plan, bank.arrays(first), x,
+                                                 pass.outputs, pass.mixes, static_cast<index_t>(d_model()));
+    }
+  });
+}
+
+template <class Experts, class Router, class S, class W>
+auto cuda_layer<Experts, Router, S, W>::take_backward(cuda_detail::carver& memory, std::size_t tokens,
+                                                      std::size_t entries) const -> backward_arrays {
+  backward_arrays back{};
+  back.d_weights = memory.take<float>(entries);
+  back.d_rows = memory.take<float>(entries * d_model());
+  back.base = memory.take<float>(tokens * d_model());
+  if (!shape_.weights_on_input)
+    back.d_outputs = memory.take<S>(entries * d_model());
+  if (shape_.one_lane)
+    back.d_projected[0] = memory.take<S>(entries * shape_.hidden_stride);
+  if (shape_.two_lanes)
+    back.d_projected[1] = memory.take<S>(entries * 2 * shape_.hidden_stride);
+  return back;
+}
+
+/// The same way in reverse: first the gradient of what experts returned, then that of what they read, then the
+/// router's share.
+template <class Experts, class Router, class S, class W>
+void cuda_layer<Experts, Router, S, W>::backward(const cuda_context& ctx, tape_type& record, input dy, output dx,
+                                                 cuda_gradients& gradients) const
+  requires trainable
+{
+  require(record.complete(), "backward needs a tape that a forward pass of this layer has filled");
+  require(record.shape() == shape_, "the tape is of another layer");
+  require(dy.rows() == record.tokens(), "dy has ", dy.rows(), " rows, the tape holds ", record.tokens(), " tokens");
+  check_shapes(dy, dx, "dx");
+  check_gradients(gradients);
+  const std::size_t tokens = dy.rows(), entries = record.max_entries();
+  if (tokens == 0)
+    return;
+  const auto lay_out = [&](std::byte* block) {
+    cuda_detail::carver memory(block);
+    const backward_arrays back = take_backward(memory, tokens, entries);
+    std::byte* const scratch = memory.take<std::byte>(scratch_bytes(tokens, true));
+    return std::tuple(back, scratch, memory.used());
+  };
+  const std::size_t bytes = std::get<2>(lay_out(nullptr));
+  const auto [back, scratch, used] = lay_out(ctx.workspace().block_for(bytes, ctx.executor()));
+
+  const pass_arrays& pass = record.arrays();
+  const auto d = static_cast<index_t>(d_model());
+  const std::size_t x_stride = pass_arrays::input_stride(d_model());
+  const float* const weights = pass.assigned.weights;
+  if (shape_.weights_on_input) {
+    run_experts_backward(ctx, {pass.scaled, nullptr, d_model()}, {dy.data(), pass.plan.tokens, dy.stride()}, pass, back,
+                         gradients, scratch);
+    cuda_detail::weigh_rows<S>(ctx.stream(), pass.plan, nullptr, pass.input, x_stride, nullptr, back.d_rows,
+                               back.d_weights, d);
+  } else {
+    cuda_detail::weigh_rows<S>(ctx.stream(), pass.plan, weights, dy.data(), dy.stride(), back.d_outputs, pass.outputs,
+                               back.d_weights, d);
+    run_experts_backward(ctx, {pass.input, pass.plan.tokens, x_stride}, {back.d_outputs, nullptr, d_model()}, pass,
+                         back, gradients, scratch);
+  }
+  cuda_detail::set_zero(ctx.stream(), back.base, tokens * d_model() * sizeof(float));
+  cuda_detail::router_backward(router_on_device(), pass.input, x_stride, pass.trace, pass.assigned, back.d_weights,
+                               back.base, d_model(), cuda_detail::view_router_gradients(router_, gradients.router()),
+                               scratch, ctx.stream());
+  cuda_detail::combine<S>(ctx.stream(), pass.assigned, pass.plan.slots, back.d_rows,
+                          shape_.weights_on_input ? weights : nullptr, back.base, d_model(), dx.data(), dx.stride(), d);
+}
+
+template <class Experts, class Router, class S, class W>
+void cuda_layer<Experts, Router, S, W>::run_experts_backward(
+    const cuda_context& ctx, const cuda_detail::row_source<S>& x, const cuda_detail::row_source<S>& d_outputs,
+    const pass_arrays& pass, const backward_arrays& back, const cuda_gradients& gradients, std::byte* scratch) const {
+  std::size_t b = 0;
+  for_each_bank([&](const auto& bank, std::size_t first) {
+    using Bank = std::remove_cvref_t<decltype(bank)>;
+    if constexpr (requires { typename Bank::kind; }) {
+      using kind = typename Bank::kind;
+      const cuda_detail::ffn_backward_arrays<S> arrays{x,
+                                                       d_outputs,
+                                                       pass.activated,
+                                                       pass.projected[kind::lanes - 1],
+                                                       back.d_projected[kind::lanes - 1],
+                                                       back.d_rows,
+                                                       shape_.hidden_stride};
+      cuda_detail::ffn_backward<kind::lanes, S>(ctx.stream(), target(ctx), pass.plan, bank.arrays(first), arrays,
+                                                gradients.bank(b), bank.gate(), scratch,
+                                                {ctx.backend().math, kind::residual});
+    } else {
+      cuda_detail::zero_cost_backward<Bank::form>(ctx.stream(), target(ctx), pass.plan, bank.arrays(first), x,
+                                                  d_outputs, pass.mixes, back.d_rows, gradients.bank(b),
+                                                  static_cast<index_t>(d_model()));
+    }
+    ++b;
+  });
+}
+
+template <class Experts, class Router, class S, class W>
+template <class... Losses>
+device_losses<Losses...> cuda_layer<Experts, Router, S, W>::evaluate(const cuda_context& ctx,
+                                                                     const objective<Losses...>& aux,
+                                                                     tape_type& record) const
+  requires trainable
+{
+  static_assert(sizeof...(Losses) <= cuda_detail::most_losses, "hmoe: a tape on the device has room for 32 losses");
+  require(record.complete(), "an auxiliary loss needs a tape that a forward pass of this layer has filled");
+  const pass_arrays& pass = record.arrays();
+  if (record.tokens() == 0) {
+    cuda_detail::set_zero(ctx.stream(), pass.losses, cuda_detail::most_losses * sizeof(double));
+  } else {
+    const std::size_t bytes = cuda_detail::evaluate_losses_bytes(aux, record.tokens(), shape_.routed);
+    cuda_detail::evaluate_losses(aux, {pass.trace, pass.assigned, pass.plan, widths_.data()}, pass.losses,
+                                 ctx.workspace().block_for(bytes, ctx.executor()), ctx.stream());
+  }
+  return {std::apply(
+              [](const auto&... loss) {
+                return std::array<double, sizeof...(Losses)>{static_cast<double>(loss.coefficient)...};
+              },
+              aux.losses()),
+          pass.losses};
+}
+
+template <class Experts, class Router, class S, class W>
+void cuda_layer<Experts, Router, S, W>::step(const cuda_context& ctx, const cuda_detail::optimizer_step& rule,
+                                             cuda_detail::optimizer_memory& memory, const cuda_gradients& gradients)
+  requires trainable
+{
+  check_gradients(gradients);
+  const auto list = tensors();
+  const auto sources = gradient_arrays(gradients);
+  std::size_t at = 0;
+  for (const auto& tensor : list)
+    at += tensor.size;
+  require(at == memory.first.size(), "the optimiser was made for a layer of ", memory.first.size(),
+          " parameters, this one has ", at);
+  at = 0;
+  for (std::size_t i = 0; i < list.size(); at += list[i++].size)
+    cuda_detail::optimize<S>(ctx.stream(), ctx.multiprocessors(),
+                             {list[i], sources[i], memory.first.data() + at,
+                              memory.second.size() == 0 ? nullptr : memory.second.data() + at,
+                              memory.values.size() == 0 ? nullptr : memory.values.data() + at},
+                             rule, memory.fresh);
+  memory.fresh = false;
+}
+
+/// Instantiates the kernels of a host layer's device form, see the head of this file.
+template <class Layer, class S = float, class W = S> struct cuda_kernels {
+  using layer = cuda_layer_of<Layer, S, W>;
+  using input = typename layer::input;
+  using output = typename layer::output;
+
+  /// Uses what is defined above, so that it is compiled; never called.
+  static void instantiate(layer& on_device, const cuda_context& ctx, input in, output out,
+                          typename layer::tape_type& record, cuda_gradients& gradients,
+                          cuda_detail::optimizer_memory& memory) {
+    on_device.forward(ctx, in, out);
+    (void)on_device.workspace_bytes(in.rows());
+    if constexpr (layer::trainable) {
+      on_device.forward(ctx, in, out, record);
+      on_device.backward(ctx, record, in, out, gradients);
+      on_device.step(ctx, {}, memory, gradients);
+    }
+  }
+};
+
+/// The same for an objective that the layer is trained with.
+template <class Layer, class Objective, class S = float> struct cuda_objective_kernels {
+  using layer = cuda_layer_of<Layer, S>;
+  static auto instantiate(const layer& on_device, const cuda_context& ctx, const Objective& aux,
+                          typename layer::tape_type& record) {
+    return on_device.evaluate(ctx, aux, record);
+  }
+};
+
+} // namespace hmoe::backends

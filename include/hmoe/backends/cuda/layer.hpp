@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/backends/cuda/context.hpp>
+#include <hmoe/backends/cuda/device_layer.hpp>
+#include <hmoe/backends/cuda/gradients.hpp>
+#include <hmoe/backends/cuda/losses.hpp>
+#include <hmoe/backends/cuda/optimizer.hpp>
+#include <hmoe/backends/cuda/tape.hpp>
+#include <hmoe/core/matrix_view.hpp>
+#include <hmoe/losses/objective.hpp>
+
+#include <algorithm>
+#include <array>
+#include <concepts>
+#include <cstddef>
+#include <string_view>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+namespace hmoe::backends {
+
+/// A moe_layer on the device, made by copy_to: the same experts, router and results. S: what tokens, hidden values and
+/// the experts' matrices are stored in (float, bfloat16 or half; sums, router and gradients are float). W: what the
+/// matrices are stored in, S or, for inference with 16-bit S, a block of hmoe/core/quantized_block.hpp. Every pass only
+/// queues work on the context's stream; nothing waits for the device but check, the reads, and a workspace that has to
+/// grow. The definitions are in hmoe/backends/cuda/layer.cuh, which one .cu of the program instantiates:
+///   template struct hmoe::backends::cuda_kernels<host_layer, S, W>;
+template <class Experts, class Router, class S, class W = S> class cuda_layer {
+  static_assert(std::same_as<typename Experts::value_type, float>,
+                "hmoe::backends::cuda: a layer over double has no form on the device: take float, whose products the "
+                "device computes in float, tf32, bfloat16 or half");
+  static_assert(cuda_detail::device_scalar<S>,
+                "hmoe::backends::cuda: S is none of float, hmoe::bfloat16 and hmoe::half: tokens, hidden values and "
+                "weights on the device are stored in one of these");
+  static_assert(std::same_as<W, S> || (cuda_detail::weight_block<W> && !std::same_as<S, float>),
+                "hmoe::backends::cuda: W is neither S nor, with S = hmoe::bfloat16 or hmoe::half, a block of "
+                "hmoe/core/quantized_block.hpp, such as hmoe::q8_block");
+  using banks = cuda_detail::banks_of<Experts>;
+  using pass_arrays = cuda_detail::pass_arrays<S>;
+
+public:
+  using value_type = S;
+  using weight_type = W;
+  using tape_type = cuda_tape<S>;
+  using input = matrix_view<const S, device_space>;
+  using output = matrix_view<S, device_space>;
+  /// Quantised weights are for inference.
+  static constexpr bool trainable = std::same_as<W, S>;
+
+  template <cuda_detail::host_layer Layer>
+  cuda_layer(const cuda_context& ctx, const Layer& host)
+      : banks_(banks::template copy<W>(ctx.executor(), host.experts())), router_(host.router()) {
+    require(router_.routed() <= 512, "the router chooses among ", router_.routed(),
+            " experts, on the device up to 512");
+    std::size_t widest = 0;
+    std::vector<index_t> widths;
+    for_each_bank([&](const auto& bank, std::size_t) {
+      if constexpr (requires { bank.layout(); })
+        widest = std::max(widest, bank.layout().widest());
+    });
+    for (std::size_t e = 0; e < host.size(); ++e)
+      widths.push_back(static_cast<index_t>(host.experts().width(e)));
+    shape_ = {host.d_model(),  host.size(),      router_.routed(), cuda_detail::ffn_hidden_stride<S>(widest),
+              banks::one_lane, banks::two_lanes, banks::constants, router_.weights_on_input()};
+    widths_.assign(ctx.executor(), widths);
+    status_.resize_for_overwrite(1);
+    status_.set_zero(ctx.executor());
+    upload_router(ctx);
+  }
+
+  [[nodiscard]] std::size_t d_model() const noexcept { return shape_.d; }
+  [[nodiscard]] std::size_t size() const noexcept { return shape_.experts; }
+  /// Memory of the parameters.
+  [[nodiscard]] std::size_t bytes() const noexcept {
+    std::size_t sum = router_block_.size();
+    for_each_bank([&](const auto& bank, std::size_t) { sum += bank.bytes(); });
+    return sum;
+  }
+
+  /// Takes the weights of a host layer of the same shape, in the order of the stream.
+  template <cuda_detail::host_layer Layer> void upload(const cuda_context& ctx, const Layer& host) {
+    upload_banks(ctx, host.experts(), std::make_index_sequence<bank_count>{});
+    require(host.router().size() == router_.size() && host.router().d_model() == router_.d_model(),
+            "the router on the device chooses among ", router_.size(), " experts by ", router_.d_model(),
+            " values, the given one among ", host.router().size(), " by ", host.router().d_model());
+    router_ = host.router();
+    upload_router(ctx);
+  }
+  /// Writes the weights into a host layer of the same shape; waits for the stream.
+  template <cuda_detail::host_layer Layer>
+  void download(const cuda_context& ctx, Layer& host) const
+    requires trainable
+  {
+    download_banks(ctx, host.experts(), std::make_index_sequence<bank_count>{});
+    std::vector<std::byte> block(router_block_.size());
+    router_block_.read(ctx.executor(), block);
+    ctx.synchronize();
+    cuda_detail::unpack_router(block.data(), host.router());
+  }
+
+  /// The most entries (pairs of token and expert) that an inference pass has room for; 0: as many as its tokens can
+  /// have, tokens × max_selected. A batch that needs more leaves its last tokens without experts, and check says so.
+  void set_max_entries(std::size_t entries) noexcept { max_entries_ = entries; }
+  [[nodiscard]] std::size_t max_entries(std::size_t tokens) const {
+    const std::size_t most = tokens * router_.max_selected();
+    return max_entries_ == 0 ? most : std::min(most, max_entries_);
+  }
+
+  /// A tape for batches of up to max_tokens, with room for max_entries pairs of token and expert (0: as many as there
+  /// can be).
+  [[nodiscard]] tape_type make_tape(std::size_t max_tokens, std::size_t max_entries = 0) const {
+    static_assert(trainable,
+                  "hmoe::backends::cuda: quantised weights are for inference: copy the layer with copy_to<S>, "
+                  "whose weights are of S, to train it");
+    const std::size_t most = max_tokens * router_.max_selected();
+    check_entries(most);
+    return tape_type(shape_, max_tokens, max_entries == 0 ? most : std::min(most, max_entries));
+  }
+  /// Zeros in the shape of the parameters.
+  [[nodiscard]] cuda_gradients make_gradients(const cuda_context& ctx) const {
+    static_assert(trainable,
+                  "hmoe::backends::cuda: quantised weights are for inference: copy the layer with copy_to<S>, "
+                  "whose weights are of S, to train it");
+    std::vector<std::array<std::size_t, 4>> sizes;
+    for_each_bank([&](const auto& bank, std::size_t) { sizes.push_back(bank.gradient_sizes()); });
+    return cuda_gradients(ctx.executor(), sizes, router_block_.size());
+  }
+  /// The tensors of a host layer's gradients += those on the device; waits for the stream.
+  template <class Gradients>
+  void add_gradients(const cuda_context& ctx, const cuda_gradients& from, Gradients& host) const
+    requires trainable
+  {
+    add_bank_gradients(ctx, from, host.experts, std::make_index_sequence<bank_count>{});
+    cuda_detail::add_router_gradients(from.read_router(ctx.executor()).data(), host.router);
+  }
+
+  /// Inference: y[T×d] = layer(x[T×d]). x and y must not overlap.
+  void forward(const cuda_context& ctx, input x, output y) const;
+  /// The same with other products than hmoe's own, to compare with: `products` is called for each bank of two-layer
+  /// experts as in hmoe/backends/cuda/cublas.cuh. For files that include layer.cuh.
+  template <class Products> void forward_with(const cuda_context& ctx, input x, output y, Products& products) const;
+  /// Training: as above, and the tape keeps what backward needs.
+  void forward(const cuda_context& ctx, input x, output y, tape_type& record) const
+    requires trainable;
+  /// Evaluates the losses of an objective on what forward left in the tape, and adds their gradients to its trace,
+  /// where backward finds them; once per forward pass. The values stay on the device until they are read.
+  template <class... Losses>
+  device_losses<Losses...> evaluate(const cuda_context& ctx, const objective<Losses...>& aux, tape_type& record) const
+    requires trainable;
+  /// The way back from dy = ∂L/∂y: dx = ∂L/∂x, gradients += ∂L/∂parameters; includes what losses left in the tape's
+  /// trace. dx must not overlap dy.
+  void backward(const cuda_context& ctx, tape_type& record, input dy, output dx, cuda_gradients& gradients) const
+    requires trainable;
+  /// Bytes of workspace that suffice for any pass over up to `tokens` tokens, forward or backward, and for losses.
+  [[nodiscard]] std::size_t workspace_bytes(std::size_t tokens) const;
+  /// One step of an optimiser over all parameters.
+  void step(const cuda_context& ctx, const cuda_detail::optimizer_step& rule, cuda_detail::optimizer_memory& memory,
+            const cuda_gradients& gradients)
+    requires trainable;
+
+  /// Waits for the stream and throws when a pass since the last call had more entries than room for them, or (unless
+  /// the router has non_finite::propagate) a logit that was not finite.
+  void check(const cuda_context& ctx) const {
+    cuda_detail::device_status status[1];
+    status_.read(ctx.executor(), status);
+    ctx.synchronize();
+    if (status[0].entries_needed == 0 && status[0].non_finite_logit == 0)
+      return;
+    status_.set_zero(ctx.executor());
+    require(status[0].entries_needed == 0, "a pass on the device had ", status[0].entries_needed,
+            " pairs of token and expert, more than its tape or set_max_entries has room for; the last tokens of the "
+            "batch were left without experts");
+    require(router_.on_non_finite() == routing::non_finite::propagate, "the router's logits of token ",
+            status[0].non_finite_logit - 1, " are not all finite");
+  }
+
+  /// The trained tensors, in the order of cuda_gradients' arrays; the router's last.
+  [[nodiscard]] std::vector<cuda_detail::device_tensor<S>> tensors() const
+    requires trainable
+  {
+    std::vector<cuda_detail::device_tensor<S>> list;
+    for_each_bank([&](const auto& bank, std::size_t) { bank.append_tensors(list); });
+    const auto layout = cuda_detail::device_router<Router>::layout_of(router_);
+    cuda_detail::for_each_trained_tensor(router_, [&](std::size_t offset, auto values) {
+      const bool is_bias = offset == layout.bias && offset != layout.select;
+      list.push_back(
+          {nullptr, reinterpret_cast<float*>(router_block_.data() + offset), values.size(), offset == 0 || !is_bias});
+    });
+    return list;
+  }
+
+private:
+  static constexpr std::size_t bank_count = std::tuple_size_v<typename banks::template on_device<W>>;
+
+  /// f(bank, id of its first expert)
+  template <class F> void for_each_bank(F&& f) const {
+    std::size_t first = 0;
+    std::apply([&](const auto&... bank) { (..., (f(bank, first), first += bank.size())); }, banks_);
+  }
+  template <std::size_t... B>
+  void upload_banks(const cuda_context& ctx, const Experts& host, std::index_sequence<B...>) {
+    (..., std::get<B>(banks_).upload(ctx.executor(), host.template bank<B>()));
+  }
+  template <std::size_t... B>
+  void download_banks(const cuda_context& ctx, Experts& host, std::index_sequence<B...>) const {
+    (..., std::get<B>(banks_).download(ctx.executor(), host.template bank<B>()));
+  }
+  template <std::size_t... B>
+  void add_bank_gradients(const cuda_context& ctx, const cuda_gradients& from, Experts& host,
+                          std::index_sequence<B...>) const {
+    (..., std::get<B>(banks_).add_gradients(from.read_bank(ctx.executor(), B), host.template bank<B>()));
+  }
+  void upload_router(const cuda_context& ctx) {
+    std::vector<std::byte> block(cuda_detail::router_bytes(router_));
+    cuda_detail::pack_router(router_, block.data());
+    router_block_.assign(ctx.executor(), block);
+  }
+
+  void check_gradients(const cuda_gradients& gradients) const {
+    std::size_t b = 0;
+    for_each_bank([&](const auto& bank, std::size_t) {
+      require(b < gradients.bank_count() && gradients.sizes(b) == bank.gradient_sizes(),
+              "the gradients are not those of this layer: bank ", b, " has another shape");
+      ++b;
+    });
+  }
+  /// Where the gradient of each tensor lies, in the order of tensors().
+  [[nodiscard]] std::vector<const float*> gradient_arrays(const cuda_gradients& gradients) const {
+    std::vector<const float*> list;
+    for (std::size_t b = 0; b < bank_count; ++b) {
+      const auto arrays = gradients.bank(b);
+      for (const float* array : {arrays.in, arrays.out, arrays.in_bias, arrays.out_bias})
+        if (array != nullptr)
+          list.push_back(array);
+    }
+    cuda_detail::for_each_trained_tensor(router_, [&](std::size_t offset, auto) {
+      list.push_back(reinterpret_cast<const float*>(gradients.router() + offset));
+    });
+    return list;
+  }
+  static void check_entries(std::size_t entries) {
+    require(entries < no_index, entries, " pairs of token and expert in one batch are too many for 32-bit ids");
+  }
+  void check_shapes(input in, output out, std::string_view out_name) const {
+    require(in.cols() == d_model(), "a token has ", in.cols(), " values, the layer's d_model is ", d_model());
+    require(in.rows() == out.rows() && in.cols() == out.cols(), out_name, " is ", out.rows(), " x ", out.cols(),
+            ", needed is ", in.rows(), " x ", in.cols());
+    const matrix_view<const S> from(in.data(), in.rows(), in.cols(), in.stride()); // addresses are all that is asked
+    const matrix_view<S> to(out.data(), out.rows(), out.cols(), out.stride());
+    require(!overlaps(from, to), out_name, " overlaps the input; they must be different memory");
+    check_entries(in.rows() * router_.max_selected());
+  }
+
+  /// ∂L/∂… of a backward pass, in the workspace.
+  struct backward_arrays {
+    float *d_weights, *d_rows, *base; ///< [capacity], [capacity × d], [tokens × d] of the router
+    S *d_outputs, *d_projected[2];    ///< [capacity × d], [capacity × Lanes·hidden_stride]
+  };
+
+  // Defined in layer.cuh.
+  template <class Products>
+  void run_forward(const cuda_context& ctx, input x, output y, const pass_arrays& pass, std::byte* scratch,
+                   Products& products) const;
+  template <class Products>
+  void run_experts(const cuda_context& ctx, const cuda_detail::row_source<S>& x, const pass_arrays& pass,
+                   std::byte* scratch, Products& products) const;
+  void run_experts_backward(const cuda_context& ctx, const cuda_detail::row_source<S>& x,
+                            const cuda_detail::row_source<S>& d_outputs, const pass_arrays& pass,
+                            const backward_arrays& back, const cuda_gradients& gradients, std::byte* scratch) const;
+  [[nodiscard]] backward_arrays take_backward(cuda_detail::carver& memory, std::size_t tokens,
+                                              std::size_t entries) const;
+  [[nodiscard]] std::size_t scratch_bytes(std::size_t tokens, bool backward) const;
+  [[nodiscard]] auto router_on_device() const { return cuda_detail::view_router(router_, router_block_.data()); }
+  [[nodiscard]] static cuda_detail::launch_target target(const cuda_context& ctx) {
+    return {ctx.multiprocessors(), ctx.compute_capability()};
+  }
+
+  typename banks::template on_device<W> banks_;
+  Router router_; ///< its policies and shape; the parameters that passes use are on the device
+  cuda_detail::pass_shape shape_{};
+  std::size_t max_entries_ = 0;
+  device_buffer<std::byte> router_block_;
+  device_buffer<index_t> widths_;
+  mutable device_buffer<cuda_detail::device_status> status_;
+};
+
+/// The device form of a host layer's type.
+template <cuda_detail::host_layer Layer, class S = float, class W = S>
+using cuda_layer_of = cuda_layer<typename Layer::experts_type, typename Layer::router_type, S, W>;
+
+/// Copies a layer over float to the device, in the order of the context's stream:
+///   auto on_gpu = copy_to<bfloat16>(gpu, layer);      copy_to<bfloat16, q8_block>(gpu, layer) for inference
+template <class S = float, class W = S, cuda_detail::host_layer Layer>
+[[nodiscard]] cuda_layer_of<Layer, S, W> copy_to(const cuda_context& ctx, const Layer& layer) {
+  static_assert(cuda_detail::dropless<typename Layer::dispatch_type>,
+                "hmoe::backends::copy_to: Dispatch drops tokens (it has a capacity) or is none of sorted, scattered, "
+                "looped and dense: on the device every token reaches its experts");
+  return cuda_layer_of<Layer, S, W>(ctx, layer);
+}
+
+} // namespace hmoe::backends

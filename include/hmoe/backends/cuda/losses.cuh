@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/backends/cuda/balancing_losses.cuh>
+#include <hmoe/backends/cuda/importance_loss.cuh>
+#include <hmoe/backends/cuda/loss_arrays.hpp>
+#include <hmoe/backends/cuda/loss_sums.cuh>
+#include <hmoe/backends/cuda/token_losses.cuh>
+#include <hmoe/core/error.hpp>
+#include <hmoe/losses/objective.hpp>
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <tuple>
+#include <type_traits>
+
+/// hmoe::objective on the device: values stay there, gradients go to the trace's sinks.
+namespace hmoe::backends::cuda_detail {
+
+/// Whether a loss has kernels.
+template <class Loss>
+concept device_loss =
+    requires(const Loss& loss, const record_arrays& record, const loss_scratch& scratch, double* value,
+             cudaStream_t stream) { launch_loss(loss, record, scratch, value, stream); };
+
+/// Device memory that evaluate_losses uses while it runs, aligned to 256 bytes.
+template <class... Losses>
+[[nodiscard]] std::size_t evaluate_losses_bytes(const objective<Losses...>&, std::size_t tokens, std::size_t experts) {
+  return carve_losses(tokens, experts, nullptr).bytes;
+}
+
+/// objective::evaluate on the device: values[i] (device memory) becomes the value of loss i without its coefficient,
+/// and the trace's sinks get coefficient × gradient added. Where the host throws for widths that are all zero, the
+/// value is NaN.
+template <class... Losses>
+void evaluate_losses(const objective<Losses...>& aux, const record_arrays& record, double* values, std::byte* workspace,
+                     cudaStream_t stream) {
+  static_assert((device_loss<Losses> && ...),
+                "hmoe::backends::cuda: an element of Losses has no form for the device: there are load_balance, "
+                "parameter_penalty, compute_cost, importance, router_entropy and z; evaluate others on the host");
+  if constexpr ((device_loss<Losses> && ...)) {
+    if (record.trace.tokens == 0) {
+      require_cuda(cudaMemsetAsync(values, 0, sizeof...(Losses) * sizeof(double), stream), "clearing losses");
+      return;
+    }
+    require(record.trace.d_logits != nullptr && record.trace.d_probabilities != nullptr,
+            "an auxiliary loss needs a trace with gradient sinks: run forward with a tape");
+    const loss_scratch scratch = carve_losses(record.trace.tokens, record.trace.experts, workspace);
+    launch_column_sums(record, scratch, stream);
+    std::apply(
+        [&](const Losses&... loss) {
+          double* value = values;
+          (launch_loss(loss, record, scratch, value++, stream), ...); // from left to right, as on the host
+        },
+        aux.losses());
+  }
+}
+
+/// The report that objective::evaluate gives, of values that came back from the device.
+template <class... Losses>
+[[nodiscard]] loss_report<sizeof...(Losses)> report_of(const objective<Losses...>& aux, const double* values) {
+  return std::apply(
+      [&](const Losses&... loss) {
+        return loss_report<sizeof...(Losses)>{{loss_term{Losses::name, *values++, loss.coefficient}...}};
+      },
+      aux.losses());
+}
+
+} // namespace hmoe::backends::cuda_detail

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/backends/cuda/arrays.hpp>
+#include <hmoe/backends/cuda/error.hpp>
+#include <hmoe/backends/cuda/ffn_arrays.hpp>
+#include <hmoe/backends/cuda/tuning.hpp>
+
+#include <cstddef>
+
+/// How the tiles of all experts of a bank reach the multiprocessors, without the host knowing any number of rows: one
+/// small kernel orders the experts by the cost of their tiles, dearest first, and counts tiles; then blocks that stay
+/// take one tile after the other from a counter. Which block computes a tile changes no bit of it.
+namespace hmoe::backends::cuda_detail {
+
+/// Rows and widths of a bank's experts.
+struct bank_rows {
+  const index_t* offsets; ///< of the plan, from the bank's first expert on
+  const index_t* widths;
+  index_t experts;
+
+  [[nodiscard]] __device__ index_t first(index_t i) const { return offsets[i]; }
+  [[nodiscard]] __device__ index_t rows(index_t i) const { return offsets[i + 1] - offsets[i]; }
+  [[nodiscard]] __device__ index_t width(index_t i) const { return widths[i]; }
+};
+
+/// A size of an expert's product: rows · per_row + width · per_width + fixed.
+struct extent {
+  index_t per_row, per_width, fixed;
+  [[nodiscard]] __device__ index_t of(index_t rows, index_t width) const {
+    return rows * per_row + width * per_width + fixed;
+  }
+};
+inline constexpr extent all_rows{1, 0, 0};
+[[nodiscard]] constexpr extent widths_times(std::size_t lanes) noexcept { return {0, static_cast<index_t>(lanes), 0}; }
+[[nodiscard]] constexpr extent fixed_size(index_t size) noexcept { return {0, 0, size}; }
+
+/// One product of all experts: m × n sums over `terms`, in tiles.
+struct product_sizes {
+  extent m, n, terms;
+  index_t tile_m, tile_n;
+
+  [[nodiscard]] __device__ index_t tiles_m(index_t rows, index_t width) const {
+    return (m.of(rows, width) + tile_m - 1) / tile_m;
+  }
+  [[nodiscard]] __device__ index_t tiles(index_t rows, index_t width) const {
+    return rows == 0 ? 0 : tiles_m(rows, width) * ((n.of(rows, width) + tile_n - 1) / tile_n);
+  }
+};
+
+template <tile_shape Shape>
+[[nodiscard]] constexpr product_sizes in_tiles_of(const extent& m, const extent& n, const extent& terms) noexcept {
+  return {m, n, terms, static_cast<index_t>(Shape.m), static_cast<index_t>(Shape.n)};
+}
+
+struct schedule_arrays {
+  index_t* order;       ///< [experts] by descending terms, the lower expert first
+  index_t* first_tiles; ///< [experts + 1] number of the first tile of each in this order
+  index_t* next_tile;   ///< the counter
+
+  /// Schedule `number` of a workspace of ffn_workspace_bytes(experts).
+  [[nodiscard]] static schedule_arrays in(void* workspace, std::size_t experts, std::size_t number) noexcept {
+    auto* begin =
+        reinterpret_cast<index_t*>(static_cast<std::byte*>(workspace) + number * (ffn_workspace_bytes(experts) / 4));
+    return {begin, begin + experts, begin + 2 * experts + 1};
+  }
+};
+
+template <int Products> struct schedule_request {
+  product_sizes sizes[Products];
+  schedule_arrays schedules[Products];
+};
+
+inline constexpr unsigned schedule_threads = 256;
+
+/// sums[i] = Σ_{j ≤ i} over the threads of the block.
+[[nodiscard]] __device__ inline index_t block_inclusive_sum(index_t value) {
+  __shared__ index_t warp_sums[schedule_threads / 32];
+  const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  for (unsigned distance = 1; distance < 32; distance *= 2) {
+    const index_t below = __shfl_up_sync(0xffffffffU, value, distance);
+    value += lane >= distance ? below : 0;
+  }
+  if (lane == 31)
+    warp_sums[warp] = value;
+  __syncthreads();
+  for (unsigned w = 0; w < warp; ++w)
+    value += warp_sums[w];
+  __syncthreads();
+  return value;
+}
+
+/// Block p makes the schedule of product p.
+template <int Products>
+__global__ void __launch_bounds__(schedule_threads) make_schedules(bank_rows bank, schedule_request<Products> request) {
+  const product_sizes sizes = request.sizes[blockIdx.x];
+  const schedule_arrays schedule = request.schedules[blockIdx.x];
+  const auto terms = [&](index_t i) { return sizes.terms.of(bank.rows(i), bank.width(i)); };
+  for (index_t i = threadIdx.x; i < bank.experts; i += schedule_threads) {
+    const index_t mine = terms(i);
+    index_t place = 0;
+    for (index_t j = 0; j < bank.experts; ++j) {
+      const index_t other = terms(j);
+      place += other > mine || (other == mine && j < i) ? 1 : 0;
+    }
+    schedule.order[place] = i;
+  }
+  __syncthreads();
+  __shared__ index_t before;
+  if (threadIdx.x == 0) {
+    *schedule.next_tile = 0;
+    schedule.first_tiles[0] = before = 0;
+  }
+  __syncthreads();
+  for (index_t first = 0; first < bank.experts; first += schedule_threads) {
+    const index_t place = first + threadIdx.x;
+    index_t tiles = 0;
+    if (place < bank.experts) {
+      const index_t i = schedule.order[place];
+      tiles = sizes.tiles(bank.rows(i), bank.width(i));
+    }
+    const index_t sum = before + block_inclusive_sum(tiles);
+    if (place < bank.experts)
+      schedule.first_tiles[place + 1] = sum;
+    __syncthreads();
+    if (threadIdx.x == schedule_threads - 1)
+      before = sum;
+    __syncthreads();
+  }
+}
+
+/// The kernel of every grouped product. Problem computes one tile: problem(expert, m, n, stages, shared) with the first
+/// row and column of the tile.
+template <class Problem>
+__global__ void __launch_bounds__(Problem::shape.threads(), Problem::shape.blocks)
+    run_tiles(const __grid_constant__ Problem problem, bank_rows bank, product_sizes sizes, schedule_arrays schedule,
+              int stages) {
+  extern __shared__ uint4 shared[];
+  __shared__ index_t taken;
+  const index_t all = schedule.first_tiles[bank.experts];
+  if (threadIdx.x == 0)
+    taken = atomicAdd(schedule.next_tile, 1U);
+  __syncthreads();
+  index_t tile = taken;
+  while (tile < all) {
+    __syncthreads(); // everybody has read `taken`
+    if (threadIdx.x == 0)
+      taken = atomicAdd(schedule.next_tile, 1U); // the next one, while this one is computed
+    index_t low = 0, high = bank.experts;        // first_tiles[low] ≤ tile < first_tiles[high]
+    while (high - low > 1) {
+      const index_t middle = (low + high) / 2;
+      (schedule.first_tiles[middle] <= tile ? low : high) = middle;
+    }
+    const index_t i = schedule.order[low], local = tile - schedule.first_tiles[low];
+    const index_t tiles_m = sizes.tiles_m(bank.rows(i), bank.width(i));
+    // Neighbours in time share columns, which are the weights: they come from DRAM once.
+    problem(bank, i, static_cast<int>(local % tiles_m * sizes.tile_m), static_cast<int>(local / tiles_m * sizes.tile_n),
+            stages, reinterpret_cast<typename Problem::value_type*>(shared));
+    __syncthreads();
+    tile = taken;
+  }
+}
+
+template <int Products>
+void launch_schedules(cudaStream_t stream, const bank_rows& bank, const schedule_request<Products>& request) {
+  make_schedules<Products><<<Products, schedule_threads, 0, stream>>>(bank, request);
+  require_launched("make_schedules");
+}
+
+template <class Problem>
+void launch_tiles(cudaStream_t stream, const launch_target& target, const Problem& problem, const bank_rows& bank,
+                  const product_sizes& sizes, const schedule_arrays& schedule, const char* name) {
+  constexpr tile_shape shape = Problem::shape;
+  constexpr int value_bytes = sizeof(typename Problem::value_type);
+  const int stages = pipeline_stages(target.compute_capability, shape, value_bytes);
+  const int bytes = stages * shape.stage_bytes(value_bytes);
+  require_cuda(cudaFuncSetAttribute(run_tiles<Problem>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+               "reserving ", bytes, " bytes of shared memory for ", name);
+  run_tiles<Problem><<<static_cast<unsigned>(target.multiprocessors * shape.blocks), shape.threads(),
+                       static_cast<std::size_t>(bytes), stream>>>(problem, bank, sizes, schedule, stages);
+  require_launched(name);
+}
+
+} // namespace hmoe::backends::cuda_detail

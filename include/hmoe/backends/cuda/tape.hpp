@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/backends/cuda/arrays.hpp>
+#include <hmoe/backends/cuda/carver.hpp>
+#include <hmoe/backends/cuda/device_weight.hpp>
+#include <hmoe/backends/cuda/memory.hpp>
+#include <hmoe/core/assignment.hpp>
+#include <hmoe/core/matrix_view.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <vector>
+
+namespace hmoe::backends {
+
+namespace cuda_detail {
+
+/// What sizes the arrays of a pass, besides tokens and entries.
+struct pass_shape {
+  std::size_t d, experts, routed;
+  std::size_t hidden_stride;           ///< values from one hidden row to the next, 0 without two-layer experts
+  bool one_lane, two_lanes, constants; ///< which kinds there are
+  bool weights_on_input;
+
+  bool operator==(const pass_shape&) const = default;
+};
+
+/// Losses that a tape has room for.
+inline constexpr std::size_t most_losses = 32;
+
+/// The arrays of a forward pass, in the workspace (inference) or in a tape, where backward finds them.
+template <class S> struct pass_arrays {
+  trace_arrays trace;
+  assignment_arrays assigned;
+  plan_arrays plan;
+  S* scaled;       ///< [capacity × d] weight · x, where weights are on the input
+  S* activated;    ///< [capacity × hidden_stride]
+  S* projected[2]; ///< [capacity × Lanes·hidden_stride] by Lanes − 1; in a tape only
+  float* outputs;  ///< [capacity × d]
+  float* mixes;    ///< [capacity × 3] of constant experts: a, b, ∂L/∂logit of a
+  S* input;        ///< [tokens × input_stride]; in a tape only
+  double* losses;  ///< [most_losses]; in a tape only
+
+  /// Rows of the input are padded to 16 bytes.
+  [[nodiscard]] static std::size_t input_stride(std::size_t d) noexcept { return row_elements<S>(d); }
+
+  [[nodiscard]] static pass_arrays take(carver& memory, const pass_shape& shape, std::size_t tokens,
+                                        std::size_t entries, bool recording) noexcept {
+    pass_arrays arrays{};
+    const auto some = [&]<class T>(bool wanted, T*& array, std::size_t count) {
+      if (wanted)
+        array = memory.take<T>(count);
+    };
+    auto& trace = arrays.trace;
+    trace.tokens = static_cast<index_t>(tokens);
+    trace.experts = static_cast<index_t>(shape.routed);
+    some(true, trace.logits, tokens * shape.routed);
+    some(true, trace.probabilities, tokens * shape.routed);
+    some(recording, trace.d_logits, tokens * shape.routed);
+    some(recording, trace.d_probabilities, tokens * shape.routed);
+    some(true, trace.tokens_per_expert, shape.routed);
+    auto& assigned = arrays.assigned;
+    assigned.tokens = static_cast<index_t>(tokens);
+    assigned.capacity = static_cast<index_t>(entries);
+    some(true, assigned.offsets, tokens + 1);
+    some(true, assigned.experts, entries);
+    some(true, assigned.weights, entries);
+    auto& plan = arrays.plan;
+    plan.experts = static_cast<index_t>(shape.experts);
+    plan.capacity = static_cast<index_t>(entries);
+    some(true, plan.offsets, shape.experts + 1);
+    some(true, plan.tokens, entries);
+    some(true, plan.entries, entries);
+    some(true, plan.slots, entries);
+    some(shape.weights_on_input, arrays.scaled, entries * shape.d);
+    some(shape.hidden_stride != 0, arrays.activated, entries * shape.hidden_stride);
+    some(recording && shape.one_lane, arrays.projected[0], entries * shape.hidden_stride);
+    some(recording && shape.two_lanes, arrays.projected[1], entries * 2 * shape.hidden_stride);
+    some(true, arrays.outputs, entries * shape.d);
+    some(shape.constants, arrays.mixes, entries * 3);
+    some(recording, arrays.input, tokens * input_stride(shape.d));
+    some(recording, arrays.losses, most_losses);
+    return arrays;
+  }
+};
+
+} // namespace cuda_detail
+
+/// What a forward pass on the device saved for its backward pass: made by cuda_layer::make_tape, one block of device
+/// memory. Losses leave their gradients and values in it.
+template <class S> class cuda_tape {
+public:
+  cuda_tape(const cuda_detail::pass_shape& shape, std::size_t max_tokens, std::size_t max_entries)
+      : shape_(shape), max_tokens_(max_tokens), max_entries_(max_entries) {
+    cuda_detail::carver count;
+    (void)cuda_detail::pass_arrays<S>::take(count, shape, max_tokens, max_entries, true);
+    block_.resize_for_overwrite(count.used());
+    cuda_detail::carver memory(block_.data());
+    arrays_ = cuda_detail::pass_arrays<S>::take(memory, shape, max_tokens, max_entries, true);
+    arrays_.trace.tokens = arrays_.assigned.tokens = 0;
+  }
+
+  [[nodiscard]] std::size_t max_tokens() const noexcept { return max_tokens_; }
+  [[nodiscard]] std::size_t max_entries() const noexcept { return max_entries_; }
+  [[nodiscard]] std::size_t tokens() const noexcept { return arrays_.trace.tokens; }
+  [[nodiscard]] std::size_t bytes() const noexcept { return block_.size(); }
+  /// Whether a forward pass has been queued that backward can follow.
+  [[nodiscard]] bool complete() const noexcept { return complete_; }
+
+  /// [T×N] of the pass, on the device.
+  [[nodiscard]] matrix_view<const float, device_space> logits() const noexcept {
+    return {arrays_.trace.logits, tokens(), shape_.routed};
+  }
+  [[nodiscard]] matrix_view<const float, device_space> probabilities() const noexcept {
+    return {arrays_.trace.probabilities, tokens(), shape_.routed};
+  }
+  /// A host copy of the assignment; waits for the stream.
+  [[nodiscard]] assignment<float> read_assignment(const executors::cuda_stream& stream) const {
+    assignment<float> host;
+    host.resize_tokens(tokens());
+    const auto read = [&](auto to, const auto* from) {
+      if (to.size() != 0)
+        cuda_detail::require_cuda(
+            cudaMemcpyAsync(to.data(), from, to.size() * sizeof(*from), cudaMemcpyDeviceToHost, stream.get()),
+            "copying an assignment from the device");
+      stream.synchronize();
+    };
+    if (tokens() == 0)
+      return host;
+    read(host.offsets(), arrays_.assigned.offsets);
+    host.resize_entries();
+    read(host.experts(), arrays_.assigned.experts);
+    read(host.weights(), arrays_.assigned.weights);
+    return host;
+  }
+
+  // What the layer asks for.
+  [[nodiscard]] const cuda_detail::pass_shape& shape() const noexcept { return shape_; }
+  [[nodiscard]] const cuda_detail::pass_arrays<S>& arrays() const noexcept { return arrays_; }
+  void begin(std::size_t tokens) noexcept {
+    complete_ = false;
+    arrays_.trace.tokens = arrays_.assigned.tokens = static_cast<index_t>(tokens);
+  }
+  void set_complete() noexcept { complete_ = true; }
+
+private:
+  cuda_detail::pass_shape shape_;
+  std::size_t max_tokens_, max_entries_;
+  cuda_detail::pass_arrays<S> arrays_{};
+  device_buffer<std::byte> block_;
+  bool complete_ = false;
+};
+
+} // namespace hmoe::backends

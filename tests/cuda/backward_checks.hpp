@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/backends/cuda/ffn.cuh>
+#include <hmoe/backends/reference.hpp>
+
+#include "cuda/expert_checks.hpp"
+
+#include <doctest/doctest.h>
+
+namespace cuda_checks {
+
+struct backward_case {
+  std::size_t tokens;
+  load how;
+  bool gather_gradients;  ///< d_outputs by token (gate weights on the input), or by slot
+  std::size_t stride = 0; ///< of tokens and d_outputs on the device; 0: the next that is aligned
+};
+
+/// Runs forward and backward of the bank's experts on the device, and compares ∂L/∂rows and the gradient of every
+/// weight and bias with the bank itself on backends::reference.
+template <std::size_t Lanes, class S, class Bank, class Weights, class Gate>
+void check_backward(const Bank& bank, const Weights& weights_of, Gate gate, const backward_case& batch,
+                    device::ffn_options options, std::uint64_t seed = 2) {
+  constexpr std::size_t first = 1, after = 1; // experts of other banks
+  support::random_source random(seed);
+  const std::size_t d = bank.d_model(), stride = batch.stride != 0 ? batch.stride : device::ffn_hidden_stride<S>(d);
+  const device_weights<S, Lanes> weights(weights_of(bank), first);
+  const routed route(random, first + bank.size() + after, batch.tokens, batch.how);
+  const std::size_t capacity = route.arrays.capacity, hidden_stride = device::ffn_hidden_stride<S>(weights.widest);
+  const device_tokens<S> x(random, batch.tokens, d, stride),
+      dy(random, batch.gather_gradients ? batch.tokens : capacity, d, stride);
+
+  const auto zeros = [](std::size_t n) { return std::vector<S>(n); };
+  device_array<S> activated(zeros(capacity * hidden_stride)), projected(zeros(capacity * Lanes * hidden_stride)),
+      d_projected(zeros(capacity * Lanes * hidden_stride));
+  constexpr float untouched = 77, start = 0.5F; // gradients are added to what is there
+  device_array<float> outputs(std::vector<float>(capacity * d)), d_rows(std::vector<float>(capacity * d, untouched)),
+      d_in(std::vector<float>(weights.in_size, start)), d_out(std::vector<float>(weights.out_size, start)),
+      d_in_bias(std::vector<float>(weights.in_bias.size(), start)),
+      d_out_bias(std::vector<float>(weights.out_bias.size(), start));
+  device_array<std::byte> workspace(device::ffn_workspace_bytes(bank.size()));
+  const device::row_source<S> source{x.values.data(), route.arrays.tokens, stride},
+      d_source{dy.values.data(), batch.gather_gradients ? route.arrays.tokens : nullptr, stride};
+  device::ffn_forward<Lanes>(
+      nullptr, target, route.arrays, weights.arrays,
+      device::ffn_forward_arrays<S>{source, activated.data(), projected.data(), outputs.data(), hidden_stride}, gate,
+      workspace.data(), options);
+  device::ffn_backward<Lanes>(
+      nullptr, target, route.arrays, weights.arrays,
+      device::ffn_backward_arrays<S>{source, d_source, activated.data(), projected.data(), d_projected.data(),
+                                     d_rows.data(), hidden_stride},
+      device::ffn_gradient_arrays{d_in.data(), d_out.data(), d_in_bias.data(), d_out_bias.data()}, gate,
+      workspace.data(), options);
+  REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
+
+  Bank gradients = bank;
+  gradients.visit_parameters([](const parameter_info&, matrix_view<float> view) {
+    for (std::size_t r = 0; r < view.rows(); ++r)
+      for (float& value : view.row(r))
+        value = start;
+  });
+  const double bound = tolerance<S>(options.math);
+  const auto got_rows = d_rows.download(), got_in = d_in.download(), got_out = d_out.download(),
+             got_in_bias = d_in_bias.download(), got_out_bias = d_out_bias.download();
+  std::vector<bool> mine(capacity, false);
+  for (std::size_t e = 0; e < bank.size(); ++e) {
+    CAPTURE(e);
+    const std::size_t h = bank.width(e), begin = route.slots.offsets()[first + e],
+                      n = route.slots.offsets()[first + e + 1] - begin;
+    matrix<float> rows(n, d), d_outputs(n, d), y(n, d), saved(n, bank.saved_per_row(e)), dx(n, d),
+        scratch(n, bank.scratch_per_row(e));
+    for (std::size_t r = 0; r < n; ++r) {
+      const std::size_t token = route.slots.tokens()[begin + r];
+      std::ranges::copy(x.host.row(token), rows.row(r).begin());
+      std::ranges::copy(dy.host.row(batch.gather_gradients ? token : begin + r), d_outputs.row(r).begin());
+    }
+    bank.forward(backends::reference{}, e, std::as_const(rows).view(), y.view(), saved.view());
+    bank.backward(backends::reference{}, e, std::as_const(rows).view(), std::as_const(saved).view(),
+                  std::as_const(d_outputs).view(), dx.view(), scratch.view(), gradients);
+    for (std::size_t r = 0; r < n; ++r) {
+      mine[begin + r] = true;
+      CHECK(relative_difference(got_rows.data() + (begin + r) * d, std::as_const(dx).row(r)) < bound);
+    }
+    const auto& expected = weights_of(std::as_const(gradients));
+    for (std::size_t l = 0; l < Lanes; ++l)
+      for (std::size_t r = 0; r < h; ++r) {
+        const float* row = got_in.data() + weights.in_offsets[e] + (l * h + r) * weights.in_stride;
+        CHECK(relative_difference(row, expected.lane(e, l).row(r)) < bound);
+        for (std::size_t c = d; c < weights.in_stride; ++c)
+          CHECK(row[c] == start);
+      }
+    for (std::size_t r = 0; r < d; ++r) {
+      const float* row = got_out.data() + weights.out_offsets[e] + r * weights.out_strides[e];
+      CHECK(relative_difference(row, expected.output(e).row(r)) < bound);
+      for (std::size_t c = h; c < weights.out_strides[e]; ++c)
+        CHECK(row[c] == start);
+    }
+    if (expected.has_biases()) {
+      for (std::size_t l = 0; l < Lanes; ++l)
+        CHECK(relative_difference(got_in_bias.data() + weights.in_bias_offsets[e] + l * h,
+                                  expected.lane_bias(e, l).row(0)) < bound);
+      CHECK(relative_difference(got_out_bias.data() + e * d, expected.output_bias(e).row(0)) < bound);
+    }
+  }
+  for (std::size_t slot = 0; slot < capacity; ++slot)
+    for (std::size_t c = 0; c < d && !mine[slot]; ++c)
+      CHECK(got_rows[slot * d + c] == untouched);
+}
+
+} // namespace cuda_checks

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: MIT
+// Routers on the device against the same routers on the host.
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include <hmoe/routing/cost_aware_top_p.hpp>
+#include <hmoe/routing/presets.hpp>
+#include <hmoe/routing/thresholds.hpp>
+
+#include "routed.cuh"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <string>
+#include <vector>
+
+using namespace hmoe;
+
+namespace {
+
+constexpr float not_a_number = std::numeric_limits<float>::quiet_NaN();
+
+bool near(float a, float b, double tolerance) {
+  return (std::isnan(a) && std::isnan(b)) || a == b || std::abs(double{a} - b) <= tolerance * (1 + std::abs(double{b}));
+}
+template <class A, class B> void check_near(const A& a, const B& b, double tolerance) {
+  REQUIRE(a.size() == b.size());
+  for (std::size_t i = 0; i < a.size(); ++i)
+    if (!near(a[i], b[i], tolerance)) {
+      CHECK_MESSAGE(false, "value ", i, ": ", a[i], " instead of ", b[i]);
+      return;
+    }
+}
+
+/// The device's routing of a batch is right: logits as the host's but for the order of sums, and then each step what
+/// the host makes of the device's result of the step before, choices bit for bit.
+template <class S = float, class Router>
+void check(const Router& router, std::size_t tokens, std::uint64_t seed = 1, float first = 1, std::size_t gap = 0) {
+  on_device::batch<S> x(tokens, router.d_model(), seed);
+  if (tokens != 0) {
+    x.stored[0] = static_cast<S>(first);
+    x.values(0, 0) = static_cast<float>(x.stored[0]);
+  }
+  const std::size_t experts = router.routed(), capacity = tokens * router.max_selected();
+  const on_device::parameters parameters(router);
+  on_device::routed device(tokens, experts, router.size(), capacity);
+  on_device::route<S>(parameters.view, x, device, gap);
+  auto unchecked = router;
+  unchecked.set_on_non_finite(routing::non_finite::propagate);
+  const on_device::on_host<Router> host(unchecked, x.values);
+  INFO("tokens ", tokens, ", experts ", experts, ", seed ", seed);
+
+  const auto logits = device.logits.download(), p = device.probabilities.download(),
+             weights = device.weights.download();
+  const auto offsets = device.offsets.download(), ids = device.experts_of.download();
+  check_near(logits, vector_view<const float>(host.trace.logits().data(), tokens * experts), 2e-6 * router.d_model());
+  REQUIRE(offsets[0] == 0);
+  for (std::size_t t = 0; t < tokens; ++t) {
+    INFO("token ", t);
+    const vector_view<const float> z(logits.data() + t * experts, experts), row(p.data() + t * experts, experts);
+    std::vector<float> expected_p(experts), scratch(routing::selection_scratch(router.selection_policy(), experts));
+    router.score().function().forward(z, vector_view<float>(expected_p));
+    check_near(row, expected_p, 2e-6);
+    std::vector<index_t> chosen(experts);
+    chosen.resize(
+        routing::select_row(router.selection_policy(), row, vector_view<index_t>(chosen), vector_view<float>(scratch)));
+    std::ranges::sort(chosen);
+    std::vector<float> w(chosen.size());
+    if (!chosen.empty())
+      router.weighting_policy().forward(z, row, vector_view<const index_t>(chosen), vector_view<float>(w));
+    if (std::ranges::any_of(row, [](float v) { return std::isnan(v); }))
+      std::ranges::fill(w, not_a_number);
+    for (std::size_t j = experts; j < router.size(); ++j)
+      chosen.push_back(static_cast<index_t>(j));
+    w.resize(chosen.size());
+    router.shared_policy().forward(
+        x.values.row(t), vector_view<float>(w).subview(w.size() - (router.size() - experts), router.size() - experts));
+    REQUIRE(offsets[t + 1] - offsets[t] == chosen.size());
+    CHECK(std::vector<index_t>(ids.begin() + offsets[t], ids.begin() + offsets[t + 1]) == chosen);
+    check_near(std::vector<float>(weights.begin() + offsets[t], weights.begin() + offsets[t + 1]), w, 5e-6);
+  }
+  // The batches are far from ties, so that rounding changes no choice.
+  std::size_t same = 0;
+  for (std::size_t t = 0; t < tokens; ++t)
+    same += std::ranges::equal(host.assigned.experts_of(t),
+                               vector_view<const index_t>(ids.data() + offsets[t], offsets[t + 1] - offsets[t]));
+  CHECK(same == tokens);
+  const auto status = device.raised();
+  CHECK(status.entries_needed == 0);
+  CHECK(status.invalid_choice == 0);
+  CHECK(status.non_finite_logit == (std::isfinite(first) ? 0 : 1));
+
+  if (same == tokens) {
+    const auto equal = [](const std::vector<index_t>& a, vector_view<const index_t> b) {
+      return std::equal(b.begin(), b.end(), a.begin());
+    };
+    CHECK(equal(device.plan_offsets.download(), host.plan.offsets()));
+    CHECK(equal(device.plan_tokens.download(), host.plan.tokens()));
+    CHECK(equal(device.plan_entries.download(), host.plan.entries()));
+    CHECK(equal(device.plan_slots.download(), host.plan.slots()));
+    CHECK(equal(device.tokens_per_expert.download(), host.trace.tokens_per_expert()));
+  }
+}
+
+template <class Router> Router drawn(Router router, std::uint64_t seed = 7) {
+  router.initialize(hmoe::seed{seed}, 0, {.router_stddev = 0.3});
+  return router;
+}
+
+} // namespace
+
+TEST_CASE("presets") {
+  namespace presets = routing::presets;
+  for (const std::size_t tokens : {0, 1, 37}) {
+    check(drawn(presets::mixtral<float>{24, 8, 2}), tokens);
+    check<bfloat16>(drawn(presets::qwen2_moe<float>{40, 60, 4}), tokens);
+    auto gpt_oss = drawn(presets::gpt_oss<float>{17, 32, 4});
+    fill_normal(gpt_oss.score().bias(), 0.5, seed{5}, 0);
+    check<hmoe::half>(gpt_oss, tokens, 2, 0.5F, 3);
+    check(drawn(presets::llama4<float>{33, 16, 1}), tokens);
+    check(drawn(presets::hmoe_top_p<float>{64, 8, 0.6}), tokens);
+    auto v3 = drawn(
+        presets::deepseek_v3<float>{32, 64, {64, {.groups = 8, .kept = 4, .k = 8}}, {.factor = 2.5, .inner = {1e-20}}});
+    fill_normal(v3.selection_policy().bias(), 0.1, seed{6}, 0);
+    check<bfloat16>(v3, tokens, 3);
+  }
+}
+
+TEST_CASE("scores, selections and weightings that warps know") {
+  for (const std::size_t experts : {1, 5, 33, 200}) {
+    check(drawn(routing::router<routing::linear<float>, routing::threshold, routing::raw>{
+              16, experts, 0.6 / static_cast<double>(experts)}),
+          9);
+    check(drawn(routing::router<routing::linear<float, routing::sigmoid>, routing::top_k<>, routing::equal>{
+              16, experts, std::min<std::size_t>(experts, 3)}),
+          9);
+    check(drawn(routing::router<routing::linear<float, routing::relu>, routing::positive, routing::raw>{16, experts}),
+          9);
+    check(drawn(routing::router<routing::linear<float, routing::sqrt_softplus>, routing::top_k<1>,
+                                routing::scaled<routing::renormalized>>{16, experts, {}, {.factor = 3}}),
+          9);
+    check(drawn(routing::router<routing::linear<float>, routing::cumulative_threshold, routing::renormalized,
+                                routing::always_on>{
+              16, experts, {0.4}, {.epsilon = 0.5, .use = routing::epsilon_use::clamped}, {2}}),
+          9);
+  }
+  check(drawn(routing::router<routing::linear<float>, routing::top_k<>, routing::renormalized_without_last>{8, 6, {3}}),
+        20);
+  check(drawn(routing::router<routing::linear<float>, routing::top_k<>, routing::softmax_over_selected,
+                              routing::sigmoid_gated<float>>{
+            routing::linear<float>{8, 6}, {3}, {}, routing::sigmoid_gated<float>{8, 3}}),
+        20);
+}
+
+TEST_CASE("infinite and NaN tokens show in the output and in the status [race]") {
+  for (const float bad : {std::numeric_limits<float>::infinity(), not_a_number}) {
+    check(drawn(routing::presets::hmoe_top_p<float>{8, 6, 0.6}), 5, 1, bad);
+    check(drawn(routing::presets::mixtral<float>{8, 6, 2}), 5, 1, bad);
+    check(drawn(routing::presets::gpt_oss<float>{8, 6, 2}), 5, 1, bad);
+    check(drawn(routing::presets::qwen2_moe<float>{8, 6, 2}), 5, 1, bad);
+  }
+}
+
+TEST_CASE("a token's bits do not depend on its batch") {
+  const auto router = drawn(routing::presets::qwen2_moe<float>{50, 40, 4});
+  const on_device::parameters parameters(router);
+  const on_device::batch<float> all(45, 50, 4);
+  on_device::routed whole(45, 40, 41, 45 * 5), single(1, 40, 41, 5);
+  on_device::route(parameters.view, all, whole);
+  on_device::batch<float> one(1, 50, 4);
+  one.stored.assign(all.stored.begin() + 44 * 50, all.stored.end());
+  on_device::route(parameters.view, one, single);
+  const auto logits = whole.logits.download(), weights = whole.weights.download();
+  CHECK(single.logits.download() == std::vector<float>(logits.end() - 40, logits.end()));
+  CHECK(single.weights.download() == std::vector<float>(weights.end() - 5, weights.end()));
+}
