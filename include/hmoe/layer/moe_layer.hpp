@@ -208,8 +208,9 @@ public:
     std::size_t policies = 0;
     if constexpr (requires { router_.policy_workspace_bytes(tokens, concurrency); })
       policies = router_.policy_workspace_bytes(tokens, concurrency);
-    const std::size_t groups =
-        aligned_bytes<dispatch::row_group<value_type>>(size()) + experts_.forward_rows_bytes(slots);
+    const std::size_t groups = aligned_bytes<dispatch::row_group<value_type>>(size()) +
+                               std::max(experts_.forward_rows_bytes(slots),
+                                        dispatch::bank_memory::bytes(experts_, rows_at_once(tokens, slots)));
     return rows + batches + planning + policies + groups + std::max(inference, training);
   }
 

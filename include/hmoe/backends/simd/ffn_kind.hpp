@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/core/vector_view.hpp>
+#include <hmoe/experts/elementwise.hpp>
+#include <hmoe/experts/glu.hpp>
+#include <hmoe/experts/mlp.hpp>
+
+#include <cstddef>
+
+namespace hmoe::backends::simd_detail {
+
+/// What is particular to a bank of feed-forward experts between its projections, for the hidden values [j, j + count)
+/// of a row of width h. The row of saved values is the bank's own; its gradient has one value for each row of the first
+/// matrix, and that of the activated values comes where the last lane's will be.
+template <class Bank> struct ffn_kind {
+  static constexpr bool available = false;
+};
+
+template <class T, class Gate> struct ffn_kind<experts::glu_bank<T, Gate>> {
+  static constexpr bool available = true;
+  static constexpr std::size_t lanes = 2;
+  using bank = experts::glu_bank<T, Gate>;
+
+  template <class Math>
+  static void activate(const Math& math, const bank& experts, vector_view<T> saved, std::size_t h, std::size_t j,
+                       std::size_t count) {
+    const vector_view<const T> values = saved;
+    experts::apply_gate(math, experts.gate_function(), values.subview(j, count), values.subview(h + j, count),
+                        saved.subview(2 * h + j, count));
+  }
+  template <class Math>
+  static void activate_backward(const Math& math, const bank& experts, vector_view<const T> saved, vector_view<T> d,
+                                std::size_t h, std::size_t j, std::size_t count) {
+    experts::apply_gate_backward(math, experts.gate_function(), saved.subview(j, count), saved.subview(h + j, count),
+                                 d.subview(j, count), d.subview(h + j, count));
+  }
+};
+
+template <class T, class Activation> struct ffn_kind<experts::mlp_bank<T, Activation>> {
+  static constexpr bool available = true;
+  static constexpr std::size_t lanes = 1;
+  using bank = experts::mlp_bank<T, Activation>;
+
+  template <class Math>
+  static void activate(const Math& math, const bank&, vector_view<T> saved, std::size_t h, std::size_t j,
+                       std::size_t count) {
+    const vector_view<const T> values = saved;
+    experts::activate<Activation>(math, values.subview(j, count), saved.subview(h + j, count));
+  }
+  template <class Math>
+  static void activate_backward(const Math& math, const bank&, vector_view<const T> saved, vector_view<T> d,
+                                std::size_t, std::size_t j, std::size_t count) {
+    experts::activate_backward<Activation>(math, saved.subview(j, count), d.subview(j, count));
+  }
+};
+
+} // namespace hmoe::backends::simd_detail
