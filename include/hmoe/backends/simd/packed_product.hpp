@@ -48,8 +48,9 @@ template <class T, class Arch> struct packed_columns {
   /// Packs panels [first, first + count) of `from`.
   static void pack(matrix_view<const T> from, std::size_t first, std::size_t count, T* to) noexcept {
     const std::size_t column = first * width, step = width * from.rows();
-    copy_columns<width, T>(from.column_block(column, std::min(count * width, from.cols() - column)), 0, from.rows(),
-                           to + first * step, step);
+    copy_columns<width, xsimd::batch<T, Arch>, T>(
+        from.column_block(column, std::min(count * width, from.cols() - column)), 0, from.rows(), to + first * step,
+        step);
   }
 };
 
@@ -87,7 +88,7 @@ void multiply_packed_rows(const T* a, matrix_view<const T> b, matrix_view<T> c) 
         for (std::size_t p = j; p < end; p += panel)
           interleave_rows<panel, T>(b.row_block(p, std::min(panel, end - p)), k, depth, packed + (p - j) * tile.depth);
       else
-        copy_columns<panel, T>(b.column_block(j, end - j), k, depth, packed, tile.depth * panel);
+        copy_columns<panel, xsimd::batch<T, Arch>, T>(b.column_block(j, end - j), k, depth, packed, tile.depth * panel);
       for (std::size_t group = 0; group < blocks; group += blocks_together) {
         const T* panel_of_b = packed;
         for (std::size_t p = j; p < end; p += panel, panel_of_b += tile.depth * panel)
@@ -111,7 +112,8 @@ void accumulate_packed_columns(matrix_view<const T> a, const T* b, matrix_view<T
   for (std::size_t k = 0; k < a.rows(); k += tile.depth) {
     const std::size_t depth = std::min(tile.depth, a.rows() - k);
     for_each_block<Arch>(c.rows(), [&](std::size_t block, std::size_t first, std::size_t rows) {
-      copy_columns<tile.rows, T>(a.column_block(first, rows), k, depth, packed + block * tile.rows * tile.depth, 0);
+      copy_columns<tile.rows, square_vector<T>, T>(a.column_block(first, rows), k, depth,
+                                                   packed + block * tile.rows * tile.depth, 0);
     });
     for (std::size_t p = 0; p * panel < c.cols(); ++p) {
       const T* columns_of_b = b + (p * a.rows() + k) * panel;

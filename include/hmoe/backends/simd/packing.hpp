@@ -63,15 +63,26 @@ void interleave_rows(matrix_view<const T> from, std::size_t first_k, std::size_t
       to[k * Width + i] = rows[i][k];
 }
 
+/// Copies Width values in registers of type V; where they do not fill the last one, it overlaps the one before.
+template <std::size_t Width, class V, class T>
+[[gnu::always_inline]] inline void copy_values(const T* from, T* to) noexcept {
+  static_assert(Width >= V::size);
+#pragma GCC unroll 8
+  for (std::size_t i = 0; i + V::size <= Width; i += V::size)
+    V::load_unaligned(from + i).store_unaligned(to + i);
+  if constexpr (Width % V::size != 0)
+    V::load_unaligned(from + Width - V::size).store_unaligned(to + Width - V::size);
+}
+
 /// Panels of Width columns as they are, `step` values apart: to[p · step + k · Width + i] = from(first_k + k, p · Width
-/// + i), k < depth. Values beyond the last column are 0.
-template <std::size_t Width, class T>
+/// + i), k < depth. Values beyond the last column are 0. V: the registers to copy with.
+template <std::size_t Width, class V, class T>
 void copy_columns(matrix_view<const T> from, std::size_t first_k, std::size_t depth, T* to, std::size_t step) noexcept {
   const T* row = from.data() + first_k * from.stride();
   const std::size_t whole = from.cols() / Width, rest = from.cols() % Width;
   for (std::size_t k = 0; k < depth; ++k, row += from.stride(), to += Width) {
     for (std::size_t p = 0; p < whole; ++p)
-      std::copy_n(row + p * Width, Width, to + p * step);
+      copy_values<Width, V>(row + p * Width, to + p * step);
     if (rest != 0)
       std::fill_n(std::copy_n(row + whole * Width, rest, to + whole * step), Width - rest, T(0));
   }

@@ -77,7 +77,7 @@ void multiply(matrix_view<A> a, matrix_view<B> b, matrix_view<T> c) noexcept {
       if constexpr (LayoutB == layout::transposed) {
         interleave_rows<panel, T>(b.row_block(j, columns), k, depth, packed);
       } else if (columns < panel || blocks_of<Arch>(c.rows()) > read_in_place) {
-        copy_columns<panel, T>(b.column_block(j, columns), k, depth, packed, 0);
+        copy_columns<panel, xsimd::batch<T, Arch>, T>(b.column_block(j, columns), k, depth, packed, 0);
       } else {
         rows_of_b = b.data() + k * b.stride() + j;
         b_step = b.stride();
