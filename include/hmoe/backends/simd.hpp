@@ -51,7 +51,13 @@ struct simd : simd_detail::activations<Arch>, simd_detail::routing_rows<Arch>, s
     simd_detail::multiply<transposed, plain, true, Arch>(a, b, c);
   }
 
-  /// All experts of a feed-forward bank at once (hmoe/dispatch/grouped.hpp), float or double, weights as they are.
+  /// All experts of a feed-forward bank at once (hmoe/dispatch/grouped.hpp), float or double, weights as they are;
+  /// where they are so small that packing takes longer than it saves, expert after expert by the products above.
+  template <class Bank>
+    requires simd_detail::ffn_kind<Bank>::available
+  [[nodiscard]] static bool takes_bank(const Bank& bank) noexcept {
+    return simd_detail::worth_packing(bank);
+  }
   template <class Context, class Bank>
     requires simd_detail::ffn_kind<Bank>::available
   static void forward_bank(const Context& ctx, const Bank& bank, std::size_t first,

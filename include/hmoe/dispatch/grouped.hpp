@@ -8,6 +8,7 @@
 #include <hmoe/dispatch/split_products.hpp>
 
 #include <algorithm>
+#include <concepts>
 #include <cstddef>
 #include <numeric>
 #include <type_traits>
@@ -43,16 +44,22 @@ template <class Context, class Bank>
 concept computes_bank = requires(const Context& ctx, const Bank& bank, Bank& gradients, std::size_t first,
                                  vector_view<const forward_batch<typename Bank::value_type>> forward,
                                  vector_view<const backward_batch<typename Bank::value_type>> backward) {
+  { ctx.backend().takes_bank(bank) } -> std::convertible_to<bool>;
   ctx.backend().forward_bank(ctx, bank, first, forward);
   ctx.backend().backward_bank(ctx, bank, first, backward, gradients);
 };
-/// Whether expert e is in such a bank.
+template <class Context, class Bank> [[nodiscard]] bool backend_takes(const Context& ctx, const Bank& bank) {
+  if constexpr (computes_bank<Context, Bank>)
+    return ctx.backend().takes_bank(bank);
+  else
+    return false;
+}
+/// Whether expert e is in a bank that the backend computes at once.
 template <class Context, class Experts>
-[[nodiscard]] bool backend_computes(const Context&, const Experts& experts, std::size_t e) {
+[[nodiscard]] bool backend_computes(const Context& ctx, const Experts& experts, std::size_t e) {
   bool found = false;
   experts.for_each_bank([&](const auto& bank, std::size_t first) {
-    if (computes_bank<Context, std::remove_cvref_t<decltype(bank)>> && e >= first && e - first < bank.size())
-      found = true;
+    found = found || (e >= first && e - first < bank.size() && backend_takes(ctx, bank));
   });
   return found;
 }
@@ -99,7 +106,8 @@ void forward_groups(const Context& ctx, const Experts& experts, vector_view<cons
         bank.forward_rows(ctx, std::as_const(groups).view().subview(0, count));
     } else if constexpr (computes_bank<Context, std::remove_cvref_t<decltype(bank)>>) {
       const typename Context::workspace_scope scope(ctx.workspace());
-      ctx.backend().forward_bank(ctx, bank, first, batches);
+      if (backend_takes(ctx, bank))
+        ctx.backend().forward_bank(ctx, bank, first, batches);
     } else {
       static_assert(
           requires(matrix_view<const T> in, matrix_view<T> out) { bank.forward(ctx.backend(), first, in, out, out); },
@@ -164,7 +172,8 @@ void backward_experts(const Context& ctx, const Experts& experts, vector_view<co
     experts.for_each_bank_with(gradients, [&](const auto& bank, std::size_t first, auto& bank_gradients) {
       if constexpr (computes_bank<Context, std::remove_cvref_t<decltype(bank)>>) {
         const typename Context::workspace_scope scope(ctx.workspace());
-        ctx.backend().backward_bank(ctx, bank, first, batches, bank_gradients);
+        if (backend_takes(ctx, bank))
+          ctx.backend().backward_bank(ctx, bank, first, batches, bank_gradients);
       }
     });
     const auto rows_of = [&](std::size_t b) {

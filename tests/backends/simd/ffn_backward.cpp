@@ -24,8 +24,8 @@ using hmoe::matrix;
 using hmoe::experts::biases;
 using support::expert_passes;
 
-hmoe::context<hmoe::backends::simd<>, hmoe::executors::openmp> on(std::size_t threads) {
-  return hmoe::context{hmoe::backends::simd<>{}, hmoe::executors::openmp{threads}};
+hmoe::context<support::whole_banks, hmoe::executors::openmp> on(std::size_t threads) {
+  return hmoe::context{support::whole_banks{}, hmoe::executors::openmp{threads}};
 }
 
 /// Experts of three kinds, one of which is computed row by row; odd sizes.
@@ -154,7 +154,7 @@ TEST_CASE_TEMPLATE("training takes what workspace_bytes announces, and nothing e
         CAPTURE(tokens);
         CAPTURE(threads);
         hmoe::workspace memory(layer.workspace_bytes(tokens, threads));
-        const hmoe::context ctx{hmoe::backends::simd<>{}, hmoe::executors::openmp{threads}, memory};
+        const hmoe::context ctx{support::whole_banks{}, hmoe::executors::openmp{threads}, memory};
         const auto x = support::random_matrix<T>(random, tokens, d), dy = support::random_matrix<T>(random, tokens, d);
         matrix<T> y(tokens, d), dx(tokens, d);
         auto tape = layer.make_tape(tokens);

@@ -21,6 +21,10 @@
 
 namespace support {
 
+/// backends::simd that computes whole banks at once however small they are.
+struct whole_banks : hmoe::backends::simd<> {
+  static bool takes_bank(const auto&) noexcept { return true; }
+};
 /// backends::simd without its passes over whole banks: expert after expert, by the four products.
 struct products_only : hmoe::backends::simd<> {
   void forward_bank() const = delete;

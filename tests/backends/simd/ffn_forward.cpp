@@ -5,6 +5,7 @@
 
 #include <doctest/doctest.h>
 
+#include <utility>
 #include <vector>
 
 namespace {
@@ -12,8 +13,8 @@ namespace {
 using hmoe::experts::biases;
 using support::expert_passes;
 
-hmoe::context<hmoe::backends::simd<>, hmoe::executors::openmp> on(std::size_t threads) {
-  return hmoe::context{hmoe::backends::simd<>{}, hmoe::executors::openmp{threads}};
+hmoe::context<support::whole_banks, hmoe::executors::openmp> on(std::size_t threads) {
+  return hmoe::context{support::whole_banks{}, hmoe::executors::openmp{threads}};
 }
 const hmoe::context by_products{support::products_only{}};
 
@@ -41,6 +42,27 @@ TEST_CASE_TEMPLATE("all experts at once: the bits that expert after expert gives
         }
       }
     }
+}
+
+TEST_CASE("experts of a size that makes packing worth while are computed at once, smaller ones one by one") {
+  const auto taken = [](std::size_t d, std::vector<std::size_t> widths) {
+    return hmoe::backends::simd<>::takes_bank(
+        hmoe::experts::glu_bank<float, hmoe::experts::silu>(d, std::move(widths)));
+  };
+  CHECK(taken(768, {864, 2208}));
+  CHECK(taken(256, {1, 255}));
+  CHECK(!taken(255, {1000, 1000}));
+  CHECK(!taken(256, {1, 254}));
+  CHECK(!taken(64, {72, 184}));
+  // And both ways have the same bits through the backend itself.
+  const auto experts = support::make_experts<float>(256, {300, 90, 1}, {1, 3, 3, 2}, biases::all);
+  const hmoe::context ctx{hmoe::backends::simd<>{}, hmoe::executors::openmp{2}};
+  for (const auto& load : support::expert_loads()) {
+    const expert_passes<float> expected(by_products, experts, load), ours(ctx, experts, load);
+    CHECK(support::all_same_bits(ours.y, expected.y));
+    CHECK(support::all_same_bits(ours.dx, expected.dx));
+    CHECK(support::all_same_bits(ours.gradients, expected.gradients));
+  }
 }
 
 TEST_CASE("one huge expert beside many tiny ones, in more than one chunk and wave") {

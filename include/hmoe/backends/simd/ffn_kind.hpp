@@ -55,4 +55,21 @@ template <class T, class Activation> struct ffn_kind<experts::mlp_bank<T, Activa
   }
 };
 
+/// From which sizes on the passes over whole banks are taken. A packed value is used once for each column of the
+/// product: copying it takes about a cycle, using it one for every two registers of columns. At d 768 and widths of 864
+/// to 2208 packing saves a quarter of the time of a training step's passes, at d 64 and widths of 72 to 184 it would
+/// add a tenth.
+struct packing_threshold {
+  std::size_t d_model, mean_width;
+};
+inline constexpr packing_threshold default_packing_threshold{256, 128};
+
+template <class Bank> [[nodiscard]] bool worth_packing(const Bank& bank) noexcept {
+  std::size_t widths = 0;
+  for (std::size_t e = 0; e < bank.size(); ++e)
+    widths += bank.width(e);
+  return bank.d_model() >= default_packing_threshold.d_model &&
+         widths >= default_packing_threshold.mean_width * bank.size();
+}
+
 } // namespace hmoe::backends::simd_detail

@@ -54,7 +54,7 @@ template <layout LayoutA, layout LayoutB, bool Accumulate, class Arch, class A, 
 void multiply(matrix_view<A> a, matrix_view<B> b, matrix_view<T> c) noexcept {
   constexpr tile_shape tile = tile_for<Arch>;
   constexpr std::size_t panel = panel_width<T, Arch>;
-  constexpr std::size_t read_in_place = 2; // blocks of rows
+  constexpr std::size_t read_in_place = 16; // blocks of rows: for fewer a copy takes longer than it saves
   using operand = std::conditional_t<LayoutA == layout::plain, plain_operand<T>, transposed_operand<T>>;
   alignas(memory_alignment) T packed[tile.depth * panel];
 
