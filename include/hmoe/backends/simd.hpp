@@ -2,12 +2,16 @@
 #pragma once
 
 #include <hmoe/backends/simd/activations.hpp>
+#include <hmoe/backends/simd/ffn_backward.hpp>
+#include <hmoe/backends/simd/ffn_forward.hpp>
 #include <hmoe/backends/simd/packed_bank.hpp>
 #include <hmoe/backends/simd/products.hpp>
 #include <hmoe/backends/simd/quantized_formats.hpp>
 #include <hmoe/backends/simd/routing.hpp>
 #include <hmoe/backends/simd/rows.hpp>
 #include <hmoe/core/matrix_view.hpp>
+#include <hmoe/core/vector_view.hpp>
+#include <hmoe/dispatch/grouped.hpp>
 #include <hmoe/experts/expert_set.hpp>
 #include <hmoe/experts/glu.hpp>
 #include <hmoe/experts/mlp.hpp>
@@ -45,6 +49,27 @@ struct simd : simd_detail::activations<Arch>, simd_detail::routing_rows<Arch>, s
   static void accumulate_transposed(matrix_view<A> a, matrix_view<B> b, matrix_view<C> c) noexcept {
     using enum simd_detail::layout;
     simd_detail::multiply<transposed, plain, true, Arch>(a, b, c);
+  }
+
+  /// All experts of a feed-forward bank at once (hmoe/dispatch/grouped.hpp), float or double, weights as they are;
+  /// where they are so small that packing takes longer than it saves, expert after expert by the products above.
+  template <class Bank>
+    requires simd_detail::ffn_kind<Bank>::available
+  [[nodiscard]] static bool takes_bank(const Bank& bank) noexcept {
+    return simd_detail::worth_packing(bank);
+  }
+  template <class Context, class Bank>
+    requires simd_detail::ffn_kind<Bank>::available
+  static void forward_bank(const Context& ctx, const Bank& bank, std::size_t first,
+                           vector_view<const dispatch::forward_batch<typename Bank::value_type>> batches) {
+    simd_detail::ffn_forward<Bank, Arch>::run(ctx, bank, first, batches);
+  }
+  template <class Context, class Bank>
+    requires simd_detail::ffn_kind<Bank>::available
+  static void backward_bank(const Context& ctx, const Bank& bank, std::size_t first,
+                            vector_view<const dispatch::backward_batch<typename Bank::value_type>> batches,
+                            Bank& gradients) {
+    simd_detail::ffn_backward<Bank, Arch>::run(ctx, bank, first, batches, gradients);
   }
 
   /// The inference form of a bank: the weights as Format stores them (hmoe::backends::formats), in the order that the

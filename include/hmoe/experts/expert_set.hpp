@@ -122,6 +122,13 @@ public:
     std::apply([&](const auto&... bank) { (..., (f(bank, first), first += bank.size())); }, banks_);
   }
 
+  /// f(bank, id of its first expert, the bank of `other` in its place) for each bank in order.
+  template <class F> void for_each_bank_with(expert_set& other, F&& f) const {
+    [&]<std::size_t... B>(std::index_sequence<B...>) {
+      (..., f(std::get<B>(banks_), firsts_[B], std::get<B>(other.banks_)));
+    }(std::index_sequence_for<Banks...>{});
+  }
+
 private:
   /// f(bank, local id) for the bank that holds expert e.
   template <std::size_t B = 0, class F> auto at(std::size_t e, F&& f) const {

@@ -65,6 +65,12 @@ public:
   [[nodiscard]] matrix_view<const T> lane(std::size_t e, std::size_t l) const noexcept {
     return in_[e].row_block(l * widths_[e], widths_[e]);
   }
+  /// [Lanes·h × d] all lanes of expert e, one above the other, and their biases (empty without).
+  [[nodiscard]] matrix_view<T> input(std::size_t e) noexcept { return in_[e]; }
+  [[nodiscard]] matrix_view<const T> input(std::size_t e) const noexcept { return in_[e]; }
+  [[nodiscard]] matrix_view<T> input_bias(std::size_t e) noexcept {
+    return has_biases() ? in_bias_[e] : matrix_view<T>{};
+  }
   [[nodiscard]] matrix_view<T> output(std::size_t e) noexcept { return out_[e]; }
   [[nodiscard]] matrix_view<const T> output(std::size_t e) const noexcept { return out_[e]; }
   [[nodiscard]] matrix_view<T> lane_bias(std::size_t e, std::size_t l) noexcept {

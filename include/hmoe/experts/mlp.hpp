@@ -31,7 +31,8 @@ public:
   [[nodiscard]] matrix_view<T> down(std::size_t e) noexcept { return weights_.output(e); }
   [[nodiscard]] matrix_view<const T> down(std::size_t e) const noexcept { return weights_.output(e); }
 
-  /// All weights and biases, as backends that keep a form of their own read them.
+  /// All weights and biases, as backends that compute whole banks take them.
+  [[nodiscard]] ffn_weights<T, 1>& weights() noexcept { return weights_; }
   [[nodiscard]] const ffn_weights<T, 1>& weights() const noexcept { return weights_; }
 
   /// Saved of a row: the hidden values before and after the activation [z | a].

@@ -195,25 +195,29 @@ public:
         aligned_bytes<dispatch::forward_batch<value_type>>(size()) +
         std::max(aligned_bytes<dispatch::backward_batch<value_type>>(size()), 2 * aligned_bytes<std::size_t>(tiles)) +
         2 * aligned_bytes<std::size_t>(size());
+    // Row by row, or all experts of a bank at once.
+    const std::size_t at_once = rows_at_once(tokens, slots);
+    const std::size_t forward_scratch =
+        std::max({aligned_bytes<value_type>(concurrency * dispatch::rows_per_tile * widest),
+                  aligned_bytes<dispatch::row_group<value_type>>(size()) + experts_.forward_rows_bytes(slots),
+                  dispatch::bank_memory::bytes(experts_, at_once)});
+    const std::size_t backward_scratch =
+        std::max(aligned_bytes<value_type>(
+                     most_values(tokens, at_once, [&](std::size_t e) { return experts_.scratch_per_row(e); })),
+                 dispatch::bank_memory::bytes(experts_, at_once));
     const std::size_t inference = router_trace<value_type>::bytes(tokens, size(), router_.saved_per_token()) +
                                   assignment<value_type>::bytes(tokens, entries) + plan::bytes(size(), entries, slots) +
                                   aligned_bytes<index_t>(entries) +
-                                  aligned_bytes<value_type>(std::max(slots, tokens) * d_model()) +
-                                  aligned_bytes<value_type>(concurrency * dispatch::rows_per_tile * widest);
-    const std::size_t training =
-        aligned_bytes<index_t>(entries) + 2 * aligned_bytes<value_type>(tokens * size()) +
-        aligned_bytes<value_type>(entries) +
-        aligned_bytes<value_type>(most_values(tokens, rows_at_once(tokens, slots),
-                                              [&](std::size_t e) { return experts_.scratch_per_row(e); }));
+                                  aligned_bytes<value_type>(std::max(slots, tokens) * d_model()) + forward_scratch;
+    const std::size_t training = aligned_bytes<index_t>(entries) + 2 * aligned_bytes<value_type>(tokens * size()) +
+                                 aligned_bytes<value_type>(entries) + backward_scratch;
     std::size_t planning = 0;
     if constexpr (requires { dispatch_.planning_bytes(entries, size()); })
       planning = dispatch_.planning_bytes(entries, size());
     std::size_t policies = 0;
     if constexpr (requires { router_.policy_workspace_bytes(tokens, concurrency); })
       policies = router_.policy_workspace_bytes(tokens, concurrency);
-    const std::size_t groups =
-        aligned_bytes<dispatch::row_group<value_type>>(size()) + experts_.forward_rows_bytes(slots);
-    return rows + batches + planning + policies + groups + std::max(inference, training);
+    return rows + batches + planning + policies + std::max(inference, training);
   }
 
 private:

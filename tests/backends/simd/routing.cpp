@@ -13,6 +13,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <type_traits>
 #include <vector>
 
 using namespace hmoe;
@@ -38,9 +39,11 @@ template <class Function, class T> std::vector<T> scores(const Function& functio
 /// That the backend chooses what the selection itself chooses, in the same order.
 template <class Selection, class T> void check_choice(const Selection& select, const std::vector<T>& p) {
   std::vector<index_t> ours(p.size(), 77), plain(p.size(), 77);
+  std::vector<T> scratch(routing::selection_scratch(select, p.size()));
+  const vector_view<const T> row(p);
   const std::size_t count =
-      routing::select_row(simd<>{}, select, vector_view<const T>(p), vector_view<index_t>(ours), vector_view<T>());
-  REQUIRE(count == select(vector_view<const T>(p), vector_view<index_t>(plain)));
+      routing::select_row(simd<>{}, select, row, vector_view<index_t>(ours), vector_view<T>(scratch));
+  REQUIRE(count == routing::select_row(select, row, vector_view<index_t>(plain), vector_view<T>(scratch)));
   ours.resize(count);
   plain.resize(count);
   CHECK(ours == plain);
@@ -122,6 +125,45 @@ TEST_CASE_TEMPLATE("choices are those of the plain selections, with ties, infini
     }
 }
 
+TEST_CASE_TEMPLATE("biased and group-limited choices are those of the plain selections", T, float, double) {
+  using namespace routing;
+  constexpr T infinity = std::numeric_limits<T>::infinity(), nan = std::numeric_limits<T>::quiet_NaN();
+  support::random_source random(54);
+  for (const std::size_t size : {6U, 24U, 60U, 128U, 256U, 1026U, 1200U})
+    for (int round = 0; round < 15; ++round) {
+      std::vector<T> p(size), bias(size);
+      for (std::size_t i = 0; i < size; ++i) { // in steps, which makes ties; of any value; some of them negative
+        const double v = random.real(0, 1), b = random.real(-0.3, 0.3);
+        p[i] = static_cast<T>(round % 3 == 0 ? std::floor(v * 4) / 4 : v);
+        bias[i] = static_cast<T>(round % 3 == 0 ? std::floor(b * 4) / 4 : round % 3 == 1 ? b : b - 0.8);
+      }
+      if (round >= 9)
+        p[random.size(0, size - 1)] = round % 4 == 0 ? nan : round % 4 == 1 ? -infinity : infinity;
+      if (round == 14)
+        std::fill(p.begin(), p.end(), T(-0.0));
+      const auto check_alone_and_biased = [&](const auto& select) {
+        check_choice(select, p);
+        biased<T, std::remove_cvref_t<decltype(select)>> moved(size, select);
+        std::copy(bias.begin(), bias.end(), moved.bias().begin());
+        check_choice(moved, p);
+      };
+      check_alone_and_biased(top_k<>{std::min<std::size_t>(8, size)});
+      check_alone_and_biased(threshold{0.3});
+      for (const std::size_t groups : {1U, 2U, 3U, 6U})
+        for (const std::size_t kept : {std::size_t{1}, (groups + 1) / 2, std::size_t{groups}}) {
+          if (size % groups != 0)
+            continue;
+          const std::size_t k = std::min<std::size_t>(8, kept * (size / groups));
+          check_alone_and_biased(group_limited<group_score::best, group_mask::excluded>{groups, kept, k});
+          check_alone_and_biased(group_limited<group_score::best, group_mask::zero>{groups, kept, k});
+          if (size / groups >= 2) {
+            check_alone_and_biased(group_limited<group_score::best_two, group_mask::excluded>{groups, kept, k});
+            check_alone_and_biased(group_limited<group_score::best_two, group_mask::zero>{groups, kept, k});
+          }
+        }
+    }
+}
+
 TEST_CASE_TEMPLATE("a token is routed to the same bit in any batch and on any number of threads", T, float, double) {
   const std::size_t d = 24, experts = 37, tokens = 200;
   support::random_source random(53);
@@ -158,4 +200,6 @@ TEST_CASE_TEMPLATE("a token is routed to the same bit in any batch and on any nu
   check(routing::top_k_router<T>{d, experts, 8});
   check(routing::top_p_router<T>{d, experts, 0.6});
   check(routing::router<routing::linear<T, routing::sigmoid>, routing::top_k<>>{d, experts, routing::top_k<>{4}});
+  using one_group = routing::group_limited<>;
+  check(routing::router<routing::linear<T, routing::sigmoid>, one_group>{d, experts, one_group{1, 1, 5}});
 }

@@ -21,12 +21,32 @@ template <class Arch>
 inline constexpr tile_shape tile_for =
     xsimd::batch<float, Arch>::size == 16 ? tile_shape{12, 2, 256} : tile_shape{6, 2, 256};
 
+/// Columns of C that a tile has.
+template <class T, class Arch>
+inline constexpr std::size_t panel_width = tile_for<Arch>.vectors * xsimd::batch<T, Arch>::size;
+
+/// Where a kernel finds A(r, k): in a matrix with rows `step` apart, in the transpose of one, or in a packed block that
+/// has Width values for each k.
+template <class T> struct plain_operand {
+  const T* values;
+  std::size_t step;
+  [[nodiscard]] T operator()(std::size_t r, std::size_t k) const noexcept { return values[r * step + k]; }
+};
+template <class T> struct transposed_operand {
+  const T* values;
+  std::size_t step;
+  [[nodiscard]] T operator()(std::size_t r, std::size_t k) const noexcept { return values[k * step + r]; }
+};
+template <class T, std::size_t Width> struct packed_operand {
+  const T* values;
+  [[nodiscard]] T operator()(std::size_t r, std::size_t k) const noexcept { return values[k * Width + r]; }
+};
+
 /// C[Rows × V vectors] = or += Σ_k A(r, k) · B(k, ·), each element its own chain of multiply-adds over ascending k, so
-/// its bits do not depend on Rows or on the columns beside it. A(r, k) is at a[r·row_step + k·k_step]; B's row k
-/// starts at b + k·b_step. The sum starts from C when Continue, else from zero.
-template <std::size_t Rows, std::size_t V, bool Continue, class T, class Arch>
-void multiply_tile(std::size_t depth, const T* a, std::size_t row_step, std::size_t k_step, const T* b,
-                   std::size_t b_step, T* c, std::size_t c_step) noexcept {
+/// its bits do not depend on Rows or on the columns beside it. B's row k starts at b + k·b_step. The sum starts from C
+/// when Continue, else from zero.
+template <std::size_t Rows, std::size_t V, bool Continue, class T, class Arch, class A>
+void multiply_tile(std::size_t depth, A a, const T* b, std::size_t b_step, T* c, std::size_t c_step) noexcept {
   using vec = xsimd::batch<T, Arch>;
   vec sums[Rows][V];
 #pragma GCC unroll 16
@@ -41,7 +61,7 @@ void multiply_tile(std::size_t depth, const T* a, std::size_t row_step, std::siz
       columns[v] = vec::load_unaligned(b + k * b_step + v * vec::size);
 #pragma GCC unroll 16
     for (std::size_t r = 0; r < Rows; ++r) {
-      const vec value(a[r * row_step + k * k_step]);
+      const vec value(a(r, k));
 #pragma GCC unroll 4
       for (std::size_t v = 0; v < V; ++v)
         sums[r][v] = xsimd::fma(value, columns[v], sums[r][v]);
@@ -54,13 +74,17 @@ void multiply_tile(std::size_t depth, const T* a, std::size_t row_step, std::siz
       sums[r][v].store_unaligned(c + r * c_step + v * vec::size);
 }
 
-/// multiply_tile for a number of rows known at run time, 1 to MaxRows.
-template <std::size_t MaxRows, std::size_t V, bool Continue, class T, class Arch, class... Arguments>
-void multiply_rows(std::size_t rows, Arguments... arguments) noexcept {
+/// multiply_tile for a number of rows known at run time, 1 to MaxRows, and a first or a later part of the sum.
+template <std::size_t MaxRows, std::size_t V, class T, class Arch, class A>
+void multiply_rows(std::size_t rows, bool resume, std::size_t depth, A a, const T* b, std::size_t b_step, T* c,
+                   std::size_t c_step) noexcept {
   if constexpr (MaxRows > 1)
     if (rows < MaxRows)
-      return multiply_rows<MaxRows - 1, V, Continue, T, Arch>(rows, arguments...);
-  multiply_tile<MaxRows, V, Continue, T, Arch>(arguments...);
+      return multiply_rows<MaxRows - 1, V, T, Arch>(rows, resume, depth, a, b, b_step, c, c_step);
+  if (resume)
+    multiply_tile<MaxRows, V, true, T, Arch>(depth, a, b, b_step, c, c_step);
+  else
+    multiply_tile<MaxRows, V, false, T, Arch>(depth, a, b, b_step, c, c_step);
 }
 
 } // namespace hmoe::backends::simd_detail

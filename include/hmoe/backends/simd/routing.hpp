@@ -5,7 +5,10 @@
 #include <hmoe/backends/simd/exponential.hpp>
 #include <hmoe/core/config.hpp>
 #include <hmoe/core/vector_view.hpp>
+#include <hmoe/routing/biased.hpp>
+#include <hmoe/routing/group_limited.hpp>
 #include <hmoe/routing/score_functions.hpp>
+#include <hmoe/routing/selection.hpp>
 #include <hmoe/routing/selections.hpp>
 
 #include <xsimd/xsimd.hpp>
@@ -61,6 +64,39 @@ private:
 
   alignas(V) scalar left_[most];
   std::size_t vectors_ = 0;
+};
+
+/// The largest value of a row without NaN, and the sum of its two largest.
+template <class V> struct largest_values {
+  using scalar = typename V::value_type;
+  scalar first = lowest, second = lowest;
+
+  explicit largest_values(vector_view<const scalar> row) noexcept {
+    if (row.size() >= V::size) {
+      V best(lowest), next(lowest);
+      for_each_vector<V>(row.size(), [&](const auto& lanes) {
+        const V values = lanes.load(row.data(), lowest);
+        next = xsimd::max(next, xsimd::min(best, values));
+        best = xsimd::max(best, values);
+      });
+      alignas(V) scalar left[2][V::size];
+      best.store_aligned(left[0]);
+      next.store_aligned(left[1]);
+      for (const auto& lanes : left)
+        for (const scalar value : lanes)
+          take(value);
+    } else {
+      for (const scalar value : row)
+        take(value);
+    }
+  }
+
+private:
+  static constexpr scalar lowest = -std::numeric_limits<scalar>::infinity();
+  void take(scalar value) noexcept {
+    second = std::max(second, std::min(first, value));
+    first = std::max(first, value);
+  }
 };
 
 /// What a router looks for in a backend (hmoe/routing/score.hpp, selection.hpp), for one token: score(function, z, p)
@@ -122,6 +158,51 @@ template <class Arch> struct routing_rows {
       sum += static_cast<double>(p[next]);
     } while (!(sum >= policy.p) && count < p.size());
     return count;
+  }
+
+  /// The sums are those of the plain selection, and what chooses among them may have a form of its own.
+  template <class T, class Selection>
+  static std::size_t select(const routing::biased<T, Selection>& policy, vector_view<const T> p,
+                            vector_view<index_t> chosen, vector_view<T> scratch) {
+    const vector_view<T> sums = scratch.subview(0, p.size());
+    for_each_vector<xsimd::batch<T, Arch>>(p.size(), [&](const auto& lanes) {
+      lanes.store(lanes.load(p.data()) + lanes.load(policy.bias().data()), sums.data());
+    });
+    return routing::select_row(routing_rows{}, policy.inner(), vector_view<const T>(sums), chosen,
+                               scratch.subview(p.size(), scratch.size() - p.size()));
+  }
+
+  template <routing::group_score Score, routing::group_mask Mask, class T>
+  static std::size_t select(const routing::group_limited<Score, Mask>& policy, vector_view<const T> p,
+                            vector_view<index_t> chosen, vector_view<T> scratch) noexcept {
+    using vec = xsimd::batch<T, Arch>;
+    constexpr T lowest = -std::numeric_limits<T>::infinity();
+    auto special = xsimd::isnan(vec(T(0)));
+    for_each_vector<vec>(p.size(), [&](const auto& lanes) {
+      const vec values = lanes.load(p.data());
+      special = special | xsimd::isnan(values) | (values == vec(lowest));
+    });
+    if (xsimd::any(special)) // their order is the plain selection's to know
+      return policy(p, chosen, scratch);
+    const std::size_t n = p.size(), size = n / policy.groups;
+    const vector_view<T> values = scratch.subview(0, n), scores = scratch.subview(n, policy.groups);
+    std::fill(values.begin(), values.end(), Mask == routing::group_mask::zero ? T(0) : lowest);
+    for (std::size_t g = 0; g < policy.groups; ++g) {
+      const largest_values<vec> best(p.subview(g * size, size));
+      scores[g] = Score == routing::group_score::best ? best.first : best.first + best.second;
+    }
+    index_t group = no_index;
+    for (std::size_t i = 0; i < policy.kept; ++i) {
+      group = routing::next_preferred(vector_view<const T>(scores), group);
+      std::copy_n(p.data() + group * size, size, values.data() + group * size);
+    }
+    preference<vec> row{vector_view<const T>(values)};
+    for (std::size_t i = 0; i < policy.k; ++i) {
+      chosen[i] = row.take();
+      if (chosen[i] == no_index)
+        return policy(p, chosen, scratch);
+    }
+    return policy.k;
   }
 };
 

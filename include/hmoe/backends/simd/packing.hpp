@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/core/buffer.hpp>
+#include <hmoe/core/matrix_view.hpp>
+
+#include <xsimd/xsimd.hpp>
+
+#include <algorithm>
+#include <cstddef>
+
+/// Operands of a product in the order in which a kernel reads them: for each k, Width values side by side.
+namespace hmoe::backends::simd_detail {
+
+/// Registers of 16 bytes, in which small squares are turned over: there interleaving two registers is one instruction
+/// on every instruction set, where wider ones need several.
+template <class T> using square_vector = xsimd::make_sized_batch_t<T, 16 / sizeof(T)>;
+
+/// Turns V::size rows, beginning at `rows`, over at k: to[j · width + i] = rows[i][k + j].
+template <class V, class T>
+[[gnu::always_inline]] inline void interleave_square(const T* const* rows, std::size_t k, T* to,
+                                                     std::size_t width) noexcept {
+  if constexpr (V::size == 4) {
+    const V a = V::load_unaligned(rows[0] + k), b = V::load_unaligned(rows[1] + k);
+    const V c = V::load_unaligned(rows[2] + k), d = V::load_unaligned(rows[3] + k);
+    const V ac_low = xsimd::zip_lo(a, c), ac_high = xsimd::zip_hi(a, c);
+    const V bd_low = xsimd::zip_lo(b, d), bd_high = xsimd::zip_hi(b, d);
+    xsimd::zip_lo(ac_low, bd_low).store_unaligned(to);
+    xsimd::zip_hi(ac_low, bd_low).store_unaligned(to + width);
+    xsimd::zip_lo(ac_high, bd_high).store_unaligned(to + 2 * width);
+    xsimd::zip_hi(ac_high, bd_high).store_unaligned(to + 3 * width);
+  } else {
+    static_assert(V::size == 2);
+    const V a = V::load_unaligned(rows[0] + k), b = V::load_unaligned(rows[1] + k);
+    xsimd::zip_lo(a, b).store_unaligned(to);
+    xsimd::zip_hi(a, b).store_unaligned(to + width);
+  }
+}
+
+/// to[k][i] = from(i, first_k + k), i < Width, k < depth: rows side by side. A transposed matrix becomes the panel of
+/// columns that it has as rows; rows of A become a block. Beyond the last row the last one is repeated.
+template <std::size_t Width, class T>
+void interleave_rows(matrix_view<const T> from, std::size_t first_k, std::size_t depth, T* to) noexcept {
+  using vec = square_vector<T>;
+  static_assert(Width % vec::size == 0);
+  const T* rows[Width];
+  for (std::size_t i = 0; i < Width; ++i)
+    rows[i] = from.data() + std::min(i, from.rows() - 1) * from.stride() + first_k;
+  // A cache line of each row is used up before the next rows: with a stride that is a power of two all of them would
+  // want the same few places in L1.
+  constexpr std::size_t line = memory_alignment / sizeof(T);
+  std::size_t k = 0;
+  for (; k + line <= depth; k += line)
+    for (std::size_t i = 0; i < Width; i += vec::size)
+#pragma GCC unroll 8
+      for (std::size_t j = 0; j < line; j += vec::size)
+        interleave_square<vec>(rows + i, k + j, to + (k + j) * Width + i, Width);
+  for (; k + vec::size <= depth; k += vec::size)
+    for (std::size_t i = 0; i < Width; i += vec::size)
+      interleave_square<vec>(rows + i, k, to + k * Width + i, Width);
+  for (; k < depth; ++k)
+    for (std::size_t i = 0; i < Width; ++i)
+      to[k * Width + i] = rows[i][k];
+}
+
+/// Copies Width values in registers of type V; where they do not fill the last one, it overlaps the one before.
+template <std::size_t Width, class V, class T>
+[[gnu::always_inline]] inline void copy_values(const T* from, T* to) noexcept {
+  static_assert(Width >= V::size);
+#pragma GCC unroll 8
+  for (std::size_t i = 0; i + V::size <= Width; i += V::size)
+    V::load_unaligned(from + i).store_unaligned(to + i);
+  if constexpr (Width % V::size != 0)
+    V::load_unaligned(from + Width - V::size).store_unaligned(to + Width - V::size);
+}
+
+/// Panels of Width columns as they are, `step` values apart: to[p · step + k · Width + i] = from(first_k + k, p · Width
+/// + i), k < depth. Values beyond the last column are 0. V: the registers to copy with.
+template <std::size_t Width, class V, class T>
+void copy_columns(matrix_view<const T> from, std::size_t first_k, std::size_t depth, T* to, std::size_t step) noexcept {
+  const T* row = from.data() + first_k * from.stride();
+  const std::size_t whole = from.cols() / Width, rest = from.cols() % Width;
+  for (std::size_t k = 0; k < depth; ++k, row += from.stride(), to += Width) {
+    for (std::size_t p = 0; p < whole; ++p)
+      copy_values<Width, V>(row + p * Width, to + p * step);
+    if (rest != 0)
+      std::fill_n(std::copy_n(row + whole * Width, rest, to + whole * step), Width - rest, T(0));
+  }
+}
+
+} // namespace hmoe::backends::simd_detail

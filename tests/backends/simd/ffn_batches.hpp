@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/backends/reference.hpp>
+#include <hmoe/backends/simd.hpp>
+#include <hmoe/dispatch/grouped.hpp>
+#include <hmoe/execution/context.hpp>
+#include <hmoe/execution/openmp.hpp>
+#include <hmoe/experts/activation.hpp>
+#include <hmoe/experts/expert_set.hpp>
+#include <hmoe/experts/glu.hpp>
+#include <hmoe/experts/gpt_oss_glu.hpp>
+#include <hmoe/experts/mlp.hpp>
+
+#include "support/random_matrix.hpp"
+
+#include <cstring>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace support {
+
+/// backends::simd that computes whole banks at once however small they are.
+struct whole_banks : hmoe::backends::simd<> {
+  static bool takes_bank(const auto&) noexcept { return true; }
+};
+/// backends::simd without its passes over whole banks: expert after expert, by the four products.
+struct products_only : hmoe::backends::simd<> {
+  void forward_bank() const = delete;
+  void backward_bank() const = delete;
+};
+
+template <class T>
+using glu_and_mlp = hmoe::expert_set<hmoe::experts::glu_bank<T, hmoe::experts::silu>,
+                                     hmoe::experts::mlp_bank<T, hmoe::experts::gelu_tanh>>;
+
+/// Random weights and biases.
+template <class T>
+glu_and_mlp<T> make_experts(std::size_t d, std::vector<std::size_t> glu, std::vector<std::size_t> mlp,
+                            hmoe::experts::biases bias) {
+  glu_and_mlp<T> experts{hmoe::experts::glu_bank<T, hmoe::experts::silu>(d, std::move(glu), bias),
+                         hmoe::experts::mlp_bank<T, hmoe::experts::gelu_tanh>(d, std::move(mlp), bias)};
+  random_source random(61);
+  experts.visit_parameters([&](const hmoe::parameter_info&, auto view) { fill(random, view); });
+  return experts;
+}
+
+/// Everything that a forward and a backward pass over `rows[e]` rows of each expert compute; gradients start from
+/// values, which they are added to.
+template <class T> struct expert_passes {
+  std::vector<hmoe::matrix<T>> y, unrecorded, saved, dx;
+  std::vector<std::vector<T>> gradients;
+
+  template <class Context, class Experts>
+  expert_passes(const Context& ctx, const Experts& experts, const std::vector<std::size_t>& rows) {
+    const std::size_t d = experts.d_model();
+    random_source random(62);
+    std::vector<hmoe::matrix<T>> x, dy;
+    for (std::size_t e = 0; e < rows.size(); ++e) {
+      x.push_back(random_matrix<T>(random, rows[e], d));
+      dy.push_back(random_matrix<T>(random, rows[e], d));
+      y.emplace_back(rows[e], d);
+      unrecorded.emplace_back(rows[e], d);
+      dx.emplace_back(rows[e], d);
+      saved.emplace_back(rows[e], experts.saved_per_row(e));
+    }
+    Experts sums = experts;
+    sums.visit_parameters([&](const hmoe::parameter_info&, auto view) { fill(random, view); });
+    std::vector<hmoe::dispatch::forward_batch<T>> recorded, inferred;
+    std::vector<hmoe::dispatch::backward_batch<T>> back;
+    for (std::size_t e = 0; e < rows.size(); ++e) {
+      recorded.push_back({e, x[e].view(), y[e].view(), saved[e].view()});
+      inferred.push_back({e, x[e].view(), unrecorded[e].view(), {}});
+      back.push_back({e, x[e].view(), saved[e].view(), dy[e].view(), dx[e].view()});
+    }
+    using forward_batches = hmoe::vector_view<const hmoe::dispatch::forward_batch<T>>;
+    const hmoe::workspace::scope scope(ctx.workspace());
+    hmoe::dispatch::forward_experts(ctx, experts, forward_batches(recorded));
+    hmoe::dispatch::forward_experts(ctx, experts, forward_batches(inferred));
+    hmoe::dispatch::backward_experts(ctx, experts, hmoe::vector_view<const hmoe::dispatch::backward_batch<T>>(back),
+                                     sums);
+    sums.visit_parameters([&](const hmoe::parameter_info&, hmoe::matrix_view<T> view) {
+      gradients.emplace_back(view.data(), view.data() + view.size());
+    });
+  }
+};
+
+template <class T> bool same_bits(const hmoe::matrix<T>& a, const hmoe::matrix<T>& b) {
+  return a.rows() == b.rows() && a.cols() == b.cols() &&
+         (a.size() == 0 || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
+}
+template <class T> bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
+}
+template <class Values> bool all_same_bits(const std::vector<Values>& a, const std::vector<Values>& b) {
+  if (a.size() != b.size())
+    return false;
+  for (std::size_t i = 0; i < a.size(); ++i)
+    if (!same_bits(a[i], b[i]))
+      return false;
+  return true;
+}
+
+/// Loads of seven experts: even, empty ones among them, all rows on one, few rows, and in proportion to 1, 1/2, 1/3 …
+inline const std::vector<std::vector<std::size_t>>& expert_loads() {
+  static const std::vector<std::vector<std::size_t>> loads{
+      {40, 40, 40, 40, 40, 40, 40}, {0, 5, 0, 0, 13, 1, 0}, {0, 0, 0, 700, 0, 0, 0},
+      {1, 2, 3, 4, 5, 6, 7},        {0, 0, 0, 0, 0, 0, 0},  {300, 150, 100, 75, 60, 50, 43}};
+  return loads;
+}
+
+} // namespace support
