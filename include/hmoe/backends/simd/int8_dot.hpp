@@ -10,13 +10,13 @@
 #include <immintrin.h>
 #endif
 
-/// 1 where the compiler's flags allow the instructions of byte_product.
+/// 1 where the compiler's flags allow the instructions of byte_product, for the widest registers that they allow.
 #if defined(__AVX512VNNI__) && defined(__AVX512VL__)
 #define HMOE_DETAIL_HAS_VNNI 1
 #else
 #define HMOE_DETAIL_HAS_VNNI 0
 #endif
-#if defined(__SSSE3__)
+#if defined(__SSSE3__) && (!defined(__AVX__) || defined(__AVX2__)) && (!defined(__AVX512F__) || defined(__AVX512BW__))
 #define HMOE_DETAIL_HAS_NARROW 1
 #else
 #define HMOE_DETAIL_HAS_NARROW 0
@@ -100,6 +100,8 @@ add_products(const int_vector<Arch>& sums, const byte_vector<Arch>& weights, std
   if constexpr (Product == byte_product::narrow && n == 4)
     return _mm_add_epi16(sums, _mm_maddubs_epi16(weights, all));
 #endif
+  static_assert(Product != byte_product::narrow || (HMOE_DETAIL_HAS_NARROW == 1 && n <= 16),
+                "hmoe: byte_product::narrow needs SSSE3, AVX2 or AVX-512 BW, as wide as Arch");
   const byte_vector<Arch> byte(0xffU);
   int_vector<Arch> result = sums;
   for (unsigned i = 0; i < 4; ++i)

@@ -18,17 +18,24 @@ struct tile_tuning {
 };
 
 /// rows · 2 sums, two registers of weights and one activation have to fit the 32 registers of AVX-512 and of NEON on
-/// 64-bit ARM, or the 16 of the others; 6 to 14 rows reach the same speed with AVX-512. Prefetching: on a Zen 3 with
-/// AVX2, float weights come from DRAM at 16 to 17 GB/s for 1 row and 14 for 4 and 6 when 4 KB are between, at 19, 19
-/// and 18 with 256 bytes a row (19 GB/s are there); a Zen 4 with AVX-512 wants 4 KB. Of quantised weights 4 KB are used
-/// up sooner than memory answers: 32 KB, into L2, read 1.3 (8 bits) to 1.4 (4 bits) times as fast on a Zen 4, and make
-/// no difference on a Zen 3.
+/// 64-bit ARM, or the 16 of the others; 6 to 14 rows reach the same speed with AVX-512. Prefetching, as measured:
+///   Zen 3, AVX2    f32 from DRAM at 17 GB/s for 1 row and 14 for 4 and 6 with 4 KB, at 19, 19 and 18 with 256 bytes a
+///   row
+///                  (a plain read: 19); 16 bits at 18 GB/s for 1 row and 16 for 4 with that, at 21 and 20 with 2 KB
+///   Zen 4, AVX-512 4 KB; of quantised weights they are used up sooner than memory answers: 32 KB, into L2, read 1.3
+///                  (8 bits) to 1.4 (4 bits) times as fast, and make no difference on a Zen 3
 template <class Format, class Arch>
 inline constexpr tile_tuning tuning_of = [] {
-  constexpr bool wide = xsimd::batch<float, Arch>::size == 16, quantized = Format::encoded_together > 1;
-  tile_tuning tuning{.rows = wide || std::is_base_of_v<xsimd::neon64, Arch> ? 12U : 6U, .ahead = 0, .ahead_per_row = 0};
-  (quantized || wide ? tuning.ahead : tuning.ahead_per_row) = quantized ? 32768 : wide ? 4096 : 256;
-  return tuning;
+  constexpr std::size_t n = xsimd::batch<float, Arch>::size,
+                        rows = n == 16 || std::is_base_of_v<xsimd::neon64, Arch> ? 12 : 6;
+  if constexpr (Format::encoded_together > 1)
+    return tile_tuning{rows, 32768, 0};
+  else if constexpr (n == 16)
+    return tile_tuning{rows, 4096, 0};
+  else if constexpr (Format::template panel_bytes<Arch>(64) < 64 * 2 * n * sizeof(float))
+    return tile_tuning{rows, 2048, 0};
+  else
+    return tile_tuning{rows, 0, 256};
 }();
 
 /// tile[r][c] = Σ_k row_r(k) · panel(k, c) for 1 to MaxRows rows; `step` row_values lie between rows, and 2·n floats

@@ -123,10 +123,11 @@ template <class Stored, bool Hardware = true> struct widened {
   using row_value = float;
   static constexpr float largest_weight = std::is_same_v<Stored, half> ? 65504.0F : std::numeric_limits<float>::max();
 
+  static constexpr std::size_t encoded_together = 1;
+
   [[nodiscard]] static constexpr std::size_t row_length(std::size_t depth) noexcept {
     return detail::padded_row<float>(depth);
   }
-  static constexpr std::size_t encoded_together = 1;
   [[nodiscard]] static constexpr std::size_t row_offset(std::size_t k) noexcept { return k; }
   template <class Arch> static void encode(const float* from, std::size_t depth, float* to) noexcept {
     using vec = xsimd::batch<float, Arch>;
@@ -181,10 +182,11 @@ template <bool Dot> struct basic_bf16 {
   using row_value = std::conditional_t<Dot, bfloat16, float>;
   static constexpr float largest_weight = 0x1.fep127F;
 
+  static constexpr std::size_t encoded_together = 1;
+
   [[nodiscard]] static constexpr std::size_t row_length(std::size_t depth) noexcept {
     return detail::padded_row<row_value>(depth + depth % 2);
   }
-  static constexpr std::size_t encoded_together = 1;
   [[nodiscard]] static constexpr std::size_t row_offset(std::size_t k) noexcept { return k; }
   template <class Arch> static void encode(const float* from, std::size_t depth, row_value* to) noexcept {
     for (std::size_t k = 0; k < depth; ++k)
