@@ -50,7 +50,8 @@ def efficiency(results):
         "Efficiency",
         "The time that the limits of this machine allow, the larger of FLOPs ÷ peak and bytes of the activated weights "
         "÷ memory bandwidth, divided by the time it took; both limits were measured within seconds of it. Tokens spread "
-        "evenly. One line per data type.",
+        "evenly. One line per data type; a CPU without products of bfloat16 or bytes has the peak of float for them, which "
+        "16-bit integer products exceed.",
     )
     for words, folded, cells in groups(pick(results["layer"], routing="uniform", subject=OURS)):
         curves = {dtype: curve(pick(cells, dtype=dtype), "efficiency") for dtype in ordered(c["dtype"] for c in cells)}

@@ -18,10 +18,12 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <type_traits>
 #include <vector>
 
 namespace formats = hmoe::backends::formats;
 using hmoe::backends::simd;
+using hmoe::backends::simd_detail::byte_product;
 using namespace hmoe;
 
 namespace {
@@ -138,11 +140,16 @@ TEST_CASE_TEMPLATE("quantised weights are those of the blocks; what is left is t
   // A step of 1/127 of the largest of 32 is 1/√12 of that off in the mean, twice (x and the hidden values).
   const auto check = [](const auto& bank) {
     const auto expected = run(layer_of(expert_set{quantized<Block>(bank)}), tokens);
-    const auto vnni =
-        run(layer_of(expert_set{simd<>::pack<formats::quantized<Block, HMOE_DETAIL_HAS_VNNI == 1>>(bank)}), tokens);
-    CHECK(relative_error(vnni, expected) < 0.012);
-    // The integer products are exact, so both ways to them give the same bits.
-    check_same_bits(run(layer_of(expert_set{simd<>::pack<formats::quantized<Block, false>>(bank)}), tokens), vnni);
+    const auto with = [&]<byte_product Product>(std::integral_constant<byte_product, Product>) {
+      return run(layer_of(expert_set{simd<>::pack<formats::quantized<Block, Product>>(bank)}), tokens);
+    };
+    const auto plain = with(std::integral_constant<byte_product, byte_product::plain>{});
+    CHECK(relative_error(plain, expected) < 0.012);
+    // The integer products are exact, so all ways to them give the same bits.
+    check_same_bits(with(std::integral_constant<byte_product, byte_product::pairs>{}), plain);
+    check_same_bits(with(std::integral_constant<byte_product, HMOE_DETAIL_WIDE_PRODUCT>{}), plain);
+    if constexpr (Block::bits == 4 && !std::is_same_v<Block, mxfp4_block>)
+      check_same_bits(with(std::integral_constant<byte_product, HMOE_DETAIL_NARROW_PRODUCT>{}), plain);
   };
   check(glu);
   check(glu_with_biases);
@@ -163,6 +170,34 @@ TEST_CASE_TEMPLATE("weights that a format cannot hold are refused, by expert and
   CHECK_THROWS_WITH_AS(static_cast<void>(simd<>::pack<formats::q4>(with(40000))),
                        "hmoe: expert 3: weight (36, 32) of down is 40000; this format holds finite weights up to 32768",
                        hmoe::error);
+}
+
+TEST_CASE_TEMPLATE("products of the largest codes and activations are exact in 16-bit sums, too", Block, q8_block,
+                   q4_block, q4_offset_block, mxfp4_block) {
+  // One token whose values are all the same reaches the ends of the range: 32 times 127 times the largest code.
+  experts::mlp_bank<float, experts::linear> bank(64, {40});
+  for (const float sign : {1.0F, -1.0F}) {
+    std::size_t i = 0;
+    bank.visit_parameters([&](const parameter_info&, matrix_view<float> view) {
+      for (float& weight : vector_view<float>(view.data(), view.size()))
+        weight = sign * (i++ % 37 == 36 ? -7.0F : 7.0F); // least and greatest are there
+    });
+    const auto with = [&]<byte_product Product>(std::integral_constant<byte_product, Product>) {
+      const auto packed = simd<>::pack<formats::quantized<Block, Product>>(bank);
+      const context ctx{simd<>{}};
+      matrix<float> x(7, 64), y(7, 64);
+      std::ranges::fill(vector_view<float>(x.data(), x.size()), -3.0F);
+      const dispatch::row_group<float> group{0, 7, x.view(), y.view()};
+      const workspace::scope scope(ctx.workspace());
+      packed.forward_rows(ctx, {&group, 1});
+      return y;
+    };
+    const auto plain = with(std::integral_constant<byte_product, byte_product::plain>{});
+    check_same_bits(with(std::integral_constant<byte_product, HMOE_DETAIL_WIDE_PRODUCT>{}), plain);
+    check_same_bits(with(std::integral_constant<byte_product, byte_product::pairs>{}), plain);
+    if constexpr (Block::bits == 4 && !std::is_same_v<Block, mxfp4_block>)
+      check_same_bits(with(std::integral_constant<byte_product, HMOE_DETAIL_NARROW_PRODUCT>{}), plain);
+  }
 }
 
 TEST_CASE("an activation that is not finite gives NaN with quantised weights, in its own token only") {

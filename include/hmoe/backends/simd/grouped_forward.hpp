@@ -30,9 +30,6 @@ struct schedule {
 /// 8 MB stay in a share of the last-level cache; 96 rows are 8 blocks of 12, at which weights from DRAM keep up.
 inline constexpr schedule default_schedule{8U << 20U, 96, 1024, 64, 1U << 17U};
 
-/// Hidden values that are encoded together; formats with scales have blocks of this size.
-inline constexpr std::size_t strip_width = 32;
-
 /// A part of a group in work, and where its rows and hidden values are (in row_values).
 struct chunk {
   dispatch::row_group<float> group;
@@ -48,9 +45,12 @@ template <class Bank> class grouped_forward {
   using arch = typename Bank::arch;
   using row_value = typename format::row_value;
   static constexpr std::size_t n = formats::detail::lanes<arch>;
-  static constexpr std::size_t panel_columns = 2 * n, block = rows_per_block<arch>;
+  static constexpr tile_tuning tuning = tuning_of<format, arch>;
+  static constexpr std::size_t panel_columns = 2 * n, block = tuning.rows;
   static constexpr std::size_t hidden_per_panel = Bank::weights_type::hidden_per_panel;
-  static constexpr std::size_t panels_per_strip = std::max<std::size_t>(1, strip_width / hidden_per_panel);
+  /// Panels whose hidden values are encoded together.
+  static constexpr std::size_t panels_per_strip = std::max<std::size_t>(1, format::encoded_together / hidden_per_panel);
+  static constexpr std::size_t strip_width = panels_per_strip * hidden_per_panel;
 
 public:
   template <class Context>
@@ -128,9 +128,11 @@ private:
     const std::size_t panels = bank.weights().out_panels();
     ctx.executor().for_each(scatters ? panels : panels * chunks.size(), [&](std::size_t i, std::size_t) {
       if (!scatters)
-        return compute_output(bank, chunks[i / panels], i % panels, memory.data());
-      for (const chunk& c : chunks)
-        compute_output(bank, c, i, memory.data());
+        return compute_output(bank, chunks[i / panels], i % panels, chunks[i / panels], i % panels + 1, memory.data());
+      for (std::size_t c = 0; c < chunks.size(); ++c) {
+        const bool last = c + 1 == chunks.size();
+        compute_output(bank, chunks[c], i, chunks[last ? 0 : c + 1], last ? i + 1 : i, memory.data());
+      }
     });
   }
 
@@ -174,7 +176,8 @@ private:
 
   static void encode_rows(const Bank& bank, const chunk& c, const work_item& w, row_value* memory) noexcept {
     const std::size_t d = bank.d_model(), step = row_length(bank);
-    float scaled[strip_width];
+    constexpr std::size_t part = std::max<std::size_t>(32, format::encoded_together);
+    float scaled[part];
     for (std::size_t i = w.first; i < w.first + w.count; ++i) {
       row_value* row = memory + c.rows + i * step;
       const float* from = c.group.source(i).data();
@@ -183,8 +186,8 @@ private:
         continue;
       }
       const float weight = c.group.input_weight(i);
-      for (std::size_t k = 0; k < d; k += strip_width) {
-        const std::size_t count = std::min(strip_width, d - k);
+      for (std::size_t k = 0; k < d; k += part) {
+        const std::size_t count = std::min(part, d - k);
         for (std::size_t j = 0; j < count; ++j)
           scaled[j] = weight * from[k + j];
         format::template encode<arch>(scaled, count, row + format::row_offset(k));
@@ -192,43 +195,67 @@ private:
     }
   }
 
-  /// f(first row, rows) for blocks of nearly equal height: a short last block would run at a fraction of the speed.
-  template <class F> static void for_each_block(std::size_t rows, F&& f) {
+  /// Weights that are read by all blocks of a chunk, and those that are read after them.
+  struct reading {
+    const std::byte *now, *next;
+    std::size_t bytes, next_bytes;
+
+    /// For block b of `blocks`: a single one prefetches what it needs soon, several share what is read next.
+    [[nodiscard]] formats::detail::read_ahead ahead(std::size_t b, std::size_t blocks,
+                                                    std::size_t rows) const noexcept {
+      if (blocks == 1)
+        return {now + tuning.ahead + tuning.ahead_per_row * rows, memory_alignment};
+      const std::size_t part = bytes * blocks;
+      return {next + b * next_bytes / blocks, (memory_alignment * next_bytes + part - 1) / part};
+    }
+  };
+  /// f(first row, rows, what to prefetch) for blocks of nearly equal height: a short last block would run at a fraction
+  /// of the speed.
+  template <class F> static void for_each_block(std::size_t rows, const reading& weights, F&& f) {
     const std::size_t blocks = (rows + block - 1) / block;
     for (std::size_t b = 0; b < blocks; ++b) {
-      const std::size_t first = b * rows / blocks;
-      f(first, (b + 1) * rows / blocks - first);
+      const std::size_t first = b * rows / blocks, count = (b + 1) * rows / blocks - first;
+      f(first, count, weights.ahead(b, blocks, count));
     }
   }
 
   static void compute_hidden(const Bank& bank, const chunk& c, const work_item& w, row_value* memory) noexcept {
     const std::size_t e = c.group.expert, h = bank.width(e), step = row_length(bank), to_step = hidden_length(bank, c);
-    alignas(memory_alignment) float tile[block * panel_columns], strip[block * panels_per_strip * hidden_per_panel];
-    constexpr std::size_t width = panels_per_strip * hidden_per_panel;
+    const std::size_t bytes = format::template panel_bytes<arch>(bank.d_model());
+    alignas(memory_alignment) float tile[block * panel_columns], strip[block * strip_width];
     for (std::size_t s = w.first; s < w.first + w.count; ++s) {
       const std::size_t first_panel = s * panels_per_strip;
       const std::size_t panels = std::min(panels_per_strip, bank.weights().in_panels(h) - first_panel);
-      for_each_block(c.group.rows, [&](std::size_t first, std::size_t rows) {
-        for (std::size_t p = 0; p < panels; ++p) {
+      const std::byte* weights = bank.weights().in_panel(e, first_panel);
+      const reading all{weights, weights + panels * bytes, panels * bytes, panels * bytes};
+      for_each_block(c.group.rows, all, [&](std::size_t first, std::size_t rows, formats::detail::read_ahead ahead) {
+        for (std::size_t p = 0; p < panels; ++p, ahead.from += ahead.step * bytes / memory_alignment) {
           multiply_panel<block, format, arch>(rows, bank.d_model(), memory + c.rows + first * step, step,
-                                              bank.weights().in_panel(e, first_panel + p), tile);
-          bank.finish_hidden(e, first_panel + p, rows, tile, strip + p * hidden_per_panel, width);
+                                              weights + p * bytes, ahead, tile);
+          bank.finish_hidden(e, first_panel + p, rows, tile, strip + p * hidden_per_panel, strip_width);
         }
         const std::size_t k = first_panel * hidden_per_panel;
         for (std::size_t r = 0; r < rows; ++r)
-          format::template encode<arch>(strip + r * width, std::min(width, h - k),
+          format::template encode<arch>(strip + r * strip_width, std::min(strip_width, h - k),
                                         memory + c.hidden + (first + r) * to_step + format::row_offset(k));
       });
     }
   }
 
-  static void compute_output(const Bank& bank, const chunk& c, std::size_t panel, row_value* memory) noexcept {
+  /// A panel of chunk c; `next`: the panel and the chunk that come after.
+  static void compute_output(const Bank& bank, const chunk& c, std::size_t panel, const chunk& next,
+                             std::size_t next_panel, row_value* memory) noexcept {
     const std::size_t e = c.group.expert, step = hidden_length(bank, c), column = panel * panel_columns;
     const std::size_t columns = std::min(panel_columns, bank.d_model() - column);
+    const auto bytes_of = [&](const chunk& of) {
+      return format::template panel_bytes<arch>(bank.width(of.group.expert));
+    };
+    const reading weights{bank.weights().out_panel(e, panel), bank.weights().out_panel(next.group.expert, next_panel),
+                          bytes_of(c), bytes_of(next)};
     alignas(memory_alignment) float tile[block * panel_columns];
-    for_each_block(c.group.rows, [&](std::size_t first, std::size_t rows) {
-      multiply_panel<block, format, arch>(rows, bank.width(e), memory + c.hidden + first * step, step,
-                                          bank.weights().out_panel(e, panel), tile);
+    for_each_block(c.group.rows, weights, [&](std::size_t first, std::size_t rows, formats::detail::read_ahead ahead) {
+      multiply_panel<block, format, arch>(rows, bank.width(e), memory + c.hidden + first * step, step, weights.now,
+                                          ahead, tile);
       bank.finish_output(e, panel, rows, tile);
       for (std::size_t r = 0; r < rows; ++r) {
         const float* from = tile + r * panel_columns;

@@ -91,8 +91,8 @@ public:
   // What the kernels ask for.
   [[nodiscard]] const weights_type& weights() const noexcept { return weights_; }
   /// From the sums of a panel to hidden values: out[r][i], rows `step` floats apart.
-  void finish_hidden(std::size_t e, std::size_t panel, std::size_t rows, float* tile, float* out,
-                     std::size_t step) const noexcept {
+  [[gnu::flatten]] void finish_hidden(std::size_t e, std::size_t panel, std::size_t rows, float* tile, float* out,
+                                      std::size_t step) const noexcept {
     if (has_biases_)
       add_bias(in_bias_.data() + bias_offsets_[e].in + panel * panel_columns, rows, tile);
     using values = vector_view<const float>;

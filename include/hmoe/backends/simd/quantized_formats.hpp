@@ -15,36 +15,40 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <type_traits>
 
 namespace hmoe::backends::formats {
 
-/// Activations beside quantised weights: 32 signed bytes, x ≈ scale · q with scale = max|x|/127, and Σ q.
-struct int8_block {
-  std::int8_t codes[quantized_block_size];
+/// Activations beside quantised weights: 32 signed numbers of 8 bits, x ≈ scale · q with scale = max|x|/127, stored in
+/// Code; and what a block adds to a sum whatever the weights: −zero · Σ q, or scale · Σ q to be multiplied by an
+/// offset.
+template <class Code, class Constant> struct activation_block {
+  Code codes[quantized_block_size];
   float scale;
-  std::int32_t sum;
+  Constant constant;
 };
 
 /// Weights in blocks of 32 along k that share a scale (see core/quantized_block.hpp); activations are rounded to bytes
 /// in the same blocks, products are exact in integers, and each block adds scale_w · scale_x · Σ to a float sum.
 /// A panel holds the scales (and offsets) of all its blocks, then the codes: in lane i those of column i at four
 /// consecutive k; of 4-bit codes the lower halves belong to the first 16 k of a block and the upper to the last 16.
-/// Vnni: whether vpdpbusd multiplies; WidensHalf: whether F16C or AVX-512 reads the scales.
-template <class Block, bool Vnni, bool WidensHalf = Vnni> struct quantized {
+/// Product: how bytes are multiplied; WidensHalf: whether F16C or AVX-512 reads the scales.
+template <class Block, simd_detail::byte_product Product, bool WidensHalf = false> struct quantized {
   using row_value = std::byte;
   static constexpr float largest_weight = largest_quantized_weight;
+  static constexpr std::size_t encoded_together = quantized_block_size;
 
   [[nodiscard]] static constexpr std::size_t row_length(std::size_t depth) noexcept {
-    return detail::padded_row<std::byte>(blocks(depth) * sizeof(int8_block));
+    return detail::padded_row<std::byte>(blocks(depth) * sizeof(row_block));
   }
   [[nodiscard]] static constexpr std::size_t row_offset(std::size_t k) noexcept {
-    return k / quantized_block_size * sizeof(int8_block);
+    return k / quantized_block_size * sizeof(row_block);
   }
   template <class Arch> static void encode(const float* from, std::size_t depth, std::byte* to) noexcept {
-    for (std::size_t k = 0; k < depth; k += quantized_block_size, to += sizeof(int8_block)) {
+    for (std::size_t k = 0; k < depth; k += quantized_block_size, to += sizeof(row_block)) {
       alignas(memory_alignment) float values[quantized_block_size] = {};
       std::copy_n(from + k, std::min(quantized_block_size, depth - k), values);
-      encode_block<Arch>(values, *reinterpret_cast<int8_block*>(to));
+      encode_block<Arch>(values, *reinterpret_cast<row_block*>(to));
     }
   }
 
@@ -71,7 +75,7 @@ template <class Block, bool Vnni, bool WidensHalf = Vnni> struct quantized {
 
   template <std::size_t Rows, class Arch>
   static void multiply(std::size_t depth, const std::byte* rows, std::size_t step, const std::byte* panel,
-                       float* tile) noexcept {
+                       detail::read_ahead ahead, float* tile) noexcept {
     using vec = xsimd::batch<float, Arch>;
     using ints = simd_detail::int_vector<Arch>;
     using bytes = simd_detail::byte_vector<Arch>;
@@ -81,45 +85,49 @@ template <class Block, bool Vnni, bool WidensHalf = Vnni> struct quantized {
     std::fill_n(tile, Rows * 2 * n, 0.0F);
     for (std::size_t b = 0; b < blocks(depth); ++b, codes += code_bytes<Arch>) {
       const auto block_of = [&](std::size_t r) {
-        return reinterpret_cast<const int8_block*>(rows + r * step + b * sizeof(int8_block));
+        return reinterpret_cast<const row_block*>(rows + r * step + b * sizeof(row_block));
       };
-      // Codes are unsigned: what their zero adds to the sum is taken off beforehand.
       ints dots[Rows][2];
 #pragma GCC unroll 16
       for (std::size_t r = 0; r < Rows; ++r)
-        dots[r][0] = dots[r][1] = ints(-zero * block_of(r)->sum);
-      const auto add = [&](std::size_t four, const bytes& left, const bytes& right) {
-#pragma GCC unroll 16
-        for (std::size_t r = 0; r < Rows; ++r) {
-          std::uint32_t values;
-          std::memcpy(&values, block_of(r)->codes + 4 * four, sizeof values);
-          dots[r][0] = simd_detail::add_dot<Vnni, Arch>(dots[r][0], left, values);
-          dots[r][1] = simd_detail::add_dot<Vnni, Arch>(dots[r][1], right, values);
-        }
-      };
+        dots[r][0] = dots[r][1] = ints(has_offset || is_narrow ? 0 : static_cast<std::int32_t>(block_of(r)->constant));
       const auto* weights = reinterpret_cast<const std::uint32_t*>(codes);
 #pragma GCC unroll 8 // as a loop, g++ 12 keeps most sums in memory
       for (std::size_t s = 0; s < steps_stored; ++s, weights += 2 * n) {
-        const bytes left = bytes::load_aligned(weights), right = bytes::load_aligned(weights + n);
-        detail::prefetch_far(weights);
-        detail::prefetch_far(weights + n);
-        if constexpr (Block::bits == 8) {
-          add(s, left, right);
-        } else {
-          const bytes low(0x0f0f0f0fU);
-          add(s, number<Arch>(left & low), number<Arch>(right & low));
-          add(s + steps_stored, number<Arch>((left >> 4) & low), number<Arch>((right >> 4) & low));
+        ahead.template advance<2 * n * sizeof(*weights), 2>();
+#pragma GCC unroll 4
+        for (std::size_t part = 0; part < parts; ++part) {
+          // Loaded anew for each part: 16 registers hold 12 sums, these two and one activation.
+          bytes left = numbers<Arch>(bytes::load_aligned(weights), part),
+                right = numbers<Arch>(bytes::load_aligned(weights + n), part);
+          detail::keep_in_register(left);
+          detail::keep_in_register(right);
+#pragma GCC unroll 16
+          for (std::size_t r = 0; r < Rows; ++r) {
+            std::uint32_t values;
+            std::memcpy(&values, reinterpret_cast<const std::byte*>(block_of(r)) + place(s, part), sizeof values);
+            dots[r][0] = simd_detail::add_products<Product, Arch>(dots[r][0], left, values);
+            dots[r][1] = simd_detail::add_products<Product, Arch>(dots[r][1], right, values);
+            detail::keep_in_register(dots[r][0]); // or g++ adds up all products first, in more registers than there are
+            detail::keep_in_register(dots[r][1]);
+          }
         }
       }
       const vec left_scale = scale<Arch>(panel, b, 0), right_scale = scale<Arch>(panel, b, 1);
 #pragma GCC unroll 16
       for (std::size_t r = 0; r < Rows; ++r) {
+        if constexpr (is_narrow) {
+          const bytes ones(0x00010001U);
+          const ints constant(has_offset ? 0 : static_cast<std::int32_t>(block_of(r)->constant));
+          dots[r][0] = constant + simd_detail::pairs<Arch>(xsimd::bitwise_cast<bytes>(dots[r][0]), ones);
+          dots[r][1] = constant + simd_detail::pairs<Arch>(xsimd::bitwise_cast<bytes>(dots[r][1]), ones);
+        }
         float* sums = tile + r * 2 * n;
         const vec row_scale(block_of(r)->scale);
         vec left = xsimd::fma(xsimd::to_float(dots[r][0]), left_scale * row_scale, vec::load_aligned(sums)),
             right = xsimd::fma(xsimd::to_float(dots[r][1]), right_scale * row_scale, vec::load_aligned(sums + n));
         if constexpr (has_offset) {
-          const vec total(block_of(r)->scale * static_cast<float>(block_of(r)->sum));
+          const vec total(block_of(r)->constant);
           left = xsimd::fma(total, half_at<Arch>(panel, 2 * b + 1, 0), left);
           right = xsimd::fma(total, half_at<Arch>(panel, 2 * b + 1, 1), right);
         }
@@ -132,8 +140,19 @@ template <class Block, bool Vnni, bool WidensHalf = Vnni> struct quantized {
 private:
   static constexpr bool is_mxfp4 = std::same_as<Block, mxfp4_block>;
   static constexpr bool has_offset = requires(const Block& block) { block.offset(); };
+  static constexpr bool is_narrow = Product == simd_detail::byte_product::narrow,
+                        in_pairs = Product == simd_detail::byte_product::pairs;
+  static_assert(!is_narrow || (Block::bits == 4 && !is_mxfp4), "hmoe: byte_product::narrow is for weights up to 15");
+  using row_code = std::conditional_t<in_pairs, std::int16_t, std::int8_t>;
+  using row_block = activation_block<row_code, std::conditional_t<has_offset, float, std::int32_t>>;
   /// Steps of four k that a block's codes take in memory.
   static constexpr std::size_t steps_stored = quantized_block_size * Block::bits / 32;
+  /// Products that a step is taken in: of its lower and its upper 4 bits, of its even and its odd bytes.
+  static constexpr std::size_t parts = (Block::bits == 4 ? 2 : 1) * (in_pairs ? 2 : 1);
+  /// Where in a row_block the activations of a part are.
+  static constexpr std::size_t place(std::size_t step, std::size_t part) noexcept {
+    return in_pairs ? 8 * (step + part / 2 * steps_stored) + 4 * (part % 2) : 4 * (step + part * steps_stored);
+  }
   /// What is taken off a code to have a number. MXFP4's numbers are twice the values, plus 12.
   static constexpr int zero = [] {
     if constexpr (is_mxfp4)
@@ -148,14 +167,16 @@ private:
     return (depth + quantized_block_size - 1) / quantized_block_size;
   }
   template <class Arch> [[nodiscard]] static constexpr std::size_t scale_bytes(std::size_t depth) noexcept {
-    const std::size_t bytes_of_column = is_mxfp4 ? 1 : has_offset ? 2 * sizeof(half) : sizeof(half);
-    return aligned_bytes<std::byte>(blocks(depth) * bytes_of_column * 2 * detail::lanes<Arch>);
+    const std::size_t of_column = is_mxfp4     ? (blocks(depth) + 3) / 4 * 4
+                                  : has_offset ? blocks(depth) * 2 * sizeof(half)
+                                               : blocks(depth) * sizeof(half);
+    return aligned_bytes<std::byte>(of_column * 2 * detail::lanes<Arch>);
   }
   template <class Arch>
   static void pack_scale(const Block& block, std::size_t b, std::size_t column, std::byte* panel) noexcept {
     constexpr std::size_t columns = 2 * detail::lanes<Arch>;
     if constexpr (is_mxfp4) {
-      reinterpret_cast<std::uint8_t*>(panel)[b * columns + column] = block.exponent;
+      panel[(b / 4 * columns + column) * 4 + b % 4] = std::byte{block.exponent}; // of four blocks in a lane
     } else {
       auto* scales = reinterpret_cast<half*>(panel);
       if constexpr (has_offset) {
@@ -175,29 +196,37 @@ private:
   template <class Arch>
   static xsimd::batch<float, Arch> scale(const std::byte* panel, std::size_t b, std::size_t side) noexcept {
     if constexpr (is_mxfp4) {
-      constexpr std::size_t n = detail::lanes<Arch>;
-      alignas(memory_alignment) float scales[n];
-      const auto* exponents = reinterpret_cast<const std::uint8_t*>(panel) + b * 2 * n + side * n;
-      for (std::size_t i = 0; i < n; ++i) // half of the scale: the numbers are doubled
-        scales[i] = std::bit_cast<float>(std::uint32_t{exponents[i]} << 23U) * 0.5F;
-      return xsimd::batch<float, Arch>::load_aligned(scales);
+      using bits = xsimd::batch<std::uint32_t, Arch>;
+      using vec = xsimd::batch<float, Arch>;
+      const bits four =
+          bits::load_aligned(reinterpret_cast<const std::uint32_t*>(panel) + (b / 4 * 2 + side) * vec::size);
+      const bits exponent = (four >> static_cast<int>(b % 4 * 8)) & bits(0xffU);
+      return xsimd::bitwise_cast<vec>(exponent << 23) * vec(0.5F); // the numbers are doubled
     } else {
       return half_at<Arch>(panel, has_offset ? 2 * b : b, side);
     }
   }
-  /// What the integer product takes for a 4-bit code.
+  /// What a part multiplies, of the codes of a step.
   template <class Arch>
-  [[gnu::always_inline]] static simd_detail::byte_vector<Arch>
-  number(const simd_detail::byte_vector<Arch>& codes) noexcept {
+  [[gnu::always_inline]] static simd_detail::byte_vector<Arch> numbers(const simd_detail::byte_vector<Arch>& codes,
+                                                                       std::size_t part) noexcept {
+    using bytes = simd_detail::byte_vector<Arch>;
+    const bool upper = (in_pairs ? part / 2 : part) != 0, odd = in_pairs && part % 2 != 0;
+    const int shift = (upper ? 4 : 0) + (odd && !is_mxfp4 ? 8 : 0);
+    bytes found = shift == 0 ? codes : codes >> shift;
     if constexpr (is_mxfp4) {
       static constexpr std::uint8_t table[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
-      return simd_detail::look_up<Arch>(table, codes);
-    } else {
-      return codes;
+      found = simd_detail::look_up<Arch>(table, found & bytes(0x0f0f0f0fU));
+      if (odd)
+        found = found >> 8;
     }
+    if constexpr (in_pairs)
+      return found & bytes(Block::bits == 4 && !is_mxfp4 ? 0x000f000fU : 0x00ff00ffU);
+    else
+      return Block::bits == 4 && !is_mxfp4 ? found & bytes(0x0f0f0f0fU) : found;
   }
 
-  template <class Arch> static void encode_block(const float* values, int8_block& to) noexcept {
+  template <class Arch> static void encode_block(const float* values, row_block& to) noexcept {
     using vec = xsimd::batch<float, Arch>;
     vec largest(0.0F);
     bool finite = true;
@@ -216,18 +245,21 @@ private:
       for (std::size_t i = 0; i < quantized_block_size; i += vec::size)
         xsimd::nearbyint_as_int(vec::load_aligned(values + i) * inverse).store_aligned(codes + i);
     std::int32_t sum = 0;
-    for (std::size_t i = 0; i < quantized_block_size; ++i) {
-      to.codes[i] = static_cast<std::int8_t>(codes[i]);
+    for (std::size_t i = 0; i < quantized_block_size; ++i)
       sum += codes[i];
-    }
-    to.sum = sum;
+    for (std::size_t i = 0; i < quantized_block_size; ++i) // as pairs: 0 2 1 3
+      to.codes[i] = static_cast<row_code>(codes[in_pairs ? i / 4 * 4 + i % 2 * 2 + i % 4 / 2 : i]);
+    if constexpr (has_offset)
+      to.constant = to.scale * static_cast<float>(sum);
+    else
+      to.constant = -zero * sum;
   }
 };
 
 /// 8.5, 4.5, 5 and 4.25 bits per weight (other types for other flags, as f16 and bf16).
-using q8 = quantized<q8_block, HMOE_DETAIL_HAS_VNNI == 1, HMOE_DETAIL_HAS_F16 == 1>;
-using q4 = quantized<q4_block, HMOE_DETAIL_HAS_VNNI == 1, HMOE_DETAIL_HAS_F16 == 1>;
-using q4_offset = quantized<q4_offset_block, HMOE_DETAIL_HAS_VNNI == 1, HMOE_DETAIL_HAS_F16 == 1>;
-using mxfp4 = quantized<mxfp4_block, HMOE_DETAIL_HAS_VNNI == 1>;
+using q8 = quantized<q8_block, HMOE_DETAIL_WIDE_PRODUCT, HMOE_DETAIL_HAS_F16 == 1>;
+using q4 = quantized<q4_block, HMOE_DETAIL_NARROW_PRODUCT, HMOE_DETAIL_HAS_F16 == 1>;
+using q4_offset = quantized<q4_offset_block, HMOE_DETAIL_NARROW_PRODUCT, HMOE_DETAIL_HAS_F16 == 1>;
+using mxfp4 = quantized<mxfp4_block, HMOE_DETAIL_WIDE_PRODUCT>;
 
 } // namespace hmoe::backends::formats
