@@ -90,6 +90,13 @@ checkpoint load_checkpoint(const std::filesystem::path& path) {
                 " is damaged: its checksum does not match its contents");
 
   const auto description = nlohmann::json::parse(file.substr(sizeof h, h.json_bytes));
+  std::uint64_t scalars = 0;
+  for (const auto& entry : description.at("tensors")) {
+    const auto size = entry.at("size").get<std::uint64_t>();
+    hmoe::require(size <= h.scalars - scalars, name, " announces tensors of more than the ", h.scalars,
+                  " scalars that it has: ", entry.at("name"), " should have ", size);
+    scalars += size;
+  }
   checkpoint loaded{description.at("config"), description.at("state"), {}};
   std::size_t at = sizeof h + h.json_bytes;
   for (const auto& entry : description.at("tensors")) {

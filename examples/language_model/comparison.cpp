@@ -6,6 +6,7 @@
 #include "feed_forwards.hpp"
 #include "machine.hpp"
 #include "run.hpp"
+#include "trainer.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -131,6 +132,7 @@ nlohmann::json describe(const comparison& wanted, const corpus& text, const std:
 } // namespace
 
 nlohmann::json compare(const comparison& wanted, const corpus& text) {
+  validate(wanted.base, text);
   for (const auto& v : wanted.variants)
     make_feed_forwards<float>(v, wanted.base.shape, 1, 1); // a mistake shows now, not hours later
   std::vector<variant> variants = wanted.variants;

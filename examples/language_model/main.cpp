@@ -18,6 +18,7 @@
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
+#include <cmath>
 #include <exception>
 #include <filesystem>
 #include <iostream>
@@ -94,6 +95,7 @@ int train(options& o, bool budget_given) {
   if (!budget_given)
     o.base.budget_flops = 3e12;
   o.base.what = parse_variant(o.variant);
+  validate(o.base); // before the text is tokenised
   const corpus text = open_corpus(o);
   o.base.corpus_fingerprint = text.fingerprint;
   const run_files files(o.out, o.base);
@@ -132,6 +134,7 @@ int compare_variants(options& o, bool budget_given, const std::string& command) 
     if (o.seeds > 0)
       wanted.variants[i].runs = o.seeds;
   }
+  validate(o.base);
   const corpus text = open_corpus(o);
   o.base.corpus_fingerprint = text.fingerprint;
   wanted.base = o.base;
@@ -152,6 +155,8 @@ int compare_variants(options& o, bool budget_given, const std::string& command) 
 }
 
 int generate_text(const options& o) {
+  hmoe::require(std::isfinite(o.temperature) && o.temperature >= 0, "a temperature of ", o.temperature,
+                ": it must be finite and not below 0");
   const std::filesystem::path path = o.checkpoint;
   const checkpoint saved = load_checkpoint(path);
   const run_config config = run_config_from_json(saved.config);
@@ -173,7 +178,9 @@ void add_text_options(CLI::App& command, options& o) {
   command.add_option("--threads", o.threads, "Threads; they change the speed, never the numbers")
       ->capture_default_str()
       ->check(CLI::Range(1, 4096));
-  command.add_option("--vocabulary", o.base.shape.vocabulary, "Tokens of the vocabulary")->capture_default_str();
+  command.add_option("--vocabulary", o.base.shape.vocabulary, "Tokens of the vocabulary")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 65536));
 }
 
 CLI::Option* add_training_options(CLI::App& command, options& o) {
@@ -181,29 +188,54 @@ CLI::Option* add_training_options(CLI::App& command, options& o) {
   auto& shape = o.base.shape;
   auto& how = o.base.how;
   command.add_option("--out", o.out, "Folder for checkpoints and results")->capture_default_str();
-  command.add_option("--seed", o.base.seed, "Seed of the (first) run")->capture_default_str();
+  command.add_option("--seed", o.base.seed, "Seed of the (first) run")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
   auto* budget = command.add_option("--budget", o.base.budget_flops,
                                     "Training FLOPs of each run (default: 3e12, or what the list says)");
-  command.add_option("--d-model", shape.d_model, "Size of a token's vector")->capture_default_str()->group("Model");
-  command.add_option("--blocks", shape.blocks, "Number of blocks")->capture_default_str()->group("Model");
-  command.add_option("--heads", shape.heads, "Attention heads")->capture_default_str()->group("Model");
-  command.add_option("--context", shape.context, "Tokens of a window")->capture_default_str()->group("Model");
-  command.add_option("--batch", how.batch, "Windows per step")->capture_default_str()->group("Recipe");
+  command.add_option("--d-model", shape.d_model, "Size of a token's vector")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber)
+      ->group("Model");
+  command.add_option("--blocks", shape.blocks, "Number of blocks")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber)
+      ->group("Model");
+  command.add_option("--heads", shape.heads, "Attention heads")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber)
+      ->group("Model");
+  command.add_option("--context", shape.context, "Tokens of a window")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber)
+      ->group("Model");
+  command.add_option("--batch", how.batch, "Windows per step")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber)
+      ->group("Recipe");
   command.add_option("--learning-rate", how.learning_rate, "Peak of AdamW's learning rate")
       ->capture_default_str()
       ->group("Recipe");
-  command.add_option("--warmup", how.warmup_steps, "Steps until that peak")->capture_default_str()->group("Recipe");
+  command.add_option("--warmup", how.warmup_steps, "Steps until that peak")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber)
+      ->group("Recipe");
   command.add_option("--final-rate", how.final_rate, "Share of the peak at the end of the budget (cosine over FLOPs)")
       ->capture_default_str()
       ->group("Recipe");
-  command.add_option("--beta1", how.beta1)->capture_default_str()->group("Recipe");
-  command.add_option("--beta2", how.beta2)->capture_default_str()->group("Recipe");
-  command.add_option("--weight-decay", how.weight_decay)->capture_default_str()->group("Recipe");
+  command.add_option("--beta1", how.beta1, "AdamW's average of gradients keeps this share")
+      ->capture_default_str()
+      ->group("Recipe");
+  command.add_option("--beta2", how.beta2, "And that of squared gradients")->capture_default_str()->group("Recipe");
+  command.add_option("--weight-decay", how.weight_decay, "AdamW's, times the learning rate per step")
+      ->capture_default_str()
+      ->group("Recipe");
   command.add_option("--gradient-norm", how.gradient_norm, "Longer gradients are cut to this")
       ->capture_default_str()
       ->group("Recipe");
   command.add_option("--evaluation-tokens", how.evaluation_tokens, "Held-out tokens of the final evaluation")
       ->capture_default_str()
+      ->check(CLI::PositiveNumber)
       ->group("Recipe");
   return budget;
 }
@@ -232,7 +264,8 @@ int parse_and_run(int argc, char** argv) {
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   compare_command->add_option("--list", o.list, "A built-in list of variants (with its budget)")
       ->check(CLI::IsMember(list_names()));
-  compare_command->add_option("--seeds", o.seeds, "Runs of each variant (default: what the list says, else 1)");
+  compare_command->add_option("--seeds", o.seeds, "Runs of each variant (default: what the list says, else 1)")
+      ->check(CLI::PositiveNumber);
   compare_command->footer(variant_help + policy_help());
 
   auto* list_command =
@@ -242,10 +275,14 @@ int parse_and_run(int argc, char** argv) {
   generate_command->add_option("--checkpoint", o.checkpoint, "The model")->required()->check(CLI::ExistingFile);
   generate_command->add_option("--tokenizer", o.tokenizer, "Its tokeniser (default: tokenizer.model beside it)");
   generate_command->add_option("--prompt", o.prompt, "What it goes on with")->capture_default_str();
-  generate_command->add_option("--tokens", o.tokens, "How much it writes")->capture_default_str();
+  generate_command->add_option("--tokens", o.tokens, "How much it writes")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
   generate_command->add_option("--temperature", o.temperature, "0 takes the likeliest token each time")
       ->capture_default_str();
-  generate_command->add_option("--seed", o.base.seed)->capture_default_str();
+  generate_command->add_option("--seed", o.base.seed, "Another seed, another text")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
 
   CLI11_PARSE(app, argc, argv);
   if (list_command->parsed()) {

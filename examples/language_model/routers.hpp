@@ -112,6 +112,14 @@ template <class T> std::vector<router_entry<T>> score_routers() {
   return {
       {"raw-top-k",
        [](setup s) { return make_layer(s, make_score<linear<T>>(s), top_k<>(values(s).count(0)), raw{}); }},
+      {"raw-top-p", [](setup s) { return make_layer(s, make_score<linear<T>>(s), top_p(values(s).number(0)), raw{}); }},
+      {"deepseek-v2",
+       [](setup s) {
+         const values v(s);
+         return make_layer(s, make_score<linear<T>>(s),
+                           group_limited<group_score::best, group_mask::zero>{v.count(0), v.count(1), v.count(2)},
+                           scaled<raw>{v.number(3, 1.0)});
+       }},
       {"gpt-oss",
        [](setup s) {
          return make_layer(s, make_score<linear<T, unscored, true>>(s), top_k<>(values(s).count(0)),
@@ -199,6 +207,12 @@ template <class T> std::vector<router_entry<T>> moving_routers() {
       {"sign-bias-flops", [](setup s) { return make_biased_layer<T>(s, false, true); }},
       {"proportional-bias", [](setup s) { return make_biased_layer<T>(s, true, false); }},
       {"proportional-bias-flops", [](setup s) { return make_biased_layer<T>(s, true, true); }},
+      {"longcat-flash",
+       [](setup s) {
+         const values v(s);
+         return make_layer(s, make_score<linear<T>>(s), biased<T, top_k<>>(s.what.widths.size(), v.count(0)),
+                           scaled<raw>{v.number(1, 1.0)}, bias_adaptation{v.number(2, 1e-3), true, false});
+       }},
       {"deepseek-v3",
        [](setup s) {
          const values v(s);

@@ -1,12 +1,29 @@
 // SPDX-License-Identifier: MIT
 #include "run_config.hpp"
 
+#include <hmoe/core/error.hpp>
+
 #include "bytes.hpp"
 
 #include <charconv>
+#include <cmath>
 #include <string>
 
 namespace language_model {
+
+void validate(const run_config& c) {
+  validate(c.shape);
+  const recipe& how = c.how;
+  hmoe::require(std::isfinite(c.budget_flops) && c.budget_flops > 0, "a budget of ", c.budget_flops,
+                " FLOPs: it must be finite and above 0");
+  hmoe::require(how.batch >= 1, "a batch of 0 windows: there must be at least 1");
+  hmoe::require(std::isfinite(how.learning_rate) && how.learning_rate > 0, "a learning rate of ", how.learning_rate,
+                ": it must be finite and above 0");
+  hmoe::require(how.final_rate >= 0 && how.final_rate <= 1, "a final rate of ", how.final_rate,
+                " of the peak: it must be in [0, 1]");
+  hmoe::require(std::isfinite(how.weight_decay) && how.weight_decay >= 0, "a weight decay of ", how.weight_decay,
+                ": it must be finite and not below 0");
+}
 
 nlohmann::json to_json(const run_config& c) {
   nlohmann::json layer = to_json(c.what);

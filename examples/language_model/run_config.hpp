@@ -34,6 +34,9 @@ struct run_config {
   std::uint64_t corpus_fingerprint = 0;
 };
 
+/// Throws hmoe::error for sizes, a recipe or a budget that nothing can be trained with.
+void validate(const run_config& config);
+
 /// What files of a run carry, and what must agree for a run to be resumed. Titles and the like are left out.
 nlohmann::json to_json(const run_config& config);
 run_config run_config_from_json(const nlohmann::json& json);

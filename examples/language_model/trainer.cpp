@@ -67,8 +67,17 @@ decoder<float> make_generator(const run_config& c) {
   return {c.shape, make_feed_forwards<float>(c.what, c.shape, 1, 1), 1, 1};
 }
 
+void validate(const run_config& config, const corpus& text) {
+  validate(config);
+  hmoe::require(text.train.size() > config.shape.context, "the training text has ", text.train.size(),
+                " tokens, which is not more than one window of ", config.shape.context);
+  (void)evaluation_windows(text.heldout.size(), config.shape.context, config.how.batch, config.how.evaluation_tokens);
+  hmoe::require(text.pieces.size() == config.shape.vocabulary, "the tokeniser has ", text.pieces.size(),
+                " pieces where the model expects ", config.shape.vocabulary);
+}
+
 trainer::trainer(const run_config& config, const corpus& text, std::size_t threads)
-    : config_(config), text_(text),
+    : config_((validate(config, text), config)), text_(text),
       model_(config.shape, make_feed_forwards<float>(config.what, config.shape, config.how.batch, threads),
              config.how.batch, threads),
       parameters_(model_.parameters()),
@@ -77,11 +86,6 @@ trainer::trainer(const run_config& config, const corpus& text, std::size_t threa
       evaluation_windows_(evaluation_windows(text.heldout.size(), config.shape.context, config.how.batch,
                                              config.how.evaluation_tokens)),
       totals_(no_statistics(config.shape.blocks, config.what.widths.size())), since_point_(totals_) {
-  hmoe::require(config.budget_flops > 0, "a budget of ", config.budget_flops, " FLOPs trains nothing");
-  hmoe::require(text.train.size() > config.shape.context, "the training text has ", text.train.size(),
-                " tokens, which is not more than one window of ", config.shape.context);
-  hmoe::require(text.pieces.size() == config.shape.vocabulary, "the tokeniser has ", text.pieces.size(),
-                " pieces where the model expects ", config.shape.vocabulary);
   model_.initialize(hmoe::seed{config.seed});
 }
 

@@ -25,6 +25,9 @@ void load_model(const checkpoint& saved, decoder<float>& model);
 /// A model for generation, one window at a time; its parameters are yet to be loaded.
 decoder<float> make_generator(const run_config& config);
 
+/// Throws hmoe::error unless the configuration makes sense and the corpus is long enough for it.
+void validate(const run_config& config, const corpus& text);
+
 /// One training run: model, optimiser, and where it stands. All numbers but the times are a function of config and
 /// corpus alone: neither the number of threads nor interruptions show in them.
 class trainer {

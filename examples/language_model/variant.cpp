@@ -11,6 +11,7 @@
 #include <cmath>
 #include <numeric>
 #include <string_view>
+#include <type_traits>
 
 namespace language_model {
 namespace {
@@ -31,6 +32,8 @@ template <class Number> Number parse_number(const std::string& text, const std::
   const auto [end, status] = std::from_chars(text.data(), text.data() + text.size(), value);
   hmoe::require(status == std::errc{} && end == text.data() + text.size(), what, " should be a number, not '", text,
                 "'");
+  if constexpr (std::is_floating_point_v<Number>)
+    hmoe::require(std::isfinite(value), what, " should be a finite number, not '", text, "'");
   return value;
 }
 

@@ -22,6 +22,20 @@ namespace {
 template <class T> using glu = experts::glu_bank<T, experts::silu>;
 template <class T> using mlp = experts::mlp_bank<T, experts::gelu>;
 
+// Keeps a tensor that no gradient moves.
+struct with_state : diagonal_expert<double> {
+  matrix<double> seen{1, 4};
+  with_state() : diagonal_expert(4) {}
+  void backward(hmoe::matrix_view<const double> x, hmoe::matrix_view<const double> dy, hmoe::matrix_view<double> dx,
+                with_state& gradients) const {
+    diagonal_expert::backward(x, dy, dx, gradients);
+  }
+  template <class Visitor> void visit_parameters(Visitor&& visit) {
+    diagonal_expert::visit_parameters(visit);
+    visit(hmoe::parameter_info{.name = "seen", .decay = false, .trained = false}, seen.view());
+  }
+};
+
 // Experts 0 1 2: GLU of widths 3 1 5; 3: the user's own; 4 5: MLP of widths 4 2.
 auto mixed_set() {
   return expert_set{glu<double>(4, {3, 1, 5}), diagonal_expert<double>(4),
@@ -58,6 +72,16 @@ TEST_CASE("experts of all banks are numbered through, single experts count as a 
                                           "experts.2.down", "experts.3.scale", "experts.3.shift", "experts.4.up",
                                           "experts.4.down", "experts.4.up_bias", "experts.4.down_bias", "experts.5.up",
                                           "experts.5.down", "experts.5.up_bias", "experts.5.down_bias"});
+}
+
+TEST_CASE("what an expert says of a tensor comes through bank and set") {
+  expert_set set{glu<double>(4, {3}), with_state{}};
+  std::vector<std::string> untrained;
+  set.visit_parameters([&](const hmoe::parameter_info& info, auto) {
+    if (!info.trained)
+      untrained.push_back(info.full_name());
+  });
+  CHECK(untrained == std::vector<std::string>{"experts.1.seen"});
 }
 
 TEST_CASE("each expert computes as it does in its bank") {

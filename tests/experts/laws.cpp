@@ -25,6 +25,14 @@ constexpr std::size_t d = 4;
 const std::vector<std::size_t> widths{1, 3, 2};
 
 void check(const auto& expert) { CHECK(hmoe::testing::check_expert(expert).text() == ""); }
+// The gate that docs/experts.md writes.
+struct squared_gate { // a = g² u
+  template <class T> static T value(T g, T u) { return g * g * u; }
+  template <class T> static void backward(T g, T u, T da, T& dg, T& du) {
+    dg = 2 * da * g * u;
+    du = da * g * g;
+  }
+};
 template <class Activation> void check_activation() {
   check(experts::glu_bank<double, Activation>(d, widths));
   check(experts::glu_bank<double, Activation>(d, widths, experts::biases::all));
@@ -45,6 +53,8 @@ TEST_CASE("glu and mlp with every activation") {
 }
 
 TEST_CASE("the other kinds") {
+  check(experts::glu_bank<double, squared_gate>(d, widths));
+  check(experts::glu_bank<float, squared_gate>(d, widths));
   check(experts::gpt_oss_glu_bank<double>(d, widths));
   check(experts::gpt_oss_glu_bank<float>(d, widths));
   check(experts::low_rank_bank<double>(d, widths));

@@ -32,6 +32,20 @@ struct on_what_they_read : routing::renormalized {
   static constexpr bool on_input = true;
 };
 
+// The policies that docs/dispatch.md writes.
+struct twice_the_median {
+  void limits(const capacity::load& batch, vector_view<std::size_t> limits) const {
+    std::vector<std::size_t> rows(batch.rows.begin(), batch.rows.end());
+    std::nth_element(rows.begin(), rows.begin() + rows.size() / 2, rows.end());
+    std::ranges::fill(limits, std::max<std::size_t>(1, 2 * rows[rows.size() / 2]));
+  }
+};
+struct keep_likeliest { // by probability instead of weight
+  template <class T> double priority(const tape<T>& record, std::size_t token, std::size_t entry) const {
+    return record.trace().probabilities()(token, record.assignment().experts()[entry]);
+  }
+};
+
 template <class T> auto some_experts() {
   return expert_set{experts::glu_bank<T, experts::silu>(d, {1, 6, 3, 4}, experts::biases::all),
                     experts::identity_bank<T>(d), experts::constant_bank<T>(d)};
@@ -49,6 +63,7 @@ template <class F> void for_each_limited(F&& f) {
   f(dispatch::sorted{capacity::by_width{0.8}, capacity::keep_heaviest{}});
   f(dispatch::sorted{capacity::fixed{2}, capacity::keep_first_choices{}});
   f(dispatch::sorted{capacity::moe_plus_plus{0.7, 0.5}, capacity::keep_random{seed{2}}});
+  f(dispatch::sorted{twice_the_median{}, keep_likeliest{}});
   f(dispatch::padded{capacity::by_factor{0.6}, capacity::keep_heaviest{}});
   f(dispatch::padded{capacity::by_factor{4}});
   f(dispatch::padded{capacity::by_width{1.25}, capacity::keep_random{seed{2}}});

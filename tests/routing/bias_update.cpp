@@ -45,6 +45,9 @@ TEST_CASE("the sign rule moves each bias by the rate, toward the mean load") {
         "hmoe: a load of 3 experts for a bias of 4");
   CHECK(error_of([&] { routing::update_bias_by_sign<double>(bias, load, 0.5, 5); }) ==
         "hmoe: the bias of 5 of 4 experts should move");
+  CHECK(error_of([&] { routing::update_bias_by_sign<double>(bias, load, std::nan("")); }) ==
+        "hmoe: a selection bias cannot move at a rate of nan: it must be finite");
+  CHECK(bias == std::vector<double>{-1, 2, 2, 3});
 }
 
 TEST_CASE("the proportional rule moves by rate (share - load / sum), and leaves zero-cost experts alone") {

@@ -15,7 +15,7 @@ class Options(unittest.TestCase):
     def test_help(self):
         done = demo("--help")
         self.assertEqual((done.returncode, done.stderr), (0, ""))
-        for option in ("--full", "--smoke", "--text", "--threads"):
+        for option in ("--full", "--smoke", "--text", "--threads", "--variant"):
             self.assertIn(option, done.stdout)
 
     def test_wrong_options_stop_it_with_a_reason(self):
@@ -25,6 +25,7 @@ class Options(unittest.TestCase):
             (["--threads", "many"], "positive number, not 'many'"),
             (["--threads", "0"], "positive number"),
             (["--text"], "--text needs a value"),
+            (["--full", "--variant"], "--variant needs a value"),
             (["--text", "/nowhere/text.txt"], "cannot read the text /nowhere/text.txt"),
         ):
             done = demo(*arguments)

@@ -5,6 +5,7 @@
 
 #include <doctest/doctest.h>
 
+#include <stdexcept>
 #include <string>
 
 using hmoe::testing::check_dispatch;
@@ -20,7 +21,10 @@ enum class fault {
   few_slots,
   unannounced,
   thread_dependent,
-  rounds
+  rounds,
+  needs_a_tape,
+  past_the_row,
+  hates_layers
 };
 
 struct faulty : base {
@@ -34,6 +38,12 @@ struct faulty : base {
       more.resize_for_overwrite(40 * x.rows(), x.cols());
     if (x.rows() == 0)
       return;
+    if (kind == fault::hates_layers && x.rows() == 200)
+      throw std::runtime_error("out of order");
+    if (kind == fault::needs_a_tape && !record.recording())
+      y(0, 0) = 0;
+    if (kind == fault::past_the_row)
+      y.row(0).data()[y.cols()] = 0;
     if (kind == fault::wrong_y)
       y(x.rows() - 1, 0) += 1;
     if (kind == fault::rounds)
@@ -89,6 +99,9 @@ TEST_CASE("each fault of a strategy is named") {
   CHECK(names(laws(fault::thread_dependent), "results do not depend on the threads"));
   CHECK(names(laws(fault::rounds), "y equals the dense strategy's"));
   CHECK(laws(fault::rounds, {.bit_exact = false}) == "");
+  CHECK(names(laws(fault::needs_a_tape), "y without a recording tape is the same: not with 1 tokens"));
+  CHECK(names(laws(fault::past_the_row), "works without an exception: an exception was thrown: hmoe: memory beside y"));
+  CHECK(names(laws(fault::hates_layers), "works in a layer: an exception was thrown: out of order"));
 }
 
 TEST_CASE("a strategy that drops is held to what it keeps") {

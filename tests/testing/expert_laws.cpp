@@ -7,6 +7,9 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <cstdint>
+#include <memory>
+#include <stdexcept>
 #include <string>
 
 using hmoe::matrix;
@@ -27,10 +30,17 @@ enum class fault {
   overwrites,
   adds_to_dx,
   changes_dy,
-  hides_a_tensor,
+  no_rows,
+  no_way_back,
+  starts_anywhere,
   throws,
   wrong_count,
-  same_name
+  same_name,
+  empty,
+  strided,
+  nameless,
+  no_cost,
+  saves_too_much
 };
 
 /// y_i = a_i · x_i² + b_i, with one thing wrong.
@@ -48,6 +58,8 @@ template <fault Fault> struct square {
       for (std::size_t i = 0; i < 4; ++i)
         if (Fault != fault::forgets_a_value || i != 2)
           y(r, i) = a(0, i) * x(r, i) * x(r, i) + b(0, i) + (Fault == fault::mixes_rows ? x(0, i) : 0);
+    if (Fault == fault::no_rows && x.rows() == 0)
+      throw std::runtime_error("nothing to do");
     if (x.rows() == 0)
       return;
     if (Fault == fault::writes_past_a_row)
@@ -58,6 +70,8 @@ template <fault Fault> struct square {
       y(0, 0) += ++*calls;
   }
   void backward(matrix_view<const double> x, matrix_view<const double> dy, matrix_view<double> dx, square& g) const {
+    if (Fault == fault::no_way_back)
+      throw std::runtime_error("one way only");
     if (Fault == fault::overwrites)
       hmoe::set_zero(g);
     for (std::size_t r = 0; r < x.rows(); ++r)
@@ -75,9 +89,34 @@ template <fault Fault> struct square {
   }
   template <class Visitor> void visit_parameters(Visitor&& visit) {
     visit(hmoe::parameter_info{"a"}, a.view());
-    if (Fault != fault::hides_a_tensor)
-      visit(hmoe::parameter_info{Fault == fault::same_name ? "a" : "b", false}, b.view());
+    visit(hmoe::parameter_info{Fault == fault::same_name ? "a" : "b", false}, b.view());
   }
+  void initialize(hmoe::seed key, std::uint64_t stream, const hmoe::initialization&) {
+    hmoe::fill_normal(a.row(0), 1, key, stream);
+    b.set_zero();
+    if (Fault == fault::starts_anywhere)
+      b(0, 0) = ++*calls;
+  }
+};
+
+/// y = a x, whose copies share their a.
+struct shared_memory {
+  using value_type = double;
+  std::shared_ptr<matrix<double>> a = std::make_shared<matrix<double>>(1, 1);
+
+  static std::size_t d_model() { return 1; }
+  void forward(matrix_view<const double> x, matrix_view<double> y) const {
+    for (std::size_t r = 0; r < x.rows(); ++r)
+      y(r, 0) = (*a)(0, 0) * x(r, 0);
+  }
+  void backward(matrix_view<const double> x, matrix_view<const double> dy, matrix_view<double> dx,
+                shared_memory& g) const {
+    for (std::size_t r = 0; r < x.rows(); ++r) {
+      dx(r, 0) = (*a)(0, 0) * dy(r, 0);
+      (*g.a)(0, 0) += dy(r, 0) * x(r, 0);
+    }
+  }
+  template <class Visitor> void visit_parameters(Visitor&& visit) { visit(hmoe::parameter_info{"a"}, a->view()); }
 };
 
 template <fault Fault> std::string laws() { return check_expert(square<Fault>{}).text(); }
@@ -88,6 +127,24 @@ template <fault Fault> struct faulty_bank : experts::mlp_bank<double, experts::s
   faulty_bank() : base(3, {2, 4}) {}
   [[nodiscard]] std::size_t parameter_count(std::size_t e) const {
     return base::parameter_count(e) + (Fault == fault::wrong_count ? 1 : 0);
+  }
+  [[nodiscard]] std::size_t size() const { return Fault == fault::empty ? 0 : base::size(); }
+  [[nodiscard]] double flops_per_row(std::size_t e) const {
+    return Fault == fault::no_cost ? std::nan("") : base::flops_per_row(e);
+  }
+  template <class Visitor> void visit_parameters(Visitor&& visit) {
+    base::visit_parameters([&](hmoe::parameter_info info, matrix_view<double> view) {
+      if (Fault == fault::nameless)
+        info.expert = hmoe::parameter_info::no_expert;
+      visit(info, Fault == fault::strided ? view.column_block(0, 1) : view);
+    });
+  }
+  template <class Math>
+  void forward(const Math& math, std::size_t e, matrix_view<const double> x, matrix_view<double> y,
+               matrix_view<double> saved) const {
+    base::forward(math, e, x, y, saved);
+    if (Fault == fault::saves_too_much && x.rows() != 0)
+      saved.row(0).data()[saved.cols()] = 0;
   }
   template <class Math>
   void backward(const Math& math, std::size_t e, matrix_view<const double> x, matrix_view<const double> saved,
@@ -122,9 +179,19 @@ TEST_CASE("each fault is named") {
   CHECK(names(laws<fault::overwrites>(), "gradients are added, not overwritten"));
   CHECK(names(laws<fault::adds_to_dx>(), "backward's dx is the derivative by x"));
   CHECK(names(laws<fault::changes_dy>(), "backward leaves its inputs alone"));
-  CHECK(names(laws<fault::throws>(), "an exception was thrown: out of order"));
+  CHECK(names(laws<fault::throws>(), "forward accepts its batch: an exception was thrown: out of order"));
+  CHECK(names(laws<fault::no_rows>(), "no rows are a legal batch: an exception was thrown: nothing to do"));
+  CHECK(names(laws<fault::no_way_back>(), "backward accepts what forward did: an exception was thrown: one way only"));
+  CHECK(names(laws<fault::starts_anywhere>(), "initialize is a function of the seed"));
+  CHECK(
+      names(check_expert(shared_memory{}).text(), "copies are independent: initialising a copy changed the original"));
   CHECK(names(laws<fault::same_name>(), "tensors have names of their own: two are called experts.0.a"));
   CHECK(names(check_expert(faulty_bank<fault::wrong_count>{}).text(), "parameter_count agrees with visit_parameters"));
+  CHECK(names(check_expert(faulty_bank<fault::empty>{}).text(), "a bank has experts and a token size: size() is 0"));
+  CHECK(names(check_expert(faulty_bank<fault::strided>{}).text(), "visited tensors are contiguous: experts.0.up has"));
+  CHECK(names(check_expert(faulty_bank<fault::nameless>{}).text(), "a visited tensor names its expert: up is said"));
+  CHECK(names(check_expert(faulty_bank<fault::no_cost>{}).text(), "flops_per_row is a number of operations: expert 0"));
+  CHECK(names(check_expert(faulty_bank<fault::saves_too_much>{}).text(), "saves only saved_per_row values"));
   CHECK(names(check_expert(faulty_bank<fault::wrong_gradient>{}).text(), "adds only to its own expert's gradients"));
   CHECK(names(check_expert(faulty_bank<fault::changes_x>{}).text(), "backward writes only within its shapes"));
 }

@@ -10,6 +10,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <limits>
+#include <stdexcept>
 #include <string>
 
 using hmoe::testing::check_loss;
@@ -25,7 +27,9 @@ enum class fault {
   divides_by_zero,
   unchecked,
   lopsided,
-  drifts
+  drifts,
+  infinite,
+  throws
 };
 
 /// Σ_t Σ_e p², with one thing wrong.
@@ -35,6 +39,8 @@ template <fault Fault> struct squares {
   static inline std::atomic<int> calls = 0;
 
   template <class T> double evaluate(hmoe::routing_record<T>& record) const {
+    if (Fault == fault::throws)
+      throw std::runtime_error("out of order");
     auto& trace = record.trace;
     if (Fault != fault::unchecked)
       losses::detail::require_gradient_sinks(record);
@@ -55,6 +61,8 @@ template <fault Fault> struct squares {
       }
     if (Fault == fault::changes_p && p.rows() != 0)
       p(0, 0) = 0;
+    if (Fault == fault::infinite)
+      sum = std::numeric_limits<double>::infinity();
     return Fault == fault::divides_by_zero ? sum / static_cast<double>(p.rows()) * static_cast<double>(p.rows()) : sum;
   }
 };
@@ -91,6 +99,9 @@ TEST_CASE("each fault of a loss is named") {
   CHECK(names(laws<fault::lopsided>(), "treats experts alike"));
   CHECK(laws<fault::lopsided>({.treats_experts_alike = false}) == "");
   CHECK(names(laws<fault::drifts>(), "gives the same value every time"));
+  CHECK(names(laws<fault::drifts>(), "gives the same bits every time"));
+  CHECK(names(laws<fault::infinite>(), "value and gradient are finite"));
+  CHECK(names(laws<fault::throws>(), "works without an exception: an exception was thrown: out of order"));
 }
 
 TEST_CASE("losses that read learned noise need a batch that has it") {

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include <hmoe/routing/biased.hpp>
 #include <hmoe/routing/hash.hpp>
 #include <hmoe/routing/residual_score.hpp>
 #include <hmoe/testing/router_laws.hpp>
@@ -6,7 +7,11 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <atomic>
+#include <cmath>
 #include <string>
+#include <utility>
+#include <vector>
 
 using hmoe::index_t;
 using hmoe::vector_view;
@@ -15,10 +20,27 @@ namespace routing = hmoe::routing;
 
 namespace {
 using base = routing::top_k_router<double>;
-enum class fault { none, wrong_dx, overwrites, drops_sink, batch_dependent, miscounts, wrong_gradient };
+enum class fault {
+  none,
+  wrong_dx,
+  overwrites,
+  drops_sink,
+  batch_dependent,
+  miscounts,
+  wrong_gradient,
+  invents_a_token,
+  unordered,
+  chooses_more,
+  hides_a_logit,
+  drifts,
+  clears_gradients
+};
 
 template <fault Fault> struct faulty : base {
+  static inline std::atomic<int> calls = 0;
+
   faulty() : base(4, 5, 2) {}
+  [[nodiscard]] std::size_t max_selected() const { return Fault == fault::chooses_more ? 1 : base::max_selected(); }
   template <class Context>
   void forward(const Context& ctx, hmoe::matrix_view<const double> x, hmoe::router_trace<double>& trace,
                hmoe::assignment<double>& assigned) const {
@@ -28,6 +50,18 @@ template <fault Fault> struct faulty : base {
         w *= static_cast<double>(x.rows());
     if (Fault == fault::miscounts && x.rows() != 0)
       ++trace.tokens_per_expert()[1];
+    if (Fault == fault::invents_a_token) {
+      std::vector<hmoe::index_t> offsets(assigned.offsets().begin(), assigned.offsets().end());
+      offsets.push_back(offsets.back());
+      assigned.resize_tokens(x.rows() + 1);
+      std::copy(offsets.begin(), offsets.end(), assigned.offsets().begin());
+    }
+    if (Fault == fault::unordered && x.rows() != 0)
+      std::swap(assigned.experts()[0], assigned.experts()[1]);
+    if (Fault == fault::hides_a_logit && x.rows() != 0)
+      trace.logits()(0, 0) = std::nan("");
+    if (Fault == fault::drifts && x.rows() != 0)
+      assigned.weights()[0] += ++calls;
   }
   template <class Context>
   void backward(const Context& ctx, hmoe::matrix_view<const double> x, const hmoe::router_trace<double>& trace,
@@ -36,6 +70,8 @@ template <fault Fault> struct faulty : base {
     if (Fault == fault::overwrites)
       for (std::size_t t = 0; t < dx.rows(); ++t)
         std::fill(dx.row(t).begin(), dx.row(t).end(), 0.0);
+    if (Fault == fault::clears_gradients)
+      hmoe::set_zero(gradients);
     hmoe::router_trace<double> other = trace;
     if (Fault == fault::drops_sink)
       other.clear_gradients();
@@ -44,6 +80,19 @@ template <fault Fault> struct faulty : base {
       dx(0, 0) += 1;
     if (Fault == fault::wrong_gradient)
       gradients.score().weight()(1, 2) *= 1.001;
+  }
+};
+
+/// Its selection bias is moved by a rule, and yet gets a gradient.
+using biased_base = routing::router<routing::linear<double>, routing::biased<double, routing::top_k<>>>;
+struct pushes_the_bias : biased_base {
+  pushes_the_bias() : biased_base(4, 5, {5, {2}}) {}
+  template <class Context>
+  void backward(const Context& ctx, hmoe::matrix_view<const double> x, const hmoe::router_trace<double>& trace,
+                const hmoe::assignment<double>& assigned, vector_view<const double> d_weights,
+                hmoe::matrix_view<double> dx, pushes_the_bias& gradients) const {
+    biased_base::backward(ctx, x, trace, assigned, d_weights, dx, gradients);
+    gradients.selection_policy().bias()[0] += 1;
   }
 };
 
@@ -78,6 +127,14 @@ TEST_CASE("each fault of a router is named") {
   CHECK(names(laws<fault::batch_dependent>(), "the routing of a token does not depend on its batch: token 0"));
   CHECK(names(laws<fault::miscounts>(), "tokens_per_expert counts the assignment: expert 1"));
   CHECK(names(laws<fault::wrong_gradient>(), "the derivatives by the parameters: router.weight differs"));
+  CHECK(names(laws<fault::invents_a_token>(), "assigns every token of the batch: the assignment has 7 tokens"));
+  CHECK(
+      names(laws<fault::unordered>(), "the assignment is well formed: an exception was thrown: hmoe: the experts of"));
+  CHECK(names(laws<fault::chooses_more>(), "chooses at most max_selected experts: token 0 has 2, max_selected() is 1"));
+  CHECK(names(laws<fault::hides_a_logit>(), "logits, probabilities and weights are written"));
+  CHECK(names(laws<fault::drifts>(), "routes the same every time"));
+  CHECK(names(laws<fault::clears_gradients>(), "gradients are added, not overwritten"));
+  CHECK(names(check_router(pushes_the_bias{}).text(), "what is not trained has no gradient: router.selection_bias"));
 }
 
 TEST_CASE("what tokens come with reaches the router, and the previous layer gets its gradient") {

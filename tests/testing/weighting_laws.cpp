@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 
+#include <atomic>
+#include <stdexcept>
 #include <string>
 
 using hmoe::index_t;
@@ -10,17 +12,21 @@ using hmoe::vector_view;
 namespace routing = hmoe::routing;
 
 namespace {
-enum class fault { none, negative, forgets, past_the_end, wrong_slope, overwrites };
+enum class fault { none, negative, forgets, past_the_end, wrong_slope, overwrites, past_the_row, drifts, throws };
 using values = vector_view<const double>;
 using ids = vector_view<const index_t>;
 using sink = vector_view<double>;
 
 /// w = 2p, with one thing wrong.
 template <fault Fault> struct twice {
+  static inline std::atomic<int> calls = 0;
+
   static void forward(values, values p, ids chosen, sink w) {
+    if (Fault == fault::throws)
+      throw std::runtime_error("out of order");
     for (std::size_t i = 0; i < chosen.size(); ++i)
       if (Fault != fault::forgets || i != 1)
-        w[i] = 2 * p[chosen[i]] - (Fault == fault::negative ? 1 : 0);
+        w[i] = 2 * p[chosen[i]] - (Fault == fault::negative ? 1 : 0) + (Fault == fault::drifts ? ++calls : 0);
     if (Fault == fault::past_the_end)
       w.data()[w.size()] = 0;
   }
@@ -30,6 +36,8 @@ template <fault Fault> struct twice {
         d_p[chosen[i]] = 2 * dw[i];
       else
         d_p[chosen[i]] += (Fault == fault::wrong_slope ? 1 : 2) * dw[i];
+    if (Fault == fault::past_the_row)
+      d_p.data()[d_p.size()] = 0;
   }
 };
 template <fault Fault> std::string laws(const hmoe::testing::weighting_options& options = {}) {
@@ -54,4 +62,7 @@ TEST_CASE("each fault of a weighting is named") {
   CHECK(names(laws<fault::past_the_end>(), "forward writes only the weights of the chosen experts"));
   CHECK(names(laws<fault::wrong_slope>(), "backward is the derivative of forward"));
   CHECK(names(laws<fault::overwrites>(), "backward adds to its sinks"));
+  CHECK(names(laws<fault::past_the_row>(), "backward writes only within the row"));
+  CHECK(names(laws<fault::drifts>(), "gives the same bits every time"));
+  CHECK(names(laws<fault::throws>(), "works without an exception: an exception was thrown: out of order"));
 }

@@ -161,9 +161,13 @@ TEST_CASE("wrong options and lists are refused with their numbers, before anythi
   CHECK_THROWS_AS(adamw(adamw_options{.beta1 = std::numeric_limits<double>::quiet_NaN()}, list), hmoe::error);
   CHECK_THROWS_WITH_AS(adamw(adamw_options{.epsilon = 0}, list), "hmoe: AdamW needs epsilon > 0, given is 0",
                        hmoe::error);
+  CHECK_THROWS_WITH_AS(adamw(adamw_options{.weight_decay = -0.1}, list),
+                       "hmoe: AdamW needs a finite weight_decay >= 0, given is -0.1", hmoe::error);
 
   adamw optimizer(adamw_options{}, list);
   a.gradient = {1, 1};
+  CHECK_THROWS_WITH_AS(optimizer.step(list, std::nan("")), "hmoe: AdamW with a learning rate of nan: it must be finite",
+                       hmoe::error);
   b.gradient = {1};
   CHECK_THROWS_WITH_AS(optimizer.step({list[0]}, 0.1), "hmoe: AdamW was made for 2 tensors, given are 1", hmoe::error);
   tensor<double> wide({1, 2, 3});

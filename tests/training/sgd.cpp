@@ -66,7 +66,10 @@ TEST_CASE("wrong options and lists are refused with their numbers, before anythi
   const std::vector<parameter<double>> list{{"a", a, da}, {"b", b, db}};
   CHECK_THROWS_WITH_AS(sgd(sgd_options{.momentum = 1.5}, list), "hmoe: SGD needs a momentum in [0, 1), given is 1.5",
                        hmoe::error);
+  CHECK_THROWS_WITH_AS(sgd(sgd_options{.weight_decay = -2}, list),
+                       "hmoe: SGD needs a finite weight_decay >= 0, given is -2", hmoe::error);
   sgd optimizer(sgd_options{}, list);
+  CHECK_THROWS_AS(optimizer.step(list, std::nan("")), hmoe::error);
   CHECK_THROWS_WITH_AS(optimizer.step({list[1]}, 0.1), "hmoe: SGD was made for 2 tensors, given are 1", hmoe::error);
   CHECK_THROWS_WITH_AS(optimizer.step({list[0], {"b", a, da}}, 0.1),
                        "hmoe: SGD: tensor b has 2 values and 2 gradient values instead of 1", hmoe::error);

@@ -8,6 +8,9 @@
 
 #include <doctest/doctest.h>
 
+#include <cstdint>
+#include <cstring>
+
 namespace language_model {
 namespace {
 
@@ -48,6 +51,11 @@ TEST_CASE("a file that is no intact checkpoint is refused, and the text says why
     damaged[at] = static_cast<char>(damaged[at] ^ 1);
     refused(damaged, "damaged");
   }
+  std::string foreign = good; // well formed, but for a tensor that is longer than the file
+  foreign.replace(foreign.find("\"size\":2"), 8, "\"size\":9");
+  const std::uint64_t sum = checksum().add(foreign.substr(40)).value();
+  std::memcpy(foreign.data() + 32, &sum, sizeof sum);
+  refused(foreign, "more than the 3 scalars that it has: \"a\" should have 9");
   CHECK_THROWS_WITH_AS(load_checkpoint(folder / "none"), doctest::Contains("cannot read"), hmoe::error);
 }
 

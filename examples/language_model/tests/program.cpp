@@ -86,8 +86,13 @@ TEST_CASE("help explains, and mistakes end with a message and a status") {
   const auto refused = call(folder, "train --variant router=top-k:20" + text);
   CHECK(refused.status == 1);
   CHECK(refused.errors.find("1 to its 8 experts") != std::string::npos);
+  for (const char* option :
+       {"--warmup -1", "--batch 0", "--heads 0", "--learning-rate nan", "--variant router=sign-bias:2:nan"})
+    CHECK(call(folder, std::string("train ") + option + text).status != 0);
   CHECK(call(folder, "compare" + text).errors.find("--list") != std::string::npos);
   write_file(folder / "noise", "not a checkpoint");
+  CHECK(call(folder, "generate --temperature -1 --checkpoint " + (folder / "noise").string())
+            .errors.find("a temperature of -1") != std::string::npos);
   CHECK(call(folder, "generate --checkpoint " + (folder / "noise").string()).errors.find("no checkpoint") !=
         std::string::npos);
 }

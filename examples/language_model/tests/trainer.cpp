@@ -10,6 +10,7 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <csignal>
 #include <cstring>
 
@@ -58,6 +59,24 @@ TEST_CASE("training learns, and ends when the FLOPs are spent") {
   CHECK(run.at("history").back().at("step") == final.at("steps"));
   CHECK_FALSE(run.at("history").back().at("bits_per_byte").is_null());
   CHECK(run.at("sample").get<std::string>().size() > 160);
+}
+
+TEST_CASE("what nothing can be trained with is refused with its numbers") {
+  const small_world world;
+  const auto refused = [&](auto change, const char* why) {
+    run_config config = world.config;
+    change(config);
+    CHECK_THROWS_WITH_AS(trainer(config, world.text, 1), doctest::Contains(why), hmoe::error);
+  };
+  const double nan = std::nan("");
+  refused([](run_config& c) { c.how.batch = 0; }, "a batch of 0 windows");
+  refused([](run_config& c) { c.how.learning_rate = -1; }, "a learning rate of -1");
+  refused([&](run_config& c) { c.how.learning_rate = nan; }, "a learning rate of nan");
+  refused([](run_config& c) { c.how.final_rate = 5; }, "a final rate of 5 of the peak");
+  refused([](run_config& c) { c.how.weight_decay = -0.5; }, "a weight decay of -0.5");
+  refused([&](run_config& c) { c.budget_flops = nan; }, "a budget of nan FLOPs");
+  refused([](run_config& c) { c.budget_flops = 0; }, "a budget of 0 FLOPs");
+  refused([](run_config& c) { c.shape.context = 100'000'000; }, "not more than one window of 100000000");
 }
 
 TEST_CASE("the number of threads does not show in a single bit") {

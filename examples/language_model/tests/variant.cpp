@@ -55,6 +55,8 @@ TEST_CASE("what a variant cannot be is said with what it could be") {
   refused("router=top-p:0", "p above 0");
   refused("loss=balance:1", "load-balance:C");
   refused("loss=z:much", "should be a number, not 'much'");
+  refused("loss=z:inf", "should be a finite number, not 'inf'");
+  refused("router=sign-bias:2:nan", "finite number, not 'nan'");
   refused("sizes=list", "list:64/128/256");
   refused("loss=load-balance:1:to-two", "no option 'to-two'; there are load-balance:C[:to-k|to-one]");
   refused("loss=z:1:mean", "no option 'mean'");

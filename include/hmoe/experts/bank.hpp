@@ -144,7 +144,7 @@ public:
   template <class Visitor> void visit_parameters(Visitor&& visit) {
     for (std::size_t e = 0; e < size(); ++e)
       experts_[e].visit_parameters([&](const parameter_info& info, matrix_view<value_type> view) {
-        visit(parameter_info{info.name, info.decay, e}, view);
+        visit(parameter_info{info.name, info.decay, e, info.trained}, view);
       });
   }
   /// Matrices get the fan-in rule, tensors without decay (biases) zero, unless the expert has an initialize of its own.

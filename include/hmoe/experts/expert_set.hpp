@@ -102,7 +102,7 @@ public:
     std::apply(
         [&](auto&... bank) {
           (..., bank.visit_parameters([&, first = firsts_[b++]](const parameter_info& info, auto view) {
-            visit(parameter_info{info.name, info.decay, first + info.expert}, view);
+            visit(parameter_info{info.name, info.decay, first + info.expert, info.trained}, view);
           }));
         },
         banks_);

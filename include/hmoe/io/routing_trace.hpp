@@ -19,8 +19,8 @@
 
 namespace hmoe::io {
 
-/// The routing of one batch by one layer, as a file keeps it: enough to replay it bit for bit (routing::replay) and to
-/// compute every statistic again.
+/// The routing of one batch by one layer, as a file keeps it: enough to replay it bit for bit (routing::replay, which
+/// must be told where weights act on the input of experts) and to compute every statistic again.
 template <real T> struct recorded_routing {
   std::uint64_t step = 0; ///< of training, or of whatever the recorder counts
   std::uint64_t layer = 0;

@@ -5,6 +5,7 @@
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/vector_view.hpp>
 
+#include <cmath>
 #include <cstddef>
 
 /// How a selection bias follows the load of the experts. A load is what each expert was given since the last update
@@ -33,7 +34,9 @@ inline void load_in_flops(vector_view<const index_t> tokens_per_expert, vector_v
 namespace detail {
 /// How many of the first experts have a bias that moves, checked.
 template <class T>
-[[nodiscard]] std::size_t moving_experts(vector_view<T> bias, vector_view<const double> load, std::size_t moving) {
+[[nodiscard]] std::size_t moving_experts(vector_view<T> bias, vector_view<const double> load, double rate,
+                                         std::size_t moving) {
+  require(std::isfinite(rate), "a selection bias cannot move at a rate of ", rate, ": it must be finite");
   require(load.size() == bias.size(), "a load of ", load.size(), " experts for a bias of ", bias.size());
   require(moving == static_cast<std::size_t>(-1) || moving <= bias.size(), "the bias of ", moving, " of ", bias.size(),
           " experts should move");
@@ -48,7 +51,7 @@ inline constexpr std::size_t all_experts = static_cast<std::size_t>(-1);
 template <class T>
 void update_bias_by_sign(vector_view<T> bias, vector_view<const double> load, double rate,
                          std::size_t moving = all_experts) {
-  const std::size_t n = detail::moving_experts(bias, load, moving);
+  const std::size_t n = detail::moving_experts(bias, load, rate, moving);
   double mean = 0;
   for (std::size_t i = 0; i < n; ++i)
     mean += load[i] / static_cast<double>(n);
@@ -62,7 +65,7 @@ void update_bias_by_sign(vector_view<T> bias, vector_view<const double> load, do
 template <class T>
 void update_bias_in_proportion(vector_view<T> bias, vector_view<const double> load, double rate, double share,
                                std::size_t moving = all_experts) {
-  const std::size_t n = detail::moving_experts(bias, load, moving);
+  const std::size_t n = detail::moving_experts(bias, load, rate, moving);
   double sum = 0;
   for (const double value : load)
     sum += value;

@@ -29,6 +29,8 @@ public:
     require(options.beta1 >= 0 && options.beta1 < 1 && options.beta2 >= 0 && options.beta2 < 1,
             "AdamW needs betas in [0, 1), given are ", options.beta1, " and ", options.beta2);
     require(options.epsilon > 0, "AdamW needs epsilon > 0, given is ", options.epsilon);
+    require(std::isfinite(options.weight_decay) && options.weight_decay >= 0,
+            "AdamW needs a finite weight_decay >= 0, given is ", options.weight_decay);
     for (const parameter<T>& p : list) {
       require(p.value.size() == p.gradient.size(), "parameter ", p.name, " has ", p.value.size(), " values and ",
               p.gradient.size(), " gradient values");
@@ -39,6 +41,7 @@ public:
 
   /// One update with learning rate η from the gradients in the list.
   void step(const std::vector<parameter<T>>& list, double learning_rate) {
+    require(std::isfinite(learning_rate), "AdamW with a learning rate of ", learning_rate, ": it must be finite");
     require(list.size() == first_.size(), "AdamW was made for ", first_.size(), " tensors, given are ", list.size());
     for (std::size_t i = 0; i < list.size(); ++i)
       require(list[i].value.size() == first_[i].size() && list[i].gradient.size() == first_[i].size(), "AdamW: tensor ",

@@ -5,6 +5,7 @@
 #include <hmoe/core/parameter.hpp>
 #include <hmoe/core/scalar.hpp>
 
+#include <cmath>
 #include <span>
 #include <vector>
 
@@ -21,11 +22,14 @@ public:
   sgd(sgd_options options, const std::vector<parameter<T>>& list) : options_(options) {
     require(options.momentum >= 0 && options.momentum < 1, "SGD needs a momentum in [0, 1), given is ",
             options.momentum);
+    require(std::isfinite(options.weight_decay) && options.weight_decay >= 0,
+            "SGD needs a finite weight_decay >= 0, given is ", options.weight_decay);
     for (const parameter<T>& p : list)
       velocity_.emplace_back(p.value.size(), T(0));
   }
 
   void step(const std::vector<parameter<T>>& list, double learning_rate) {
+    require(std::isfinite(learning_rate), "SGD with a learning rate of ", learning_rate, ": it must be finite");
     require(list.size() == velocity_.size(), "SGD was made for ", velocity_.size(), " tensors, given are ",
             list.size());
     for (std::size_t i = 0; i < list.size(); ++i)
