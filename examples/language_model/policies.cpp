@@ -21,7 +21,7 @@ constexpr std::array routers{
     policy_kind{"sign-bias-flops", ":K[:RATE]", "the same, load counted in FLOPs", 1, 2},
     policy_kind{"proportional-bias", ":K[:RATE]", "with the proportional rule on tokens (LongCat)", 1, 2},
     policy_kind{"proportional-bias-flops", ":K[:RATE]", "the same, load counted in FLOPs", 1, 2},
-    policy_kind{"longcat-flash", ":K[:FACTOR[:RATE]]", "that rule, weights as they are times FACTOR", 1, 3},
+    policy_kind{"longcat-flash", ":K[:FACTOR[:RATE]]", "the proportional rule, weights as they are times FACTOR", 1, 3},
     policy_kind{"deepseek-v2", ":GROUPS:KEPT:K[:FACTOR]", "group-limited, weights as they are times FACTOR", 3, 4},
     policy_kind{"deepseek-v3", ":GROUPS:KEPT:K[:FACTOR[:RATE]]", "sigmoid, sign bias, groups, scaled weights", 3, 5},
     policy_kind{"sigmoid-top-k", ":K[:FACTOR]", "sigmoid scores, renormalised and scaled", 1, 2},
