@@ -4,13 +4,12 @@
 #include <hmoe/core/config.hpp>
 #include <hmoe/core/space.hpp>
 #include <hmoe/core/vector_view.hpp>
+#include <hmoe/fwd.hpp>
 
 #include <concepts>
 #include <type_traits>
 
 namespace hmoe {
-
-template <class T, class Space = host_space> class matrix_view;
 
 /// Customisation point: how a foreign matrix type shows itself as a matrix_view. A specialisation has a static
 /// `matrix_view<T> view(M&)`; interop/eigen.hpp has one for Eigen.
