@@ -24,9 +24,10 @@ struct count_tiles {
   const index_t* firsts;
   index_t columns; ///< of tiles of each expert
 
-  __device__ void operator()(const bank_rows&, index_t i, int m, int n, int, float*) const {
+  __device__ void operator()(const bank_rows&, const tile_place& place, int, float*) const {
     if (threadIdx.x == 0)
-      atomicAdd(counts + firsts[i] + static_cast<index_t>(m / shape.m) * columns + static_cast<index_t>(n / shape.n),
+      atomicAdd(counts + firsts[place.expert] + static_cast<index_t>(place.row / shape.m) * columns +
+                    static_cast<index_t>(place.column / shape.n),
                 1U);
   }
 };
@@ -95,7 +96,7 @@ TEST_CASE("A schedule of more experts than threads") { check(300, 4); }
 
 TEST_CASE("The number of stages is what fits into the shared memory of a multiprocessor") {
   constexpr tile_shape large = product_tiles<hmoe::bfloat16>().many, small = product_tiles<hmoe::bfloat16>().few;
-  static_assert(large.stage_bytes(2) == 16 * 1024 && large.threads() == 256);
+  static_assert(large.stage_bytes(2) == 16 * 1024 && large.threads() == 128);
   CHECK(pipeline_stages(80, large, 2) == 4);
   CHECK(pipeline_stages(86, large, 2) == 3);
   CHECK(pipeline_stages(90, large, 2) == 4);

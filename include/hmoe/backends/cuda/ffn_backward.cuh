@@ -21,14 +21,21 @@ template <std::size_t Lanes, class S, class Gate, class Atom, tile_shape Shape> 
   ffn_backward_arrays<S> pass;
   Gate gate;
 
-  __device__ void operator()(const bank_rows& bank, index_t i, int m, int n, int stages, S* shared) const {
-    const int rows = static_cast<int>(bank.rows(i)), width = static_cast<int>(bank.width(i)),
-              d = static_cast<int>(weights.d);
-    k_major_loader<slot_rows<S>, Shape.m, Shape.k, Shape.threads()> left({pass.d_outputs, bank.first(i), rows, d}, m);
-    mn_major_loader<matrix_rows<S>, Shape.n, Shape.k, Shape.threads()> right(
-        {weights.out + weights.out_offsets[i], weights.out_strides[i], d, width}, n);
-    const auto sums = multiply_tile<Atom, Shape>(left, right, d, stages, shared);
+  __device__ void operator()(const bank_rows& bank, const tile_place& place, int stages, S* shared) const {
+    const auto sums = [&] {
+      const index_t i = place.expert;
+      const int rows = static_cast<int>(bank.rows(i)), width = static_cast<int>(bank.width(i)),
+                d = static_cast<int>(weights.d);
+      k_major_loader<slot_rows<S>, Shape.m, Shape.k, Shape.threads()> left({pass.d_outputs, bank.first(i), rows, d},
+                                                                           place.row);
+      mn_major_loader<matrix_rows<S>, Shape.n, Shape.k, Shape.threads()> right(
+          {weights.out + weights.out_offsets[i], weights.out_strides[i], d, width}, place.column);
+      return multiply_tile<Atom, Shape>(left, right, d, stages, shared);
+    }();
 
+    const index_t i = place.expert;
+    const int m = place.row, n = place.column, rows = static_cast<int>(bank.rows(i)),
+              width = static_cast<int>(bank.width(i));
     sums.for_each_pair([&](int row, int column, const float* pair) {
       const int unit = n + column, count = width - unit;
       if (m + row >= rows || count <= 0)
@@ -61,15 +68,20 @@ template <std::size_t Lanes, class S, class Atom, tile_shape Shape> struct backw
   ffn_backward_arrays<S> pass;
   bool residual;
 
-  __device__ void operator()(const bank_rows& bank, index_t i, int m, int n, int stages, S* shared) const {
-    const int rows = static_cast<int>(bank.rows(i)), terms = static_cast<int>(Lanes * bank.width(i)),
-              d = static_cast<int>(weights.d);
-    const row_source<S> hidden{pass.d_projected, nullptr, Lanes * pass.hidden_stride};
-    k_major_loader<slot_rows<S>, Shape.m, Shape.k, Shape.threads()> left({hidden, bank.first(i), rows, terms}, m);
-    mn_major_loader<matrix_rows<S>, Shape.n, Shape.k, Shape.threads()> right(
-        {weights.in + weights.in_offsets[i], weights.in_stride, terms, d}, n);
-    const auto sums = multiply_tile<Atom, Shape>(left, right, terms, stages, shared);
+  __device__ void operator()(const bank_rows& bank, const tile_place& place, int stages, S* shared) const {
+    const auto sums = [&] {
+      const index_t i = place.expert;
+      const int rows = static_cast<int>(bank.rows(i)), terms = static_cast<int>(Lanes * bank.width(i));
+      const row_source<S> hidden{pass.d_projected, nullptr, Lanes * pass.hidden_stride};
+      k_major_loader<slot_rows<S>, Shape.m, Shape.k, Shape.threads()> left({hidden, bank.first(i), rows, terms},
+                                                                           place.row);
+      mn_major_loader<matrix_rows<S>, Shape.n, Shape.k, Shape.threads()> right(
+          {weights.in + weights.in_offsets[i], weights.in_stride, terms, static_cast<int>(weights.d)}, place.column);
+      return multiply_tile<Atom, Shape>(left, right, terms, stages, shared);
+    }();
 
+    const index_t i = place.expert;
+    const int m = place.row, n = place.column, rows = static_cast<int>(bank.rows(i)), d = static_cast<int>(weights.d);
     const slot_rows<S> straight{pass.d_outputs, bank.first(i), residual ? rows : 0, d};
     sums.for_each_pair([&](int row, int column, const float* pair) {
       const int c = n + column, count = d - c;
@@ -98,14 +110,23 @@ template <class S, class Atom, tile_shape Shape> struct weight_gradient {
   const index_t* strides;     ///< of experts, or null:
   std::size_t stride;         ///< of all
 
-  __device__ void operator()(const bank_rows& bank, index_t i, int m, int n, int stages, S* shared) const {
-    const int rows = static_cast<int>(bank.rows(i)),
-              columns_m = static_cast<int>(left_columns.of(bank.rows(i), bank.width(i))),
-              columns_n = static_cast<int>(right_columns.of(bank.rows(i), bank.width(i)));
-    mn_major_loader<slot_rows<S>, Shape.m, Shape.k, Shape.threads()> a({left, bank.first(i), rows, columns_m}, m);
-    mn_major_loader<slot_rows<S>, Shape.n, Shape.k, Shape.threads()> b({right, bank.first(i), rows, columns_n}, n);
-    const auto sums = multiply_tile<Atom, Shape>(a, b, rows, stages, shared);
+  __device__ void operator()(const bank_rows& bank, const tile_place& place, int stages, S* shared) const {
+    const auto columns_of = [&](const extent& columns) {
+      return static_cast<int>(columns.of(bank.rows(place.expert), bank.width(place.expert)));
+    };
+    const auto sums = [&] {
+      const index_t i = place.expert;
+      const int rows = static_cast<int>(bank.rows(i));
+      mn_major_loader<slot_rows<S>, Shape.m, Shape.k, Shape.threads()> a(
+          {left, bank.first(i), rows, columns_of(left_columns)}, place.row);
+      mn_major_loader<slot_rows<S>, Shape.n, Shape.k, Shape.threads()> b(
+          {right, bank.first(i), rows, columns_of(right_columns)}, place.column);
+      return multiply_tile<Atom, Shape>(a, b, rows, stages, shared);
+    }();
 
+    const index_t i = place.expert;
+    const int m = place.row, n = place.column, columns_m = columns_of(left_columns),
+              columns_n = columns_of(right_columns);
     float* to = gradient + offsets[i];
     const std::size_t row_stride = strides != nullptr ? strides[i] : stride;
     sums.for_each_pair([&](int row, int column, const float* pair) {

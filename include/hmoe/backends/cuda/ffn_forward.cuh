@@ -18,16 +18,22 @@ template <std::size_t Lanes, class S, class Weight, class Gate, class Atom, tile
   ffn_forward_arrays<S> pass;
   Gate gate;
 
-  __device__ void operator()(const bank_rows& bank, index_t i, int m, int n, int stages, S* shared) const {
-    const int rows = static_cast<int>(bank.rows(i)), width = static_cast<int>(bank.width(i)),
-              d = static_cast<int>(weights.d);
+  __device__ void operator()(const bank_rows& bank, const tile_place& place, int stages, S* shared) const {
     using weight_rows = lane_rows<Lanes, Weight>;
-    k_major_loader<slot_rows<S>, Shape.m, Shape.k, Shape.threads()> left(slot_rows<S>{pass.x, bank.first(i), rows, d},
-                                                                         m);
-    weight_loader<S, weight_rows, Shape.n, Shape.k, Shape.threads()> right(
-        weight_rows{weights.in + weights.in_offsets[i], weights.in_stride, width, d}, n);
-    const auto sums = multiply_tile<Atom, Shape>(left, right, d, stages, shared);
+    const auto sums = [&] {
+      const index_t i = place.expert;
+      const int rows = static_cast<int>(bank.rows(i)), width = static_cast<int>(bank.width(i)),
+                d = static_cast<int>(weights.d);
+      k_major_loader<slot_rows<S>, Shape.m, Shape.k, Shape.threads()> left(slot_rows<S>{pass.x, bank.first(i), rows, d},
+                                                                           place.row);
+      weight_loader<S, weight_rows, Shape.n, Shape.k, Shape.threads()> right(
+          weight_rows{weights.in + weights.in_offsets[i], weights.in_stride, width, d}, place.column);
+      return multiply_tile<Atom, Shape>(left, right, d, stages, shared);
+    }();
 
+    const index_t i = place.expert;
+    const int m = place.row, n = place.column, rows = static_cast<int>(bank.rows(i)),
+              width = static_cast<int>(bank.width(i));
     const float* bias = weights.in_bias != nullptr ? weights.in_bias + weights.in_bias_offsets[i] : nullptr;
     const auto biased = [&](float sum, int index, bool there) {
       return bias != nullptr && there ? sum + bias[index] : sum;
@@ -72,17 +78,22 @@ template <class S, class Weight, class Atom, tile_shape Shape> struct project_ou
   ffn_forward_arrays<S> pass;
   bool residual;
 
-  __device__ void operator()(const bank_rows& bank, index_t i, int m, int n, int stages, S* shared) const {
-    const int rows = static_cast<int>(bank.rows(i)), width = static_cast<int>(bank.width(i)),
-              d = static_cast<int>(weights.d);
-    using weight_rows = matrix_rows<Weight>;
-    const row_source<S> hidden{pass.activated, nullptr, pass.hidden_stride};
-    k_major_loader<slot_rows<S>, Shape.m, Shape.k, Shape.threads()> left(
-        slot_rows<S>{hidden, bank.first(i), rows, width}, m);
-    weight_loader<S, weight_rows, Shape.n, Shape.k, Shape.threads()> right(
-        weight_rows{weights.out + weights.out_offsets[i], weights.out_strides[i], d, width}, n);
-    const auto sums = multiply_tile<Atom, Shape>(left, right, width, stages, shared);
+  __device__ void operator()(const bank_rows& bank, const tile_place& place, int stages, S* shared) const {
+    const auto sums = [&] {
+      const index_t i = place.expert;
+      const int rows = static_cast<int>(bank.rows(i)), width = static_cast<int>(bank.width(i));
+      const row_source<S> hidden{pass.activated, nullptr, pass.hidden_stride};
+      k_major_loader<slot_rows<S>, Shape.m, Shape.k, Shape.threads()> left(
+          slot_rows<S>{hidden, bank.first(i), rows, width}, place.row);
+      using weight_rows = matrix_rows<Weight>;
+      weight_loader<S, weight_rows, Shape.n, Shape.k, Shape.threads()> right(
+          weight_rows{weights.out + weights.out_offsets[i], weights.out_strides[i], static_cast<int>(weights.d), width},
+          place.column);
+      return multiply_tile<Atom, Shape>(left, right, width, stages, shared);
+    }();
 
+    const index_t i = place.expert;
+    const int m = place.row, n = place.column, rows = static_cast<int>(bank.rows(i)), d = static_cast<int>(weights.d);
     const float* bias =
         weights.out_bias != nullptr ? weights.out_bias + static_cast<std::size_t>(i) * weights.d : nullptr;
     const slot_rows<S> inputs{pass.x, bank.first(i), residual ? rows : 0, d};

@@ -129,35 +129,43 @@ __global__ void __launch_bounds__(schedule_threads) make_schedules(bank_rows ban
   }
 }
 
-/// The kernel of every grouped product. Problem computes one tile: problem(expert, m, n, stages, shared) with the first
-/// row and column of the tile.
+/// A tile of an expert: its first row and column. It lies in shared memory, and a problem reads it again after the
+/// product, so that it takes no registers meanwhile.
+struct tile_place {
+  index_t expert;
+  int row, column;
+};
+
+/// The kernel of every grouped product. Problem computes one tile: problem(bank, place, stages, shared).
 template <class Problem>
 __global__ void __launch_bounds__(Problem::shape.threads(), Problem::shape.blocks)
     run_tiles(const __grid_constant__ Problem problem, bank_rows bank, product_sizes sizes, schedule_arrays schedule,
               int stages) {
   extern __shared__ uint4 shared[];
+  __shared__ tile_place place;
   __shared__ index_t taken;
-  const index_t all = schedule.first_tiles[bank.experts];
   if (threadIdx.x == 0)
     taken = atomicAdd(schedule.next_tile, 1U);
-  __syncthreads();
-  index_t tile = taken;
-  while (tile < all) {
-    __syncthreads(); // everybody has read `taken`
-    if (threadIdx.x == 0)
-      taken = atomicAdd(schedule.next_tile, 1U); // the next one, while this one is computed
-    index_t low = 0, high = bank.experts;        // first_tiles[low] ≤ tile < first_tiles[high]
-    while (high - low > 1) {
-      const index_t middle = (low + high) / 2;
-      (schedule.first_tiles[middle] <= tile ? low : high) = middle;
-    }
-    const index_t i = schedule.order[low], local = tile - schedule.first_tiles[low];
-    const index_t tiles_m = sizes.tiles_m(bank.rows(i), bank.width(i));
-    // Neighbours in time share columns, which are the weights: they come from DRAM once.
-    problem(bank, i, static_cast<int>(local % tiles_m * sizes.tile_m), static_cast<int>(local / tiles_m * sizes.tile_n),
-            stages, reinterpret_cast<typename Problem::value_type*>(shared));
+  for (;;) {
     __syncthreads();
-    tile = taken;
+    const index_t tile = taken;
+    if (tile >= schedule.first_tiles[bank.experts])
+      return;
+    __syncthreads(); // everybody has read `taken`
+    if (threadIdx.x == 0) {
+      taken = atomicAdd(schedule.next_tile, 1U); // the next one, while this one is computed
+      index_t low = 0, high = bank.experts;      // first_tiles[low] ≤ tile < first_tiles[high]
+      while (high - low > 1) {
+        const index_t middle = (low + high) / 2;
+        (schedule.first_tiles[middle] <= tile ? low : high) = middle;
+      }
+      const index_t i = schedule.order[low], local = tile - schedule.first_tiles[low];
+      const index_t tiles_m = sizes.tiles_m(bank.rows(i), bank.width(i));
+      // Neighbours in time share columns, which are the weights: they come from DRAM once.
+      place = {i, static_cast<int>(local % tiles_m * sizes.tile_m), static_cast<int>(local / tiles_m * sizes.tile_n)};
+    }
+    __syncthreads();
+    problem(bank, place, stages, reinterpret_cast<typename Problem::value_type*>(shared));
   }
 }
 

@@ -20,16 +20,17 @@ template <tile_shape Shape> struct tile_sums {
     return static_cast<int>(threadIdx.x) / 32 % Shape.warps_n * warp_n;
   }
 
-  /// f(row, column, left, right) for all sums of this thread: left[0], left[1] at (row, column) and the next column,
+  /// f(row, column, left, right) for all sums of this thread, row by row, so that what belongs to a row is in registers
+  /// for as long as it is needed: left[0], left[1] at (row, column) and the next column,
   /// right[0], right[1] eight columns further.
   template <class F> __device__ void for_each(const F& f) const {
     const int l = mma_lane();
 #pragma unroll
-    for (int j = 0; j < blocks_n; ++j)
+    for (int i = 0; i < blocks_m; ++i)
 #pragma unroll
-      for (int i = 0; i < blocks_m; ++i)
+      for (int h = 0; h < 2; ++h)
 #pragma unroll
-        for (int h = 0; h < 2; ++h)
+        for (int j = 0; j < blocks_n; ++j)
           f(warp_row() + 16 * i + 8 * h + l / 4, warp_column() + 16 * j + l % 4 * 2, values[i][j][0] + 2 * h,
             values[i][j][1] + 2 * h);
   }
@@ -73,29 +74,27 @@ __device__ tile_sums<Shape> multiply_tile(LoaderA& a, LoaderB& b, int depth, int
   constexpr int stage_size = tile_a::size + tile_b::size;
   sums_type sums{};
   const int steps = (depth + Shape.k - 1) / Shape.k;
-  int reading = 0, writing = 0; // places in the ring
+  int writing = 0; // place in the ring
   for (int step = 1 - stages; step < steps; ++step) {
     if (step >= 0) {
       wait_for_copies(stages - 2);
       __syncthreads(); // all see this step, and nobody still reads the one before, which is overwritten now
     }
-    const int ahead = step + stages - 1;
+    const int ahead = step + stages - 1, reading = writing + 1 == stages ? 0 : writing + 1; // the oldest of the ring
     auto* next = shared + writing * stage_size;
     if (ahead < steps) {
       a.fetch(next, ahead * Shape.k);
       b.fetch(next + tile_a::size, ahead * Shape.k);
     }
     commit_copies();
-    if (step >= 0) {
+    if (step >= 0)
       multiply_step<Atom>(sums, tile_a{shared + reading * stage_size},
                           tile_b{shared + reading * stage_size + tile_a::size});
-      reading = reading + 1 == stages ? 0 : reading + 1;
-    }
     if (ahead < steps) {
       a.store(next);
       b.store(next + tile_a::size);
     }
-    writing = writing + 1 == stages ? 0 : writing + 1;
+    writing = reading;
   }
   wait_for_copies(0);
   __syncthreads(); // shared memory is free for the next tile

@@ -36,14 +36,15 @@ struct tile_shapes {
 template <class S> [[nodiscard]] constexpr tile_shapes product_tiles() noexcept {
   if constexpr (sizeof(S) == 2)
     return {
-        // A warp has 64 × 32 sums, 64 registers of a thread: 16 mma.sync for 6 ldmatrix.x4 in each step of 16, so
-        // shared memory is busy less than half of the time. Two blocks hide each other's barriers; that is what fits
-        // into 128 registers a thread. 64 multiply-adds per value that is read from L2.
-        {128, 128, 32, 2, 4, 2},
+        // A warp has 64 × 64 sums, 128 registers of a thread: 32 mma.sync for 8 ldmatrix.x4 in each step of 16, so
+        // shared memory is busy less than half of the time. Two blocks hide each other's barriers, and leave 255
+        // registers to a thread; eight warps of 64 × 32 sums would have 128, which spilled a few. 64 multiply-adds
+        // per value that is read from L2.
+        {128, 128, 32, 2, 2, 2},
         // Few rows: reading weights is the limit, so steps are long (128 bytes of a row) and blocks are small and many.
         {32, 64, 64, 1, 4, 3}};
   else
-    return {// 64 sums in a thread again. The operands of 256 multiply-adds, or of two steps of tf32, take 64 registers
+    return {// 64 sums in a thread. The operands of 256 multiply-adds, or of two steps of tf32, take 64 registers
             // and more besides: one block. A step is 64 bytes of a row.
             {128, 128, 16, 2, 4, 1},
             {32, 64, 32, 1, 4, 3}};
