@@ -34,10 +34,13 @@ struct warp_row {
   return bits ^ ((bits >> 31U) != 0 ? 0xffffffffU : 0x80000000U);
 }
 
-/// The experts of a row from the most preferred on.
+/// The experts of a row from the most preferred on. Those of the lane's bits `masked` count as `instead`.
 class warp_preference {
 public:
-  __device__ warp_preference(const float* values, unsigned size) : values_(values), size_(size) { find_best(); }
+  __device__ warp_preference(const float* values, unsigned size, unsigned masked = 0, float instead = 0)
+      : values_(values), size_(size), masked_(masked), instead_(instead) {
+    find_best();
+  }
 
   /// The most preferred one that is not taken; no_index when all are.
   [[nodiscard]] __device__ index_t next() const {
@@ -60,7 +63,7 @@ private:
     best_value_ = 0;
     best_id_ = no_index;
     for (unsigned e = lane_id(), j = 0; e < size_; e += 32, ++j) {
-      const unsigned value = preference_of(values_[e]);
+      const unsigned value = preference_of((masked_ >> j & 1U) != 0 ? instead_ : values_[e]);
       if ((taken_ >> j & 1U) == 0 && (best_id_ == no_index || value > best_value_)) {
         best_value_ = value;
         best_id_ = e;
@@ -69,7 +72,8 @@ private:
   }
 
   const float* values_;
-  unsigned size_, taken_ = 0, best_value_ = 0;
+  unsigned size_, masked_, taken_ = 0, best_value_ = 0;
+  float instead_;
   index_t best_id_ = no_index;
 };
 
@@ -165,11 +169,14 @@ __device__ unsigned warp_select(const routing::group_limited<Score, Mask>& selec
   for (unsigned g = lane_id(), j = 0; g < groups; g += 32, ++j)
     row.scratch[g] = static_cast<float>(order.taken() >> j & 1U);
   __syncwarp();
-  for (unsigned e = lane_id(); e < row.size; e += 32)
-    if (row.scratch[e / size] == 0)
-      row.values[e] = Mask == routing::group_mask::zero ? 0.0F : -__int_as_float(0x7f800000);
-  __syncwarp();
-  return warp_select(routing::top_k<>(select.k), row);
+  unsigned masked = 0;
+  for (unsigned e = lane_id(), j = 0; e < row.size; e += 32, ++j)
+    masked |= row.scratch[e / size] == 0 ? 1U << j : 0U;
+  warp_preference kept(row.values, row.size, masked,
+                       Mask == routing::group_mask::zero ? 0.0F : -__int_as_float(0x7f800000));
+  for (std::size_t i = 0; i < select.k; ++i)
+    kept.take();
+  return kept.taken();
 }
 
 template <class Inner>
