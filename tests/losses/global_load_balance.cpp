@@ -64,6 +64,8 @@ TEST_CASE("a batch that lacks some experts is balanced if the others make up for
   CHECK(low.evaluate(global_load_balance{1, &load}) == two);
   CHECK(low.trace.d_probabilities()(0, 0) == low.trace.d_probabilities()(0, 3)); // no expert is pushed
   CHECK(high.evaluate(global_load_balance{1, &load}) == two);
+  CHECK(high.evaluate(global_load_balance{1, &load, balance_normalization::to_one}) ==
+        doctest::Approx(1).epsilon(1e-14));
 }
 
 TEST_CASE("mistakes are told") {

@@ -147,6 +147,19 @@ TEST_CASE("noisy_load is Shazeer's, on clean logits and the learned deviation") 
   CHECK(batch.evaluate(noisy_load{1, 0.01}) == doctest::Approx(squared_variation(loads)).epsilon(1e-11));
 }
 
+TEST_CASE("noisy_load is 0 at balance, for a single expert, and without tokens") {
+  for (const auto& [tokens, experts] : {std::pair<std::size_t, std::size_t>{8, 4}, {3, 1}, {0, 4}}) {
+    support::routing_batch batch(tokens, experts);
+    batch.trace.resize(tokens, experts, 2 * experts, true);
+    batch.trace.set_inputs({.noise = hmoe::noise_source{}});
+    std::fill_n(batch.trace.score_saved().data(), batch.trace.score_saved().size(), 0.0); // spreads and noise
+    const auto turn = [n = experts](std::size_t t, std::size_t e) { return (t + e) % n; };
+    batch.set([&](std::size_t t, std::size_t e) { return static_cast<double>(turn(t, e)); },
+              [&](std::size_t t, std::size_t e) { return turn(t, e) >= 2; });
+    CHECK(batch.evaluate(noisy_load{}) == doctest::Approx(0).epsilon(1e-14));
+  }
+}
+
 TEST_CASE("its gradient reaches both weight matrices and x through the router") {
   support::random_source random(123);
   noisy_batch batch(random);

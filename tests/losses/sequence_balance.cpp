@@ -85,6 +85,8 @@ TEST_CASE("at balance in every sequence 1, and more when only the batch as a who
   const std::vector<hmoe::index_t> halves{0, 4, 8};
   set_sequences(batch, halves);
   CHECK(batch.evaluate(sequence_balance{}) == doctest::Approx(1).epsilon(1e-14));
+  CHECK(batch.evaluate(sequence_balance{.normalization = balance_normalization::to_k}) ==
+        doctest::Approx(2).epsilon(1e-14));
 
   // Each half prefers two experts of its own.
   const auto own = [](std::size_t t, std::size_t e) { return (t < 4) == (e < 2); };

@@ -5,6 +5,7 @@
 #include <hmoe/layer/moe_layer.hpp>
 #include <hmoe/routing/replay.hpp>
 #include <hmoe/routing/router.hpp>
+#include <hmoe/routing/scaled.hpp>
 
 #include "support/random_matrix.hpp"
 
@@ -57,6 +58,25 @@ TEST_CASE("a layer with a replayed routing gives the bits of the layer that was 
   hmoe::matrix<float> inference(tokens, d_model);
   replayed.forward(ctx, x.view(), inference.view());
   CHECK(same_bits(y, inference));
+}
+
+TEST_CASE("weights on what experts read are replayed where the router is told so") {
+  support::random_source random(223);
+  const hmoe::context ctx{hmoe::backends::reference{}};
+  const auto x = support::random_matrix<float>(random, tokens, d_model);
+  using weighting = hmoe::routing::on_input_side<hmoe::routing::sigmoid_of_logit>;
+  hmoe::moe_layer layer{hmoe::expert_set{bank_type(d_model, widths)},
+                        hmoe::routing::top_k_router<float, weighting>(d_model, 4, 2)};
+  layer.initialize(hmoe::seed{3});
+  auto tape = layer.make_tape(tokens);
+  hmoe::matrix<float> y(tokens, d_model), again(tokens, d_model);
+  layer.forward(ctx, x.view(), y.view(), tape);
+  for (const bool on_input : {true, false}) {
+    const hmoe::moe_layer replayed{layer.experts(),
+                                   hmoe::routing::replay<float>(d_model, 4, tape.assignment(), {}, {}, 0, on_input)};
+    replayed.forward(ctx, x.view(), again.view());
+    CHECK(same_bits(y, again) == on_input);
+  }
 }
 
 TEST_CASE("experts get gradients, the router none") {

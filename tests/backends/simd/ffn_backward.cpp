@@ -9,7 +9,7 @@
 #include <hmoe/routing/router.hpp>
 
 #include "backends/simd/ffn_batches.hpp"
-#include "support/allocation_count.hpp"
+#include "support/allocations.hpp" // packed_bank.cpp of this program replaces the heap
 #include "support/layer_gradients.hpp"
 
 #include <doctest/doctest.h>
