@@ -91,30 +91,40 @@ struct bank_memory {
   }
 };
 
-/// Runs the banks that compute several experts at once themselves, and those that the backend does.
-template <class Context, class Experts, class T>
-void forward_groups(const Context& ctx, const Experts& experts, vector_view<const forward_batch<T>> batches) {
-  experts.for_each_bank([&](const auto& bank, std::size_t first) {
-    if constexpr (requires(vector_view<const row_group<T>> groups) { bank.forward_rows(ctx, groups); }) {
-      const typename Context::workspace_scope scope(ctx.workspace());
-      buffer<row_group<T>> groups(batches.size(), &ctx.workspace());
-      std::size_t count = 0;
-      for (const auto& batch : batches)
-        if (batch.expert >= first && batch.expert - first < bank.size() && batch.x.rows() != 0)
-          groups[count++] = {batch.expert - first, batch.x.rows(), batch.x, batch.y};
-      if (count != 0)
-        bank.forward_rows(ctx, std::as_const(groups).view().subview(0, count));
-    } else if constexpr (computes_bank<Context, std::remove_cvref_t<decltype(bank)>>) {
-      const typename Context::workspace_scope scope(ctx.workspace());
-      if (backend_takes(ctx, bank))
-        ctx.backend().forward_bank(ctx, bank, first, batches);
-    } else {
-      static_assert(
-          requires(matrix_view<const T> in, matrix_view<T> out) { bank.forward(ctx.backend(), first, in, out, out); },
-          "hmoe: a bank of this set computes neither one expert nor several: give it forward_rows(ctx, "
-          "vector_view<const dispatch::row_group<T>>) const (see hmoe/dispatch/row_group.hpp)");
-    }
-  });
+/// Runs a bank that computes several experts at once itself, or that the backend computes so; other banks are left to
+/// the caller.
+template <class Context, class Bank, class T>
+void forward_group(const Context& ctx, const Bank& bank, std::size_t first,
+                   vector_view<const forward_batch<T>> batches) {
+  if constexpr (requires(vector_view<const row_group<T>> groups) { bank.forward_rows(ctx, groups); }) {
+    const typename Context::workspace_scope scope(ctx.workspace());
+    buffer<row_group<T>> groups(batches.size(), &ctx.workspace());
+    std::size_t count = 0;
+    for (const auto& batch : batches)
+      if (batch.expert >= first && batch.expert - first < bank.size() && batch.x.rows() != 0)
+        groups[count++] = {batch.expert - first, batch.x.rows(), batch.x, batch.y};
+    if (count != 0)
+      bank.forward_rows(ctx, std::as_const(groups).view().subview(0, count));
+  } else if constexpr (computes_bank<Context, Bank>) {
+    const typename Context::workspace_scope scope(ctx.workspace());
+    if (backend_takes(ctx, bank))
+      ctx.backend().forward_bank(ctx, bank, first, batches);
+  } else {
+    static_assert(
+        requires(matrix_view<const T> in, matrix_view<T> out) { bank.forward(ctx.backend(), first, in, out, out); },
+        "hmoe: a bank of this set computes neither one expert nor several: give it forward_rows(ctx, "
+        "vector_view<const dispatch::row_group<T>>) const (see hmoe/dispatch/row_group.hpp)");
+  }
+}
+/// The way back of banks that the backend computes at once.
+template <class Context, class Bank, class T>
+void backward_group(const Context& ctx, const Bank& bank, std::size_t first,
+                    vector_view<const backward_batch<T>> batches, Bank& gradients) {
+  if constexpr (computes_bank<Context, Bank>) {
+    const typename Context::workspace_scope scope(ctx.workspace());
+    if (backend_takes(ctx, bank))
+      ctx.backend().backward_bank(ctx, bank, first, batches, gradients);
+  }
 }
 
 /// Runs experts over batches (in ascending order of experts), the grouped primitive that every dispatch strategy is
@@ -126,7 +136,7 @@ void forward_experts(const Context& ctx, const Experts& experts, vector_view<con
   if constexpr (requires { ctx.backend().forward_experts(ctx, experts, batches); }) {
     ctx.backend().forward_experts(ctx, experts, batches);
   } else {
-    forward_groups(ctx, experts, batches);
+    experts.for_each_bank([&](const auto& bank, std::size_t first) { forward_group(ctx, bank, first, batches); });
     struct tile {
       std::size_t batch, first;
     };
@@ -170,11 +180,7 @@ void backward_experts(const Context& ctx, const Experts& experts, vector_view<co
     ctx.backend().backward_experts(ctx, experts, batches, gradients);
   } else {
     experts.for_each_bank_with(gradients, [&](const auto& bank, std::size_t first, auto& bank_gradients) {
-      if constexpr (computes_bank<Context, std::remove_cvref_t<decltype(bank)>>) {
-        const typename Context::workspace_scope scope(ctx.workspace());
-        if (backend_takes(ctx, bank))
-          ctx.backend().backward_bank(ctx, bank, first, batches, bank_gradients);
-      }
+      backward_group(ctx, bank, first, batches, bank_gradients);
     });
     const auto rows_of = [&](std::size_t b) {
       return backend_computes(ctx, experts, batches[b].expert) ? 0 : batches[b].x.rows();

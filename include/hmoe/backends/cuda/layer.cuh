@@ -322,27 +322,25 @@ template <class Layer, class S = float, class W = S> struct cuda_kernels {
   using input = typename layer::input;
   using output = typename layer::output;
 
-  /// Uses what is defined above, so that it is compiled; never called.
-  static void instantiate(layer& on_device, const cuda_context& ctx, input in, output out,
-                          typename layer::tape_type& record, cuda_gradients& gradients,
-                          cuda_detail::optimizer_memory& memory) {
-    on_device.forward(ctx, in, out);
-    (void)on_device.workspace_bytes(in.rows());
-    if constexpr (layer::trainable) {
-      on_device.forward(ctx, in, out, record);
-      on_device.backward(ctx, record, in, out, gradients);
-      on_device.step(ctx, {}, memory, gradients);
-    }
+  /// What other files of the program call. A call in here might be inlined and leave no function behind; an address
+  /// needs one.
+  static auto instantiate() {
+    const auto inference = static_cast<void (layer::*)(const cuda_context&, input, output) const>(&layer::forward);
+    if constexpr (layer::trainable)
+      return std::tuple(
+          inference, &layer::workspace_bytes,
+          static_cast<void (layer::*)(const cuda_context&, input, output, typename layer::tape_type&) const>(
+              &layer::forward),
+          &layer::backward, &layer::step);
+    else
+      return std::tuple(inference, &layer::workspace_bytes);
   }
 };
 
 /// The same for an objective that the layer is trained with.
-template <class Layer, class Objective, class S = float> struct cuda_objective_kernels {
-  using layer = cuda_layer_of<Layer, S>;
-  static auto instantiate(const layer& on_device, const cuda_context& ctx, const Objective& aux,
-                          typename layer::tape_type& record) {
-    return on_device.evaluate(ctx, aux, record);
-  }
+template <class Layer, class Objective, class S = float> struct cuda_objective_kernels;
+template <class Layer, class... Losses, class S> struct cuda_objective_kernels<Layer, objective<Losses...>, S> {
+  static auto instantiate() { return &cuda_layer_of<Layer, S>::template evaluate<Losses...>; }
 };
 
 } // namespace hmoe::backends
