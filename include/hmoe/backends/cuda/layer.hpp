@@ -160,18 +160,21 @@ public:
             const cuda_gradients& gradients)
     requires trainable;
 
-  /// Waits for the stream and throws when a pass since the last call had more entries than room for them, or (unless
-  /// the router has non_finite::propagate) a logit that was not finite.
+  /// Waits for the stream and throws when a pass since the last call had more entries than room for them, a selection
+  /// that returned too many, unknown or repeated experts, or (unless the router has non_finite::propagate) a logit that
+  /// was not finite.
   void check(const cuda_context& ctx) const {
     cuda_detail::device_status status[1];
     status_.read(ctx.executor(), status);
     ctx.synchronize();
-    if (status[0].entries_needed == 0 && status[0].non_finite_logit == 0)
+    if (status[0].entries_needed == 0 && status[0].non_finite_logit == 0 && status[0].invalid_choice == 0)
       return;
     status_.set_zero(ctx.executor());
     require(status[0].entries_needed == 0, "a pass on the device had ", status[0].entries_needed,
             " pairs of token and expert, more than its tape or set_max_entries has room for; the last tokens of the "
             "batch were left without experts");
+    require(status[0].invalid_choice == 0, "the selection returned too many, unknown or repeated experts for token ",
+            status[0].invalid_choice - 1, ", which was left without routed experts");
     require(router_.on_non_finite() == routing::non_finite::propagate, "the router's logits of token ",
             status[0].non_finite_logit - 1, " are not all finite");
   }
