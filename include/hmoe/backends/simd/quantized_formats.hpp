@@ -14,7 +14,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <iterator>
 #include <limits>
+#include <numeric>
 #include <type_traits>
 
 namespace hmoe::backends::formats {
@@ -244,9 +246,7 @@ private:
     if (finite)
       for (std::size_t i = 0; i < quantized_block_size; i += vec::size)
         xsimd::nearbyint_as_int(vec::load_aligned(values + i) * inverse).store_aligned(codes + i);
-    std::int32_t sum = 0;
-    for (std::size_t i = 0; i < quantized_block_size; ++i)
-      sum += codes[i];
+    const std::int32_t sum = std::accumulate(std::begin(codes), std::end(codes), 0);
     for (std::size_t i = 0; i < quantized_block_size; ++i) // as pairs: 0 2 1 3
       to.codes[i] = static_cast<row_code>(codes[in_pairs ? i / 4 * 4 + i % 2 * 2 + i % 4 / 2 : i]);
     if constexpr (has_offset)

@@ -28,14 +28,12 @@ template <class Format, class Arch>
 inline constexpr tile_tuning tuning_of = [] {
   constexpr std::size_t n = xsimd::batch<float, Arch>::size,
                         rows = n == 16 || std::is_base_of_v<xsimd::neon64, Arch> ? 12 : 6;
-  if constexpr (Format::encoded_together > 1)
-    return tile_tuning{rows, 32768, 0};
-  else if constexpr (n == 16)
-    return tile_tuning{rows, 4096, 0};
-  else if constexpr (Format::template panel_bytes<Arch>(64) < 64 * 2 * n * sizeof(float))
-    return tile_tuning{rows, 2048, 0};
-  else
+  constexpr bool quantised = Format::encoded_together > 1,
+                 narrow = Format::template panel_bytes<Arch>(64) < n * 2 * 64 * sizeof(float);
+  if constexpr (n < 16 && !quantised && !narrow)
     return tile_tuning{rows, 0, 256};
+  else
+    return tile_tuning{rows, quantised ? 32768U : n == 16 ? 4096U : 2048U, 0};
 }();
 
 /// tile[r][c] = Σ_k row_r(k) · panel(k, c) for 1 to MaxRows rows; `step` row_values lie between rows, and 2·n floats
