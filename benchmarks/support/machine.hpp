@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/buffer.hpp>
+
 #include <omp.h>
 #include <xsimd/xsimd.hpp>
 
@@ -13,7 +15,6 @@
 #include <map>
 #include <string>
 #include <utility>
-#include <vector>
 
 #if defined(__AVX512BF16__) || defined(__AVX512VNNI__)
 #include <immintrin.h>
@@ -159,7 +160,12 @@ inline std::size_t available_memory() {
 inline double measure_dram(std::size_t threads) {
   using vec = xsimd::batch<float>;
   constexpr std::size_t block = 8 * vec::size;
-  static const std::vector<float> memory(std::max(8 * last_level_cache(), std::size_t{256} << 20) / sizeof(float), 1);
+  // In a buffer, whose pages are as large as those of hmoe's weights.
+  static const hmoe::buffer<float> memory = [] {
+    hmoe::buffer<float> ones(std::max(8 * last_level_cache(), std::size_t{256} << 20) / sizeof(float));
+    ones.fill(1);
+    return ones;
+  }();
   const std::size_t blocks = memory.size() / block;
   const double time = detail::best_seconds(threads, 3, [&](std::size_t thread) {
     std::array<vec, 8> sums;

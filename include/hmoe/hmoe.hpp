@@ -11,6 +11,7 @@
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/config.hpp>
 #include <hmoe/core/error.hpp>
+#include <hmoe/core/huge_pages.hpp>
 #include <hmoe/core/initialization.hpp>
 #include <hmoe/core/matrix.hpp>
 #include <hmoe/core/matrix_view.hpp>

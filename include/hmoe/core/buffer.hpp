@@ -2,6 +2,7 @@
 #pragma once
 
 #include <hmoe/core/error.hpp>
+#include <hmoe/core/huge_pages.hpp>
 #include <hmoe/core/vector_view.hpp>
 
 #include <algorithm>
@@ -22,7 +23,8 @@ template <class T> [[nodiscard]] constexpr std::size_t aligned_bytes(std::size_t
 }
 
 /// A 64-byte aligned array that only ever grows, so that reuse at the same or a smaller size allocates nothing.
-/// New memory is not initialised. Memory comes from the given resource (a workspace, or the heap).
+/// New memory is not initialised. Memory comes from the given resource (a workspace, or the heap); from the heap in
+/// huge pages where it is large enough for them.
 template <class T> class buffer {
   static_assert(std::is_trivially_copyable_v<T>, "hmoe: buffer<T> holds plain values only");
 
@@ -70,6 +72,8 @@ public:
     release();
     data_ = data;
     capacity_ = capacity;
+    if (*memory_ == *std::pmr::new_delete_resource())
+      prefer_huge_pages(data, aligned_bytes<T>(capacity));
   }
   void fill(T value) noexcept { std::fill_n(data_, size_, value); }
 

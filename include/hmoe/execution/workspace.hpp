@@ -3,6 +3,7 @@
 
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/error.hpp>
+#include <hmoe/core/huge_pages.hpp>
 
 #include <cstddef>
 #include <memory_resource>
@@ -33,6 +34,7 @@ public:
     free_block();
     block_ = static_cast<std::byte*>(::operator new(bytes, std::align_val_t{memory_alignment}));
     capacity_ = bytes;
+    prefer_huge_pages(block_, bytes);
   }
 
   [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
