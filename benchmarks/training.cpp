@@ -86,7 +86,7 @@ void time_phase(benchmark::State& state, Layer& layer, const std::vector<batch>&
     if (what != phase::forward)
       backward();
     if (what == phase::step)
-      optimizer->step(parameters, 1e-5);
+      optimizer->step(cpu, parameters, 1e-5);
     benchmark::ClobberMemory();
     flops += input.flops * (what == phase::forward ? 1 : what == phase::backward ? 2 : 3);
   }

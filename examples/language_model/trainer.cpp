@@ -80,7 +80,7 @@ trainer::trainer(const run_config& config, const corpus& text, std::size_t threa
     : config_((validate(config, text), config)), text_(text),
       model_(config.shape, make_feed_forwards<float>(config.what, config.shape, config.how.batch, threads),
              config.how.batch, threads),
-      parameters_(model_.parameters()),
+      parameters_(model_.parameters()), context_(hmoe::backends::simd<>{}, hmoe::executors::openmp(threads)),
       optimizer_({.beta1 = config.how.beta1, .beta2 = config.how.beta2, .weight_decay = config.how.weight_decay},
                  parameters_),
       evaluation_windows_(evaluation_windows(text.heldout.size(), config.shape.context, config.how.batch,
@@ -118,7 +118,7 @@ void trainer::step() {
       model_.accumulate_gradients(b.inputs, b.targets, hmoe::noise_source{hmoe::seed{config_.seed}, steps_});
   hmoe::training::clip_gradient_norm(parameters_, how.gradient_norm);
   const hmoe::training::warmup_cosine schedule{how.learning_rate, how.warmup_steps, how.final_rate};
-  optimizer_.step(parameters_, schedule(steps_, fraction_done()));
+  optimizer_.step(context_, parameters_, schedule(steps_, fraction_done()));
   for (std::size_t l = 0; l < config_.shape.blocks; ++l)
     model_.layer(l).after_step();
 

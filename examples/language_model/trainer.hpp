@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/backends/simd.hpp>
+#include <hmoe/execution/openmp.hpp>
 #include <hmoe/hmoe.hpp>
 
 #include "checkpoint.hpp"
@@ -64,6 +66,7 @@ private:
   const corpus& text_;
   decoder<float> model_;
   std::vector<hmoe::parameter<float>> parameters_;
+  hmoe::context<hmoe::backends::simd<>, hmoe::executors::openmp> context_;
   hmoe::training::adamw<float> optimizer_;
   std::vector<std::size_t> evaluation_windows_;
 

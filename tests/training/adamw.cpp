@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: MIT
+#include <hmoe/backends/reference.hpp>
+#include <hmoe/execution/context.hpp>
+#include <hmoe/execution/openmp.hpp>
 #include <hmoe/training/adamw.hpp>
 
 #include "support/random_matrix.hpp"
@@ -150,6 +153,42 @@ TEST_CASE("state that is written back continues with the same bits") {
     return w.value;
   };
   CHECK(run(false) == run(true));
+}
+
+TEST_CASE("a context's threads change no bit, of short tensors and of those that several share") {
+  const auto run = [](const auto& step) {
+    std::vector<tensor<float>> tensors;
+    for (const std::size_t size : {std::size_t{0}, std::size_t{5}, 2 * hmoe::training::adamw_values_per_task + 77}) {
+      std::vector<float> start(size);
+      for (std::size_t i = 0; i < size; ++i)
+        start[i] = std::sin(static_cast<float>(i));
+      tensors.emplace_back(start);
+    }
+    std::vector<parameter<float>> list;
+    for (tensor<float>& one : tensors)
+      list.push_back(one.as_parameter());
+    adamw<float> optimizer(adamw_options{}, list);
+    for (int i = 1; i <= 3; ++i) {
+      for (tensor<float>& one : tensors)
+        for (std::size_t j = 0; j < one.gradient.size(); ++j)
+          one.gradient[j] = std::cos(static_cast<float>(i) * static_cast<float>(j));
+      step(optimizer, list);
+    }
+    return std::vector{tensors[1].value, tensors[2].value};
+  };
+  const auto alone = run([](auto& optimizer, const auto& list) { optimizer.step(list, 0.1); });
+  for (const std::size_t j : {std::size_t{0}, hmoe::training::adamw_values_per_task, alone[1].size() - 1}) {
+    const adamw_options options;
+    scalar_adamw expected{static_cast<double>(std::sin(static_cast<float>(j))), options.beta1, options.beta2,
+                          options.epsilon, options.weight_decay};
+    for (int i = 1; i <= 3; ++i)
+      expected.step(static_cast<double>(std::cos(static_cast<float>(i) * static_cast<float>(j))), 0.1);
+    CHECK(static_cast<double>(alone[1][j]) == doctest::Approx(expected.theta).epsilon(1e-4));
+  }
+  for (const std::size_t threads : {1U, 2U, 3U}) {
+    const hmoe::context ctx{hmoe::backends::reference{}, hmoe::executors::openmp{threads}};
+    CHECK(run([&](auto& optimizer, const auto& list) { optimizer.step(ctx, list, 0.1); }) == alone);
+  }
 }
 
 TEST_CASE("wrong options and lists are refused with their numbers, before anything changes") {

@@ -4,6 +4,7 @@
 #include <hmoe/backends/simd/activations.hpp>
 #include <hmoe/backends/simd/ffn_backward.hpp>
 #include <hmoe/backends/simd/ffn_forward.hpp>
+#include <hmoe/backends/simd/optimizers.hpp>
 #include <hmoe/backends/simd/packed_bank.hpp>
 #include <hmoe/backends/simd/products.hpp>
 #include <hmoe/backends/simd/quantized_formats.hpp>
@@ -26,10 +27,13 @@ namespace hmoe::backends {
 /// Products with the SIMD registers of Arch, by default the best instruction set that the compiler's flags allow.
 /// Every element of a product is one chain of multiply-adds over ascending k in the matrices' own type: the bits of a
 /// token's output depend on nothing but the token, whatever the batch, the threads or the dispatch. Activations (see
-/// vector_form), probabilities and choices of a router, and the sums over a token's experts run in vectors too.
+/// vector_form), probabilities and choices of a router, the sums over a token's experts and AdamW run in vectors too.
 /// Allocates nothing.
 template <class Arch = xsimd::default_arch>
-struct simd : simd_detail::activations<Arch>, simd_detail::routing_rows<Arch>, simd_detail::row_operations<Arch> {
+struct simd : simd_detail::activations<Arch>,
+              simd_detail::routing_rows<Arch>,
+              simd_detail::row_operations<Arch>,
+              simd_detail::optimizers<Arch> {
   template <class A, class B, class C>
   static void multiply_transposed(matrix_view<A> a, matrix_view<B> b, matrix_view<C> c) noexcept {
     using enum simd_detail::layout;

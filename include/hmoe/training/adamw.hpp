@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/buffer.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/parameter.hpp>
 #include <hmoe/core/scalar.hpp>
 
+#include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -18,6 +21,34 @@ struct adamw_options {
   double epsilon = 1e-8;
   double weight_decay = 0.01;
 };
+
+/// What all values of a tensor have in common in step t.
+template <real T> struct adamw_factors {
+  T keep;         ///< 1 − η λ, or 1 without decay
+  T beta1, beta2; ///< of the running means
+  T rate;         ///< η / (1 − β₁ᵗ)
+  T root_scale;   ///< 1 / √(1 − β₂ᵗ)
+  T epsilon;
+};
+
+/// Values that one task updates.
+inline constexpr std::size_t adamw_values_per_task = std::size_t{1} << 15U;
+
+/// m ← β₁ m + (1 − β₁) g, v ← β₂ v + (1 − β₂) g², θ ← keep θ − rate m / (√v root_scale + ε) for `count` values; left to
+/// the backend where it has the function too.
+template <class Math, class T>
+void update_adamw(const Math& math, const adamw_factors<T>& by, std::size_t count, T* value, const T* gradient, T* m,
+                  T* v) noexcept {
+  if constexpr (requires { math.update_adamw(by, count, value, gradient, m, v); })
+    math.update_adamw(by, count, value, gradient, m, v);
+  else
+    for (std::size_t i = 0; i < count; ++i) {
+      const T g = gradient[i];
+      m[i] = by.beta1 * m[i] + (T(1) - by.beta1) * g;
+      v[i] = by.beta2 * v[i] + (T(1) - by.beta2) * g * g;
+      value[i] = by.keep * value[i] - by.rate * m[i] / (std::sqrt(v[i]) * by.root_scale + by.epsilon);
+    }
+}
 
 /// AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101): with m and v the running means of g and g²,
 ///   θ ← θ − η (m̂ / (√v̂ + ε) + λ θ),   m̂ = m/(1−β₁ᵗ), v̂ = v/(1−β₂ᵗ);
@@ -34,13 +65,40 @@ public:
     for (const parameter<T>& p : list) {
       require(p.value.size() == p.gradient.size(), "parameter ", p.name, " has ", p.value.size(), " values and ",
               p.gradient.size(), " gradient values");
-      first_.emplace_back(p.value.size(), T(0));
-      second_.emplace_back(p.value.size(), T(0));
+      first_.emplace_back(p.value.size()).fill(T(0));
+      second_.emplace_back(p.value.size()).fill(T(0));
     }
   }
 
-  /// One update with learning rate η from the gradients in the list.
+  /// One update with learning rate η from the gradients in the list, with the context's arithmetic and threads; how
+  /// many threads these are changes no bit.
+  template <class Context> void step(const Context& ctx, const std::vector<parameter<T>>& list, double learning_rate) {
+    update(ctx.backend(), list, learning_rate,
+           [&](std::size_t tasks, const auto& task) { ctx.executor().for_each(tasks, task); });
+  }
+  /// The same on the calling thread, in plain loops.
   void step(const std::vector<parameter<T>>& list, double learning_rate) {
+    update(plain_loops{}, list, learning_rate, [](std::size_t tasks, const auto& task) {
+      for (std::size_t i = 0; i < tasks; ++i)
+        task(i, std::size_t{0});
+    });
+  }
+
+  /// The state beside the parameters, for checkpoints: number of steps and the two moments of each tensor.
+  [[nodiscard]] std::uint64_t steps() const noexcept { return steps_; }
+  void set_steps(std::uint64_t steps) noexcept { steps_ = steps; }
+  [[nodiscard]] std::span<T> first_moment(std::size_t tensor) noexcept {
+    return {first_[tensor].data(), first_[tensor].size()};
+  }
+  [[nodiscard]] std::span<T> second_moment(std::size_t tensor) noexcept {
+    return {second_[tensor].data(), second_[tensor].size()};
+  }
+
+private:
+  struct plain_loops {};
+
+  template <class Math, class ForEach>
+  void update(const Math& math, const std::vector<parameter<T>>& list, double learning_rate, const ForEach& for_each) {
     require(std::isfinite(learning_rate), "AdamW with a learning rate of ", learning_rate, ": it must be finite");
     require(list.size() == first_.size(), "AdamW was made for ", first_.size(), " tensors, given are ", list.size());
     for (std::size_t i = 0; i < list.size(); ++i)
@@ -48,37 +106,29 @@ public:
               list[i].name, " has ", list[i].value.size(), " values and ", list[i].gradient.size(),
               " gradient values instead of ", first_[i].size());
     ++steps_;
-    const auto count = static_cast<double>(steps_);
-    const double correction1 = 1 - std::pow(options_.beta1, count), correction2 = 1 - std::pow(options_.beta2, count);
-    const auto beta1 = static_cast<T>(options_.beta1), beta2 = static_cast<T>(options_.beta2);
-    const auto rate = static_cast<T>(learning_rate / correction1);
-    const auto root_scale = static_cast<T>(1 / std::sqrt(correction2));
-    const auto epsilon = static_cast<T>(options_.epsilon);
     for (std::size_t i = 0; i < list.size(); ++i) {
-      const auto keep = static_cast<T>(list[i].decay ? 1 - learning_rate * options_.weight_decay : 1.0);
-      T* value = list[i].value.data();
-      const T* gradient = list[i].gradient.data();
-      T* m = first_[i].data();
-      T* v = second_[i].data();
-      for (std::size_t j = 0; j < list[i].value.size(); ++j) {
-        const T g = gradient[j];
-        m[j] = beta1 * m[j] + (T(1) - beta1) * g;
-        v[j] = beta2 * v[j] + (T(1) - beta2) * g * g;
-        value[j] = keep * value[j] - rate * m[j] / (std::sqrt(v[j]) * root_scale + epsilon);
-      }
+      const adamw_factors<T> by = factors(list[i], learning_rate);
+      const std::size_t size = list[i].value.size();
+      for_each((size + adamw_values_per_task - 1) / adamw_values_per_task, [&](std::size_t task, std::size_t) {
+        const std::size_t first = task * adamw_values_per_task;
+        update_adamw(math, by, std::min(adamw_values_per_task, size - first), list[i].value.data() + first,
+                     list[i].gradient.data() + first, first_[i].data() + first, second_[i].data() + first);
+      });
     }
   }
+  adamw_factors<T> factors(const parameter<T>& tensor, double learning_rate) const {
+    const auto count = static_cast<double>(steps_);
+    return {static_cast<T>(tensor.decay ? 1 - learning_rate * options_.weight_decay : 1.0),
+            static_cast<T>(options_.beta1),
+            static_cast<T>(options_.beta2),
+            static_cast<T>(learning_rate / (1 - std::pow(options_.beta1, count))),
+            static_cast<T>(1 / std::sqrt(1 - std::pow(options_.beta2, count))),
+            static_cast<T>(options_.epsilon)};
+  }
 
-  /// The state beside the parameters, for checkpoints: number of steps and the two moments of each tensor.
-  [[nodiscard]] std::uint64_t steps() const noexcept { return steps_; }
-  void set_steps(std::uint64_t steps) noexcept { steps_ = steps; }
-  [[nodiscard]] std::span<T> first_moment(std::size_t tensor) noexcept { return first_[tensor]; }
-  [[nodiscard]] std::span<T> second_moment(std::size_t tensor) noexcept { return second_[tensor]; }
-
-private:
   adamw_options options_;
   std::uint64_t steps_ = 0;
-  std::vector<std::vector<T>> first_, second_;
+  std::vector<buffer<T>> first_, second_;
 };
 
 template <class T> adamw(adamw_options, const std::vector<parameter<T>>&) -> adamw<T>;

@@ -5,17 +5,28 @@
 #include <hmoe/core/parameter.hpp>
 
 #include <cmath>
+#include <cstddef>
+#include <iterator>
+#include <numeric>
 #include <vector>
 
 namespace hmoe::training {
 
 /// √Σ g² over all tensors, summed in double in a fixed order.
 template <class T> [[nodiscard]] double gradient_norm(const std::vector<parameter<T>>& list) {
-  double sum = 0;
-  for (const parameter<T>& p : list)
-    for (const T g : p.gradient)
-      sum += static_cast<double>(g) * static_cast<double>(g);
-  return std::sqrt(sum);
+  constexpr std::size_t chains = 16; // a single sum would wait for each of its additions
+  double sums[chains] = {};
+  const auto add = [&](const T* from, std::size_t count) {
+    for (std::size_t c = 0; c < count; ++c)
+      sums[c] += static_cast<double>(from[c]) * static_cast<double>(from[c]);
+  };
+  for (const parameter<T>& p : list) {
+    const std::size_t size = p.gradient.size(), whole = size / chains * chains;
+    for (std::size_t i = 0; i < whole; i += chains)
+      add(p.gradient.data() + i, chains);
+    add(p.gradient.data() + whole, size - whole);
+  }
+  return std::sqrt(std::accumulate(std::begin(sums), std::end(sums), 0.0));
 }
 
 /// Scales all gradients by max_norm / norm when their norm is above max_norm (Pascanu et al. 2013); returns the norm
