@@ -24,6 +24,10 @@ TEST_CASE("the norm goes over all tensors") {
   std::vector<std::vector<double>> gradients{{1, -2}, {}, {4}, {-2, 0}}; // 1 + 4 + 16 + 4 = 25
   CHECK(gradient_norm(list_of(gradients)) == 5);
   CHECK(gradient_norm(std::vector<parameter<double>>{}) == 0);
+  std::vector<std::vector<float>> long_ones(2); // 1² + … + 100² = 338350, in tensors of 67 and 33
+  for (int i = 1; i <= 100; ++i)
+    long_ones[i > 67 ? 1 : 0].push_back(static_cast<float>(i));
+  CHECK(gradient_norm(list_of(long_ones)) == std::sqrt(338350.0));
   std::vector<std::vector<float>> large{{3e30F, 4e30F}}; // squares do not fit into a float
   CHECK(gradient_norm(list_of(large)) == doctest::Approx(5e30));
 }
