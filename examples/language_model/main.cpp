@@ -47,7 +47,7 @@ constexpr const char* variant_help =
     "  router=…    top-k:K | top-p:P | … (see below)\n"
     "  shared=…    none | always-on:W/W/… | sigmoid-gated:W/W/…: experts that every token gets besides\n"
     "  loss=…      none | load-balance:C | parameter-penalty:C | … (see below); may be repeated\n"
-    "  control-of=NAME  marks it as the control of another variant\n"
+    "  control-of=NAME  marks it as the control of another variant of the comparison\n"
     "Example: name=hmoe,sizes=arithmetic:9:23,router=top-k:2,loss=parameter-penalty:0.1\n\n";
 
 struct options {
@@ -126,14 +126,10 @@ int compare_variants(options& o, bool budget_given, const std::string& command) 
   }
   for (const auto& description : o.variants)
     wanted.variants.push_back(parse_variant(description));
-  for (std::size_t i = 0; i < wanted.variants.size(); ++i) {
-    for (std::size_t j = 0; j < i; ++j) {
-      hmoe::require(wanted.variants[i].name != wanted.variants[j].name, "two variants are named ",
-                    wanted.variants[i].name);
-    }
+  validate(wanted.variants);
+  for (auto& v : wanted.variants)
     if (o.seeds > 0)
-      wanted.variants[i].runs = o.seeds;
-  }
+      v.runs = o.seeds;
   validate(o.base);
   const corpus text = open_corpus(o);
   o.base.corpus_fingerprint = text.fingerprint;

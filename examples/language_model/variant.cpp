@@ -100,12 +100,16 @@ shared_choice parse_shared(const std::string& text) {
   return {parts[0], parse_widths(parts[1], "shared=" + text)};
 }
 
+const router_choice the_only_expert{"top-k", {1.0}};
+
 void validate(const variant& v) {
   const double experts = static_cast<double>(v.widths.size());
   hmoe::require(!v.name.empty() && v.name.find_first_of("/\\ \"'") == std::string::npos, "'", v.name,
                 "' is no name for a variant: it becomes part of file names");
   hmoe::require(!v.widths.empty() && std::ranges::min(v.widths) > 0, "variant ", v.name,
                 " needs at least one expert, and widths of at least 1");
+  hmoe::require(!v.dense() || v.router == the_only_expert, "variant ", v.name, ": a dense layer has one expert, which ",
+                "every token gets: there is nothing to route, so leave out router=", v.router.kind);
   const policy_kind* kind = find_kind(router_kinds(), v.router.kind);
   hmoe::require(kind != nullptr && v.router.values.size() >= kind->least && v.router.values.size() <= kind->most,
                 "variant ", v.name, ": router ", v.router.kind, " with ", v.router.values.size(),
@@ -183,6 +187,7 @@ variant parse_variant(const std::string& text) {
   std::string sizes = "arithmetic";
   std::size_t experts = 8;
   std::size_t total = 1024;
+  bool router_given = false;
   for (const auto& item : split(text, ',')) {
     const std::size_t equals = item.find('=');
     hmoe::require(equals != std::string::npos, "'", item, "' in a variant should read key=value");
@@ -198,9 +203,10 @@ variant parse_variant(const std::string& text) {
       sizes = value;
     else if (key == "total")
       total = parse_number<std::size_t>(value, "total");
-    else if (key == "router")
+    else if (key == "router") {
       v.router = parse_router(value);
-    else if (key == "shared")
+      router_given = true;
+    } else if (key == "shared")
       v.shared = parse_shared(value);
     else if (key == "loss" && value == "none")
       v.losses.clear();
@@ -213,12 +219,25 @@ variant parse_variant(const std::string& text) {
                         "router, shared, loss and control-of");
   }
   v.widths = make_widths(sizes, experts, total);
-  if (v.dense())
-    v.router = {"top-k", {1.0}};
+  if (v.dense() && !router_given)
+    v.router = the_only_expert;
   if (v.title.empty())
     v.title = v.name;
   validate(v);
   return v;
+}
+
+void validate(const std::vector<variant>& together) {
+  std::string names;
+  for (const auto& v : together) {
+    hmoe::require(std::ranges::count(together, v.name, &variant::name) == 1, "two variants are named ", v.name);
+    names += (names.empty() ? "" : ", ") + v.name;
+  }
+  for (const auto& v : together) {
+    const bool known = std::ranges::find(together, v.control_of, &variant::name) != together.end();
+    hmoe::require(v.control_of.empty() || (known && v.control_of != v.name), "variant ", v.name,
+                  ": control-of=", v.control_of, " is no other variant of this comparison; there are ", names);
+  }
 }
 
 variant homogeneous_control(const variant& of, double width) {

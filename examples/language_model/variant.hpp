@@ -60,6 +60,9 @@ struct variant {
 /// What is left out takes these values (loss and shared: none); a second loss is a second loss=… . Throws hmoe::error.
 variant parse_variant(const std::string& text);
 
+/// Throws hmoe::error unless the variants of a comparison have names of their own, and controls belong to one of them.
+void validate(const std::vector<variant>& together);
+
 /// The lists that --list names: smoke, demo, full.
 std::vector<std::string> list_names();
 std::vector<variant> named_list(const std::string& name);

@@ -6,6 +6,7 @@
 #include <hmoe/layer/moe_layer.hpp>
 #include <hmoe/routing/replay.hpp>
 #include <hmoe/routing/router.hpp>
+#include <hmoe/routing/scaled.hpp>
 
 #include "support/random_matrix.hpp"
 
@@ -60,6 +61,7 @@ template <class T> recorded_routing<T> random_record(std::uint64_t seed, std::si
   record.step = seed;
   record.layer = seed + 1;
   record.experts = 6;
+  record.weights_on_input = seed % 2 == 0;
   record.assigned.resize_tokens(tokens);
   std::vector<hmoe::index_t> ids;
   for (std::size_t t = 0; t < tokens; ++t) {
@@ -82,7 +84,7 @@ template <class T> recorded_routing<T> random_record(std::uint64_t seed, std::si
 }
 
 template <class T> bool same(const recorded_routing<T>& a, const recorded_routing<T>& b) {
-  return a.step == b.step && a.layer == b.layer && a.experts == b.experts &&
+  return a.step == b.step && a.layer == b.layer && a.experts == b.experts && a.weights_on_input == b.weights_on_input &&
          same_bits(a.assigned.offsets(), b.assigned.offsets()) &&
          same_bits(a.assigned.experts(), b.assigned.experts()) &&
          same_bits(a.assigned.weights(), b.assigned.weights()) && a.logits.rows() == b.logits.rows() &&
@@ -120,14 +122,16 @@ TEST_CASE_TEMPLATE("what was recorded comes back bit for bit", T, float, double)
   CHECK(read_routing_trace<T>(folder.file()).empty());
 }
 
-TEST_CASE("a run recorded to a file is replayed bit for bit") {
+TEST_CASE_TEMPLATE("a run recorded to a file is replayed bit for bit, weights on the input or not", Weighting,
+                   hmoe::routing::raw, hmoe::routing::on_input_side<hmoe::routing::raw>) {
   const scratch_folder folder("replay");
   support::random_source random(231);
   const hmoe::context ctx{hmoe::backends::reference{}};
   constexpr std::size_t tokens = 13, d_model = 6;
   using bank_type = hmoe::experts::glu_bank<float, hmoe::experts::silu>;
   hmoe::moe_layer layer{hmoe::expert_set{bank_type(d_model, std::vector<std::size_t>{3, 5, 8, 2})},
-                        hmoe::routing::top_k_router<float>(d_model, 4, hmoe::routing::top_k<>{2})};
+                        hmoe::routing::router<hmoe::routing::linear<float>, hmoe::routing::top_k<>, Weighting>(
+                            d_model, 4, hmoe::routing::top_k<>{2})};
   layer.initialize(hmoe::seed{4});
   auto tape = layer.make_tape(tokens);
   std::vector<hmoe::matrix<float>> inputs, outputs;
@@ -140,8 +144,7 @@ TEST_CASE("a run recorded to a file is replayed bit for bit") {
       hmoe::routing_inputs<float> routing_inputs;
       routing_inputs.token_ids = ids;
       layer.forward(ctx, std::as_const(inputs.back()).view(), outputs.back().view(), tape, routing_inputs);
-      auto record =
-          hmoe::io::record_routing(std::as_const(tape).trace(), std::as_const(tape).assignment(), layer.size());
+      auto record = hmoe::io::record_routing(tape, layer.size());
       record.step = step;
       writer.add(record);
     }
@@ -152,10 +155,10 @@ TEST_CASE("a run recorded to a file is replayed bit for bit") {
     CHECK(record.step == step);
     CHECK(record.token_ids == std::vector<hmoe::index_t>(tokens, static_cast<hmoe::index_t>(step)));
     const std::size_t routed = record.logits.cols();
-    const hmoe::moe_layer replayed{layer.experts(),
-                                   hmoe::routing::replay<float>(d_model, record.experts, std::move(record.assigned),
-                                                                std::move(record.logits),
-                                                                std::move(record.probabilities), routed)};
+    const hmoe::moe_layer replayed{
+        layer.experts(),
+        hmoe::routing::replay<float>(d_model, record.experts, std::move(record.assigned), std::move(record.logits),
+                                     std::move(record.probabilities), routed, record.weights_on_input)};
     hmoe::matrix<float> y(tokens, d_model);
     replayed.forward(ctx, std::as_const(inputs[step]).view(), y.view());
     CHECK(same_bits(y, outputs[step]));
@@ -166,9 +169,10 @@ TEST_CASE("a run recorded to a file is replayed bit for bit") {
 
 TEST_CASE("scores can be left out") {
   const auto record = random_record<float>(5, 3, true);
-  hmoe::router_trace<float> trace;
-  trace.resize(3, 6, 0, false);
-  const auto without = hmoe::io::record_routing(trace, record.assigned, 6, hmoe::io::record_scores::no);
+  hmoe::tape<float> tape;
+  tape.trace().resize(3, 6, 0, false);
+  tape.assignment() = record.assigned;
+  const auto without = hmoe::io::record_routing(tape, 6, hmoe::io::record_scores::no);
   CHECK(without.logits.size() == 0);
   CHECK(without.probabilities.size() == 0);
   CHECK(same_bits(without.assigned.weights(), record.assigned.weights()));
@@ -220,7 +224,7 @@ TEST_CASE("files of another kind, version, byte order or type are told apart") {
   refuse(other, "another byte order");
   other = bytes;
   other[12] = 7;
-  refuse(other, "of version 7, this library reads version 1");
+  refuse(other, "of version 7, this library reads versions 1 and 2");
   write(folder.file(), bytes);
   CHECK_THROWS_WITH_AS((void)read_routing_trace<double>(folder.file()), doctest::Contains("read it as float"),
                        hmoe::error);
@@ -228,29 +232,56 @@ TEST_CASE("files of another kind, version, byte order or type are told apart") {
   CHECK_THROWS_AS((void)read_routing_trace<float>(folder.path), hmoe::error);
 }
 
+namespace {
+/// Writes bytes of a file with the checksums that belong to them.
+void write_with_right_checksums(const std::filesystem::path& path, std::string bytes) {
+  const auto sum_of = [&](std::size_t first, std::size_t count) {
+    hmoe::io::checksum sum;
+    sum.add(std::as_bytes(std::span(bytes.data() + first, count)));
+    return sum.value();
+  };
+  const std::uint64_t payload = sum_of(56, bytes.size() - 56);
+  std::memcpy(bytes.data() + 40, &payload, 8);
+  const std::uint64_t header = sum_of(0, 48);
+  std::memcpy(bytes.data() + 48, &header, 8);
+  write(path, bytes);
+}
+} // namespace
+
+TEST_CASE_TEMPLATE("a file of version 1 has no flag for weights on the input", T, float, double) {
+  const scratch_folder folder("version_1");
+  auto records = write_three<T>(folder.file());
+  std::string bytes = read(folder.file());
+  bytes[12] = 1; // the version
+  std::size_t at = 56;
+  for (auto& record : records) {
+    bytes.erase(at + 8 * 7, 8); // the flag is the last of eight numbers
+    at += 8 * 7 +
+          sizeof(hmoe::index_t) * (record.assigned.tokens() + 1 + record.assigned.size() + record.token_ids.size()) +
+          sizeof(T) * (record.assigned.size() + record.logits.size() + record.probabilities.size());
+    record.weights_on_input = false;
+  }
+  REQUIRE(at == bytes.size());
+  const std::uint64_t payload_bytes = bytes.size() - 56;
+  std::memcpy(bytes.data() + 32, &payload_bytes, 8);
+  write_with_right_checksums(folder.file(), bytes);
+  const auto back = read_routing_trace<T>(folder.file());
+  REQUIRE(back.size() == records.size());
+  for (std::size_t r = 0; r < back.size(); ++r)
+    CHECK(same(back[r], records[r]));
+}
+
 TEST_CASE("sizes that a well-formed file made up are refused before memory is taken") {
   const scratch_folder folder("made_up");
   (void)write_three<float>(folder.file());
   const std::string bytes = read(folder.file());
-  const auto write_with_right_checksums = [&](std::string changed) {
-    const auto sum_of = [&](std::size_t first, std::size_t count) {
-      hmoe::io::checksum sum;
-      sum.add(std::as_bytes(std::span(changed.data() + first, count)));
-      return sum.value();
-    };
-    const std::uint64_t payload = sum_of(56, changed.size() - 56);
-    std::memcpy(changed.data() + 40, &payload, 8);
-    const std::uint64_t header = sum_of(0, 48);
-    std::memcpy(changed.data() + 48, &header, 8);
-    write(folder.file(), changed);
-  };
-  // The first record's seven sizes follow the 56 bytes of the header.
-  for (std::size_t field = 2; field < 7; ++field)
+  // The first record's eight numbers follow the 56 bytes of the header.
+  for (std::size_t field = 2; field < 8; ++field)
     for (const std::uint64_t made_up :
          {std::uint64_t{1} << 62U, ~std::uint64_t{0}, std::uint64_t{1} << 20U, std::uint64_t{3}}) {
       std::string changed = bytes;
       std::memcpy(changed.data() + 56 + 8 * field, &made_up, 8);
-      write_with_right_checksums(changed);
+      write_with_right_checksums(folder.file(), changed);
       if (field == 2 && made_up > 6) // more experts than the assignment names are no contradiction
         CHECK_NOTHROW((void)read_routing_trace<float>(folder.file()));
       else
@@ -261,8 +292,8 @@ TEST_CASE("sizes that a well-formed file made up are refused before memory is ta
   const auto last_offset = static_cast<hmoe::index_t>(entries);
   std::string changed = bytes;
   std::memcpy(changed.data() + 56 + 8 * 4, &entries, 8);
-  std::memcpy(changed.data() + 56 + 8 * 7 + 4 * 9, &last_offset, 4);
-  write_with_right_checksums(changed);
+  std::memcpy(changed.data() + 56 + 8 * 8 + 4 * 9, &last_offset, 4);
+  write_with_right_checksums(folder.file(), changed);
   CHECK_THROWS_WITH_AS((void)read_routing_trace<float>(folder.file()),
                        doctest::Contains("4294967280 values of 8 bytes follow"), hmoe::error);
 }

@@ -252,7 +252,7 @@ TEST_CASE("batch-wide selections take no more of the workspace than they say") {
     const auto x = support::random_matrix<double>(random, 65, 4);
     matrix<double> y(65, 4);
     layer.forward(ctx, x, y);
-    CHECK(memory.peak() <= layer.workspace_bytes(65));
+    CHECK(memory.peak() <= layer.workspace_bytes(ctx, 65));
     CHECK_ROUTER_GRADIENTS(router(4, 3, select));
   };
   check(routing::expert_choice{1.5});

@@ -355,7 +355,7 @@ TEST_CASE("no tokens, and scratch within what the layer says") {
     layer.forward(ctx, x, y, tape, with_noise());
     layer.backward(ctx, tape, y, dx, gradients);
     layer.forward(ctx, x, y, with_noise());
-    CHECK(memory.peak() <= layer.workspace_bytes(count));
+    CHECK(memory.peak() <= layer.workspace_bytes(ctx, count));
   }
 }
 

@@ -35,7 +35,7 @@ struct faulty : base {
     base::forward(ctx, experts, x, y, record);
     hmoe::matrix<T> more(&ctx.workspace());
     if (kind == fault::unannounced)
-      more.resize_for_overwrite(400 * x.rows(), x.cols());
+      more.resize_for_overwrite(20 * x.rows(), x.cols());
     if (x.rows() == 0)
       return;
     if (kind == fault::hates_layers && x.rows() == 200)

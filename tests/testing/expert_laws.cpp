@@ -99,6 +99,32 @@ template <fault Fault> struct square {
   }
 };
 
+/// y_i = a_i · s_i · x_i with a state s that no gradient moves; with Fault it gets one.
+template <fault Fault> struct scaled {
+  using value_type = double;
+  matrix<double> a{1, 3}, s{1, 3};
+
+  static std::size_t d_model() { return 3; }
+  void forward(matrix_view<const double> x, matrix_view<double> y) const {
+    for (std::size_t r = 0; r < x.rows(); ++r)
+      for (std::size_t i = 0; i < 3; ++i)
+        y(r, i) = a(0, i) * s(0, i) * x(r, i);
+  }
+  void backward(matrix_view<const double> x, matrix_view<const double> dy, matrix_view<double> dx, scaled& g) const {
+    for (std::size_t r = 0; r < x.rows(); ++r)
+      for (std::size_t i = 0; i < 3; ++i) {
+        dx(r, i) = dy(r, i) * a(0, i) * s(0, i);
+        g.a(0, i) += dy(r, i) * x(r, i) * s(0, i);
+        if (Fault == fault::wrong_gradient)
+          g.s(0, i) += dy(r, i) * x(r, i) * a(0, i);
+      }
+  }
+  template <class Visitor> void visit_parameters(Visitor&& visit) {
+    visit(hmoe::parameter_info{"a"}, a.view());
+    visit(hmoe::parameter_info{.name = "s", .decay = false, .trained = false}, s.view());
+  }
+};
+
 /// y = a x, whose copies share their a.
 struct shared_memory {
   using value_type = double;
@@ -165,6 +191,7 @@ TEST_CASE("shipped experts keep the laws") {
   CHECK(check_expert(experts::glu_bank<float, experts::gelu>(4, {2}, experts::biases::all)).text() == "");
   CHECK(laws<fault::none>() == "");
   CHECK(check_expert(faulty_bank<fault::none>{}).text() == "");
+  CHECK(check_expert(scaled<fault::none>{}).text() == "");
 }
 
 TEST_CASE("each fault is named") {
@@ -176,6 +203,8 @@ TEST_CASE("each fault is named") {
   CHECK(names(laws<fault::counts_calls>(), "forward returns the same bits every time"));
   CHECK(names(laws<fault::wrong_dx>(), "backward's dx is the derivative by x: dx differs from finite differences"));
   CHECK(names(laws<fault::wrong_gradient>(), "the derivatives by the parameters: experts.0.a differs"));
+  CHECK(names(check_expert(scaled<fault::wrong_gradient>{}).text(),
+              "expert 0, what is not trained has no gradient: experts.0.s has one"));
   CHECK(names(laws<fault::overwrites>(), "gradients are added, not overwritten"));
   CHECK(names(laws<fault::adds_to_dx>(), "backward's dx is the derivative by x"));
   CHECK(names(laws<fault::changes_dy>(), "backward leaves its inputs alone"));

@@ -29,6 +29,8 @@ TEST_CASE("variants read from the command line") {
   CHECK(parse_variant("sizes=list:5/1/7").widths == widths{5, 1, 7});
   CHECK(parse_variant("sizes=uniform").homogeneous());
   CHECK(parse_variant("sizes=dense,total=256").dense());
+  CHECK(parse_variant("sizes=dense").router == router_choice{"top-k", {1}});
+  CHECK(parse_variant("sizes=dense,router=top-k:1").router == router_choice{"top-k", {1}});
   const variant shared =
       parse_variant("experts=2,total=40,sizes=uniform,shared=sigmoid-gated:64/8,loss=load-balance:1:to-one");
   CHECK(shared.shared == shared_choice{"sigmoid-gated", {64, 8}});
@@ -65,6 +67,8 @@ TEST_CASE("what a variant cannot be is said with what it could be") {
   refused("shared=sometimes:3", "shared=sometimes:3 is unknown");
   refused("shared=always-on:3/0", "at least 1");
   refused("sizes=dense,shared=always-on:64", "add their width to total");
+  refused("sizes=dense,router=top-p:0.6", "there is nothing to route, so leave out router=top-p");
+  refused("router=top-k:2,sizes=dense", "there is nothing to route, so leave out router=top-k");
   refused("sizes=list:4/0", "at least 1");
   refused("name=a/b", "no name for a variant");
   CHECK_THROWS_WITH_AS(named_list("demos"), doctest::Contains("smoke, demo and full"), hmoe::error);
@@ -86,14 +90,24 @@ TEST_CASE("the penalty's balance: shares ∝ 1/width, activated width k × the h
   CHECK_FALSE(predicted_activated_width(parse_variant("sizes=geometric,loss=parameter-penalty:0.1")));
 }
 
-TEST_CASE("every built-in list has distinct names and controls that exist") {
+TEST_CASE("the variants of a comparison have distinct names and controls that exist") {
   for (const auto& name : list_names()) {
     std::set<std::string> names;
     for (const auto& v : named_list(name))
       CHECK(names.insert(v.name).second);
     for (const auto& v : named_list(name))
       CHECK((v.control_of.empty() || names.contains(v.control_of)));
+    CHECK_NOTHROW(validate(named_list(name)));
   }
+  const auto refused = [](const std::vector<variant>& together, const char* why) {
+    CHECK_THROWS_WITH_AS(validate(together), doctest::Contains(why), hmoe::error);
+  };
+  const variant a = parse_variant("name=a"), b = parse_variant("name=b,control-of=a");
+  CHECK_NOTHROW(validate({b, a}));
+  refused({b, a, b}, "two variants are named b");
+  refused({b, parse_variant("name=c")},
+          "variant b: control-of=a is no other variant of this comparison; there are b, c");
+  refused({a, parse_variant("name=c,control-of=c")}, "control-of=c is no other variant");
   CHECK(homogeneous_control(parse_variant("name=x"), 233.5).widths == widths(8, 117));
 }
 

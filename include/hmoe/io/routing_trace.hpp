@@ -6,6 +6,7 @@
 #include <hmoe/core/matrix.hpp>
 #include <hmoe/core/router_trace.hpp>
 #include <hmoe/core/scalar.hpp>
+#include <hmoe/core/tape.hpp>
 #include <hmoe/io/binary_file.hpp>
 
 #include <algorithm>
@@ -19,8 +20,8 @@
 
 namespace hmoe::io {
 
-/// The routing of one batch by one layer, as a file keeps it: enough to replay it bit for bit (routing::replay, which
-/// must be told where weights act on the input of experts) and to compute every statistic again.
+/// The routing of one batch by one layer, as a file keeps it: enough to replay it bit for bit (routing::replay) and to
+/// compute every statistic again.
 template <real T> struct recorded_routing {
   std::uint64_t step = 0; ///< of training, or of whatever the recorder counts
   std::uint64_t layer = 0;
@@ -29,18 +30,22 @@ template <real T> struct recorded_routing {
   matrix<T> logits{};               ///< [T×routed], or empty
   matrix<T> probabilities{};        ///< [T×routed], or empty
   std::vector<index_t> token_ids{}; ///< [T] vocabulary ids, or empty
+  bool weights_on_input = false;    ///< whether an entry's weight scales what the expert reads, not what it returns
 };
 
 /// What to keep of a batch besides the assignment.
 enum class record_scores { no, yes };
 
-/// A copy of what a forward pass left in its tape's trace and assignment. Token ids are taken from the routing inputs.
+/// A copy of what a forward pass of a layer with `experts` experts left in its tape. Token ids are taken from the
+/// routing inputs.
 template <real T>
-[[nodiscard]] recorded_routing<T> record_routing(const router_trace<T>& trace, const assignment<T>& assigned,
-                                                 std::size_t experts, record_scores scores = record_scores::yes) {
+[[nodiscard]] recorded_routing<T> record_routing(const tape<T>& record, std::size_t experts,
+                                                 record_scores scores = record_scores::yes) {
+  const router_trace<T>& trace = record.trace();
   recorded_routing<T> result;
   result.experts = experts;
-  result.assigned = assigned;
+  result.assigned = record.assignment();
+  result.weights_on_input = record.weights_on_input();
   const auto copy = [](matrix_view<const T> from) {
     matrix<T> to(from.rows(), from.cols());
     for (std::size_t t = 0; t < from.rows(); ++t)
@@ -61,7 +66,7 @@ namespace detail {
 /// The first 48 bytes of a file. All numbers are in the byte order of the machine that wrote it; `magic` tells another.
 struct routing_trace_header {
   static constexpr std::array<char, 8> expected_magic{'H', 'M', 'O', 'E', 'R', 'T', 'R', 'C'};
-  static constexpr std::uint32_t current_version = 1, byte_order_mark = 0x01020304;
+  static constexpr std::uint32_t current_version = 2, byte_order_mark = 0x01020304;
 
   std::array<char, 8> magic = expected_magic;
   std::uint32_t byte_order = byte_order_mark;
@@ -86,8 +91,9 @@ static_assert(sizeof(routing_trace_header) == 48 && std::has_unique_object_repre
 /// Writes routings to a file, one after the other. The file appears under its name at close(); without close(), for
 /// instance when an exception passes, nothing is left behind.
 /// Layout: header (48 bytes), its FNV-1a checksum (8), then the records. A record is step, layer, experts, T, entries,
-/// routed or 0, number of token ids (8 bytes each), then offsets[T+1], experts[entries], weights[entries],
-/// logits and probabilities [T×routed] if routed is not 0, token ids.
+/// routed or 0, number of token ids, 1 if weights are on the input or 0 (8 bytes each), then offsets[T+1],
+/// experts[entries], weights[entries], logits and probabilities [T×routed] if routed is not 0, token ids. Version 1 has
+/// no number for weights on the input.
 template <real T> class routing_trace_writer {
 public:
   explicit routing_trace_writer(std::filesystem::path path) : file_(std::move(path)) {
@@ -105,8 +111,14 @@ public:
             " tokens, the assignment of ", tokens);
     require(record.token_ids.empty() || record.token_ids.size() == tokens, record.token_ids.size(),
             " token ids were recorded for ", tokens, " tokens");
-    const std::array<std::uint64_t, 7> sizes{
-        record.step, record.layer, record.experts, tokens, record.assigned.size(), routed, record.token_ids.size()};
+    const std::array<std::uint64_t, 8> sizes{record.step,
+                                             record.layer,
+                                             record.experts,
+                                             tokens,
+                                             record.assigned.size(),
+                                             routed,
+                                             record.token_ids.size(),
+                                             record.weights_on_input ? 1U : 0U};
     put(sizes.data(), sizes.size());
     put(record.assigned.offsets().data(), tokens + 1);
     put(record.assigned.experts().data(), record.assigned.size());
@@ -142,9 +154,9 @@ private:
   checksum sum_;
 };
 
-/// Reads a file that a routing_trace_writer of the same T wrote; the values have the same bits. A file that is not a
-/// routing trace, or of another version, byte order or T, or truncated, or altered is an hmoe::error that says which,
-/// with the numbers.
+/// Reads a file that a routing_trace_writer of the same T wrote, now or in version 1 (whose weights count as those of
+/// outputs); the values have the same bits. A file that is not a routing trace, or of another version, byte order or T,
+/// or truncated, or altered is an hmoe::error that says which, with the numbers.
 template <real T> [[nodiscard]] std::vector<recorded_routing<T>> read_routing_trace(const std::filesystem::path& path) {
   using header_type = detail::routing_trace_header;
   const std::vector<std::byte> bytes = read_file(path);
@@ -159,8 +171,9 @@ template <real T> [[nodiscard]] std::vector<recorded_routing<T>> read_routing_tr
           " is not a routing trace: it does not start with HMOERTRC");
   require(header.byte_order == header_type::byte_order_mark, name,
           " was written on a machine of another byte order, which this version does not read");
-  require(header.version == header_type::current_version, name, " is a routing trace of version ", header.version,
-          ", this library reads version ", header_type::current_version);
+  require(header.version == 1 || header.version == header_type::current_version, name,
+          " is a routing trace of version ", header.version, ", this library reads versions 1 and ",
+          header_type::current_version);
   require(header.own_checksum() == own_checksum, name, " is damaged: the header's checksum is ", header.own_checksum(),
           " instead of ", own_checksum);
   require(header.scalar_bytes == sizeof(T), name, " holds values of ", header.scalar_bytes, " bytes, asked for are ",
@@ -175,9 +188,12 @@ template <real T> [[nodiscard]] std::vector<recorded_routing<T>> read_routing_tr
   std::vector<recorded_routing<T>> records;
   for (std::uint64_t r = 0; r < header.records; ++r) {
     recorded_routing<T> record;
-    std::array<std::uint64_t, 7> sizes;
-    all.values(sizes.data(), sizes.size());
-    const auto [step, layer, experts, tokens, entries, routed, ids] = sizes;
+    std::array<std::uint64_t, 8> sizes{};
+    all.values(sizes.data(), header.version == 1 ? 7 : sizes.size());
+    const auto [step, layer, experts, tokens, entries, routed, ids, on_input] = sizes;
+    require(on_input <= 1, name, ": record ", r, " says ", on_input,
+            " where 1 is for weights on the input and 0 for not");
+    record.weights_on_input = on_input == 1;
     record.step = step;
     record.layer = layer;
     record.experts = experts;

@@ -181,8 +181,21 @@ public:
   }
 
   /// Bytes of workspace that suffice for any pass over up to `tokens` tokens, forward or backward, on `concurrency`
-  /// workers: reserve them and no pass allocates.
+  /// workers, with any backend: reserve them and no pass allocates.
   [[nodiscard]] std::size_t workspace_bytes(std::size_t tokens, std::size_t concurrency = 1) const {
+    return workspace_bytes(tokens, concurrency, true);
+  }
+  /// Bytes that suffice for the passes of this context: fewer where its backend computes no bank at once.
+  template <execution_context Context>
+  [[nodiscard]] std::size_t workspace_bytes(const Context& ctx, std::size_t tokens) const {
+    bool whole_banks = false;
+    experts_.for_each_bank(
+        [&](const auto& bank, std::size_t) { whole_banks = whole_banks || dispatch::backend_takes(ctx, bank); });
+    return workspace_bytes(tokens, ctx.executor().concurrency(), whole_banks);
+  }
+
+private:
+  [[nodiscard]] std::size_t workspace_bytes(std::size_t tokens, std::size_t concurrency, bool whole_banks) const {
     const std::size_t most = router_.max_selected(), entries = tokens * most;
     const std::size_t slots = dispatch_.slots(tokens, entries, size());
     const std::size_t tiles = slots / dispatch::rows_per_tile + size();
@@ -197,14 +210,14 @@ public:
         2 * aligned_bytes<std::size_t>(size());
     // Row by row, or all experts of a bank at once.
     const std::size_t at_once = rows_at_once(tokens, slots);
+    const std::size_t banks = whole_banks ? dispatch::bank_memory::bytes(experts_, at_once) : 0;
     const std::size_t forward_scratch =
         std::max({aligned_bytes<value_type>(concurrency * dispatch::rows_per_tile * widest),
-                  aligned_bytes<dispatch::row_group<value_type>>(size()) + experts_.forward_rows_bytes(slots),
-                  dispatch::bank_memory::bytes(experts_, at_once)});
+                  aligned_bytes<dispatch::row_group<value_type>>(size()) + experts_.forward_rows_bytes(slots), banks});
     const std::size_t backward_scratch =
         std::max(aligned_bytes<value_type>(
                      most_values(tokens, at_once, [&](std::size_t e) { return experts_.scratch_per_row(e); })),
-                 dispatch::bank_memory::bytes(experts_, at_once));
+                 banks);
     const std::size_t inference = router_trace<value_type>::bytes(tokens, size(), router_.saved_per_token()) +
                                   assignment<value_type>::bytes(tokens, entries) + plan::bytes(size(), entries, slots) +
                                   aligned_bytes<index_t>(entries) +
@@ -220,7 +233,6 @@ public:
     return rows + batches + planning + policies + std::max(inference, training);
   }
 
-private:
   static void check_same_shape(matrix_view<const value_type> a, matrix_view<value_type> b, std::string_view name) {
     require(a.rows() == b.rows() && a.cols() == b.cols(), name, " is ", b.rows(), " x ", b.cols(), ", needed is ",
             a.rows(), " x ", a.cols());

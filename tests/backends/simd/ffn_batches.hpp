@@ -75,7 +75,7 @@ template <class T> struct expert_passes {
       back.push_back({e, x[e].view(), saved[e].view(), dy[e].view(), dx[e].view()});
     }
     using forward_batches = hmoe::vector_view<const hmoe::dispatch::forward_batch<T>>;
-    const hmoe::workspace::scope scope(ctx.workspace());
+    const typename Context::workspace_scope scope(ctx.workspace());
     hmoe::dispatch::forward_experts(ctx, experts, forward_batches(recorded));
     hmoe::dispatch::forward_experts(ctx, experts, forward_batches(inferred));
     hmoe::dispatch::backward_experts(ctx, experts, hmoe::vector_view<const hmoe::dispatch::backward_batch<T>>(back),

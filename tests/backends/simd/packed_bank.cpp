@@ -174,7 +174,7 @@ TEST_CASE_TEMPLATE("weights that a format cannot hold are refused, by expert and
 
 TEST_CASE_TEMPLATE("products of the largest codes and activations are exact in 16-bit sums, too", Block, q8_block,
                    q4_block, q4_offset_block, mxfp4_block) {
-  // One token whose values are all the same reaches the ends of the range: 32 times 127 times the largest code.
+  // Tokens whose values are all the same reach both ends of the range: 32 times ±127 times the largest code.
   experts::mlp_bank<float, experts::linear> bank(64, {40});
   for (const float sign : {1.0F, -1.0F}) {
     std::size_t i = 0;
@@ -186,7 +186,8 @@ TEST_CASE_TEMPLATE("products of the largest codes and activations are exact in 1
       const auto packed = simd<>::pack<formats::quantized<Block, Product>>(bank);
       const context ctx{simd<>{}};
       matrix<float> x(7, 64), y(7, 64);
-      std::ranges::fill(vector_view<float>(x.data(), x.size()), -3.0F);
+      for (std::size_t r = 0; r < x.rows(); ++r)
+        std::ranges::fill(x.row(r), r % 2 == 0 ? -3.0F : 3.0F);
       const dispatch::row_group<float> group{0, 7, x.view(), y.view()};
       const workspace::scope scope(ctx.workspace());
       packed.forward_rows(ctx, {&group, 1});

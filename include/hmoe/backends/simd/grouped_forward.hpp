@@ -91,7 +91,7 @@ public:
       longest = std::max(longest, format::row_length(bank.width(e)));
     const std::size_t row_bytes = (row_length(bank) + longest) * sizeof(row_value);
     const std::size_t chunks = rows / plan.least_rows + bank.size();
-    const std::size_t values = std::min(rows * row_bytes, plan.batch_bytes + most_rows(row_bytes, plan) * row_bytes);
+    const std::size_t values = std::min(rows * row_bytes, std::max(plan.batch_bytes, plan.least_rows * row_bytes));
     return aligned_bytes<chunk>(chunks) + aligned_bytes<std::byte>(values) +
            aligned_bytes<work_item>(rows / least_rows_per_item + chunks) + // phase 1
            aligned_bytes<work_item>(2 * plan.items + chunks);              // phase 2
