@@ -28,7 +28,7 @@ MAY_INCLUDE = {
     "hmoe.hpp": {*BELOW_UMBRELLA, "fwd.hpp"},
     "testing": {*BELOW_UMBRELLA, "fwd.hpp", "hmoe.hpp"},
 }
-THIRD_PARTY_ALLOWED = re.compile(r"(backends|io|parallel|interop)/|execution/(openmp|tbb)\.hpp$")
+THIRD_PARTY_ALLOWED = re.compile(r"(backends|io|parallel|interop)/|core/huge_pages\.hpp$|execution/(openmp|tbb)\.hpp$")
 
 STANDARD_HEADERS = set(
     """algorithm any array atomic barrier bit bitset cassert cerrno cfenv cfloat charconv chrono cinttypes climits
