@@ -2,6 +2,7 @@
 // A layer of several kinds of experts. In half, which has fewer kernels than float.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "layer_checks.hpp"
+#include "small_tiles.hpp"
 
 using namespace cuda_checks;
 

@@ -2,6 +2,7 @@
 // Layers with weights on the input and shared experts, and layers without matrix products. In half, see layer_kinds.cu.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "layer_checks.hpp"
+#include "small_tiles.hpp"
 
 using namespace cuda_checks;
 

@@ -147,7 +147,8 @@ public:
   void forward(const cuda_context& ctx, input x, output y, tape_type& record) const
     requires trainable;
   /// Evaluates the losses of an objective on what forward left in the tape, and adds their gradients to its trace,
-  /// where backward finds them; once per forward pass. The values stay on the device until they are read.
+  /// where backward finds them; once per forward pass. The values stay on the device until they are read. Throws what
+  /// objective::evaluate throws.
   template <class... Losses>
   device_losses<Losses...> evaluate(const cuda_context& ctx, const objective<Losses...>& aux, tape_type& record) const
     requires trainable;
