@@ -1,19 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Policies of a user on the device: the selection of the README as it stands in the example, and what is refused.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
-#include <hmoe/hmoe.hpp>
-
-#ifndef _OPENMP // which the example asks for, but does not need here
-namespace hmoe::executors {
-using openmp = serial;
-} // namespace hmoe::executors
-#endif
-#define main run_example
-#include "../../examples/custom_selection.cpp"
-#undef main
-
 #include <hmoe/routing/two_level.hpp>
 
+#include "readme_selection.hpp"
 #include "routed.cuh"
 
 #include <doctest/doctest.h>

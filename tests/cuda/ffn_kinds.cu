@@ -5,6 +5,7 @@
 
 #include "cuda/backward_checks.hpp"
 #include "cuda/forward_checks.hpp"
+#include "cuda/small_tiles.hpp"
 
 #include <doctest/doctest.h>
 

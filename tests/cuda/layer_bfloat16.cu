@@ -2,27 +2,10 @@
 // Layers in bfloat16 beside the host's in float: rounding of tokens, hidden values and results is the difference.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "layer_checks.hpp"
+#include "readme_selection.hpp"
+#include "small_tiles.hpp"
 
 using namespace cuda_checks;
-
-/// As the README's: a policy of a user's own, which no header of the library knows.
-struct near_best {
-  double share = 0.5;
-  std::size_t most = 3;
-
-  std::size_t max_selected(std::size_t experts) const { return std::min(most, experts); }
-  template <class T>
-  HMOE_HOST_DEVICE std::size_t operator()(vector_view<const T> p, vector_view<index_t> chosen) const {
-    std::size_t count = 0;
-    for (index_t e = no_index; count < chosen.size(); ++count) {
-      e = routing::next_preferred(p, e);
-      if (count != 0 && static_cast<double>(p[e]) < share * static_cast<double>(p[chosen[0]]))
-        break;
-      chosen[count] = e;
-    }
-    return count;
-  }
-};
 
 namespace {
 
@@ -36,7 +19,7 @@ TEST_CASE("bfloat16 on tensor cores, top-p with a gated shared expert") {
   check_step<bfloat16>(host, 37, 2e-2, objective{losses::parameter_penalty{0.1}, losses::router_entropy{0.03}});
 }
 
-TEST_CASE("A custom selection, and d that is no multiple of 8") {
+TEST_CASE("The selection of the README, and d that is no multiple of 8") {
   moe_layer host{
       expert_set{glu{13, {5, 11, 3, 16}}},
       routing::router{routing::linear<float>{13, 4}, near_best{.share = 0.7, .most = 2}, routing::renormalized{}}};

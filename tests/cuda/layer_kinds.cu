@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Layers of several kinds of experts, and of routers with shared experts. In half, which has fewer kernels than float.
+// A layer of several kinds of experts. In half, which has fewer kernels than float.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "layer_checks.hpp"
+#include "small_tiles.hpp"
 
 using namespace cuda_checks;
 
@@ -14,13 +15,6 @@ TEST_CASE("Experts of all kinds in one layer, some of them chosen by threshold [
                             experts::identity_bank<float>{10}, experts::zero_bank<float>{10}},
                  routing::threshold_router<float>{10, 9, 0.1}};
   check_step<hmoe::half>(host, 23, 3e-3, objective{losses::parameter_penalty{0.1}, losses::importance{0.2}});
-}
-
-TEST_CASE("Weights on the input, a shared expert, and gpt-oss experts: Llama 4's way") {
-  moe_layer host{expert_set{experts::gpt_oss_glu_bank<float>{10, {5, 12, 9}}, experts::constant_bank<float>{10},
-                            experts::gpt_oss_glu_bank<float>{10, {6}}},
-                 routing::presets::llama4<float>{10, 4, 1}};
-  check_step<hmoe::half>(host, 23, 3e-3);
 }
 
 } // namespace

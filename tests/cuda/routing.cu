@@ -159,6 +159,8 @@ TEST_CASE("infinite and NaN tokens show in the output and in the status [race]")
     check(drawn(routing::presets::mixtral<float>{8, 6, 2}), 5, 1, bad);
     check(drawn(routing::presets::gpt_oss<float>{8, 6, 2}), 5, 1, bad);
     check(drawn(routing::presets::qwen2_moe<float>{8, 6, 2}), 5, 1, bad);
+    // Weights that do not look at probabilities must show it, too.
+    check(drawn(routing::router<routing::linear<float>, routing::top_k<>, routing::equal>{8, 6, {2}}), 5, 1, bad);
   }
 }
 

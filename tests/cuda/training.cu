@@ -2,6 +2,7 @@
 // Optimisers on the device, and training steps that never leave it, beside the host's.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "layer_checks.hpp"
+#include "small_tiles.hpp"
 
 using namespace cuda_checks;
 

@@ -5,9 +5,10 @@
 usage: compile_fail.py FILE COMPILER [FLAG...]
 
 The file must compile with -DHMOE_MUST_COMPILE=1. Without it the file must fail, and the compiler's output must match
-each of its lines "// expect: REGEX".
+each of its lines "// expect: REGEX". A file FILE.cu is for nvcc.
 """
 
+import os
 import re
 import subprocess
 import sys
@@ -15,7 +16,8 @@ from pathlib import Path
 
 
 def compile_file(file, compiler, *flags):
-    command = [*compiler, "-fsyntax-only", *flags, str(file)]
+    no_output = ["-ptx", "-o", os.devnull] if file.suffix == ".cu" else ["-fsyntax-only"]
+    command = [*compiler, *no_output, *flags, str(file)]
     return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
 
 

@@ -21,5 +21,6 @@ template struct backends::cuda_kernels<bfloat16_layer, bfloat16>;
 template struct backends::cuda_kernels<half_layer, hmoe::half>;
 template struct backends::cuda_kernels<quantized_layer, bfloat16, q8_block>;
 template struct backends::cuda_kernels<quantized_layer, bfloat16, q4_block>;
+template struct backends::cuda_kernels<quantized_layer, bfloat16, q4_offset_block>;
 template struct backends::cuda_kernels<quantized_layer, bfloat16, mxfp4_block>;
 template struct backends::cuda_objective_kernels<float_layer, all_losses>;

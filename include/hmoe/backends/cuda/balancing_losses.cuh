@@ -122,6 +122,10 @@ inline void launch_loss(const losses::load_balance& loss, const record_arrays& r
   launch_mean_probability_loss(load_balance_factor{counts, loss.normalization}, loss.coefficient, record, scratch,
                                value, stream);
 }
+inline void check_loss(const losses::parameter_penalty& loss, const record_arrays& record) {
+  require(loss.unit == losses::width_unit::raw || record.widest > 0, "parameter_penalty: all ", record.trace.experts,
+          " experts have width 0");
+}
 inline void launch_loss(const losses::parameter_penalty& loss, const record_arrays& record, const loss_scratch& scratch,
                         double* value, cudaStream_t stream) {
   launch_mean_probability_loss(parameter_penalty_factor{record.trace.tokens_per_expert, record.widths, loss.unit},
@@ -138,24 +142,26 @@ template <unsigned Threads> __global__ void write_costs(cost_block block, double
     costs[threadIdx.x] = block.costs[threadIdx.x];
 }
 
-inline void launch_loss(const losses::compute_cost& loss, const record_arrays& record, const loss_scratch& scratch,
-                        double* value, cudaStream_t stream) {
+inline void check_loss(const losses::compute_cost& loss, const record_arrays& record) {
   const std::size_t experts = record.trace.experts;
   require(loss.costs.empty() || loss.costs.size() == experts, "compute_cost: there are ", loss.costs.size(),
           " costs for ", experts, " experts");
-  double sum = 0;
+  double mean = loss.costs.empty() ? static_cast<double>(record.widest) : 0; // positive, like the mean, or 0
+  for (const double cost : loss.costs)
+    mean += cost / static_cast<double>(experts);
+  require(mean > 0, "compute_cost: the mean cost of ", experts, " experts is ", mean, ", it must be positive");
+}
+inline void launch_loss(const losses::compute_cost& loss, const record_arrays& record, const loss_scratch& scratch,
+                        double* value, cudaStream_t stream) {
+  const std::size_t experts = record.trace.experts;
   for (std::size_t first = 0; first < loss.costs.size(); first += cost_block::size) {
     cost_block block{};
     const std::size_t count = std::min(cost_block::size, experts - first);
     std::copy_n(loss.costs.begin() + static_cast<std::ptrdiff_t>(first), count, block.costs);
-    for (std::size_t e = 0; e < count; ++e)
-      sum += block.costs[e];
     write_costs<cost_block::size>
         <<<1, cost_block::size, 0, stream>>>(block, scratch.costs + first, static_cast<index_t>(count));
     require_launched("write_costs");
   }
-  require(loss.costs.empty() || sum > 0, "compute_cost: the sum of the costs of ", experts, " experts is ", sum,
-          ", it must be positive");
   launch_mean_probability_loss(compute_cost_factor{loss.costs.empty() ? nullptr : scratch.costs, record.widths},
                                loss.coefficient, record, scratch, value, stream);
 }

@@ -278,13 +278,9 @@ device_losses<Losses...> cuda_layer<Experts, Router, S, W>::evaluate(const cuda_
   static_assert(sizeof...(Losses) <= cuda_detail::most_losses, "hmoe: a tape on the device has room for 32 losses");
   require(record.complete(), "an auxiliary loss needs a tape that a forward pass of this layer has filled");
   const pass_arrays& pass = record.arrays();
-  if (record.tokens() == 0) {
-    cuda_detail::set_zero(ctx.stream(), pass.losses, cuda_detail::most_losses * sizeof(double));
-  } else {
-    const std::size_t bytes = cuda_detail::evaluate_losses_bytes(aux, record.tokens(), shape_.routed);
-    cuda_detail::evaluate_losses(aux, {pass.trace, pass.assigned, pass.plan, widths_.data()}, pass.losses,
-                                 ctx.workspace().block_for(bytes, ctx.executor()), ctx.stream());
-  }
+  const std::size_t bytes = cuda_detail::evaluate_losses_bytes(aux, record.tokens(), shape_.routed);
+  cuda_detail::evaluate_losses(aux, {pass.trace, pass.assigned, pass.plan, widths_.data(), widest_}, pass.losses,
+                               ctx.workspace().block_for(bytes, ctx.executor()), ctx.stream());
   return {std::apply(
               [](const auto&... loss) {
                 return std::array<double, sizeof...(Losses)>{static_cast<double>(loss.coefficient)...};

@@ -62,6 +62,8 @@ public:
     });
     for (std::size_t e = 0; e < host.size(); ++e)
       widths.push_back(static_cast<index_t>(host.experts().width(e)));
+    for (std::size_t e = 0; e < router_.routed(); ++e)
+      widest_ = std::max(widest_, widths[e]);
     shape_ = {host.d_model(),  host.size(),      router_.routed(), cuda_detail::ffn_hidden_stride<S>(widest),
               banks::one_lane, banks::two_lanes, banks::constants, router_.weights_on_input()};
     widths_.assign(ctx.executor(), widths);
@@ -145,7 +147,8 @@ public:
   void forward(const cuda_context& ctx, input x, output y, tape_type& record) const
     requires trainable;
   /// Evaluates the losses of an objective on what forward left in the tape, and adds their gradients to its trace,
-  /// where backward finds them; once per forward pass. The values stay on the device until they are read.
+  /// where backward finds them; once per forward pass. The values stay on the device until they are read. Throws what
+  /// objective::evaluate throws.
   template <class... Losses>
   device_losses<Losses...> evaluate(const cuda_context& ctx, const objective<Losses...>& aux, tape_type& record) const
     requires trainable;
@@ -286,6 +289,7 @@ private:
   std::size_t max_entries_ = 0;
   device_buffer<std::byte> router_block_;
   device_buffer<index_t> widths_;
+  index_t widest_ = 0; ///< of the routed experts
   mutable device_buffer<cuda_detail::device_status> status_;
 };
 

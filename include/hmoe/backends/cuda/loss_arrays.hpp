@@ -15,7 +15,11 @@ struct record_arrays {
   assignment_arrays assigned;
   plan_arrays plan;
   const index_t* widths; ///< [trace.experts] hidden width of each routed expert
+  index_t widest;        ///< the largest of them, which the host knows
 };
+
+/// Throws what losses::…::evaluate throws on the host, before anything is launched. Most losses take all routings.
+template <class Loss> void check_loss(const Loss&, const record_arrays&) {}
 
 /// Tokens whose probabilities one block adds up: fixed, so that the order of the sum is.
 inline constexpr std::size_t column_sum_tokens = 512;

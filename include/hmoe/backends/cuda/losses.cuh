@@ -31,8 +31,8 @@ template <class... Losses>
 }
 
 /// objective::evaluate on the device: values[i] (device memory) becomes the value of loss i without its coefficient,
-/// and the trace's sinks get coefficient × gradient added. Where the host throws for widths that are all zero, the
-/// value is NaN.
+/// and the trace's sinks get coefficient × gradient added. Throws
+/// what the host throws, before anything is launched.
 template <class... Losses>
 void evaluate_losses(const objective<Losses...>& aux, const record_arrays& record, double* values, std::byte* workspace,
                      cudaStream_t stream) {
@@ -40,6 +40,7 @@ void evaluate_losses(const objective<Losses...>& aux, const record_arrays& recor
                 "hmoe::backends::cuda: an element of Losses has no form for the device: there are load_balance, "
                 "parameter_penalty, compute_cost, importance, router_entropy and z; evaluate others on the host");
   if constexpr ((device_loss<Losses> && ...)) {
+    std::apply([&](const Losses&... loss) { (check_loss(loss, record), ...); }, aux.losses());
     if (record.trace.tokens == 0) {
       require_cuda(cudaMemsetAsync(values, 0, sizeof...(Losses) * sizeof(double), stream), "clearing losses");
       return;

@@ -19,22 +19,32 @@ namespace hmoe::backends::cuda_detail {
 
 [[nodiscard]] __device__ inline int mma_lane() { return static_cast<int>(threadIdx.x % 32); }
 
+/// What a lane has of 16 rows (or columns) over one step, whose terms fill 32 bytes: four blocks of 8 rows by 16 bytes.
+struct tensor_fragment {
+  std::uint32_t words[4];
+};
+/// From tiles whose rows run along the sum: blocks first down the rows for A, first along the sum for B.
+template <class Tile> __device__ void load_rows_a(tensor_fragment& a, const Tile& tile, int m, int k0) {
+  const int l = mma_lane();
+  load_blocks(a.words, tile.at(m + l % 16, k0 + l / 16 * Tile::piece));
+}
+template <class Tile> __device__ void load_rows_b(tensor_fragment& b, const Tile& tile, int n, int k0) {
+  const int l = mma_lane();
+  load_blocks(b.words, tile.at(n + l % 8 + l / 16 * 8, k0 + l / 8 % 2 * Tile::piece));
+}
+
 /// mma.sync m16n8k16 on bfloat16 or half.
 template <class S> struct tensor_atom_16 {
   using value_type = S;
   static constexpr int k = 16, unroll = 4;
-  struct a_fragment {
-    std::uint32_t words[4];
-  };
-  struct b_fragment {
-    std::uint32_t words[4];
-  };
+  using a_fragment = tensor_fragment;
+  using b_fragment = tensor_fragment;
 
   template <class Tile> [[nodiscard]] __device__ static a_fragment load_a(const Tile& tile, int m, int k0) {
     const int l = mma_lane();
     a_fragment a;
     if constexpr (Tile::k_major)
-      load_blocks(a.words, tile.at(m + l % 16, k0 + l / 16 * 8));
+      load_rows_a(a, tile, m, k0);
     else
       load_blocks_transposed(a.words, tile.at(k0 + l % 8 + l / 16 * 8, m + l / 8 % 2 * 8));
     return a;
@@ -43,7 +53,7 @@ template <class S> struct tensor_atom_16 {
     const int l = mma_lane();
     b_fragment b;
     if constexpr (Tile::k_major)
-      load_blocks(b.words, tile.at(n + l % 8 + l / 16 * 8, k0 + l / 8 % 2 * 8));
+      load_rows_b(b, tile, n, k0);
     else
       load_blocks_transposed(b.words, tile.at(k0 + l % 16, n + l / 16 * 8));
     return b;
@@ -73,18 +83,14 @@ template <class S> struct tensor_atom_16 {
 struct tensor_atom_tf32 {
   using value_type = float;
   static constexpr int k = 8, unroll = 4;
-  struct a_fragment {
-    std::uint32_t words[4];
-  };
-  struct b_fragment {
-    std::uint32_t words[4];
-  };
+  using a_fragment = tensor_fragment;
+  using b_fragment = tensor_fragment;
 
   template <class Tile> [[nodiscard]] __device__ static a_fragment load_a(const Tile& tile, int m, int k0) {
     const int l = mma_lane();
     a_fragment a;
     if constexpr (Tile::k_major) {
-      load_blocks(a.words, tile.at(m + l % 16, k0 + l / 16 * 4));
+      load_rows_a(a, tile, m, k0);
     } else {
 #pragma unroll
       for (int w = 0; w < 4; ++w)
@@ -97,7 +103,7 @@ struct tensor_atom_tf32 {
     const int l = mma_lane();
     b_fragment b;
     if constexpr (Tile::k_major) {
-      load_blocks(b.words, tile.at(n + l % 8 + l / 16 * 8, k0 + l / 8 % 2 * 4));
+      load_rows_b(b, tile, n, k0);
     } else {
 #pragma unroll
       for (int w = 0; w < 4; ++w)
