@@ -11,8 +11,8 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstddef>
-#include <cstring>
 #include <type_traits>
 #include <vector>
 
@@ -67,7 +67,7 @@ memory_use run(const Bank& bank, const rows_of_experts& rows, std::size_t thread
   // In other pieces and more memory: the same bits.
   const matrix<float> expected =
       forward(hmoe::context{simd<>{}}, bank, rows, {64U << 20U, 1000, 100000, 1, std::size_t{1} << 40U});
-  CHECK(std::memcmp(ours.data(), expected.data(), ours.size() * sizeof(float)) == 0);
+  CHECK(std::equal(ours.data(), ours.data() + ours.size(), expected.data()));
   return {memory.peak(), announced};
 }
 
