@@ -158,8 +158,8 @@ private:
 /// Checks a bank of experts: that forward and backward write what they should and nothing else, rows are independent,
 /// results repeat on any thread, parameters are visited as they are counted, copies are independent, initialisation
 /// is a function of the seed, and every gradient agrees with central differences (that of a tensor which is not trained
-/// stays 0). Cost: two forward passes per
-/// parameter, so take small widths. Activations with a kink (relu) are checked beside it, not at it.
+/// stays 0). Cost: two forward passes per parameter, so take small widths. Activations with a kink (relu) are checked
+/// beside it, not at it.
 template <expert_bank Bank> [[nodiscard]] report check_expert(const Bank& subject, const expert_options& options = {}) {
   using T = typename Bank::value_type;
   report found;

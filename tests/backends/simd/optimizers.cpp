@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include <hmoe/backends/simd.hpp>
-#include <hmoe/execution/context.hpp>
 #include <hmoe/training/adamw.hpp>
 
 #include "support/random_matrix.hpp"
 
 #include <doctest/doctest.h>
 
-#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <limits>
