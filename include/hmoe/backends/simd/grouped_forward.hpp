@@ -51,6 +51,9 @@ template <class Bank> class grouped_forward {
   /// Panels whose hidden values are encoded together.
   static constexpr std::size_t panels_per_strip = std::max<std::size_t>(1, format::encoded_together / hidden_per_panel);
   static constexpr std::size_t strip_width = panels_per_strip * hidden_per_panel;
+  static constexpr std::size_t tile_size = std::max(block, 2 * tuning.paired_rows) * panel_columns;
+  /// Strips in work together at most.
+  static constexpr std::size_t most_strips = tuning.paired_rows > 0 ? 2 : 1;
 
 public:
   template <class Context>
@@ -100,6 +103,8 @@ public:
 private:
   static constexpr std::size_t least_rows_per_item = 32;
 
+  /// Panels that a chunk reads side by side: where rows are few, memory is all that counts, and gives more for two.
+  static std::size_t panels_together(const chunk& c) noexcept { return c.group.rows <= tuning.paired_rows ? 2 : 1; }
   static std::size_t row_length(const Bank& bank) noexcept { return format::row_length(bank.d_model()); }
   static std::size_t hidden_length(const Bank& bank, const chunk& c) noexcept {
     return format::row_length(bank.width(c.group.expert));
@@ -125,13 +130,17 @@ private:
     run(hidden_items(ctx, bank, chunks, plan),
         [&](const work_item& w) { compute_hidden(bank, chunks[w.chunk], w, memory.data()); });
     const bool scatters = chunks[0].group.scatters();
-    const std::size_t panels = bank.weights().out_panels();
-    ctx.executor().for_each(scatters ? panels : panels * chunks.size(), [&](std::size_t i, std::size_t) {
+    std::size_t per_piece = 2;
+    for (const chunk& c : chunks)
+      per_piece = std::min(per_piece, panels_together(c));
+    const std::size_t panels = bank.weights().out_panels(), pieces = (panels + per_piece - 1) / per_piece;
+    ctx.executor().for_each(scatters ? pieces : pieces * chunks.size(), [&](std::size_t i, std::size_t) {
+      const std::size_t first = i % pieces * per_piece, last = std::min(first + per_piece, panels);
       if (!scatters)
-        return compute_output(bank, chunks[i / panels], i % panels, chunks[i / panels], i % panels + 1, memory.data());
+        return compute_output(bank, chunks[i / pieces], first, last, chunks[i / pieces], last, memory.data());
       for (std::size_t c = 0; c < chunks.size(); ++c) {
-        const bool last = c + 1 == chunks.size();
-        compute_output(bank, chunks[c], i, chunks[last ? 0 : c + 1], last ? i + 1 : i, memory.data());
+        const bool turns = c + 1 == chunks.size();
+        compute_output(bank, chunks[c], first, last, chunks[turns ? 0 : c + 1], turns ? last : first, memory.data());
       }
     });
   }
@@ -160,7 +169,10 @@ private:
     for (const chunk& c : chunks)
       total += strips_of(c) * strip_cost(c);
     const std::size_t target = std::max(total / plan.items, plan.least_work);
-    const auto strips_per_item = [&](const chunk& c) { return std::max<std::size_t>(1, target / strip_cost(c)); };
+    const auto strips_per_item = [&](const chunk& c) {
+      const std::size_t together = panels_together(c);
+      return std::max<std::size_t>(1, target / strip_cost(c) / together) * together;
+    };
     std::size_t count = 0;
     for (const chunk& c : chunks)
       count += (strips_of(c) + strips_per_item(c) - 1) / strips_per_item(c);
@@ -204,7 +216,8 @@ private:
     [[nodiscard]] formats::detail::read_ahead ahead(std::size_t b, std::size_t blocks,
                                                     std::size_t rows) const noexcept {
       if (blocks == 1)
-        return {now + tuning.ahead + tuning.ahead_per_row * rows, memory_alignment};
+        return {now + (tuning.ahead + tuning.ahead_per_row * rows) / (rows <= tuning.paired_rows ? 2 : 1),
+                memory_alignment};
       const std::size_t part = bytes * blocks;
       return {next + b * next_bytes / blocks, (memory_alignment * next_bytes + part - 1) / part};
     }
@@ -219,54 +232,71 @@ private:
     }
   }
 
+  /// The sums of one panel, or of two side by side for paired rows.
+  static void multiply(std::size_t panels, std::size_t rows, std::size_t depth, const row_value* first,
+                       std::size_t step, const std::byte* panel, formats::detail::read_ahead ahead,
+                       float* tile) noexcept {
+    if constexpr (tuning.paired_rows > 0)
+      if (panels == 2)
+        return multiply_panels<tuning.paired_rows, 2, format, arch>(rows, depth, first, step, panel, ahead, tile);
+    multiply_panels<block, 1, format, arch>(rows, depth, first, step, panel, ahead, tile);
+  }
+
   static void compute_hidden(const Bank& bank, const chunk& c, const work_item& w, row_value* memory) noexcept {
     const std::size_t e = c.group.expert, h = bank.width(e), step = row_length(bank), to_step = hidden_length(bank, c);
     const std::size_t bytes = format::template panel_bytes<arch>(bank.d_model());
-    alignas(memory_alignment) float tile[block * panel_columns], strip[block * strip_width];
-    for (std::size_t s = w.first; s < w.first + w.count; ++s) {
-      const std::size_t first_panel = s * panels_per_strip;
-      const std::size_t panels = std::min(panels_per_strip, bank.weights().in_panels(h) - first_panel);
+    const std::size_t together = panels_together(c);
+    constexpr std::size_t strip_step = most_strips * strip_width;
+    alignas(memory_alignment) float tile[tile_size], strip[block * strip_step];
+    for (std::size_t s = w.first; s < w.first + w.count; s += together) {
+      const std::size_t strips = std::min(together, w.first + w.count - s), first_panel = s * panels_per_strip;
+      const std::size_t panels = std::min(strips * panels_per_strip, bank.weights().in_panels(h) - first_panel);
       const std::byte* weights = bank.weights().in_panel(e, first_panel);
       const reading all{weights, weights + panels * bytes, panels * bytes, panels * bytes};
       for_each_block(c.group.rows, all, [&](std::size_t first, std::size_t rows, formats::detail::read_ahead ahead) {
-        for (std::size_t p = 0; p < panels; ++p, ahead.from += ahead.step * bytes / memory_alignment) {
-          multiply_panel<block, format, arch>(rows, bank.d_model(), memory + c.rows + first * step, step,
-                                              weights + p * bytes, ahead, tile);
-          bank.finish_hidden(e, first_panel + p, rows, tile, strip + p * hidden_per_panel, strip_width);
+        for (std::size_t p = 0; p < panels;) {
+          const std::size_t count = std::min(together, panels - p);
+          multiply(count, rows, bank.d_model(), memory + c.rows + first * step, step, weights + p * bytes, ahead, tile);
+          for (std::size_t i = 0; i < count; ++i, ++p, ahead.from += ahead.step * bytes / memory_alignment)
+            bank.finish_hidden(e, first_panel + p, rows, tile + i * rows * panel_columns, strip + p * hidden_per_panel,
+                               strip_step);
         }
         const std::size_t k = first_panel * hidden_per_panel;
         for (std::size_t r = 0; r < rows; ++r)
-          format::template encode<arch>(strip + r * strip_width, std::min(strip_width, h - k),
+          format::template encode<arch>(strip + r * strip_step, std::min(strips * strip_width, h - k),
                                         memory + c.hidden + (first + r) * to_step + format::row_offset(k));
       });
     }
   }
 
-  /// A panel of chunk c; `next`: the panel and the chunk that come after.
-  static void compute_output(const Bank& bank, const chunk& c, std::size_t panel, const chunk& next,
+  /// Panels [panel, last) of chunk c, one, or two where its rows are few; `next`: the panel and the chunk that come
+  /// after.
+  static void compute_output(const Bank& bank, const chunk& c, std::size_t panel, std::size_t last, const chunk& next,
                              std::size_t next_panel, row_value* memory) noexcept {
-    const std::size_t e = c.group.expert, step = hidden_length(bank, c), column = panel * panel_columns;
-    const std::size_t columns = std::min(panel_columns, bank.d_model() - column);
+    const std::size_t e = c.group.expert, step = hidden_length(bank, c);
     const auto bytes_of = [&](const chunk& of) {
       return format::template panel_bytes<arch>(bank.width(of.group.expert));
     };
     const reading weights{bank.weights().out_panel(e, panel), bank.weights().out_panel(next.group.expert, next_panel),
                           bytes_of(c), bytes_of(next)};
-    alignas(memory_alignment) float tile[block * panel_columns];
+    alignas(memory_alignment) float tile[tile_size];
     for_each_block(c.group.rows, weights, [&](std::size_t first, std::size_t rows, formats::detail::read_ahead ahead) {
-      multiply_panel<block, format, arch>(rows, bank.width(e), memory + c.hidden + first * step, step, weights.now,
-                                          ahead, tile);
-      bank.finish_output(e, panel, rows, tile);
-      for (std::size_t r = 0; r < rows; ++r) {
-        const float* from = tile + r * panel_columns;
-        if (c.group.scatters())
-          row_operations<arch>::template add_scaled<float>(
-              c.group.output_weight(first + r), vector_view<const float>(from, columns),
-              c.group.y.row(c.group.tokens[first + r]).subview(column, columns));
-        else
-          std::copy_n(from, columns, c.group.y.row(first + r).data() + column);
-      }
+      multiply(last - panel, rows, bank.width(e), memory + c.hidden + first * step, step, weights.now, ahead, tile);
+      for (std::size_t p = panel; p < last; ++p)
+        add_output(bank, c, p, first, rows, tile + (p - panel) * rows * panel_columns);
     });
+  }
+  static void add_output(const Bank& bank, const chunk& c, std::size_t panel, std::size_t first, std::size_t rows,
+                         float* tile) noexcept {
+    const std::size_t column = panel * panel_columns, columns = std::min(panel_columns, bank.d_model() - column);
+    bank.finish_output(c.group.expert, panel, rows, tile);
+    for (std::size_t r = 0; r < rows; ++r, tile += panel_columns)
+      if (c.group.scatters())
+        row_operations<arch>::template add_scaled<float>(
+            c.group.output_weight(first + r), vector_view<const float>(tile, columns),
+            c.group.y.row(c.group.tokens[first + r]).subview(column, columns));
+      else
+        std::copy_n(tile, columns, c.group.y.row(first + r).data() + column);
   }
 };
 

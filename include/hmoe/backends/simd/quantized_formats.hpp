@@ -75,7 +75,8 @@ template <class Block, simd_detail::byte_product Product, bool WidensHalf = fals
       }
   }
 
-  template <std::size_t Rows, class Arch>
+  template <std::size_t Rows, std::size_t Panels, class Arch>
+    requires(Panels == 1) // scales and codes are two streams already
   static void multiply(std::size_t depth, const std::byte* rows, std::size_t step, const std::byte* panel,
                        detail::read_ahead ahead, float* tile) noexcept {
     using vec = xsimd::batch<float, Arch>;
@@ -96,7 +97,7 @@ template <class Block, simd_detail::byte_product Product, bool WidensHalf = fals
       const auto* weights = reinterpret_cast<const std::uint32_t*>(codes);
 #pragma GCC unroll 8 // as a loop, g++ 12 keeps most sums in memory
       for (std::size_t s = 0; s < steps_stored; ++s, weights += 2 * n) {
-        ahead.template advance<2 * n * sizeof(*weights), 2>();
+        ahead.template advance<2 * n * sizeof(*weights), 1, 2>();
 #pragma GCC unroll 4
         for (std::size_t part = 0; part < parts; ++part) {
           // Loaded anew for each part: 16 registers hold 12 sums, these two and one activation.

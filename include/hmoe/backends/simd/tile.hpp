@@ -15,13 +15,16 @@ struct tile_tuning {
   std::size_t rows;          ///< rows of activations in registers at a time: a block
   std::size_t ahead;         ///< a block alone on its panel prefetches that many bytes before they are needed ...
   std::size_t ahead_per_row; ///< ... and that many more for each of its rows
+  std::size_t paired_rows;   ///< that many rows or fewer read two panels side by side, each with half of that distance
 };
 
 /// rows · 2 sums, two registers of weights and one activation have to fit the 32 registers of AVX-512 and of NEON on
 /// 64-bit ARM, or the 16 of the others; 6 to 14 rows reach the same speed with AVX-512. Prefetching, as measured:
 ///   Zen 3, AVX2    f32 from DRAM at 17 GB/s for 1 row and 14 for 4 and 6 with 4 KB, at 19, 19 and 18 with 256 bytes a
 ///   row
-///                  (a plain read: 19); 16 bits at 18 GB/s for 1 row and 16 for 4 with that, at 21 and 20 with 2 KB
+///                  (a plain read: 19); 16 bits at 18 GB/s for 1 row and 16 for 4 with that, at 21 and 20 with 2 KB.
+///                  Two panels take 0.8 times as long as one after the other for 1 and 2 rows, 0.85 for 4 (a plain read
+///                  in two places: also 0.8); quantised ones, which have two streams already, longer
 ///   Zen 4, AVX-512 4 KB; of quantised weights they are used up sooner than memory answers: 32 KB, into L2, read 1.3
 ///                  (8 bits) to 1.4 (4 bits) times as fast, and make no difference on a Zen 3
 template <class Format, class Arch>
@@ -30,21 +33,25 @@ inline constexpr tile_tuning tuning_of = [] {
                         rows = n == 16 || std::is_base_of_v<xsimd::neon64, Arch> ? 12 : 6;
   constexpr bool quantised = Format::encoded_together > 1,
                  narrow = Format::template panel_bytes<Arch>(64) < n * 2 * 64 * sizeof(float);
-  if constexpr (n < 16 && !quantised && !narrow)
-    return tile_tuning{rows, 0, 256};
+  if constexpr (quantised)
+    return tile_tuning{rows, 32768, 0, 0};
+  else if constexpr (n == 16)
+    return tile_tuning{rows, 4096, 0, 0};
+  else if constexpr (narrow)
+    return tile_tuning{rows, 2048, 0, 4};
   else
-    return tile_tuning{rows, quantised ? 32768U : n == 16 ? 4096U : 2048U, 0};
+    return tile_tuning{rows, 0, 256, 4};
 }();
 
-/// tile[r][c] = Σ_k row_r(k) · panel(k, c) for 1 to MaxRows rows; `step` row_values lie between rows, and 2·n floats
-/// between rows of the tile, which is in L1. Prefetches what `ahead` says.
-template <std::size_t MaxRows, class Format, class Arch>
-void multiply_panel(std::size_t rows, std::size_t depth, const typename Format::row_value* first, std::size_t step,
-                    const std::byte* panel, formats::detail::read_ahead ahead, float* tile) noexcept {
+/// tile[p][r][c] = Σ_k row_r(k) · panel_p(k, c) for 1 to MaxRows rows; `step` row_values lie between rows, and 2·n
+/// floats between rows of the tile, which is in L1. Prefetches what `ahead` says.
+template <std::size_t MaxRows, std::size_t Panels, class Format, class Arch>
+void multiply_panels(std::size_t rows, std::size_t depth, const typename Format::row_value* first, std::size_t step,
+                     const std::byte* panel, formats::detail::read_ahead ahead, float* tile) noexcept {
   if constexpr (MaxRows > 1)
     if (rows < MaxRows)
-      return multiply_panel<MaxRows - 1, Format, Arch>(rows, depth, first, step, panel, ahead, tile);
-  Format::template multiply<MaxRows, Arch>(depth, first, step, panel, ahead, tile);
+      return multiply_panels<MaxRows - 1, Panels, Format, Arch>(rows, depth, first, step, panel, ahead, tile);
+  Format::template multiply<MaxRows, Panels, Arch>(depth, first, step, panel, ahead, tile);
 }
 
 } // namespace hmoe::backends::simd_detail

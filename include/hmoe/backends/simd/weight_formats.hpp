@@ -39,11 +39,12 @@
 ///
 ///   pack<Arch>(depth, weight, to)  writes a panel from weight(k, column), column < 2·n
 ///
-///   multiply<Rows, Arch>(depth, rows, step, panel, ahead, tile)
-///                                  tile[r][c] = Σ_k row_r(k) · panel(k, c); `step` row_values lie between rows;
-///                                  prefetches what `ahead` says (detail::read_ahead)
+///   multiply<Rows, Panels, Arch>(depth, rows, step, panel, ahead, tile)
+///                                  tile[p][r][c] = Σ_k row_r(k) · panel_p(k, c) of panels one after another, read side
+///                                  by side; `step` row_values lie between rows; prefetches what `ahead` says
+///                                  (detail::read_ahead)
 ///
-/// Every sum is one chain in ascending k, so its bits depend neither on Rows nor on the columns beside it.
+/// Every sum is one chain in ascending k, so its bits depend neither on Rows and Panels nor on the columns beside it.
 namespace hmoe::backends::formats {
 
 namespace detail {
@@ -75,11 +76,14 @@ struct read_ahead {
   const std::byte* from;
   std::size_t step;
 
-  /// Beside `Bytes` of the panel; Locality: the nearest cache that should have it, 3 for L1 and 2 for L2.
-  template <std::size_t Bytes, int Locality = 3> [[gnu::always_inline]] void advance() noexcept {
+  /// Beside `Bytes` of each of `Panels`, `apart` bytes from one another; Locality: the nearest cache that should have
+  /// it, 3 for L1 and 2 for L2.
+  template <std::size_t Bytes, std::size_t Panels = 1, int Locality = 3>
+  [[gnu::always_inline]] void advance(std::size_t apart = 0) noexcept {
     constexpr std::size_t line = memory_alignment;
     for (std::size_t i = 0; i < Bytes; i += line) {
-      __builtin_prefetch(from, 0, Locality); // beyond the end it does no harm
+      for (std::size_t p = 0; p < Panels; ++p)
+        __builtin_prefetch(from + p * apart, 0, Locality); // beyond the end it does no harm
       from += Bytes < line ? step * Bytes / line : step;
     }
   }
@@ -93,6 +97,20 @@ template <class V> [[gnu::always_inline]] inline void keep_in_register([[maybe_u
 #elif defined(__aarch64__)
   asm("" : "+w"(value.data));
 #endif
+}
+
+/// sums[r] += column[r · step] · (left, right)
+template <std::size_t Rows, class V>
+[[gnu::always_inline]] inline void add_products(V left, V right, const float* column, std::size_t step,
+                                                V (*sums)[2]) noexcept {
+  keep_in_register(left);
+  keep_in_register(right);
+#pragma GCC unroll 16
+  for (std::size_t r = 0; r < Rows; ++r) {
+    const V value(column[r * step]);
+    sums[r][0] = xsimd::fma(value, left, sums[r][0]);
+    sums[r][1] = xsimd::fma(value, right, sums[r][1]);
+  }
 }
 
 /// A register of floats from memory; Hardware: F16C or AVX-512 widens.
@@ -146,23 +164,21 @@ template <class Stored, bool Hardware = true> struct widened {
       for (std::size_t c = 0; c < 2 * detail::lanes<Arch>; ++c)
         *values++ = Stored(weight(k, c));
   }
-  template <std::size_t Rows, class Arch>
+  template <std::size_t Rows, std::size_t Panels, class Arch>
   static void multiply(std::size_t depth, const float* rows, std::size_t step, const std::byte* panel,
                        detail::read_ahead ahead, float* tile) noexcept {
     using vec = xsimd::batch<float, Arch>;
-    vec sums[Rows][2];
+    vec sums[Panels * Rows][2];
     detail::clear(sums);
     const auto* weights = reinterpret_cast<const Stored*>(panel);
+    const std::size_t apart = panel_bytes<Arch>(depth);
     for (std::size_t k = 0; k < depth; ++k, weights += 2 * vec::size) {
-      vec left = detail::load<Arch, Hardware>(weights), right = detail::load<Arch, Hardware>(weights + vec::size);
-      detail::keep_in_register(left);
-      detail::keep_in_register(right);
-      ahead.template advance<2 * vec::size * sizeof(Stored)>();
-#pragma GCC unroll 16
-      for (std::size_t r = 0; r < Rows; ++r) {
-        const vec value(rows[r * step + k]);
-        sums[r][0] = xsimd::fma(value, left, sums[r][0]);
-        sums[r][1] = xsimd::fma(value, right, sums[r][1]);
+      ahead.template advance<2 * vec::size * sizeof(Stored), Panels>(apart);
+#pragma GCC unroll 2
+      for (std::size_t p = 0; p < Panels; ++p) {
+        const Stored* from = weights + p * (apart / sizeof(Stored));
+        detail::add_products<Rows>(detail::load<Arch, Hardware>(from), detail::load<Arch, Hardware>(from + vec::size),
+                                   rows + k, step, sums + p * Rows);
       }
     }
     detail::store(sums, tile);
@@ -206,49 +222,42 @@ template <bool Dot> struct basic_bf16 {
         *values++ = k + 1 < depth ? bfloat16(weight(k + 1, c)) : bfloat16(0.0F);
       }
   }
-  template <std::size_t Rows, class Arch>
+  template <std::size_t Rows, std::size_t Panels, class Arch>
   static void multiply(std::size_t depth, const row_value* rows, std::size_t step, const std::byte* panel,
                        detail::read_ahead ahead, float* tile) noexcept {
     using vec = xsimd::batch<float, Arch>;
     using bits = xsimd::batch<std::uint32_t, Arch>;
-    vec sums[Rows][2];
+    vec sums[Panels * Rows][2];
     detail::clear(sums);
     const auto* weights = reinterpret_cast<const std::uint32_t*>(panel);
+    const std::size_t apart = panel_bytes<Arch>(depth);
     for (std::size_t k = 0; k < depth; k += 2, weights += 2 * vec::size) {
-      const bits left = bits::load_aligned(weights), right = bits::load_aligned(weights + vec::size);
-      ahead.template advance<2 * vec::size * sizeof(*weights)>();
-      if constexpr (Dot) {
+      ahead.template advance<2 * vec::size * sizeof(*weights), Panels>(apart);
+#pragma GCC unroll 2
+      for (std::size_t p = 0; p < Panels; ++p) {
+        const std::uint32_t* from = weights + p * (apart / sizeof(*weights));
+        const bits left = bits::load_aligned(from), right = bits::load_aligned(from + vec::size);
+        if constexpr (Dot) {
 #if HMOE_DETAIL_HAS_BF16_DOT
-        static_assert(vec::size == 16, "hmoe: the bfloat16 dot product is for AVX-512: use basic_bf16<false>");
+          static_assert(vec::size == 16, "hmoe: the bfloat16 dot product is for AVX-512: use basic_bf16<false>");
 #pragma GCC unroll 16
-        for (std::size_t r = 0; r < Rows; ++r) {
-          std::uint32_t pair;
-          std::memcpy(&pair, rows + r * step + k, sizeof pair);
-          const auto value = reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(pair)));
-          sums[r][0] = _mm512_dpbf16_ps(sums[r][0], value, reinterpret_cast<__m512bh>(static_cast<__m512i>(left)));
-          sums[r][1] = _mm512_dpbf16_ps(sums[r][1], value, reinterpret_cast<__m512bh>(static_cast<__m512i>(right)));
-        }
+          for (std::size_t r = 0; r < Rows; ++r) {
+            std::uint32_t pair;
+            std::memcpy(&pair, rows + r * step + k, sizeof pair);
+            const auto value = reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(pair)));
+            auto& sum = sums[p * Rows + r];
+            sum[0] = _mm512_dpbf16_ps(sum[0], value, reinterpret_cast<__m512bh>(static_cast<__m512i>(left)));
+            sum[1] = _mm512_dpbf16_ps(sum[1], value, reinterpret_cast<__m512bh>(static_cast<__m512i>(right)));
+          }
 #endif
-      } else {
-        // One half after the other: the weights of both at once and all sums do not fit 16 registers.
-        vec even_left = xsimd::bitwise_cast<vec>(left << 16), even_right = xsimd::bitwise_cast<vec>(right << 16);
-        detail::keep_in_register(even_left);
-        detail::keep_in_register(even_right);
-#pragma GCC unroll 16
-        for (std::size_t r = 0; r < Rows; ++r) {
-          const vec even(rows[r * step + k]);
-          sums[r][0] = xsimd::fma(even, even_left, sums[r][0]);
-          sums[r][1] = xsimd::fma(even, even_right, sums[r][1]);
-        }
-        vec odd_left = xsimd::bitwise_cast<vec>(bits::load_aligned(weights) & bits(0xffff0000U)),
-            odd_right = xsimd::bitwise_cast<vec>(bits::load_aligned(weights + vec::size) & bits(0xffff0000U));
-        detail::keep_in_register(odd_left);
-        detail::keep_in_register(odd_right);
-#pragma GCC unroll 16
-        for (std::size_t r = 0; r < Rows; ++r) {
-          const vec odd(rows[r * step + k + 1]);
-          sums[r][0] = xsimd::fma(odd, odd_left, sums[r][0]);
-          sums[r][1] = xsimd::fma(odd, odd_right, sums[r][1]);
+        } else {
+          // One half after the other: the weights of both at once and all sums do not fit 16 registers.
+          detail::add_products<Rows>(xsimd::bitwise_cast<vec>(left << 16), xsimd::bitwise_cast<vec>(right << 16),
+                                     rows + k, step, sums + p * Rows);
+          const bits upper(0xffff0000U);
+          detail::add_products<Rows>(xsimd::bitwise_cast<vec>(bits::load_aligned(from) & upper),
+                                     xsimd::bitwise_cast<vec>(bits::load_aligned(from + vec::size) & upper),
+                                     rows + k + 1, step, sums + p * Rows);
         }
       }
     }
