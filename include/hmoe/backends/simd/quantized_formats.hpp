@@ -18,6 +18,7 @@
 #include <limits>
 #include <numeric>
 #include <type_traits>
+#include <utility>
 
 namespace hmoe::backends::formats {
 
@@ -47,9 +48,12 @@ template <class Block, simd_detail::byte_product Product, bool WidensHalf = fals
     return k / quantized_block_size * sizeof(row_block);
   }
   template <class Arch> static void encode(const float* from, std::size_t depth, std::byte* to) noexcept {
-    for (std::size_t k = 0; k < depth; k += quantized_block_size, to += sizeof(row_block)) {
-      alignas(memory_alignment) float values[quantized_block_size] = {};
-      std::copy_n(from + k, std::min(quantized_block_size, depth - k), values);
+    std::size_t k = 0;
+    for (; k + quantized_block_size <= depth; k += quantized_block_size, to += sizeof(row_block))
+      encode_block<Arch>(from + k, *reinterpret_cast<row_block*>(to));
+    if (k < depth) {
+      float values[quantized_block_size] = {};
+      std::copy_n(from + k, depth - k, values);
       encode_block<Arch>(values, *reinterpret_cast<row_block*>(to));
     }
   }
@@ -231,25 +235,38 @@ private:
 
   template <class Arch> static void encode_block(const float* values, row_block& to) noexcept {
     using vec = xsimd::batch<float, Arch>;
+    using ints = simd_detail::int_vector<Arch>;
     vec largest(0.0F);
-    bool finite = true;
+    auto all_finite = vec(0.0F) == vec(0.0F);
     for (std::size_t i = 0; i < quantized_block_size; i += vec::size) {
-      const vec magnitude = xsimd::abs(vec::load_aligned(values + i));
+      const vec magnitude = xsimd::abs(vec::load_unaligned(values + i));
       largest = xsimd::max(largest, magnitude);
-      finite = finite && xsimd::all(magnitude <= vec(std::numeric_limits<float>::max()));
+      all_finite = all_finite & (magnitude <= vec(std::numeric_limits<float>::max()));
     }
+    const bool finite = xsimd::all(all_finite);
     alignas(vec) float lanes[vec::size];
     largest.store_aligned(lanes);
-    const float most = *std::max_element(lanes, lanes + vec::size);
+    for (std::size_t rest = vec::size / 2; rest > 0; rest /= 2)
+      for (std::size_t i = 0; i < rest; ++i)
+        lanes[i] = std::max(lanes[i], lanes[i + rest]);
+    const float most = lanes[0];
     to.scale = finite ? most / 127 : std::numeric_limits<float>::quiet_NaN(); // NaN spreads to the sums
     const vec inverse(finite && most > 0 ? 127 / most : 0.0F);
-    alignas(memory_alignment) std::int32_t codes[quantized_block_size] = {};
-    if (finite)
-      for (std::size_t i = 0; i < quantized_block_size; i += vec::size)
-        xsimd::nearbyint_as_int(vec::load_aligned(values + i) * inverse).store_aligned(codes + i);
-    const std::int32_t sum = std::accumulate(std::begin(codes), std::end(codes), 0);
-    for (std::size_t i = 0; i < quantized_block_size; ++i) // as pairs: 0 2 1 3
-      to.codes[i] = static_cast<row_code>(codes[in_pairs ? i / 4 * 4 + i % 2 * 2 + i % 4 / 2 : i]);
+    alignas(memory_alignment) std::int32_t codes[quantized_block_size];
+    ints sums(0);
+    for (std::size_t i = 0; i < quantized_block_size; i += vec::size) {
+      const ints rounded = finite ? xsimd::nearbyint_as_int(vec::load_unaligned(values + i) * inverse) : ints(0);
+      sums += rounded;
+      rounded.store_aligned(codes + i);
+    }
+    for (std::size_t i = 0; i < quantized_block_size; ++i)
+      to.codes[i] = static_cast<row_code>(codes[i]);
+    if constexpr (in_pairs)
+      for (std::size_t i = 0; i < quantized_block_size; i += 4)
+        std::swap(to.codes[i + 1], to.codes[i + 2]);
+    alignas(vec) std::int32_t of_lanes[vec::size];
+    sums.store_aligned(of_lanes);
+    const std::int32_t sum = std::accumulate(std::begin(of_lanes), std::end(of_lanes), 0);
     if constexpr (has_offset)
       to.constant = to.scale * static_cast<float>(sum);
     else
