@@ -33,14 +33,11 @@ inline constexpr tile_tuning tuning_of = [] {
                         rows = n == 16 || std::is_base_of_v<xsimd::neon64, Arch> ? 12 : 6;
   constexpr bool quantised = Format::encoded_together > 1,
                  narrow = Format::template panel_bytes<Arch>(64) < n * 2 * 64 * sizeof(float);
-  if constexpr (quantised)
-    return tile_tuning{rows, 32768, 0, 0};
-  else if constexpr (n == 16)
-    return tile_tuning{rows, 4096, 0, 0};
-  else if constexpr (narrow)
-    return tile_tuning{rows, 2048, 0, 4};
+  constexpr std::size_t paired_rows = n < 16 && !quantised ? 4 : 0;
+  if constexpr (paired_rows > 0 && !narrow)
+    return tile_tuning{rows, 0, 256, paired_rows};
   else
-    return tile_tuning{rows, 0, 256, 4};
+    return tile_tuning{rows, quantised ? 32768U : n == 16 ? 4096U : 2048U, 0, paired_rows};
 }();
 
 /// tile[p][r][c] = Σ_k row_r(k) · panel_p(k, c) for 1 to MaxRows rows; `step` row_values lie between rows, and 2·n
