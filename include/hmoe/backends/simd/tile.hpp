@@ -20,11 +20,11 @@ struct tile_tuning {
 
 /// rows · 2 sums, two registers of weights and one activation have to fit the 32 registers of AVX-512 and of NEON on
 /// 64-bit ARM, or the 16 of the others; 6 to 14 rows reach the same speed with AVX-512. Prefetching, as measured:
-///   Zen 3, AVX2    f32 from DRAM at 17 GB/s for 1 row and 14 for 4 and 6 with 4 KB, at 19, 19 and 18 with 256 bytes a
-///   row
-///                  (a plain read: 19); 16 bits at 18 GB/s for 1 row and 16 for 4 with that, at 21 and 20 with 2 KB.
-///                  Two panels take 0.8 times as long as one after the other for 1 and 2 rows, 0.85 for 4 (a plain read
-///                  in two places: also 0.8); quantised ones, which have two streams already, longer
+///   Zen 3, AVX2    f32 from DRAM at 17 GB/s for 1 row and 14 for 4 and 6 with 4 KB, at 19, 19 and 18 with
+///                  256 bytes a row (a plain read: 19); 16 bits at 18 GB/s for 1 row and 16 for 4 with that, at
+///                  21 and 20 with 2 KB. Two panels take 0.8 times as long as one after the other for 1 and 2
+///                  rows, 0.85 for 4 (a plain read in two places: also 0.8); quantised ones, which have two
+///                  streams already, longer
 ///   Zen 4, AVX-512 4 KB; of quantised weights they are used up sooner than memory answers: 32 KB, into L2, read 1.3
 ///                  (8 bits) to 1.4 (4 bits) times as fast, and make no difference on a Zen 3
 template <class Format, class Arch>
