@@ -158,13 +158,13 @@ inline std::size_t available_memory() {
 
 namespace detail {
 
-/// Adds up `count` blocks of 4 KB, a `Streams`-th of them after another of each, side by side.
-template <std::size_t Streams> double sum_of_blocks(const float* from, std::size_t count) {
+/// Reads `count` floats, a multiple of 64, from `Streams` places side by side.
+template <std::size_t Streams> double sum_from(const float* from, std::size_t count) {
   using vec = xsimd::batch<float>;
-  constexpr std::size_t line = 16, block = 1024;
+  constexpr std::size_t line = 16;
   std::array<vec, line / vec::size> sums;
   sums.fill(vec(0.0F));
-  const std::size_t apart = count / Streams * block;
+  const std::size_t apart = count / Streams;
   for (std::size_t i = 0; i < apart; i += line)
 #pragma GCC unroll 4
     for (std::size_t s = 0; s < Streams; ++s)
@@ -188,15 +188,14 @@ inline double measure_dram(std::size_t threads) {
     ones.fill(1);
     return ones;
   }();
-  constexpr std::size_t block = 1024;
-  const std::size_t blocks = memory.size() / block / threads / 4 * 4; // of a thread
+  const std::size_t count = memory.size() / threads / 4096 * 4096; // of a thread
   const auto seconds_with = [&](auto sum) {
-    return detail::best_seconds(
-        threads, 2, [&](std::size_t thread) { detail::sink = sum(memory.data() + thread * blocks * block, blocks); });
+    return detail::best_seconds(threads, 2,
+                                [&](std::size_t thread) { detail::sink = sum(memory.data() + thread * count, count); });
   };
-  const double time = std::min({seconds_with(detail::sum_of_blocks<1>), seconds_with(detail::sum_of_blocks<2>),
-                                seconds_with(detail::sum_of_blocks<4>)});
-  return static_cast<double>(threads * blocks * block * sizeof(float)) / time;
+  const double time = std::min(
+      {seconds_with(detail::sum_from<1>), seconds_with(detail::sum_from<2>), seconds_with(detail::sum_from<4>)});
+  return static_cast<double>(threads * count * sizeof(float)) / time;
 }
 
 struct limits {

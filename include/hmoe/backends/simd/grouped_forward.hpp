@@ -16,6 +16,7 @@
 ///   2  hidden  rows · in panels ─ bias, gate, encode ─▶ hidden      work: a few panels of a chunk
 ///   3  output  hidden · out panels ─ bias, weight, add ─▶ y         work: a panel of a chunk, or, where results are
 ///              added to tokens, a panel of all chunks in order of experts: no two workers write the same value
+///              (two panels where all chunks have few rows)
 /// How the work is cut changes no bit: each sum is a chain of its own.
 namespace hmoe::backends::simd_detail {
 
@@ -103,8 +104,8 @@ public:
 private:
   static constexpr std::size_t least_rows_per_item = 32;
 
-  /// Panels that a chunk reads side by side: where rows are few, memory is all that counts, and gives more for two.
-  static std::size_t panels_together(const chunk& c) noexcept { return c.group.rows <= tuning.paired_rows ? 2 : 1; }
+  /// Panels that so many rows read side by side: for few, memory is all that counts, and gives more for two.
+  static constexpr std::size_t panels_together(std::size_t rows) noexcept { return rows <= tuning.paired_rows ? 2 : 1; }
   static std::size_t row_length(const Bank& bank) noexcept { return format::row_length(bank.d_model()); }
   static std::size_t hidden_length(const Bank& bank, const chunk& c) noexcept {
     return format::row_length(bank.width(c.group.expert));
@@ -132,7 +133,7 @@ private:
     const bool scatters = chunks[0].group.scatters();
     std::size_t per_piece = 2;
     for (const chunk& c : chunks)
-      per_piece = std::min(per_piece, panels_together(c));
+      per_piece = std::min(per_piece, panels_together(c.group.rows));
     const std::size_t panels = bank.weights().out_panels(), pieces = (panels + per_piece - 1) / per_piece;
     ctx.executor().for_each(scatters ? pieces : pieces * chunks.size(), [&](std::size_t i, std::size_t) {
       const std::size_t first = i % pieces * per_piece, last = std::min(first + per_piece, panels);
@@ -170,7 +171,7 @@ private:
       total += strips_of(c) * strip_cost(c);
     const std::size_t target = std::max(total / plan.items, plan.least_work);
     const auto strips_per_item = [&](const chunk& c) {
-      const std::size_t together = panels_together(c);
+      const std::size_t together = panels_together(c.group.rows);
       return std::max<std::size_t>(1, target / strip_cost(c) / together) * together;
     };
     std::size_t count = 0;
@@ -216,8 +217,7 @@ private:
     [[nodiscard]] formats::detail::read_ahead ahead(std::size_t b, std::size_t blocks,
                                                     std::size_t rows) const noexcept {
       if (blocks == 1)
-        return {now + (tuning.ahead + tuning.ahead_per_row * rows) / (rows <= tuning.paired_rows ? 2 : 1),
-                memory_alignment};
+        return {now + (tuning.ahead + tuning.ahead_per_row * rows) / panels_together(rows), memory_alignment};
       const std::size_t part = bytes * blocks;
       return {next + b * next_bytes / blocks, (memory_alignment * next_bytes + part - 1) / part};
     }
@@ -245,7 +245,7 @@ private:
   static void compute_hidden(const Bank& bank, const chunk& c, const work_item& w, row_value* memory) noexcept {
     const std::size_t e = c.group.expert, h = bank.width(e), step = row_length(bank), to_step = hidden_length(bank, c);
     const std::size_t bytes = format::template panel_bytes<arch>(bank.d_model());
-    const std::size_t together = panels_together(c);
+    const std::size_t together = panels_together(c.group.rows);
     constexpr std::size_t strip_step = most_strips * strip_width;
     alignas(memory_alignment) float tile[tile_size], strip[block * strip_step];
     for (std::size_t s = w.first; s < w.first + w.count; s += together) {
