@@ -9,12 +9,12 @@
 #include <hmoe/routing/scaled.hpp>
 
 #include "support/random_matrix.hpp"
+#include "support/scratch_folder.hpp"
 
 #include <doctest/doctest.h>
 
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <limits>
 #include <string>
 
@@ -24,32 +24,12 @@ using hmoe::io::routing_trace_writer;
 
 namespace {
 
-/// A folder for one test, removed afterwards.
-struct scratch_folder {
-  std::filesystem::path path;
-  explicit scratch_folder(const char* name)
-      : path(std::filesystem::temp_directory_path() /
-             ("hmoe_routing_trace_" + std::string(name) + "_" +
-              std::to_string(std::filesystem::hash_value(std::filesystem::current_path())))) {
-    std::filesystem::remove_all(path);
-    std::filesystem::create_directories(path);
-  }
-  scratch_folder(const scratch_folder&) = delete;
-  scratch_folder& operator=(const scratch_folder&) = delete;
-  ~scratch_folder() { std::filesystem::remove_all(path); }
-  [[nodiscard]] std::filesystem::path file() const { return path / "trace.bin"; }
-  [[nodiscard]] std::size_t files() const {
-    return static_cast<std::size_t>(std::distance(std::filesystem::directory_iterator(path), {}));
-  }
+struct scratch_folder : support::scratch_folder {
+  [[nodiscard]] std::filesystem::path file() const { return path() / "trace.bin"; }
 };
 
-std::string read(const std::filesystem::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-void write(const std::filesystem::path& path, const std::string& bytes) {
-  std::ofstream(path, std::ios::binary | std::ios::trunc) << bytes;
-}
+std::string read(const std::filesystem::path& path) { return support::contents_of(path); }
+void write(const std::filesystem::path& path, const std::string& bytes) { support::set_contents(path, bytes); }
 
 template <class A, class B> bool same_bits(const A& a, const B& b) {
   return a.size() == b.size() && (a.size() == 0 || std::memcmp(a.data(), b.data(), a.size() * sizeof(*a.data())) == 0);
@@ -110,13 +90,13 @@ template <class T> std::vector<recorded_routing<T>> write_three(const std::files
 } // namespace
 
 TEST_CASE_TEMPLATE("what was recorded comes back bit for bit", T, float, double) {
-  const scratch_folder folder("round_trip");
+  const scratch_folder folder;
   const auto records = write_three<T>(folder.file());
   const auto back = read_routing_trace<T>(folder.file());
   REQUIRE(back.size() == records.size());
   for (std::size_t r = 0; r < back.size(); ++r)
     CHECK(same(back[r], records[r]));
-  CHECK(folder.files() == 1);
+  CHECK(folder.entries() == 1);
 
   routing_trace_writer<T>(folder.file()).close(); // no records: a legal file, in the place of the old one
   CHECK(read_routing_trace<T>(folder.file()).empty());
@@ -124,7 +104,7 @@ TEST_CASE_TEMPLATE("what was recorded comes back bit for bit", T, float, double)
 
 TEST_CASE_TEMPLATE("a run recorded to a file is replayed bit for bit, weights on the input or not", Weighting,
                    hmoe::routing::raw, hmoe::routing::on_input_side<hmoe::routing::raw>) {
-  const scratch_folder folder("replay");
+  const scratch_folder folder;
   support::random_source random(231);
   const hmoe::context ctx{hmoe::backends::reference{}};
   constexpr std::size_t tokens = 13, d_model = 6;
@@ -179,7 +159,7 @@ TEST_CASE("scores can be left out") {
 }
 
 TEST_CASE("a file cut anywhere is refused") {
-  const scratch_folder folder("truncated");
+  const scratch_folder folder;
   (void)write_three<float>(folder.file());
   const std::string bytes = read(folder.file());
   for (std::size_t size = 0; size < bytes.size(); ++size) {
@@ -197,7 +177,7 @@ TEST_CASE("a file cut anywhere is refused") {
 }
 
 TEST_CASE("a changed bit anywhere is noticed") {
-  const scratch_folder folder("damaged");
+  const scratch_folder folder;
   (void)write_three<float>(folder.file());
   const std::string bytes = read(folder.file());
   for (std::size_t i = 0; i < bytes.size(); ++i) {
@@ -209,7 +189,7 @@ TEST_CASE("a changed bit anywhere is noticed") {
 }
 
 TEST_CASE("files of another kind, version, byte order or type are told apart") {
-  const scratch_folder folder("foreign");
+  const scratch_folder folder;
   (void)write_three<float>(folder.file());
   const std::string bytes = read(folder.file());
   const auto refuse = [&](const std::string& content, const char* words) {
@@ -228,8 +208,8 @@ TEST_CASE("files of another kind, version, byte order or type are told apart") {
   write(folder.file(), bytes);
   CHECK_THROWS_WITH_AS((void)read_routing_trace<double>(folder.file()), doctest::Contains("read it as float"),
                        hmoe::error);
-  CHECK_THROWS_WITH_AS((void)read_routing_trace<float>(folder.path / "none"), doctest::Contains("none"), hmoe::error);
-  CHECK_THROWS_AS((void)read_routing_trace<float>(folder.path), hmoe::error);
+  CHECK_THROWS_WITH_AS((void)read_routing_trace<float>(folder.path() / "none"), doctest::Contains("none"), hmoe::error);
+  CHECK_THROWS_AS((void)read_routing_trace<float>(folder.path()), hmoe::error);
 }
 
 namespace {
@@ -249,7 +229,7 @@ void write_with_right_checksums(const std::filesystem::path& path, std::string b
 } // namespace
 
 TEST_CASE_TEMPLATE("a file of version 1 has no flag for weights on the input", T, float, double) {
-  const scratch_folder folder("version_1");
+  const scratch_folder folder;
   auto records = write_three<T>(folder.file());
   std::string bytes = read(folder.file());
   bytes[12] = 1; // the version
@@ -272,7 +252,7 @@ TEST_CASE_TEMPLATE("a file of version 1 has no flag for weights on the input", T
 }
 
 TEST_CASE("sizes that a well-formed file made up are refused before memory is taken") {
-  const scratch_folder folder("made_up");
+  const scratch_folder folder;
   (void)write_three<float>(folder.file());
   const std::string bytes = read(folder.file());
   // The first record's eight numbers follow the 56 bytes of the header.
@@ -299,27 +279,27 @@ TEST_CASE("sizes that a well-formed file made up are refused before memory is ta
 }
 
 TEST_CASE("a writer that is not closed leaves nothing, and an older file untouched") {
-  const scratch_folder folder("unfinished");
+  const scratch_folder folder;
   {
     routing_trace_writer<float> writer(folder.file());
     writer.add(random_record<float>(1, 4, true));
-    CHECK(folder.files() == 1); // the partial one
+    CHECK(folder.entries() == 1); // the partial one
     CHECK_FALSE(std::filesystem::exists(folder.file()));
   }
-  CHECK(folder.files() == 0);
+  CHECK(folder.entries() == 0);
   write(folder.file(), "older");
   {
     routing_trace_writer<float> writer(folder.file());
     writer.add(random_record<float>(1, 4, true));
   }
   CHECK(read(folder.file()) == "older");
-  CHECK(folder.files() == 1);
+  CHECK(folder.entries() == 1);
 }
 
 TEST_CASE("what cannot be written is told") {
-  const scratch_folder folder("refused");
-  CHECK_THROWS_WITH_AS(routing_trace_writer<float>(folder.path / "no" / "trace.bin"), doctest::Contains("cannot write"),
-                       hmoe::error);
+  const scratch_folder folder;
+  CHECK_THROWS_WITH_AS(routing_trace_writer<float>(folder.path() / "no" / "trace.bin"),
+                       doctest::Contains("cannot write"), hmoe::error);
   routing_trace_writer<float> writer(folder.file());
   auto few_experts = random_record<float>(1, 9, true);
   few_experts.experts = 2;
@@ -334,4 +314,32 @@ TEST_CASE("what cannot be written is told") {
   CHECK_THROWS_WITH_AS(writer.add(few_ids), doctest::Contains("8 token ids"), hmoe::error);
   writer.close();
   CHECK(read_routing_trace<float>(folder.file()).empty()); // nothing of them was written
+}
+
+TEST_CASE("after close() the file is complete, and says so") {
+  const scratch_folder folder;
+  routing_trace_writer<float> writer(folder.file());
+  writer.add(random_record<float>(1, 4, true));
+  writer.close();
+  const std::string complete = read(folder.file());
+  CHECK_THROWS_WITH_AS(writer.add(random_record<float>(2, 4, true)),
+                       doctest::Contains("nothing can be added after close()"), hmoe::error);
+  CHECK_THROWS_WITH_AS(writer.close(), doctest::Contains("after close()"), hmoe::error);
+  CHECK(read(folder.file()) == complete);
+}
+
+TEST_CASE("two writers of one path do not mix: each file is whole, and an abandoned writer takes nothing with it") {
+  const scratch_folder folder;
+  const auto first = random_record<float>(1, 200, true), second = random_record<float>(2, 100, true);
+  routing_trace_writer<float> a(folder.file()), b(folder.file());
+  a.add(first);
+  b.add(second);
+  {
+    routing_trace_writer<float> abandoned(folder.file());
+  }
+  a.close();
+  CHECK(same(read_routing_trace<float>(folder.file()).at(0), first));
+  b.close();
+  CHECK(same(read_routing_trace<float>(folder.file()).at(0), second));
+  CHECK(folder.entries() == 1);
 }

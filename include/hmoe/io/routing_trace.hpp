@@ -7,7 +7,10 @@
 #include <hmoe/core/router_trace.hpp>
 #include <hmoe/core/scalar.hpp>
 #include <hmoe/core/tape.hpp>
-#include <hmoe/io/binary_file.hpp>
+#include <hmoe/io/byte_reader.hpp>
+#include <hmoe/io/checksum.hpp>
+#include <hmoe/io/file_writer.hpp>
+#include <hmoe/io/read_file.hpp>
 
 #include <algorithm>
 #include <array>
@@ -88,8 +91,8 @@ static_assert(sizeof(routing_trace_header) == 48 && std::has_unique_object_repre
 
 } // namespace detail
 
-/// Writes routings to a file, one after the other. The file appears under its name at close(); without close(), for
-/// instance when an exception passes, nothing is left behind.
+/// Writes routings to a file, one after the other, as a file_writer does: the file appears under its name at close();
+/// without close(), for instance when an exception passes, nothing is left behind.
 /// Layout: header (48 bytes), its FNV-1a checksum (8), then the records. A record is step, layer, experts, T, entries,
 /// routed or 0, number of token ids, 1 if weights are on the input or 0 (8 bytes each), then offsets[T+1],
 /// experts[entries], weights[entries], logits and probabilities [T×routed] if routed is not 0, token ids. Version 1 has
@@ -102,6 +105,7 @@ public:
   }
 
   void add(const recorded_routing<T>& record) {
+    require_open();
     record.assigned.validate(static_cast<std::size_t>(record.experts));
     const std::size_t tokens = record.assigned.tokens(), routed = record.logits.cols();
     require(record.logits.rows() == record.probabilities.rows() && routed == record.probabilities.cols(),
@@ -130,13 +134,18 @@ public:
   }
   /// Completes the file. Nothing can be added afterwards.
   void close() {
+    require_open();
     header_.payload_checksum = sum_.value();
     file_.rewind();
     write_header();
     file_.commit();
+    closed_ = true;
   }
 
 private:
+  void require_open() const {
+    require(!closed_, file_.path().string(), " is complete: nothing can be added after close(); open another writer");
+  }
   void write_header() {
     const std::uint64_t own = header_.own_checksum();
     file_.write(std::as_bytes(std::span(&header_, 1)));
@@ -152,6 +161,7 @@ private:
   file_writer file_;
   detail::routing_trace_header header_;
   checksum sum_;
+  bool closed_ = false;
 };
 
 /// Reads a file that a routing_trace_writer of the same T wrote, now or in version 1 (whose weights count as those of
