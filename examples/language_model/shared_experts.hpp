@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/routing/shared.hpp>
-#include <hmoe/routing/shared_gate.hpp>
+#include <hmoe/routing/shared/always_on.hpp>
+#include <hmoe/routing/shared/no_shared.hpp>
+#include <hmoe/routing/shared/sigmoid_gated.hpp>
 
 #include "variant.hpp"
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Policies of a user on the device: the selection of the README as it stands in the example, and what is refused.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
-#include <hmoe/routing/two_level.hpp>
+#include <hmoe/routing/selections/two_level.hpp>
 
 #include "readme_selection.hpp"
 #include "routed.cuh"

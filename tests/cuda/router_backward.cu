@@ -3,6 +3,8 @@
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <hmoe/backends/cuda/router_backward.cuh>
 #include <hmoe/routing/presets.hpp>
+#include <hmoe/routing/weightings/equal.hpp>
+#include <hmoe/routing/weightings/renormalized_without_last.hpp>
 
 #include "routed.cuh"
 

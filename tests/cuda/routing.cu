@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Routers on the device against the same routers on the host.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
-#include <hmoe/routing/cost_aware_top_p.hpp>
 #include <hmoe/routing/presets.hpp>
-#include <hmoe/routing/thresholds.hpp>
+#include <hmoe/routing/selections/cost_aware_top_p.hpp>
+#include <hmoe/routing/selections/cumulative_threshold.hpp>
+#include <hmoe/routing/selections/positive.hpp>
+#include <hmoe/routing/weightings/equal.hpp>
+#include <hmoe/routing/weightings/renormalized_without_last.hpp>
 
 #include "routed.cuh"
 

@@ -6,7 +6,8 @@
 #include <hmoe/layer/moe_layer.hpp>
 #include <hmoe/routing/replay.hpp>
 #include <hmoe/routing/router.hpp>
-#include <hmoe/routing/scaled.hpp>
+#include <hmoe/routing/weightings/on_input_side.hpp>
+#include <hmoe/routing/weightings/raw.hpp>
 
 #include "support/random_matrix.hpp"
 #include "support/scratch_folder.hpp"

@@ -10,6 +10,7 @@
 #include <hmoe/experts/identity.hpp>
 #include <hmoe/layer/moe_layer.hpp>
 #include <hmoe/routing/router.hpp>
+#include <hmoe/routing/shared/always_on.hpp>
 
 #include "support/counting_resource.hpp"
 #include "support/layer_gradients.hpp"

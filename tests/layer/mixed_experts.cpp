@@ -17,6 +17,7 @@
 #include <hmoe/experts/zero.hpp>
 #include <hmoe/layer/moe_layer.hpp>
 #include <hmoe/routing/router.hpp>
+#include <hmoe/routing/shared/always_on.hpp>
 
 #include "experts/diagonal_expert.hpp"
 #include "support/layer_gradients.hpp"

@@ -6,6 +6,8 @@
 #include <hmoe/losses/parameter_penalty.hpp>
 #include <hmoe/losses/router_entropy.hpp>
 #include <hmoe/losses/z.hpp>
+#include <hmoe/routing/weightings/raw.hpp>
+#include <hmoe/routing/weightings/softmax_over_selected.hpp>
 
 #include "layer/small_layer.hpp"
 #include "support/finite_differences.hpp"

@@ -2,8 +2,8 @@
 #include <hmoe/backends/reference.hpp>
 #include <hmoe/execution/context.hpp>
 #include <hmoe/losses/load.hpp>
-#include <hmoe/routing/noisy_score.hpp>
 #include <hmoe/routing/router.hpp>
+#include <hmoe/routing/scores/noisy.hpp>
 
 #include "losses/sink_checks.hpp"
 

@@ -9,7 +9,7 @@ import re
 import tempfile
 from pathlib import Path
 
-from readme import PARTS, definitions, main, plant, table_rows
+from readme import PARTS, definitions, main, plant, policy_headers, table_rows
 
 SEAMS = {
     "routing": ("scores", "selections", "weightings", "shared experts", "routers by name"),
@@ -35,11 +35,11 @@ def problems(root):
         for seam in seams:
             for name in sorted(rows.get(seam, set()) - words - WITHOUT[folder]):
                 yield f"the laws do not run on {name}: name it in tests/{folder}/laws*.cpp"
-        for header in sorted((root / "include/hmoe" / folder).glob("*.hpp")):
+        for header in policy_headers(root, folder):
             defined = definitions(header)
             part = header.stem in PARTS.get(folder, ()) or defined & WITHOUT[folder]
             if not part and header.stem not in OTHER_HEADERS and not defined & words:
-                yield f"the laws run on nothing of {folder}/{header.name}"
+                yield f"the laws run on nothing of {header.relative_to(root / 'include/hmoe')}"
 
 
 def self_test():

@@ -20,7 +20,10 @@ PARTS = {
     },  # fmt: skip
     "experts": {"bank", "diagnosis", "elementwise", "ffn_weights", "gating", "zero_cost_bank"},
     "losses": {"auxiliary_loss", "choice_counts", "expert_groups", "gates", "squared_variation"},
-    "routing": {"balanced", "noise", "projection", "scalar_functions", "score", "selection"},
+    "routing": {
+        "batch_selection", "bias_load", "noise", "preference", "projection", "scalar_functions", "score", "score_function",
+        "selection", "token_ids", "weighting",
+    },  # fmt: skip
     "statistics": {"numbers"},
 }
 
@@ -43,6 +46,12 @@ def table_rows(text):
 
 def table_names(text):
     return set().union(*table_rows(text).values())
+
+
+def policy_headers(root, folder):
+    """The headers of a policy folder; those of routing/ are in folders of their own."""
+    headers = root / "include/hmoe" / folder
+    return sorted(headers.rglob("*.hpp") if folder == "routing" else headers.glob("*.hpp"))
 
 
 def definitions(header):
@@ -68,11 +77,11 @@ def problems(root):
         yield "README has no table of features (its first column is called seam)"
     known = set()
     for folder in POLICY_FOLDERS:
-        for header in sorted((root / "include/hmoe" / folder).glob("*.hpp")):
+        for header in policy_headers(root, folder):
             defined = definitions(header)
             known |= defined
             if header.stem not in PARTS.get(folder, ()) and not defined & names:
-                yield f"README's table names nothing of {folder}/{header.name}"
+                yield f"README's table names nothing of {header.relative_to(root / 'include/hmoe')}"
     for other in (root / "include/hmoe").rglob("*.hpp"):
         known |= definitions(other)
     for name in sorted(names - known):

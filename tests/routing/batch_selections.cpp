@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: MIT
 // Selections over a whole batch: hash, expert choice, Sinkhorn, balanced assignment.
-#include <hmoe/routing/balanced.hpp>
-#include <hmoe/routing/expert_choice.hpp>
-#include <hmoe/routing/hash.hpp>
-#include <hmoe/routing/no_score.hpp>
+#include <hmoe/routing/batch_selections/balanced.hpp>
+#include <hmoe/routing/batch_selections/expert_choice.hpp>
+#include <hmoe/routing/batch_selections/hash.hpp>
+#include <hmoe/routing/batch_selections/hash_table.hpp>
+#include <hmoe/routing/batch_selections/sinkhorn.hpp>
 #include <hmoe/routing/router.hpp>
-#include <hmoe/routing/sinkhorn.hpp>
+#include <hmoe/routing/scores/no_score.hpp>
+#include <hmoe/routing/weightings/equal.hpp>
+#include <hmoe/routing/weightings/raw.hpp>
+#include <hmoe/routing/weightings/sigmoid_of_logit.hpp>
 
 #include "support/error_of.hpp"
 #include "support/random_matrix.hpp"

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT
-#include <hmoe/routing/bias_update.hpp>
-#include <hmoe/routing/biased.hpp>
-#include <hmoe/routing/selections.hpp>
-#include <hmoe/routing/top_p_controller.hpp>
+#include <hmoe/routing/controllers/bias_load.hpp>
+#include <hmoe/routing/controllers/top_p_controller.hpp>
+#include <hmoe/routing/controllers/update_bias_by_sign.hpp>
+#include <hmoe/routing/controllers/update_bias_in_proportion.hpp>
+#include <hmoe/routing/selections/biased.hpp>
+#include <hmoe/routing/selections/top_k.hpp>
+#include <hmoe/routing/selections/top_p.hpp>
 
 #include "support/error_of.hpp"
 #include "support/random_matrix.hpp"

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include <hmoe/core/error.hpp>
-#include <hmoe/routing/grouped_score.hpp>
-#include <hmoe/routing/noisy_score.hpp>
 #include <hmoe/routing/router.hpp>
-#include <hmoe/routing/two_level.hpp>
+#include <hmoe/routing/scores/grouped.hpp>
+#include <hmoe/routing/scores/noisy.hpp>
+#include <hmoe/routing/selections/two_level.hpp>
 
 #include "support/random_matrix.hpp"
 #include "support/router_gradients.hpp"

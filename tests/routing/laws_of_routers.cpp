@@ -1,20 +1,25 @@
 // SPDX-License-Identifier: MIT
 // The laws of routers with every selection, with shared experts, and on those that have names.
-#include <hmoe/routing/balanced.hpp>
-#include <hmoe/routing/biased.hpp>
-#include <hmoe/routing/cost_aware_top_p.hpp>
-#include <hmoe/routing/expert_choice.hpp>
-#include <hmoe/routing/group_limited.hpp>
-#include <hmoe/routing/hash.hpp>
-#include <hmoe/routing/no_score.hpp>
+#include <hmoe/routing/batch_selections/balanced.hpp>
+#include <hmoe/routing/batch_selections/expert_choice.hpp>
+#include <hmoe/routing/batch_selections/hash.hpp>
+#include <hmoe/routing/batch_selections/hash_table.hpp>
+#include <hmoe/routing/batch_selections/sinkhorn.hpp>
 #include <hmoe/routing/replay.hpp>
 #include <hmoe/routing/router.hpp>
-#include <hmoe/routing/scaled.hpp>
-#include <hmoe/routing/shared.hpp>
-#include <hmoe/routing/shared_gate.hpp>
-#include <hmoe/routing/sinkhorn.hpp>
-#include <hmoe/routing/thresholds.hpp>
-#include <hmoe/routing/two_level.hpp>
+#include <hmoe/routing/scores/no_score.hpp>
+#include <hmoe/routing/selections/biased.hpp>
+#include <hmoe/routing/selections/cost_aware_top_p.hpp>
+#include <hmoe/routing/selections/cumulative_threshold.hpp>
+#include <hmoe/routing/selections/group_limited.hpp>
+#include <hmoe/routing/selections/two_level.hpp>
+#include <hmoe/routing/shared/always_on.hpp>
+#include <hmoe/routing/shared/no_shared.hpp>
+#include <hmoe/routing/shared/sigmoid_gated.hpp>
+#include <hmoe/routing/weightings/equal.hpp>
+#include <hmoe/routing/weightings/raw.hpp>
+#include <hmoe/routing/weightings/scaled.hpp>
+#include <hmoe/routing/weightings/sigmoid_of_logit.hpp>
 #include <hmoe/testing/router_laws.hpp>
 
 #include <doctest/doctest.h>

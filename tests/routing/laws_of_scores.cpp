@@ -1,15 +1,21 @@
 // SPDX-License-Identifier: MIT
 // The laws of routers on every score and score function.
-#include <hmoe/routing/cosine_score.hpp>
-#include <hmoe/routing/grouped_score.hpp>
-#include <hmoe/routing/gumbel_score.hpp>
-#include <hmoe/routing/jittered_score.hpp>
-#include <hmoe/routing/linear_score.hpp>
-#include <hmoe/routing/no_score.hpp>
-#include <hmoe/routing/noisy_score.hpp>
-#include <hmoe/routing/residual_score.hpp>
 #include <hmoe/routing/router.hpp>
-#include <hmoe/routing/thresholds.hpp>
+#include <hmoe/routing/score_functions/relu.hpp>
+#include <hmoe/routing/score_functions/sigmoid.hpp>
+#include <hmoe/routing/score_functions/sqrt_softplus.hpp>
+#include <hmoe/routing/score_functions/unscored.hpp>
+#include <hmoe/routing/scores/cosine.hpp>
+#include <hmoe/routing/scores/gate_residual.hpp>
+#include <hmoe/routing/scores/grouped.hpp>
+#include <hmoe/routing/scores/gumbel.hpp>
+#include <hmoe/routing/scores/jittered.hpp>
+#include <hmoe/routing/scores/linear.hpp>
+#include <hmoe/routing/scores/no_score.hpp>
+#include <hmoe/routing/scores/noisy.hpp>
+#include <hmoe/routing/selections/positive.hpp>
+#include <hmoe/routing/weightings/raw.hpp>
+#include <hmoe/routing/weightings/softmax_over_selected.hpp>
 #include <hmoe/testing/router_laws.hpp>
 
 #include <doctest/doctest.h>

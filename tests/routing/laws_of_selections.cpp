@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: MIT
 // The laws on every selection.
-#include <hmoe/routing/balanced.hpp>
-#include <hmoe/routing/biased.hpp>
-#include <hmoe/routing/cost_aware_top_p.hpp>
-#include <hmoe/routing/expert_choice.hpp>
-#include <hmoe/routing/group_limited.hpp>
-#include <hmoe/routing/hash.hpp>
-#include <hmoe/routing/selections.hpp>
-#include <hmoe/routing/sinkhorn.hpp>
-#include <hmoe/routing/thresholds.hpp>
-#include <hmoe/routing/two_level.hpp>
+#include <hmoe/routing/batch_selections/balanced.hpp>
+#include <hmoe/routing/batch_selections/expert_choice.hpp>
+#include <hmoe/routing/batch_selections/hash.hpp>
+#include <hmoe/routing/batch_selections/hash_table.hpp>
+#include <hmoe/routing/batch_selections/sinkhorn.hpp>
+#include <hmoe/routing/selections/biased.hpp>
+#include <hmoe/routing/selections/cost_aware_top_p.hpp>
+#include <hmoe/routing/selections/cumulative_threshold.hpp>
+#include <hmoe/routing/selections/group_limited.hpp>
+#include <hmoe/routing/selections/positive.hpp>
+#include <hmoe/routing/selections/threshold.hpp>
+#include <hmoe/routing/selections/top_k.hpp>
+#include <hmoe/routing/selections/top_p.hpp>
+#include <hmoe/routing/selections/two_level.hpp>
 #include <hmoe/testing/batch_selection_laws.hpp>
 #include <hmoe/testing/selection_laws.hpp>
 

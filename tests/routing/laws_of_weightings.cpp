@@ -1,7 +1,14 @@
 // SPDX-License-Identifier: MIT
 // The laws on every weighting.
-#include <hmoe/routing/scaled.hpp>
-#include <hmoe/routing/weightings.hpp>
+#include <hmoe/routing/weighting.hpp>
+#include <hmoe/routing/weightings/equal.hpp>
+#include <hmoe/routing/weightings/on_input_side.hpp>
+#include <hmoe/routing/weightings/raw.hpp>
+#include <hmoe/routing/weightings/renormalized.hpp>
+#include <hmoe/routing/weightings/renormalized_without_last.hpp>
+#include <hmoe/routing/weightings/scaled.hpp>
+#include <hmoe/routing/weightings/sigmoid_of_logit.hpp>
+#include <hmoe/routing/weightings/softmax_over_selected.hpp>
 #include <hmoe/testing/weighting_laws.hpp>
 
 #include <doctest/doctest.h>

@@ -2,7 +2,7 @@
 #include <hmoe/backends/reference.hpp>
 #include <hmoe/execution/context.hpp>
 #include <hmoe/execution/openmp.hpp>
-#include <hmoe/routing/linear_score.hpp>
+#include <hmoe/routing/scores/linear.hpp>
 
 #include "support/random_matrix.hpp"
 

@@ -5,7 +5,8 @@
 #include <hmoe/layer/moe_layer.hpp>
 #include <hmoe/routing/replay.hpp>
 #include <hmoe/routing/router.hpp>
-#include <hmoe/routing/scaled.hpp>
+#include <hmoe/routing/weightings/on_input_side.hpp>
+#include <hmoe/routing/weightings/sigmoid_of_logit.hpp>
 
 #include "support/random_matrix.hpp"
 

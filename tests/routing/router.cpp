@@ -3,6 +3,8 @@
 #include <hmoe/execution/context.hpp>
 #include <hmoe/execution/openmp.hpp>
 #include <hmoe/routing/router.hpp>
+#include <hmoe/routing/weightings/raw.hpp>
+#include <hmoe/routing/weightings/softmax_over_selected.hpp>
 #include <hmoe/testing/probes.hpp>
 
 #include "support/finite_differences.hpp"

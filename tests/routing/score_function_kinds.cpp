@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Score functions other than softmax, which score_functions.cpp tests.
-#include <hmoe/routing/score_functions.hpp>
+#include <hmoe/routing/score_functions/relu.hpp>
+#include <hmoe/routing/score_functions/sigmoid.hpp>
+#include <hmoe/routing/score_functions/sqrt_softplus.hpp>
+#include <hmoe/routing/score_functions/unscored.hpp>
 
 #include "support/finite_differences.hpp"
 #include "support/random_matrix.hpp"

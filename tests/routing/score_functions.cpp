@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include <hmoe/routing/score_functions.hpp>
+#include <hmoe/routing/score_functions/softmax.hpp>
 
 #include "support/finite_differences.hpp"
 #include "support/random_matrix.hpp"

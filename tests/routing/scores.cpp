@@ -1,14 +1,20 @@
 // SPDX-License-Identifier: MIT
 // Scores other than the plain linear one: their logits against plain loops, their gradients through a whole layer.
 #include <hmoe/execution/openmp.hpp>
-#include <hmoe/routing/cosine_score.hpp>
-#include <hmoe/routing/gumbel_score.hpp>
-#include <hmoe/routing/jittered_score.hpp>
-#include <hmoe/routing/no_score.hpp>
-#include <hmoe/routing/noisy_score.hpp>
-#include <hmoe/routing/residual_score.hpp>
 #include <hmoe/routing/router.hpp>
-#include <hmoe/routing/thresholds.hpp>
+#include <hmoe/routing/score_functions/relu.hpp>
+#include <hmoe/routing/score_functions/sigmoid.hpp>
+#include <hmoe/routing/score_functions/sqrt_softplus.hpp>
+#include <hmoe/routing/score_functions/unscored.hpp>
+#include <hmoe/routing/scores/cosine.hpp>
+#include <hmoe/routing/scores/gate_residual.hpp>
+#include <hmoe/routing/scores/gumbel.hpp>
+#include <hmoe/routing/scores/jittered.hpp>
+#include <hmoe/routing/scores/no_score.hpp>
+#include <hmoe/routing/scores/noisy.hpp>
+#include <hmoe/routing/selections/positive.hpp>
+#include <hmoe/routing/weightings/raw.hpp>
+#include <hmoe/routing/weightings/softmax_over_selected.hpp>
 
 #include "support/error_of.hpp"
 #include "support/random_matrix.hpp"

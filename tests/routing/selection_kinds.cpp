@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: MIT
 // Selections of one token beyond top-k, top-p and threshold, against brute force over random rows, many of them with
 // ties.
-#include <hmoe/routing/biased.hpp>
-#include <hmoe/routing/cost_aware_top_p.hpp>
-#include <hmoe/routing/group_limited.hpp>
 #include <hmoe/routing/router.hpp>
-#include <hmoe/routing/selections.hpp>
-#include <hmoe/routing/thresholds.hpp>
-#include <hmoe/routing/two_level.hpp>
+#include <hmoe/routing/selections/biased.hpp>
+#include <hmoe/routing/selections/cost_aware_top_p.hpp>
+#include <hmoe/routing/selections/cumulative_threshold.hpp>
+#include <hmoe/routing/selections/group_limited.hpp>
+#include <hmoe/routing/selections/positive.hpp>
+#include <hmoe/routing/selections/threshold.hpp>
+#include <hmoe/routing/selections/top_k.hpp>
+#include <hmoe/routing/selections/top_p.hpp>
+#include <hmoe/routing/selections/two_level.hpp>
 #include <hmoe/testing/selection_laws.hpp>
 
 #include "support/error_of.hpp"

@@ -2,6 +2,7 @@
 #include <hmoe/backends/reference.hpp>
 #include <hmoe/execution/context.hpp>
 #include <hmoe/routing/router.hpp>
+#include <hmoe/routing/shared/always_on.hpp>
 
 #include "support/random_matrix.hpp"
 

@@ -1,9 +1,18 @@
 // SPDX-License-Identifier: MIT
 // Weightings with parameters, and those beyond raw, renormalised and softmax over the selected.
 #include <hmoe/routing/router.hpp>
-#include <hmoe/routing/scaled.hpp>
-#include <hmoe/routing/shared_gate.hpp>
-#include <hmoe/routing/weightings.hpp>
+#include <hmoe/routing/score_functions/sigmoid.hpp>
+#include <hmoe/routing/score_functions/unscored.hpp>
+#include <hmoe/routing/shared/sigmoid_gated.hpp>
+#include <hmoe/routing/weighting.hpp>
+#include <hmoe/routing/weightings/equal.hpp>
+#include <hmoe/routing/weightings/on_input_side.hpp>
+#include <hmoe/routing/weightings/raw.hpp>
+#include <hmoe/routing/weightings/renormalized.hpp>
+#include <hmoe/routing/weightings/renormalized_without_last.hpp>
+#include <hmoe/routing/weightings/scaled.hpp>
+#include <hmoe/routing/weightings/sigmoid_of_logit.hpp>
+#include <hmoe/routing/weightings/softmax_over_selected.hpp>
 
 #include "support/error_of.hpp"
 #include "support/router_gradients.hpp"

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
-#include <hmoe/routing/score_functions.hpp>
-#include <hmoe/routing/weightings.hpp>
+#include <hmoe/routing/score_functions/softmax.hpp>
+#include <hmoe/routing/weighting.hpp>
+#include <hmoe/routing/weightings/raw.hpp>
+#include <hmoe/routing/weightings/renormalized.hpp>
+#include <hmoe/routing/weightings/softmax_over_selected.hpp>
 
 #include "support/finite_differences.hpp"
 #include "support/random_matrix.hpp"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <hmoe/core/buffer.hpp>
-#include <hmoe/routing/hash.hpp>
+#include <hmoe/routing/batch_selections/hash.hpp>
+#include <hmoe/routing/preference.hpp>
 #include <hmoe/testing/batch_selection_laws.hpp>
 
 #include <doctest/doctest.h>

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-#include <hmoe/routing/biased.hpp>
-#include <hmoe/routing/hash.hpp>
-#include <hmoe/routing/residual_score.hpp>
+#include <hmoe/routing/batch_selections/hash.hpp>
+#include <hmoe/routing/scores/gate_residual.hpp>
+#include <hmoe/routing/selections/biased.hpp>
+#include <hmoe/routing/weightings/raw.hpp>
 #include <hmoe/testing/router_laws.hpp>
 
 #include <doctest/doctest.h>

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
-#include <hmoe/routing/selections.hpp>
+#include <hmoe/routing/selections/threshold.hpp>
+#include <hmoe/routing/selections/top_k.hpp>
+#include <hmoe/routing/selections/top_p.hpp>
 #include <hmoe/testing/selection_laws.hpp>
 
 #include <doctest/doctest.h>

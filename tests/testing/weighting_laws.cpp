@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: MIT
+#include <hmoe/routing/weightings/raw.hpp>
+#include <hmoe/routing/weightings/renormalized.hpp>
+#include <hmoe/routing/weightings/softmax_over_selected.hpp>
 #include <hmoe/testing/weighting_laws.hpp>
 
 #include <doctest/doctest.h>

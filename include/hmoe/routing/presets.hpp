@@ -1,17 +1,23 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/routing/biased.hpp>
-#include <hmoe/routing/group_limited.hpp>
-#include <hmoe/routing/jittered_score.hpp>
-#include <hmoe/routing/linear_score.hpp>
 #include <hmoe/routing/router.hpp>
-#include <hmoe/routing/scaled.hpp>
-#include <hmoe/routing/score_functions.hpp>
-#include <hmoe/routing/selections.hpp>
-#include <hmoe/routing/shared.hpp>
-#include <hmoe/routing/shared_gate.hpp>
-#include <hmoe/routing/weightings.hpp>
+#include <hmoe/routing/score_functions/sigmoid.hpp>
+#include <hmoe/routing/score_functions/unscored.hpp>
+#include <hmoe/routing/scores/jittered.hpp>
+#include <hmoe/routing/scores/linear.hpp>
+#include <hmoe/routing/selections/biased.hpp>
+#include <hmoe/routing/selections/group_limited.hpp>
+#include <hmoe/routing/selections/top_k.hpp>
+#include <hmoe/routing/selections/top_p.hpp>
+#include <hmoe/routing/shared/always_on.hpp>
+#include <hmoe/routing/shared/sigmoid_gated.hpp>
+#include <hmoe/routing/weightings/on_input_side.hpp>
+#include <hmoe/routing/weightings/raw.hpp>
+#include <hmoe/routing/weightings/renormalized.hpp>
+#include <hmoe/routing/weightings/scaled.hpp>
+#include <hmoe/routing/weightings/sigmoid_of_logit.hpp>
+#include <hmoe/routing/weightings/softmax_over_selected.hpp>
 
 /// Routers of released models, put together of the policies and nothing else. Each says what its checkpoints call the
 /// router's tensors (below model.layers.N.) and which parameters of ours they are; models differ in size only through

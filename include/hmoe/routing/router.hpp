@@ -9,14 +9,18 @@
 #include <hmoe/core/parameter.hpp>
 #include <hmoe/core/random.hpp>
 #include <hmoe/core/router_trace.hpp>
-#include <hmoe/routing/linear_score.hpp>
+#include <hmoe/routing/batch_selection.hpp>
 #include <hmoe/routing/projection.hpp>
 #include <hmoe/routing/score.hpp>
-#include <hmoe/routing/score_functions.hpp>
+#include <hmoe/routing/score_function.hpp>
+#include <hmoe/routing/scores/linear.hpp>
 #include <hmoe/routing/selection.hpp>
-#include <hmoe/routing/selections.hpp>
-#include <hmoe/routing/shared.hpp>
-#include <hmoe/routing/weightings.hpp>
+#include <hmoe/routing/selections/threshold.hpp>
+#include <hmoe/routing/selections/top_k.hpp>
+#include <hmoe/routing/selections/top_p.hpp>
+#include <hmoe/routing/shared/no_shared.hpp>
+#include <hmoe/routing/weighting.hpp>
+#include <hmoe/routing/weightings/renormalized.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -74,20 +78,20 @@ public:
   static_assert(selection<Selection, value_type> || batch_selection<Selection, value_type>,
                 "hmoe::routing::router: Selection models neither hmoe::selection (callable as count = selection("
                 "vector_view<const T> p, vector_view<index_t> chosen), const) nor hmoe::batch_selection: see "
-                "hmoe/routing/selection.hpp");
+                "hmoe/routing/selection.hpp and batch_selection.hpp");
   static_assert(
       requires(const Weighting& w, vector_view<const value_type> in, vector_view<const index_t> chosen,
                vector_view<value_type> out) { w.forward(in, in, chosen, out); },
       "hmoe::routing::router: Weighting lacks forward(logits, p, chosen, w), const, which writes the weights "
-      "of the chosen experts (see hmoe/routing/weightings.hpp)");
+      "of the chosen experts (see hmoe/routing/weighting.hpp)");
   static_assert(
       requires(const Weighting& w, vector_view<const value_type> in, vector_view<const index_t> chosen,
                vector_view<value_type> out) { w.backward(in, in, chosen, in, in, out, out); },
       "hmoe::routing::router: Weighting lacks backward(logits, p, chosen, w, dw, d_logits, d_p), const, which "
-      "adds the derivatives to d_logits and d_p (see hmoe/routing/weightings.hpp)");
+      "adds the derivatives to d_logits and d_p (see hmoe/routing/weighting.hpp)");
   static_assert(weighting<Weighting, value_type>,
                 "hmoe::routing::router: Weighting does not model hmoe::weighting: it needs forward(logits, p, chosen, "
-                "w) and backward(logits, p, chosen, w, dw, d_logits, d_p), const (see hmoe/routing/weightings.hpp)");
+                "w) and backward(logits, p, chosen, w, dw, d_logits, d_p), const (see hmoe/routing/weighting.hpp)");
 
   router(Score score, Selection select, Weighting weight = {}, Shared shared = {})
       : score_(std::move(score)), select_(std::move(select)), weight_(std::move(weight)), shared_(std::move(shared)) {

@@ -4,9 +4,9 @@
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/core/router_trace.hpp>
 #include <hmoe/execution/workspace.hpp>
+#include <hmoe/routing/batch_selection.hpp>
 #include <hmoe/routing/score.hpp>
-#include <hmoe/routing/score_functions.hpp>
-#include <hmoe/routing/selection.hpp>
+#include <hmoe/routing/score_functions/softmax.hpp>
 #include <hmoe/testing/probes.hpp>
 #include <hmoe/testing/report.hpp>
 

@@ -5,7 +5,7 @@
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/router_trace.hpp>
 #include <hmoe/losses/auxiliary_loss.hpp>
-#include <hmoe/routing/score_functions.hpp>
+#include <hmoe/routing/score_functions/softmax.hpp>
 #include <hmoe/testing/probes.hpp>
 #include <hmoe/testing/report.hpp>
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/routing/score_functions.hpp>
+#include <hmoe/routing/score_functions/softmax.hpp>
 #include <hmoe/routing/selection.hpp>
 #include <hmoe/testing/probes.hpp>
 #include <hmoe/testing/report.hpp>

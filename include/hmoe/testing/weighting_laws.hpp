@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/routing/score_functions.hpp>
-#include <hmoe/routing/weightings.hpp>
+#include <hmoe/routing/score_functions/softmax.hpp>
+#include <hmoe/routing/weighting.hpp>
 #include <hmoe/testing/probes.hpp>
 #include <hmoe/testing/report.hpp>
 

@@ -8,7 +8,8 @@
 #include <hmoe/experts/gpt_oss_glu.hpp>
 #include <hmoe/experts/identity.hpp>
 #include <hmoe/layer/moe_layer.hpp>
-#include <hmoe/routing/scaled.hpp>
+#include <hmoe/routing/weightings/on_input_side.hpp>
+#include <hmoe/routing/weightings/raw.hpp>
 
 #include "support/allocation_count.hpp"
 #include "support/random_matrix.hpp"

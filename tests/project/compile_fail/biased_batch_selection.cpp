@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // expect: hmoe::routing::biased: Selection does not model hmoe::selection: it must choose for one token
-#include <hmoe/routing/biased.hpp>
-#include <hmoe/routing/expert_choice.hpp>
-#include <hmoe/routing/selections.hpp>
+#include <hmoe/routing/batch_selections/expert_choice.hpp>
+#include <hmoe/routing/selections/biased.hpp>
+#include <hmoe/routing/selections/top_k.hpp>
 
 using namespace hmoe::routing;
 

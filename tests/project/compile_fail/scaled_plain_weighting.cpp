@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // expect: hmoe::routing::scaled: Weighting::backward does not take computed values: make it a template
 #include <hmoe/routing/router.hpp>
-#include <hmoe/routing/scaled.hpp>
+#include <hmoe/routing/weightings/scaled.hpp>
 
 using namespace hmoe;
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // expect: hmoe::routing::noisy: Score does not model hmoe::score
 // expect: hmoe::routing::router: Score does not model hmoe::score: it needs value_type, d_model
-#include <hmoe/routing/noisy_score.hpp>
 #include <hmoe/routing/router.hpp>
+#include <hmoe/routing/scores/noisy.hpp>
 
 using namespace hmoe;
 

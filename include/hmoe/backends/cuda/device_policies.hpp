@@ -3,12 +3,15 @@
 
 #include <hmoe/core/config.hpp>
 #include <hmoe/core/scalar.hpp>
-#include <hmoe/routing/biased.hpp>
-#include <hmoe/routing/cost_aware_top_p.hpp>
-#include <hmoe/routing/linear_score.hpp>
+#include <hmoe/routing/scores/linear.hpp>
 #include <hmoe/routing/selection.hpp>
-#include <hmoe/routing/shared.hpp>
-#include <hmoe/routing/shared_gate.hpp>
+#include <hmoe/routing/selections/biased.hpp>
+#include <hmoe/routing/selections/cost_aware_top_p.hpp>
+#include <hmoe/routing/selections/top_k.hpp>
+#include <hmoe/routing/selections/top_p.hpp>
+#include <hmoe/routing/shared/always_on.hpp>
+#include <hmoe/routing/shared/no_shared.hpp>
+#include <hmoe/routing/shared/sigmoid_gated.hpp>
 
 #include <cstddef>
 #include <cstring>

@@ -3,7 +3,11 @@
 
 #include <hmoe/backends/cuda/warp_selection.cuh>
 #include <hmoe/core/vector_view.hpp>
-#include <hmoe/routing/score_functions.hpp>
+#include <hmoe/routing/score_functions/relu.hpp>
+#include <hmoe/routing/score_functions/sigmoid.hpp>
+#include <hmoe/routing/score_functions/softmax.hpp>
+#include <hmoe/routing/score_functions/sqrt_softplus.hpp>
+#include <hmoe/routing/score_functions/unscored.hpp>
 
 #include <cuda_runtime_api.h>
 

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/routing/biased.hpp>
-#include <hmoe/routing/group_limited.hpp>
-#include <hmoe/routing/selection.hpp>
-#include <hmoe/routing/selections.hpp>
-#include <hmoe/routing/thresholds.hpp>
+#include <hmoe/routing/preference.hpp>
+#include <hmoe/routing/selections/biased.hpp>
+#include <hmoe/routing/selections/cumulative_threshold.hpp>
+#include <hmoe/routing/selections/group_limited.hpp>
+#include <hmoe/routing/selections/positive.hpp>
+#include <hmoe/routing/selections/threshold.hpp>
+#include <hmoe/routing/selections/top_k.hpp>
+#include <hmoe/routing/selections/top_p.hpp>
 
 #include <cuda_runtime_api.h>
 

@@ -5,11 +5,14 @@
 #include <hmoe/backends/simd/exponential.hpp>
 #include <hmoe/core/config.hpp>
 #include <hmoe/core/vector_view.hpp>
-#include <hmoe/routing/biased.hpp>
-#include <hmoe/routing/group_limited.hpp>
-#include <hmoe/routing/score_functions.hpp>
+#include <hmoe/routing/preference.hpp>
+#include <hmoe/routing/score_functions/sigmoid.hpp>
+#include <hmoe/routing/score_functions/softmax.hpp>
 #include <hmoe/routing/selection.hpp>
-#include <hmoe/routing/selections.hpp>
+#include <hmoe/routing/selections/biased.hpp>
+#include <hmoe/routing/selections/group_limited.hpp>
+#include <hmoe/routing/selections/top_k.hpp>
+#include <hmoe/routing/selections/top_p.hpp>
 
 #include <xsimd/xsimd.hpp>
 

@@ -2,6 +2,7 @@
 // expect: hmoe::backends::cuda: Shared is none of routing::no_shared, routing::always_on and
 // routing::sigmoid_gated<float>
 #include <hmoe/backends/cuda/device_router.hpp>
+#include <hmoe/routing/weightings/raw.hpp>
 
 using namespace hmoe;
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // expect: hmoe::backends::cuda: Weighting is not trivially copyable, so it cannot be an argument of a kernel
 #include <hmoe/backends/cuda/device_router.hpp>
+#include <hmoe/routing/weightings/raw.hpp>
 
 #include <vector>
 

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/core/buffer.hpp>
+#include <hmoe/core/router_trace.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <memory_resource>
+
+namespace hmoe::routing {
+
+/// One expert for each token and the same number of tokens for each expert, with the largest sum of logits that this
+/// allows (BASE layers, Lewis et al. 2021, arXiv 2103.16716; their weight is `sigmoid_of_logit`). Where N does not
+/// divide T, the first T mod N experts get one more. Solved exactly, by successive shortest paths: tokens come one by
+/// one, and each may push others from expert to expert, O(T (T + N²)) in the usual case; BASE itself runs an auction,
+/// which comes as near as its ε. Depends on the whole batch: for training; at inference BASE uses top_k<1>.
+struct balanced {
+  [[nodiscard]] static constexpr std::size_t max_selected(std::size_t) noexcept { return 1; }
+  [[nodiscard]] static std::size_t workspace_bytes(std::size_t tokens, std::size_t experts) noexcept {
+    return aligned_bytes<index_t>(experts * (tokens / experts + 1)) + 3 * aligned_bytes<index_t>(experts) +
+           aligned_bytes<double>(experts) + aligned_bytes<double>(experts * experts) +
+           aligned_bytes<index_t>(experts * experts);
+  }
+
+  template <class T>
+  void operator()(const router_trace<T>& trace, matrix_view<index_t> chosen, vector_view<index_t> counts,
+                  std::pmr::memory_resource* memory) const {
+    solver<T> solve(trace.logits(), memory);
+    for (std::size_t t = 0; t < trace.tokens(); ++t)
+      solve.add(static_cast<index_t>(t));
+    for (std::size_t e = 0; e < trace.expert_count(); ++e)
+      for (const index_t t : solve.tokens_of(e)) {
+        chosen(t, 0) = static_cast<index_t>(e);
+        counts[t] = 1;
+      }
+  }
+
+private:
+  /// Holds an assignment that is optimal for its loads; a token that comes in takes the cheapest way to a free place.
+  template <class T> class solver {
+  public:
+    solver(matrix_view<const T> scores, std::pmr::memory_resource* memory)
+        : scores_(scores), places_(scores.cols() == 0 ? 0 : scores.rows() / scores.cols() + 1),
+          members_(scores.cols() * places_, memory), loads_(scores.cols(), memory), before_(scores.cols(), memory),
+          mover_(scores.cols(), memory), distance_(scores.cols(), memory),
+          move_cost_(scores.cols() * scores.cols(), memory), moved_(scores.cols() * scores.cols(), memory) {
+      loads_.fill(0);
+      std::fill(move_cost_.begin(), move_cost_.end(), std::numeric_limits<double>::infinity());
+      double largest = 0;
+      for (std::size_t t = 0; t < scores.rows(); ++t)
+        for (const T value : scores.row(t))
+          largest = std::max(largest, std::abs(static_cast<double>(value)));
+      slack_ = 1e-12 * largest; // what rounding can make of a way round that gains nothing
+    }
+
+    [[nodiscard]] vector_view<const index_t> tokens_of(std::size_t e) const noexcept {
+      return {members_.data() + e * places_, loads_[e]};
+    }
+
+    void add(index_t token) {
+      const std::size_t n = scores_.cols();
+      for (std::size_t e = 0; e < n; ++e) {
+        distance_[e] = -score(token, e);
+        before_[e] = no_index;
+      }
+      for (bool changed = true; changed;) { // Bellman and Ford: the optimum so far leaves no way round that gains
+        changed = false;
+        for (std::size_t from = 0; from < n; ++from)
+          for (std::size_t to = 0; to < n; ++to)
+            if (distance_[from] + move_cost_[from * n + to] < distance_[to] - slack_) {
+              distance_[to] = distance_[from] + move_cost_[from * n + to];
+              before_[to] = static_cast<index_t>(from);
+              mover_[to] = moved_[from * n + to];
+              changed = true;
+            }
+      }
+      std::size_t end = n;
+      for (std::size_t e = 0; e < n; ++e)
+        if (loads_[e] < capacity(e) && (end == n || distance_[e] < distance_[end]))
+          end = e;
+      for (std::size_t e = end; before_[e] != no_index; e = before_[e])
+        move(mover_[e], before_[e], e);
+      std::size_t start = end;
+      while (before_[start] != no_index)
+        start = before_[start];
+      members_[start * places_ + loads_[start]++] = token;
+      for (std::size_t e = end;; e = before_[e]) {
+        find_moves(e);
+        if (before_[e] == no_index)
+          break;
+      }
+    }
+
+  private:
+    [[nodiscard]] double score(std::size_t t, std::size_t e) const noexcept {
+      return static_cast<double>(scores_(t, e));
+    }
+    [[nodiscard]] std::size_t capacity(std::size_t e) const noexcept {
+      return scores_.rows() / scores_.cols() + (e < scores_.rows() % scores_.cols() ? 1 : 0);
+    }
+    void move(index_t token, std::size_t from, std::size_t to) noexcept {
+      index_t* mine = members_.data() + from * places_;
+      *std::find(mine, mine + loads_[from], token) = mine[loads_[from] - 1];
+      --loads_[from];
+      members_[to * places_ + loads_[to]++] = token;
+    }
+    /// For each other expert, the token of `from` that loses least by going there; ties to the lower token.
+    void find_moves(std::size_t from) noexcept {
+      const std::size_t n = scores_.cols();
+      for (std::size_t to = 0; to < n; ++to) {
+        double& least = move_cost_[from * n + to];
+        index_t& token = moved_[from * n + to];
+        least = std::numeric_limits<double>::infinity();
+        for (const index_t t : tokens_of(from)) {
+          const double cost = score(t, from) - score(t, to);
+          if (to != from && (cost < least || (cost == least && t < token))) {
+            least = cost;
+            token = t;
+          }
+        }
+      }
+    }
+
+    matrix_view<const T> scores_;
+    std::size_t places_;
+    buffer<index_t> members_, loads_, before_, mover_;
+    buffer<double> distance_, move_cost_;
+    buffer<index_t> moved_;
+    double slack_ = 0;
+  };
+};
+
+} // namespace hmoe::routing

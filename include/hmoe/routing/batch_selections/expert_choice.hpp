@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/core/buffer.hpp>
+#include <hmoe/core/error.hpp>
+#include <hmoe/core/router_trace.hpp>
+#include <hmoe/routing/preference.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <memory_resource>
+#include <numeric>
+
+namespace hmoe::routing {
+
+/// Experts choose tokens (Zhou et al. 2022, arXiv 2202.09368): each takes the c tokens that have the highest
+/// probability for it, c = ⌊factor · T / N⌋, at least 1 and at most T. The load is balanced perfectly; a token may get
+/// any number of experts, none included. Goes with the weighting `raw`. Ties to the lower token. The choice depends on
+/// the whole batch, later tokens of a sequence included: not for autoregressive inference.
+struct expert_choice {
+  double factor = 2; ///< experts per token on average
+
+  void validate(std::size_t experts) const {
+    require(factor > 0 && factor <= static_cast<double>(experts), "expert_choice with factor = ", factor, " for ",
+            experts, " experts: it must be above 0, and at most ", experts);
+  }
+  /// c
+  [[nodiscard]] std::size_t tokens_per_expert(std::size_t tokens, std::size_t experts) const noexcept {
+    const auto c = static_cast<std::size_t>(factor * static_cast<double>(tokens) / static_cast<double>(experts));
+    return std::min(std::max<std::size_t>(c, 1), tokens);
+  }
+  [[nodiscard]] static std::size_t workspace_bytes(std::size_t tokens, std::size_t) noexcept {
+    return aligned_bytes<index_t>(tokens);
+  }
+
+  template <class T>
+  void operator()(const router_trace<T>& trace, matrix_view<index_t> chosen, vector_view<index_t> counts,
+                  std::pmr::memory_resource* memory) const {
+    const std::size_t tokens = trace.tokens(), c = tokens_per_expert(tokens, trace.expert_count());
+    const auto p = trace.probabilities();
+    buffer<index_t> order(tokens, memory);
+    std::fill(counts.begin(), counts.end(), index_t{0});
+    for (std::size_t e = 0; e < trace.expert_count() && c < tokens; ++e) {
+      std::iota(order.begin(), order.end(), index_t{0});
+      std::nth_element(order.begin(), order.begin() + c, order.end(),
+                       [&](index_t a, index_t b) { return preferred(p(a, e), a, p(b, e), b); });
+      for (std::size_t i = 0; i < c; ++i)
+        chosen(order[i], counts[order[i]]++) = static_cast<index_t>(e);
+    }
+    if (c == tokens)
+      for (std::size_t t = 0; t < tokens; ++t)
+        for (; counts[t] < trace.expert_count(); ++counts[t])
+          chosen(t, counts[t]) = counts[t];
+  }
+};
+
+} // namespace hmoe::routing

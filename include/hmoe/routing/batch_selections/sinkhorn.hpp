@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/core/buffer.hpp>
+#include <hmoe/core/error.hpp>
+#include <hmoe/core/router_trace.hpp>
+#include <hmoe/routing/preference.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <memory_resource>
+
+namespace hmoe::routing {
+
+/// Balanced routing by optimal transport with entropy (Sinkhorn 1967; S-BASE of Clark et al. 2022, arXiv 2202.01169):
+/// finds row factors a_t and column factors b_e such that Π_te = a_t e^{logit_te} b_e has Σ_e Π_te = 1 for every token
+/// and Σ_t Π_te = T/N for every expert, then gives each token the k largest of its row of Π. Alternates rows and
+/// columns, in logarithms, until no column is off by more than tolerance·T/N or `iterations` rounds are over. Counts
+/// are nearly, not exactly, equal. Weights are made of the router's own probabilities, which the transport leaves
+/// alone. Ties to the lower id. Depends on the whole batch: for training; at inference the usual choice is top_k.
+struct sinkhorn {
+  std::size_t k = 1;
+  std::size_t iterations = 100;
+  double tolerance = 1e-3;
+
+  [[nodiscard]] std::size_t max_selected(std::size_t) const noexcept { return k; }
+  void validate(std::size_t experts) const {
+    require(k >= 1 && k <= experts, "sinkhorn with k = ", k, " for ", experts, " experts: k must be 1 to ", experts);
+    require(iterations >= 1, "sinkhorn with 0 iterations: at least 1 is needed");
+    require(tolerance >= 0, "sinkhorn with tolerance = ", tolerance, ": it must not be negative");
+  }
+  [[nodiscard]] static std::size_t workspace_bytes(std::size_t tokens, std::size_t experts) noexcept {
+    return aligned_bytes<double>(tokens) + 2 * aligned_bytes<double>(experts);
+  }
+
+  template <class T>
+  void operator()(const router_trace<T>& trace, matrix_view<index_t> chosen, vector_view<index_t> counts,
+                  std::pmr::memory_resource* memory) const {
+    const std::size_t tokens = trace.tokens(), experts = trace.expert_count();
+    buffer<double> log_a(tokens, memory), log_b(experts, memory), row(experts, memory);
+    const auto logit = [&](std::size_t t, std::size_t e) { return static_cast<double>(trace.logits()(t, e)); };
+    log_b.fill(0);
+    const double wanted = std::log(static_cast<double>(tokens)) - std::log(static_cast<double>(experts));
+    bool balanced = tokens == 0;
+    for (std::size_t i = 0; i < iterations && !balanced; ++i) {
+      for (std::size_t t = 0; t < tokens; ++t)
+        log_a[t] = -log_sum_exp(experts, [&](std::size_t e) { return logit(t, e) + log_b[e]; });
+      balanced = true;
+      for (std::size_t e = 0; e < experts; ++e) {
+        const double column = log_sum_exp(tokens, [&](std::size_t t) { return logit(t, e) + log_a[t]; });
+        balanced = balanced && std::abs(std::expm1(column + log_b[e] - wanted)) <= tolerance;
+        log_b[e] = wanted - column;
+      }
+    }
+    for (std::size_t t = 0; t < tokens; ++t) {
+      for (std::size_t e = 0; e < experts; ++e)
+        row[e] = logit(t, e) + log_b[e]; // a_t does not change the order
+      index_t last = no_index;
+      for (std::size_t i = 0; i < k; ++i)
+        chosen(t, i) = last = next_preferred(vector_view<const double>(row.data(), experts), last);
+      counts[t] = static_cast<index_t>(k);
+    }
+  }
+
+private:
+  template <class F> [[nodiscard]] static double log_sum_exp(std::size_t count, F&& value) {
+    double largest = -std::numeric_limits<double>::infinity(), sum = 0;
+    for (std::size_t i = 0; i < count; ++i)
+      largest = std::max(largest, value(i));
+    for (std::size_t i = 0; i < count; ++i)
+      sum += std::exp(value(i) - largest);
+    return largest + std::log(sum);
+  }
+};
+
+} // namespace hmoe::routing

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/core/vector_view.hpp>
+
+#include <concepts>
+
+namespace hmoe {
+
+/// Turns a token's logits into probabilities (or other non-negative scores). Requirements, for one row of N values:
+///   forward(z, p)                  p from z
+///   backward(z, p, d_p, d_z)       adds ∂L/∂z, given ∂L/∂p
+template <class F, class T>
+concept score_function =
+    std::copy_constructible<F> && requires(const F& f, vector_view<const T> in, vector_view<T> out) {
+      f.forward(in, out);
+      f.backward(in, in, in, out);
+    };
+
+namespace routing {
+
+/// p from z on a backend, which may have score(function, z, p) for functions that it does faster.
+template <class Math, class Function, class T>
+void score_row(const Math& math, const Function& function, vector_view<const T> z, vector_view<T> p) {
+  if constexpr (requires { math.score(function, z, p); })
+    math.score(function, z, p);
+  else
+    function.forward(z, p);
+}
+
+} // namespace routing
+
+} // namespace hmoe

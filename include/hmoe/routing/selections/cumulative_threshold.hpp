@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/core/error.hpp>
+#include <hmoe/routing/preference.hpp>
+
+#include <cstddef>
+
+namespace hmoe::routing {
+
+/// In descending probability, expert i stays while (Σ_{j ≤ i} p_j) − p_i < limit; at least one (XMoE, Yang et al. 2024,
+/// arXiv 2403.18926). The same experts as top_p(limit) but for rounding: here the sum and the difference are rounded to
+/// T, as in the authors' code. `most` bounds the count; ties to the lower id.
+struct cumulative_threshold {
+  double limit;
+  std::size_t most = static_cast<std::size_t>(-1);
+
+  HMOE_HOST_DEVICE constexpr cumulative_threshold(double limit_,
+                                                  std::size_t most_ = static_cast<std::size_t>(-1)) noexcept
+      : limit(limit_), most(most_) {}
+  [[nodiscard]] HMOE_HOST_DEVICE constexpr std::size_t max_selected(std::size_t experts) const noexcept {
+    return most < experts ? most : experts;
+  }
+  void validate(std::size_t) const {
+    require(limit > 0 && limit <= 1, "cumulative_threshold with limit = ", limit, ": it must be in (0, 1]");
+    require(most >= 1, "cumulative_threshold with at most 0 experts: it must allow at least 1");
+  }
+
+  template <class T>
+  HMOE_HOST_DEVICE constexpr std::size_t operator()(vector_view<const T> p,
+                                                    vector_view<index_t> chosen) const noexcept {
+    const std::size_t end = max_selected(p.size());
+    index_t next = next_preferred(p, no_index);
+    T sum = p[next];
+    std::size_t count = 0;
+    do {
+      chosen[count++] = next;
+      if (count == end)
+        break;
+      next = next_preferred(p, next);
+      sum += p[next];
+    } while (!(static_cast<double>(sum - p[next]) >= limit));
+    return count;
+  }
+};
+
+} // namespace hmoe::routing

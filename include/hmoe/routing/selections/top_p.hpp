@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/core/error.hpp>
+#include <hmoe/routing/preference.hpp>
+
+#include <cstddef>
+
+namespace hmoe::routing {
+
+/// The shortest prefix of the experts in descending probability whose probabilities sum to p or more, at least one
+/// (Huang et al. 2024, arXiv 2403.07652; HMoE uses p = 0.6); ties to the lower id. The sum runs in that order.
+struct top_p {
+  double p;
+
+  HMOE_HOST_DEVICE constexpr top_p(double threshold) noexcept : p(threshold) {}
+  void validate(std::size_t) const { require(p > 0 && p <= 1, "top_p with p = ", p, ": p must be in (0, 1]"); }
+
+  template <class T>
+  HMOE_HOST_DEVICE constexpr std::size_t operator()(vector_view<const T> row,
+                                                    vector_view<index_t> chosen) const noexcept {
+    index_t last = no_index;
+    double sum = 0;
+    std::size_t count = 0;
+    do {
+      chosen[count++] = last = next_preferred(row, last);
+      sum += static_cast<double>(row[last]);
+    } while (!(sum >= p) && count < row.size()); // "not at least" also walks on over NaN
+    return count;
+  }
+};
+
+} // namespace hmoe::routing

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/core/assignment.hpp>
+#include <hmoe/core/error.hpp>
+#include <hmoe/core/initialization.hpp>
+#include <hmoe/core/matrix.hpp>
+#include <hmoe/core/parameter.hpp>
+#include <hmoe/core/random.hpp>
+#include <hmoe/core/scalar.hpp>
+#include <hmoe/routing/projection.hpp>
+#include <hmoe/routing/scalar_functions.hpp>
+
+#include <utility>
+
+namespace hmoe::routing {
+
+/// The last `count` experts of the set get every token, expert j with weight σ(⟨v_j, x⟩), v [count×d] (Qwen2-MoE's
+/// shared_expert_gate). Parameter: shared_gate.
+template <real T> class sigmoid_gated {
+public:
+  explicit sigmoid_gated(std::size_t d_model, std::size_t count = 1) : gate_(count, d_model) {
+    require(d_model >= 1 && count >= 1, "a gate from d_model = ", d_model, " to ", count,
+            " shared experts: both must be at least 1");
+  }
+
+  [[nodiscard]] std::size_t size() const noexcept { return gate_.rows(); }
+  [[nodiscard]] std::size_t d_model() const noexcept { return gate_.cols(); }
+  [[nodiscard]] matrix_view<T> gate() noexcept { return gate_; }
+  [[nodiscard]] matrix_view<const T> gate() const noexcept { return gate_; }
+  [[nodiscard]] std::size_t workspace_bytes(std::size_t tokens) const noexcept {
+    return aligned_bytes<T>(tokens * size());
+  }
+  void validate(std::size_t d) const {
+    require(d_model() == d, "the gate of the shared experts reads tokens of ", d_model(), " values, the router of ", d);
+  }
+
+  void forward(vector_view<const T> x, vector_view<T> weights) const noexcept {
+    for (std::size_t j = 0; j < size(); ++j) {
+      double sum = 0;
+      for (std::size_t c = 0; c < x.size(); ++c)
+        sum += static_cast<double>(gate_(j, c)) * static_cast<double>(x[c]);
+      weights[j] = detail::logistic(static_cast<T>(sum));
+    }
+  }
+
+  /// With s = ⟨v, x⟩: ∂L/∂s = ∂L/∂w w (1 − w), dx += ∂L/∂s v, gradients.v += ∂L/∂s x
+  template <class Context>
+  void backward(const Context& ctx, matrix_view<const T> x, const assignment<T>& assigned,
+                vector_view<const T> d_weights, matrix_view<T> dx, sigmoid_gated& gradients) const {
+    matrix<T> d_sums(&ctx.workspace());
+    d_sums.resize_for_overwrite(x.rows(), size());
+    detail::for_each_row(ctx, x.rows(), [&](std::size_t t) {
+      const std::size_t first = assigned.offsets()[t + 1] - size(); // shared experts come last
+      for (std::size_t j = 0; j < size(); ++j) {
+        const T w = assigned.weights()[first + j];
+        d_sums(t, j) = d_weights[first + j] * w * (T(1) - w);
+      }
+    });
+    detail::project_backward(ctx, x, gate(), std::as_const(d_sums).view(), dx, gradients.gate());
+  }
+
+  template <class Visitor> void visit_parameters(Visitor&& visit) {
+    visit(parameter_info{"router.shared_gate"}, gate());
+  }
+  void initialize(seed key, std::uint64_t stream, const initialization& options) {
+    fill_normal(vector_view<T>(gate_.data(), gate_.size()), options.router_stddev, key, stream);
+  }
+
+private:
+  matrix<T> gate_;
+};
+
+} // namespace hmoe::routing

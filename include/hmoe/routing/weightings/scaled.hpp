@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/core/config.hpp>
+#include <hmoe/core/error.hpp>
+#include <hmoe/core/vector_view.hpp>
+#include <hmoe/routing/weightings/renormalized.hpp>
+
+#include <cmath>
+#include <cstddef>
+
+namespace hmoe::routing {
+
+namespace detail {
+/// values[i] · factor, computed when asked for.
+template <class T> struct scaled_values {
+  vector_view<const T> values;
+  T factor;
+  [[nodiscard]] HMOE_HOST_DEVICE T operator[](std::size_t i) const noexcept { return values[i] * factor; }
+};
+} // namespace detail
+
+/// Another weighting times a constant, the routed_scaling_factor of DeepSeek-V2, -V3 and LongCat-Flash: w = factor · v.
+template <class Weighting = renormalized> struct scaled {
+  double factor = 1;
+  Weighting inner{};
+
+  void validate(std::size_t experts) const {
+    require(std::isfinite(factor) && factor != 0, "scaled with factor = ", factor, ": it must be finite and not 0");
+    if constexpr (requires { inner.validate(experts); })
+      inner.validate(experts);
+  }
+  template <class T>
+  HMOE_HOST_DEVICE void forward(vector_view<const T> logits, vector_view<const T> p, vector_view<const index_t> chosen,
+                                vector_view<T> w) const noexcept {
+    inner.forward(logits, p, chosen, w);
+    for (std::size_t i = 0; i < chosen.size(); ++i)
+      w[i] *= static_cast<T>(factor);
+  }
+  /// inner.backward with v = w / factor and ∂L/∂v = factor ∂L/∂w
+  template <class T>
+  HMOE_HOST_DEVICE void backward(vector_view<const T> logits, vector_view<const T> p, vector_view<const index_t> chosen,
+                                 vector_view<const T> w, vector_view<const T> dw, vector_view<T> d_logits,
+                                 vector_view<T> d_p) const noexcept {
+    using values = detail::scaled_values<T>;
+    static_assert(
+        requires(values v) { inner.backward(logits, p, chosen, v, v, d_logits, d_p); },
+        "hmoe::routing::scaled: Weighting::backward does not take computed values: make it a template "
+        "<class T, class Values> whose w and dw are const Values&, used with operator[] only");
+    inner.backward(logits, p, chosen, values{w, T(1) / static_cast<T>(factor)}, values{dw, static_cast<T>(factor)},
+                   d_logits, d_p);
+  }
+};
+
+} // namespace hmoe::routing
