@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/compiler.hpp>
+
 /// \file
 /// The version of the library. This is its only home: CMake reads the three numbers from here.
 

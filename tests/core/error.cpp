@@ -1,8 +1,14 @@
 // SPDX-License-Identifier: MIT
 #include <hmoe/core/error.hpp>
 
+#include "support/error_of.hpp"
+
 #include <doctest/doctest.h>
 
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <limits>
 #include <source_location>
 #include <stdexcept>
 #include <string>
@@ -13,9 +19,9 @@ namespace {
 
 struct expensive {
   int* printed;
-  friend std::ostream& operator<<(std::ostream& out, const expensive& e) {
-    ++*e.printed;
-    return out << "never";
+  operator std::string_view() const {
+    ++*printed;
+    return "never";
   }
 };
 
@@ -42,6 +48,28 @@ TEST_CASE("a requirement that holds builds no text") {
   CHECK(printed == 0);
   CHECK_THROWS_AS(hmoe::require(false, expensive{&printed}), hmoe::error);
   CHECK(printed == 1);
+}
+
+TEST_CASE("numbers and texts of a message") {
+  const auto text = [](const auto&... parts) { return support::error_of([&] { hmoe::require(false, parts...); }); };
+  CHECK(text(std::uint8_t{200}, ' ', std::int8_t{-3}, ' ', std::size_t{1} << 63U, ' ',
+             std::numeric_limits<long long>::min(), ' ',
+             true) == "hmoe: 200 -3 9223372036854775808 -9223372036854775808 1");
+  CHECK(text(std::string("a"), std::string_view("b"), "c", 'd') == "hmoe: abcd");
+  // What a reader has typed comes back, and a number beside a limit differs from it.
+  CHECK(text(0.1, ' ', 0.1F, ' ', 1.25e-7, ' ', -3.0, ' ', 100000.0, ' ', 12288.0F) ==
+        "hmoe: 0.1 0.1 1.25e-07 -3 100000 12288");
+  CHECK(text(1.0000001F, ' ', 1.0000001) == "hmoe: 1.0000001 1.0000001");
+  CHECK(text(1.0 / 3, ' ', static_cast<double>(0.1F), ' ', 1e300 / 3) == "hmoe: 0.333333 0.1 3.33333e+299");
+  CHECK(text(std::numeric_limits<double>::quiet_NaN(), ' ', -std::numeric_limits<float>::infinity()) ==
+        "hmoe: nan -inf");
+}
+
+TEST_CASE("exception_of returns what was thrown") {
+  CHECK(hmoe::exception_of([] {}) == nullptr);
+  const std::exception_ptr thrown = hmoe::exception_of([] { throw 5; });
+  REQUIRE(thrown != nullptr);
+  CHECK_THROWS_AS(std::rethrow_exception(thrown), int);
 }
 
 TEST_CASE("an error is a runtime_error that says where it was made") {

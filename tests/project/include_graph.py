@@ -16,7 +16,7 @@ BELOW_UMBRELLA = {"core", *MIDDLE, "layer", "backends", "io", "parallel", "inter
 
 # Folder (or file beside them) -> the folders that it may include besides its own. version.hpp is open to all.
 MAY_INCLUDE = {
-    "version.hpp": set(),
+    "version.hpp": {"core"},
     "fwd.hpp": {"core"},
     "core": {"fwd.hpp"},
     **{folder: {"core", "fwd.hpp"} for folder in MIDDLE},

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/compiler.hpp>
+
 /// Marks functions that a device kernel may call as they are: no exceptions, no allocation, no std containers.
 #if defined(__CUDACC__) || defined(__HIPCC__)
 #define HMOE_HOST_DEVICE __host__ __device__

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/compiler.hpp>
+
 namespace hmoe {
 
 /// Standard deviations of freshly initialised weights. Matrices that read the token have 1/√d; the output matrix of

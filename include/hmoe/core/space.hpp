@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/compiler.hpp>
+
 namespace hmoe {
 
 /// Where memory lives is part of a view's type, so that a host view given to a device context (or the reverse) is

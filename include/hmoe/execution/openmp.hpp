@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/compiler.hpp>
+
 #ifndef _OPENMP
 #error "hmoe/execution/openmp.hpp needs OpenMP: link hmoe::openmp, or compile with -fopenmp"
 #endif
@@ -12,6 +14,7 @@
 
 #include <cstddef>
 #include <exception>
+#include <utility>
 
 namespace hmoe::executors {
 
@@ -36,13 +39,12 @@ public:
     const int threads = static_cast<int>(threads_ < count ? threads_ : count);
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
     for (std::size_t i = 0; i < count; ++i) {
-      try { // an exception must not leave an OpenMP region
-        task(i, static_cast<std::size_t>(omp_get_thread_num()));
-      } catch (...) {
+      // An exception must not leave an OpenMP region.
+      if (auto thrown = exception_of([&] { task(i, static_cast<std::size_t>(omp_get_thread_num())); })) {
 #pragma omp critical(hmoe_executors_openmp)
         if (i < first_task) {
           first_task = i;
-          first = std::current_exception();
+          first = std::move(thrown);
         }
       }
     }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/compiler.hpp>
+
 #if !__has_include(<tbb/parallel_for.h>)
 #error "hmoe/execution/tbb.hpp needs oneTBB: install it (libtbb-dev) and link hmoe::tbb"
 #endif
@@ -16,6 +18,7 @@
 #include <cstddef>
 #include <exception>
 #include <mutex>
+#include <utility>
 
 namespace hmoe::executors {
 
@@ -42,13 +45,12 @@ public:
     std::size_t first_task = count;
     const auto work = [&](std::size_t worker) {
       for (std::size_t i = next++; i < count; i = next++)
-        try { // an exception would cancel the other workers
-          task(i, worker);
-        } catch (...) {
+        // An exception would cancel the other workers.
+        if (auto thrown = exception_of([&] { task(i, worker); })) {
           const std::scoped_lock lock(failing);
           if (i < first_task) {
             first_task = i;
-            first = std::current_exception();
+            first = std::move(thrown);
           }
         }
     };

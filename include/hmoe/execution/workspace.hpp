@@ -88,10 +88,8 @@ private:
     if (overflow_ == nullptr)
       return;
     free_overflow();
-    try {
-      reserve(peak_);
-    } catch (...) { // out of memory: the next pass takes overflow blocks again, or reports it
-    }
+    // Out of memory: the next pass takes overflow blocks again, or reports it.
+    static_cast<void>(exception_of([this] { reserve(peak_); }));
   }
   void free_overflow() noexcept {
     while (overflow_ != nullptr) {

@@ -14,7 +14,6 @@
 #include <functional>
 #include <memory>
 #include <type_traits>
-#include <typeinfo>
 #include <utility>
 
 namespace hmoe::experts {
@@ -24,6 +23,10 @@ namespace detail {
 template <class E>
 concept forwards_rows = requires(const E& e, matrix_view<const typename E::value_type> x,
                                  matrix_view<typename E::value_type> y) { e.forward(x, y); };
+
+/// Its address identifies the type, with -fno-rtti too: one in a program and its shared libraries, and not const, since
+/// linkers may merge constants of equal value.
+template <class E> [[gnu::visibility("default")]] inline char type_mark = 0;
 } // namespace detail
 
 /// An expert whose kind is chosen at run time, for plug-ins: holds any hmoe::expert of this value_type and models
@@ -71,19 +74,27 @@ public:
 
   /// The held expert, or nullptr when it is of another kind.
   template <expert E> [[nodiscard]] E* get_if() noexcept {
-    auto* held = dynamic_cast<model<E>*>(held_.get());
+    auto* held = held_->template as<E>();
     return held == nullptr ? nullptr : &held->bank[0];
   }
   template <expert E> [[nodiscard]] const E* get_if() const noexcept {
-    const auto* held = dynamic_cast<const model<E>*>(held_.get());
+    const auto* held = held_->template as<E>();
     return held == nullptr ? nullptr : &held->bank[0];
   }
 
 private:
   using visitor = std::function<void(const parameter_info&, matrix_view<T>)>;
 
+  template <class E> struct model;
+
   struct interface {
+    explicit interface(const void* mark) noexcept : held_type(mark) {}
+    interface(const interface&) = default;
+    interface& operator=(const interface&) = delete;
     virtual ~interface() = default;
+    template <class E> [[nodiscard]] model<E>* as() noexcept {
+      return held_type == &detail::type_mark<E> ? static_cast<model<E>*>(this) : nullptr;
+    }
     [[nodiscard]] virtual std::unique_ptr<interface> clone() const = 0;
     [[nodiscard]] virtual std::size_t d_model() const = 0;
     [[nodiscard]] virtual std::size_t width() const = 0;
@@ -93,11 +104,13 @@ private:
                           interface& gradients) const = 0;
     virtual void visit_parameters(const visitor& visit) = 0;
     virtual void initialize(seed key, std::uint64_t first_stream, const initialization& options) = 0;
+
+    const void* held_type; ///< address of the type_mark of the held expert
   };
 
   /// A bank of one, because bank_of knows the defaults of the optional members.
   template <class E> struct model final : interface {
-    explicit model(E held) : bank(std::move(held)) {}
+    explicit model(E held) : interface(&detail::type_mark<E>), bank(std::move(held)) {}
     [[nodiscard]] std::unique_ptr<interface> clone() const override { return std::make_unique<model>(*this); }
     [[nodiscard]] std::size_t d_model() const override { return bank.d_model(); }
     [[nodiscard]] std::size_t width() const override { return bank.width(0); }
@@ -105,9 +118,9 @@ private:
     void forward(matrix_view<const T> x, matrix_view<T> y) const override { bank[0].forward(x, y); }
     void backward(matrix_view<const T> x, matrix_view<const T> dy, matrix_view<T> dx,
                   interface& gradients) const override {
-      auto* same = dynamic_cast<model*>(&gradients);
-      require(same != nullptr, "any_expert: the gradients of a ", typeid(E).name(),
-              " hold an expert of another kind: make them by copying the expert");
+      auto* same = gradients.template as<E>();
+      require(same != nullptr, "any_expert: the gradients hold an expert of another kind than the expert itself: make "
+                               "them by copying the expert");
       bank[0].backward(x, dy, dx, same->bank[0]);
     }
     void visit_parameters(const visitor& visit) override { bank[0].visit_parameters(visit); }

@@ -95,10 +95,10 @@ private:
       return;
     const std::string why = reason();
     state_ = state::failed;
-    throw error(what + path_.string() + " failed: " + why);
+    fail(what + path_.string() + " failed: " + why);
   }
 
-  [[noreturn]] void refuse(const std::string& why) const { throw error("cannot write " + path_.string() + ": " + why); }
+  [[noreturn]] void refuse(const std::string& why) const { fail("cannot write " + path_.string() + ": " + why); }
 
   /// Looks at what is at the path, through symbolic links.
   void require_plain_file() {

@@ -109,9 +109,9 @@ public:
       result.gradients.insert(result.gradients.end(), view.data(), view.data() + view.size());
     });
     if (!y.margins_intact() || !inferred.margins_intact() || !dx.margins_intact())
-      throw error("memory beside y or dx changed");
+      fail("memory beside y or dx changed");
     if (record.expert_output().rows() > dispatch.slots(tokens, entries, experts_.size()))
-      throw error("it computed more rows than slots() announces");
+      fail("it computed more rows than slots() announces");
     return result;
   }
 

@@ -1,6 +1,13 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/compiler.hpp>
+
+#if !defined(__cpp_exceptions)
+#error                                                                                                                 \
+    "hmoe/testing needs exceptions, which its laws look at: compile the program that checks them without -fno-exceptions"
+#endif
+
 #include <algorithm>
 #include <cstddef>
 #include <exception>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/compiler.hpp>
+
 #if !__has_include(<cuda_runtime_api.h>)
 #error                                                                                                                 \
     "hmoe/backends/cuda.hpp needs the CUDA toolkit: link hmoe::cuda, or put the folder of cuda_runtime_api.h on the include path"
