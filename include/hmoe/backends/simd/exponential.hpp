@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/core/compiler.hpp>
+#include <hmoe/backends/simd/rounding.hpp>
 
 #include <xsimd/xsimd.hpp>
 
@@ -78,12 +78,13 @@ template <argument Sign, class V>
     wide = xsimd::select(positive, V(1 / constants::half_range), V(constants::half_range));
     narrow = xsimd::select(positive, V(constants::half_range), V(1 / constants::half_range));
   }
-  const V shifted = xsimd::fma(bounded, V(constants::log2_e), V(constants::nearest_integer));
+  const V shifted = as_rounded(xsimd::fma(bounded, V(constants::log2_e), V(constants::nearest_integer)));
   const V n = shifted - V(constants::nearest_integer);
-  const V r = xsimd::fma(n, V(-constants::ln2_low), xsimd::fma(n, V(-constants::ln2_high), bounded)) + rest;
+  const V high = as_rounded(xsimd::fma(n, V(-constants::ln2_high), bounded)); // exact
+  const V r = xsimd::fma(n, V(-constants::ln2_low), high) + rest;
   const V power = xsimd::fma(r * r, polynomial(r, constants::q), r) + V(1);
   const bits exponent = xsimd::bitwise_cast<bits>(shifted) << constants::fraction_bits;
-  return power * xsimd::bitwise_cast<V>(xsimd::bitwise_cast<bits>(wide) + exponent) * narrow;
+  return as_rounded(power * xsimd::bitwise_cast<V>(xsimd::bitwise_cast<bits>(wide) + exponent)) * narrow;
 }
 
 /// e^x

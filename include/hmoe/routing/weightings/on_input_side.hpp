@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/compiler.hpp>
+
 namespace hmoe::routing {
 
 /// Another weighting, on the input side: experts read w·x, and their outputs are added up as they are (Llama-4). Not
