@@ -42,7 +42,7 @@ private:
 int main() {
   // Gradients against finite differences, in double, and everything else that an expert promises.
   const testing::report laws = testing::check_expert(wave<double>{6});
-  std::cout << "laws: " << (laws.ok() ? "all kept\n" : "\n" + laws.text());
+  std::cout << "laws: " << (laws.ok() ? "all kept\n" : "\n") << laws.text();
 
   const std::size_t d = 32;
   moe_layer layer{expert_set{experts::glu_bank<float, experts::silu>{d, {8, 16, 32}}, wave<float>{d}},

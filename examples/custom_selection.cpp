@@ -42,7 +42,7 @@ template <class Selection> bool try_out(const char* name, const Selection& selec
   auto tape = layer.make_tape(x.rows());
   layer.forward(context{backends::reference{}, executors::openmp{}}, x, y, tape);
   std::cout << name << ": " << layer.cost().activated(std::as_const(tape).assignment()).experts
-            << " experts per token; laws: " << (laws.ok() ? "all kept\n" : "\n" + laws.text());
+            << " experts per token; laws: " << (laws.ok() ? "all kept\n" : "\n") << laws.text();
   return laws.ok();
 }
 

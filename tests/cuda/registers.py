@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Compiles kernels for one architecture, without warnings, and checks that none spills registers.
+"""Compiles kernels for one architecture and checks that none spills registers.
 
-usage: registers.py NVCC ARCH SOURCE [FLAG...]     prints registers, shared memory and stack of each kernel
+usage: registers.py NVCC ARCH SOURCE [FLAG...]
+           prints warnings, and registers, shared memory and stack of each kernel
        registers.py --self-test
 """
 
@@ -47,8 +48,8 @@ def problems(output):
 
 def compile_kernels(nvcc, arch, source, flags):
     with tempfile.TemporaryDirectory() as folder:
-        command = [nvcc, "-std=c++20", "-cubin", f"-arch=sm_{arch}", "-Xptxas=-v", "-Werror=all-warnings"]
-        command += ["-Xcompiler=-Wall,-Wextra,-Werror", *flags, "-o", str(Path(folder, "kernels.cubin")), source]
+        command = [nvcc, "-std=c++20", "-cubin", f"-arch=sm_{arch}", "-Xptxas=-v", *flags]
+        command += ["-o", str(Path(folder, "kernels.cubin")), source]
         return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
 
 
@@ -76,6 +77,7 @@ def main():
     if result.returncode != 0:
         print(result.stdout)
         return 1
+    print("\n".join(line for line in result.stdout.splitlines() if "warning" in line))
     found = list(kernels(result.stdout))
     for name, k in zip(demangled([k["name"] for k in found]), found):
         print(f"{k['registers']:3} registers {k['shared']:6} B shared {k['stack']:5} B stack  {name[:200]}")

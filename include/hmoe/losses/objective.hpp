@@ -36,7 +36,7 @@ template <std::size_t Count> struct loss_report {
     for (const loss_term& term : terms)
       if (term.name == name)
         return term.value;
-    fail("no loss named '" + std::string(name) + "' among the " + std::to_string(Count) + " of this objective");
+    fail(std::string("no loss named '").append(name) + "' among the " + std::to_string(Count) + " of this objective");
   }
 };
 

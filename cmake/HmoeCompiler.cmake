@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: MIT
+# Compilers that the library takes, found by their version: a name like clang++ says nothing of it.
+
+# hmoe_find_compiler(<result> <kind> <candidate>...): kind is GNU or Clang. Sets <result> to the path of the first
+# candidate that is new enough, or to nothing and <result>_REASON to a sentence that says why.
+function(hmoe_find_compiler result kind)
+  set(oldest_GNU 12)
+  set(oldest_Clang 16)
+  set(found "")
+  foreach(name IN LISTS ARGN)
+    unset(path)
+    find_program(path NAMES ${name} NO_CACHE)
+    if(NOT path)
+      continue()
+    endif()
+    # Both define __GNUC__; clang++ may have the name g++.
+    execute_process(COMMAND "${path}" -dM -E -x c++ /dev/null OUTPUT_VARIABLE macros ERROR_QUIET)
+    if(kind STREQUAL "Clang")
+      string(REGEX MATCH "#define __clang_major__ ([0-9]+)" matched "${macros}")
+    elseif(macros MATCHES "__clang_major__")
+      set(matched "")
+    else()
+      string(REGEX MATCH "#define __GNUC__ ([0-9]+)" matched "${macros}")
+    endif()
+    if(matched AND CMAKE_MATCH_1 GREATER_EQUAL oldest_${kind})
+      set(${result} "${path}" PARENT_SCOPE)
+      set(${result}_REASON "" PARENT_SCOPE)
+      return()
+    elseif(matched)
+      list(APPEND found "${path} is version ${CMAKE_MATCH_1}")
+    else()
+      list(APPEND found "${path} is another compiler")
+    endif()
+  endforeach()
+  list(JOIN found ", " text)
+  if(NOT text)
+    set(text "there is none")
+  endif()
+  set(${result} "" PARENT_SCOPE)
+  set(${result}_REASON "${kind} ${oldest_${kind}} or later is needed: ${text}" PARENT_SCOPE)
+endfunction()
+
+# hmoe_find_clang(<result>): clang 19, on which the checks run, or else the newest of those with a version in their names.
+function(hmoe_find_clang result)
+  hmoe_find_compiler(clang Clang clang++-19 clang++-22 clang++-21 clang++-20 clang++-18 clang++-17 clang++-16 clang++)
+  set(${result} "${clang}" PARENT_SCOPE)
+  set(${result}_REASON "${clang_REASON}" PARENT_SCOPE)
+endfunction()
