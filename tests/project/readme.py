@@ -90,13 +90,14 @@ def problems(root):
     for page in [root / "README.md", root / "CONTRIBUTING.md", *sorted((root / "docs").rglob("*.md"))]:
         if not page.is_file():
             continue
-        for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+        for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", prose):
             if "://" not in link and not (page.parent / link).exists():
                 yield f"{page.relative_to(root)} links to {link}, which does not exist"
 
 
 def self_test():
-    good = "<!-- a.cpp -->\n```cpp\nint x;\n```\n\n| seam | shipped |\n|---|---|\n| routing | `routing::top_k<2>` |\n\n[p](a.cpp)\n"
+    good = "<!-- a.cpp -->\n```cpp\n[](int x);\n```\n\n| seam | shipped |\n|---|---|\n| routing | `routing::top_k<2>` |\n\n[p](a.cpp)\n"
     faults = {
         "does not stand there": good.replace("int x", "int y"),
         "shows code of b.cpp": good.replace("<!-- a.cpp", "<!-- b.cpp"),
@@ -109,7 +110,7 @@ def self_test():
         root = Path(folder)
         (root / "include/hmoe/routing").mkdir(parents=True)
         (root / "include/hmoe/routing/top_k.hpp").write_text("template <int K> class top_k {};\nstruct other_one {};\n")
-        (root / "a.cpp").write_text("int x;\n")
+        (root / "a.cpp").write_text("[](int x);\n")
         plant(root / "README.md", good, faults, lambda: problems(root))
 
 
