@@ -22,7 +22,8 @@ struct parameter_info {
 
   /// "experts.3.gate", or the name alone when the tensor belongs to no expert.
   [[nodiscard]] std::string full_name() const {
-    return expert == no_expert ? std::string(name) : std::string("experts.").append(std::to_string(expert)).append(".").append(name);
+    return expert == no_expert ? std::string(name)
+                               : std::string("experts.").append(std::to_string(expert)).append(".").append(name);
   }
 };
 
