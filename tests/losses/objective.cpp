@@ -26,13 +26,22 @@ struct first_probability {
   double coefficient = 2;
   static constexpr std::string_view name = "first_probability";
   template <class T> double evaluate(hmoe::routing_record<T>& record) const {
-    losses::detail::require_gradient_sinks(record);
     double sum = 0;
     for (std::size_t t = 0; t < record.trace.tokens(); ++t) {
       sum += double{record.trace.probabilities()(t, 0)};
       record.trace.d_probabilities()(t, 0) += static_cast<T>(coefficient);
     }
     return sum;
+  }
+};
+/// One that relies on the objective to look for sinks.
+struct unchecked {
+  double coefficient = 1;
+  static constexpr std::string_view name = "unchecked";
+  template <class T> double evaluate(hmoe::routing_record<T>& record) const {
+    if (record.trace.tokens() != 0)
+      record.trace.d_probabilities()(0, 0) += static_cast<T>(coefficient);
+    return 0;
   }
 };
 } // namespace
@@ -67,6 +76,18 @@ TEST_CASE("an objective reports each loss by name and adds up coefficient times 
     CHECK(batch.trace.d_probabilities().data()[i] == alone.trace.d_probabilities().data()[i]);
     CHECK(batch.trace.d_logits().data()[i] == alone.trace.d_logits().data()[i]);
   }
+}
+
+TEST_CASE("an objective refuses a trace without sinks before any loss sees it") {
+  support::routing_batch batch(3, 5);
+  hmoe::router_trace<double> inference;
+  inference.resize(3, 5, 0, false);
+  hmoe::routing_record<double> record{inference, batch.assigned, batch.widths};
+  const hmoe::objective aux{unchecked{}};
+  CHECK_THROWS_WITH_AS((void)aux.evaluate(record),
+                       "hmoe: an auxiliary loss needs a trace with gradient sinks for 3 tokens, this one has 0: run "
+                       "forward with a tape",
+                       hmoe::error);
 }
 
 TEST_CASE("a name that is not there is an error, nothing is worth zero, and no tokens cost nothing") {

@@ -20,7 +20,8 @@ enum class fault {
   unknown,
   twice,
   nobody,
-  unannounced,
+  takes_scratch,
+  past_its_scratch,
   drifts,
   favours_an_expert,
   favours_a_token
@@ -35,7 +36,9 @@ template <fault Fault> struct best_of_token {
   void operator()(const hmoe::router_trace<T>& trace, hmoe::matrix_view<index_t> chosen,
                   hmoe::vector_view<index_t> counts, std::pmr::memory_resource* memory) const {
     const std::size_t tokens = trace.tokens(), experts = trace.expert_count();
-    const hmoe::buffer<index_t> unused(Fault == fault::unannounced ? 9 : 0, memory);
+    hmoe::buffer<index_t> scratch(Fault == fault::takes_scratch || Fault == fault::past_its_scratch ? 16 : 0, memory);
+    if (Fault == fault::past_its_scratch)
+      scratch.data()[16] = 0;
     for (std::size_t t = 0; t < tokens; ++t) {
       index_t best = hmoe::routing::next_preferred(trace.logits().row(t), hmoe::no_index);
       if (Fault == fault::drifts)
@@ -56,6 +59,12 @@ template <fault Fault> struct best_of_token {
   }
 };
 
+/// Announces how much scratch it takes, which is optional; 64 bytes are right.
+struct announcing : best_of_token<fault::takes_scratch> {
+  std::size_t bytes;
+  explicit announcing(std::size_t announced) : bytes(announced) {}
+  [[nodiscard]] std::size_t workspace_bytes(std::size_t, std::size_t) const { return bytes; }
+};
 template <fault Fault> std::string laws(const hmoe::testing::batch_selection_options& options = {}) {
   return hmoe::testing::check_batch_selection<double>(best_of_token<Fault>{}, 4, options).text();
 }
@@ -71,7 +80,11 @@ TEST_CASE("each fault of a selection over the batch is named") {
   CHECK(names(laws<fault::twice>(), "chooses no expert twice"));
   CHECK(laws<fault::nobody>() == "");
   CHECK(names(laws<fault::nobody>({.may_choose_none = false}), "chooses an expert for each token: none for token 0"));
-  CHECK(names(laws<fault::unannounced>(), "workspace_bytes announces enough"));
+  CHECK(laws<fault::takes_scratch>() == "");
+  CHECK(hmoe::testing::check_batch_selection<double>(announcing(64), 4).text() == "");
+  CHECK(names(hmoe::testing::check_batch_selection<double>(announcing(63), 4).text(),
+              "workspace_bytes announces enough: for 0 tokens it took 64 bytes, announced are 63"));
+  CHECK(names(laws<fault::past_its_scratch>(), "writes only into the memory it took"));
   CHECK(names(laws<fault::drifts>(), "chooses the same every time"));
   CHECK(names(laws<fault::favours_an_expert>(), "treats experts alike"));
   CHECK(laws<fault::favours_an_expert>({.treats_experts_alike = false, .treats_tokens_alike = false}) == "");

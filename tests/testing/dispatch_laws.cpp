@@ -24,6 +24,8 @@ enum class fault {
   rounds,
   needs_a_tape,
   past_the_row,
+  past_the_weights,
+  wrong_in_layers,
   hates_layers
 };
 
@@ -38,6 +40,8 @@ struct faulty : base {
       more.resize_for_overwrite(20 * x.rows(), x.cols());
     if (x.rows() == 0)
       return;
+    if (kind == fault::wrong_in_layers && x.rows() == 200)
+      y(199, 5) = 0;
     if (kind == fault::hates_layers && x.rows() == 200)
       throw std::runtime_error("out of order");
     if (kind == fault::needs_a_tape && !record.recording())
@@ -57,6 +61,8 @@ struct faulty : base {
     base::backward(ctx, experts, record, dy, dx, d_weights, gradients);
     if (kind == fault::wrong_dx && dy.rows() == 3)
       dx(2, 1) = 0;
+    if (kind == fault::past_the_weights)
+      d_weights.data()[d_weights.size()] = 0;
     if (kind == fault::forgets_weights && !d_weights.empty())
       d_weights[0] = 0;
     if (kind == fault::wrong_gradient)
@@ -101,6 +107,9 @@ TEST_CASE("each fault of a strategy is named") {
   CHECK(laws(fault::rounds, {.bit_exact = false}) == "");
   CHECK(names(laws(fault::needs_a_tape), "y without a recording tape is the same: not with 1 tokens"));
   CHECK(names(laws(fault::past_the_row), "works without an exception: an exception was thrown: hmoe: memory beside y"));
+  CHECK(names(laws(fault::past_the_weights), "memory beside the gradients of the weights changed"));
+  CHECK(names(laws(fault::wrong_in_layers),
+              "a layer computes what it does with the dense strategy: y of 200 tokens differs at [199, 5]: got 0"));
   CHECK(names(laws(fault::hates_layers), "works in a layer: an exception was thrown: out of order"));
 }
 

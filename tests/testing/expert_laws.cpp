@@ -35,6 +35,7 @@ enum class fault {
   starts_anywhere,
   throws,
   wrong_count,
+  forgets_to_visit,
   same_name,
   empty,
   strided,
@@ -89,7 +90,8 @@ template <fault Fault> struct square {
   }
   template <class Visitor> void visit_parameters(Visitor&& visit) {
     visit(hmoe::parameter_info{"a"}, a.view());
-    visit(hmoe::parameter_info{Fault == fault::same_name ? "a" : "b", false}, b.view());
+    if (Fault != fault::forgets_to_visit)
+      visit(hmoe::parameter_info{Fault == fault::same_name ? "a" : "b", false}, b.view());
   }
   void initialize(hmoe::seed key, std::uint64_t stream, const hmoe::initialization&) {
     hmoe::fill_normal(a.row(0), 1, key, stream);
@@ -147,6 +149,22 @@ struct shared_memory {
 
 template <fault Fault> std::string laws() { return check_expert(square<Fault>{}).text(); }
 
+/// y_i = a_i x_i without a gradient of a, which only initialize writes and nobody visits.
+struct hides_its_weights : square<fault::none> {
+  void forward(matrix_view<const double> x, matrix_view<double> y) const {
+    for (std::size_t r = 0; r < x.rows(); ++r)
+      for (std::size_t i = 0; i < 4; ++i)
+        y(r, i) = a(0, i) * x(r, i);
+  }
+  void backward(matrix_view<const double>, matrix_view<const double> dy, matrix_view<double> dx,
+                hides_its_weights&) const {
+    for (std::size_t r = 0; r < dy.rows(); ++r)
+      for (std::size_t i = 0; i < 4; ++i)
+        dx(r, i) = a(0, i) * dy(r, i);
+  }
+  template <class Visitor> void visit_parameters(Visitor&&) {}
+};
+
 /// A bank that is right but for its bookkeeping.
 template <fault Fault> struct faulty_bank : experts::mlp_bank<double, experts::silu> {
   using base = experts::mlp_bank<double, experts::silu>;
@@ -201,7 +219,9 @@ TEST_CASE("each fault is named") {
   CHECK(names(laws<fault::changes_x>(), "forward leaves its input alone"));
   CHECK(names(laws<fault::mixes_rows>(), "a row does not depend on the others: row 1 alone"));
   CHECK(names(laws<fault::counts_calls>(), "forward returns the same bits every time"));
-  CHECK(names(laws<fault::wrong_dx>(), "backward's dx is the derivative by x: dx differs from finite differences"));
+  CHECK(
+      names(laws<fault::wrong_dx>(), "backward's dx is the derivative by x: dx differs from finite differences at ["));
+  CHECK(names(laws<fault::wrong_gradient>(), "experts.0.a differs from finite differences at [0, 3]: got "));
   CHECK(names(laws<fault::wrong_gradient>(), "the derivatives by the parameters: experts.0.a differs"));
   CHECK(names(check_expert(scaled<fault::wrong_gradient>{}).text(),
               "expert 0, what is not trained has no gradient: experts.0.s has one"));
@@ -214,6 +234,11 @@ TEST_CASE("each fault is named") {
   CHECK(names(laws<fault::starts_anywhere>(), "initialize is a function of the seed"));
   CHECK(
       names(check_expert(shared_memory{}).text(), "copies are independent: initialising a copy changed the original"));
+  CHECK(names(laws<fault::forgets_to_visit>(),
+              "visit_parameters visits every parameter: a copy that was used as gradients has the same visited tensors "
+              "and another output, at ["));
+  CHECK(names(check_expert(hides_its_weights{}).text(),
+              "visit_parameters visits every parameter: a copy that was initialised with another seed"));
   CHECK(names(laws<fault::same_name>(), "tensors have names of their own: two are called experts.0.a"));
   CHECK(names(check_expert(faulty_bank<fault::wrong_count>{}).text(), "parameter_count agrees with visit_parameters"));
   CHECK(names(check_expert(faulty_bank<fault::empty>{}).text(), "a bank has experts and a token size: size() is 0"));

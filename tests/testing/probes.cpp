@@ -59,3 +59,27 @@ TEST_CASE("repeatable notices state") {
     return std::vector<int>{calls++ < 4 ? 0 : 1};
   }));
 }
+
+TEST_CASE("a guarded array notices what is written beside it") {
+  testing::guarded_array<unsigned> a(3, 7U);
+  CHECK(a.values() == std::vector<unsigned>{7, 7, 7});
+  a.view()[2] = 1;
+  CHECK(a.margins_intact());
+  SUBCASE("behind it") { a.view().data()[3] = 0; }
+  SUBCASE("before it") { a.view().data()[-1] = 0; }
+  CHECK(!a.margins_intact());
+  CHECK(std::isnan(testing::guarded_array<double>(1).values()[0]));
+  testing::guarded_array<float> empty(0);
+  empty.view().data()[0] = 0;
+  CHECK(!empty.margins_intact());
+}
+
+TEST_CASE("the largest difference is told with its place") {
+  using values = std::vector<double>;
+  CHECK(testing::largest_difference(values{1, 2, 3, 4}, values{1, 2, 3.5, 4.25}) == "at [2]: got 3, expected 3.5");
+  CHECK(testing::largest_difference(values{1, 2, 3, 4}, values{1, 2, 3.5, 4.25}, 2) ==
+        "at [1, 0]: got 3, expected 3.5");
+  CHECK(testing::largest_difference(values{1, std::nan(""), 3}, values{9, 2, 3}) == "at [1]: got nan, expected 2");
+  CHECK(testing::largest_difference(values{1}, values{1, 2}) == "in size: got 1 values, expected 2");
+  CHECK(testing::largest_difference(values{}, values{}) == "nowhere");
+}

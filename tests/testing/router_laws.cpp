@@ -111,6 +111,32 @@ template <bool Overwrites> struct half_residual : routing::gate_residual<routing
       sink.data()[i] /= 2;
   }
 };
+/// Writes one logit too many.
+struct past_the_matrix : routing::linear<double> {
+  using linear::linear;
+  template <class Context>
+  void forward(const Context& ctx, hmoe::matrix_view<const double> x, hmoe::router_trace<double>& trace) const {
+    linear::forward(ctx, x, trace);
+    trace.logits().data()[trace.logits().size()] = 0;
+  }
+};
+/// Trains a bias that no optimiser and no file gets to see.
+struct hides_its_bias : routing::linear<double, routing::softmax, true> {
+  using linear::linear;
+  template <class Visitor> void visit_parameters(Visitor&& visit) {
+    visit(hmoe::parameter_info{"router.weight"}, weight());
+  }
+};
+/// Writes behind dx.
+struct past_dx : routing::linear<double> {
+  using linear::linear;
+  template <class Context>
+  void backward(const Context& ctx, hmoe::matrix_view<const double> x, const hmoe::router_trace<double>& trace,
+                hmoe::matrix_view<const double> d_logits, hmoe::matrix_view<double> dx, past_dx& g) const {
+    linear::backward(ctx, x, trace, d_logits, dx, g);
+    dx.row(dx.rows() - 1).data()[dx.cols()] = 0;
+  }
+};
 template <fault Fault> std::string laws() { return check_router(faulty<Fault>{}).text(); }
 } // namespace
 
@@ -122,7 +148,8 @@ TEST_CASE("shipped routers keep the laws") {
 
 TEST_CASE("each fault of a router is named") {
   const auto names = [](const std::string& text, const char* law) { return text.find(law) != std::string::npos; };
-  CHECK(names(laws<fault::wrong_dx>(), "backward's dx is the derivative by x: dx differs"));
+  CHECK(names(laws<fault::wrong_dx>(),
+              "backward's dx is the derivative by x: dx differs from finite differences at [0, 0]: got "));
   CHECK(names(laws<fault::overwrites>(), "backward adds to dx"));
   CHECK(names(laws<fault::drops_sink>(), "backward's dx is the derivative by x"));
   CHECK(names(laws<fault::batch_dependent>(), "the routing of a token does not depend on its batch: token 0"));
@@ -135,6 +162,11 @@ TEST_CASE("each fault of a router is named") {
   CHECK(names(laws<fault::hides_a_logit>(), "logits, probabilities and weights are written"));
   CHECK(names(laws<fault::drifts>(), "routes the same every time"));
   CHECK(names(laws<fault::clears_gradients>(), "gradients are added, not overwritten"));
+  const auto laws_of = [](auto score) { return check_router(routing::router(score, routing::top_k<2>{})).text(); };
+  CHECK(names(laws_of(past_the_matrix(4, 5)),
+              "writes only into the trace and the assignment: x, or memory beside those, changed with 6 tokens"));
+  CHECK(names(laws_of(hides_its_bias(4, 5)), "visit_parameters visits every parameter: a copy that was used"));
+  CHECK(names(laws_of(past_dx(4, 5)), "backward writes only into dx and gradients"));
   CHECK(names(check_router(pushes_the_bias{}).text(), "what is not trained has no gradient: router.selection_bias"));
 }
 

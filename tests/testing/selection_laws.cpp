@@ -21,6 +21,17 @@ std::string laws(const auto& select, const hmoe::testing::selection_options& opt
   return hmoe::testing::check_selection<float>(select, 6, options).text();
 }
 bool names(const std::string& text, const char* law) { return text.find(law) != std::string::npos; }
+/// The most probable expert, found with scratch, of which it may ask for too little.
+struct copies_first {
+  std::size_t asked;
+  [[nodiscard]] std::size_t scratch_size(std::size_t) const { return asked; }
+  std::size_t operator()(probabilities p, slots chosen, vector_view<float> scratch) const {
+    for (std::size_t e = 0; e < p.size(); ++e)
+      scratch.data()[e] = p[e];
+    chosen[0] = static_cast<index_t>(std::max_element(scratch.data(), scratch.data() + p.size()) - scratch.data());
+    return 1;
+  }
+};
 } // namespace
 
 TEST_CASE("shipped selections keep the laws, and so does a lambda") {
@@ -41,6 +52,8 @@ TEST_CASE("each fault of a selection is named") {
   CHECK(names(laws([](probabilities, slots) { return 7U; }), "chooses at most max_selected experts: it chose 7 of 6"));
   CHECK(
       names(laws([](probabilities, slots chosen) { return chosen.data()[6] = 0, 0U; }), "writes only into the slots"));
+  CHECK(laws(copies_first{6}) == "");
+  CHECK(names(laws(copies_first{5}), "uses only the scratch it asked for: memory beside the 5 values"));
   CHECK(names(laws([](probabilities, slots) { return 0U; }, {.may_choose_none = false}),
               "chooses an expert for each token"));
   CHECK(names(laws([](probabilities p, slots chosen) { // the least probable

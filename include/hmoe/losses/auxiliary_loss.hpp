@@ -13,7 +13,8 @@ namespace hmoe {
 ///   coefficient                 how much it counts in the training loss
 ///   name                        under which an objective reports it
 ///   evaluate(record) -> double  the loss without its coefficient; adds coefficient × its gradient to the trace's sinks
-/// Calling it twice adds the gradient twice. With no tokens it is 0.
+/// Calling it twice adds the gradient twice. With no tokens it is 0. An objective evaluates it only on a trace that has
+/// sinks of the trace's shape, so it need not check them.
 template <class L, class T>
 concept auxiliary_loss = requires(const L& loss, routing_record<T>& record) {
   { loss.coefficient } -> std::convertible_to<double>;

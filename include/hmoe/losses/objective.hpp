@@ -70,12 +70,14 @@ public:
   [[nodiscard]] const std::tuple<Losses...>& losses() const noexcept { return losses_; }
 
   /// Evaluates every loss on what forward left in the tape, and adds their gradients to its trace, where
-  /// layer.backward(…) finds them. Call it once per forward pass.
+  /// layer.backward(…) finds them. Call it once per forward pass. A trace without sinks, as inference leaves it, is an
+  /// hmoe::error before any loss is evaluated.
   template <class Layer, class Tape> auto evaluate(const Layer& layer, Tape& tape) const {
     auto record = layer.routing(tape);
     return evaluate(record);
   }
   template <class T> [[nodiscard]] loss_report<sizeof...(Losses)> evaluate(routing_record<T>& record) const {
+    losses::detail::require_gradient_sinks(record);
     return std::apply(
         [&](const auto&... loss) {
           // Braces fix the order: losses add to the sinks from left to right.

@@ -3,10 +3,11 @@
 
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/core/router_trace.hpp>
-#include <hmoe/execution/workspace.hpp>
 #include <hmoe/routing/batch_selection.hpp>
 #include <hmoe/routing/score.hpp>
 #include <hmoe/routing/score_functions/softmax.hpp>
+#include <hmoe/testing/guarded_memory.hpp>
+#include <hmoe/testing/guarded_routing.hpp>
 #include <hmoe/testing/probes.hpp>
 #include <hmoe/testing/report.hpp>
 
@@ -57,35 +58,32 @@ public:
     std::size_t most = experts_;
     if constexpr (requires { select.max_selected(experts_); })
       most = std::min<std::size_t>(select.max_selected(experts_), experts_);
-    router_trace<T> trace;
-    trace.resize(tokens_, experts_, 0, false);
+    guarded_routing<T> routing(tokens_, experts_, 0, most, false);
+    router_trace<T>& trace = routing.trace();
     trace.set_inputs({.token_ids = ids_});
     std::copy(logits_.begin(), logits_.end(), trace.logits().data());
     for (std::size_t t = 0; t < tokens_; ++t)
       routing::softmax{}.forward(std::as_const(trace).logits().row(t), trace.probabilities().row(t));
-    constexpr index_t margin = no_index - 1;
-    std::vector<index_t> chosen(tokens_ * most + 8, margin), counts(tokens_ + 8, margin);
-    workspace memory;
-    const workspace::scope scope(memory);
-    select(std::as_const(trace), matrix_view<index_t>(chosen.data() + 4, tokens_, most),
-           vector_view<index_t>(counts.data() + 4, tokens_), &memory);
-    const auto margins = [&](const std::vector<index_t>& values) {
-      return std::count(values.begin(), values.begin() + 4, margin) +
-             std::count(values.end() - 4, values.end(), margin);
-    };
-    found.expect(margins(chosen) == 8 && margins(counts) == 8, "writes only into the slots it was given",
-                 "memory beside the ", tokens_, " x ", most, " slots or the ", tokens_, " counts changed");
-    const std::size_t announced = routing::workspace_bytes_of(select, tokens_, experts_);
-    found.expect(memory.peak() <= announced, "workspace_bytes announces enough", "for ", tokens_, " tokens it took ",
-                 memory.peak(), " bytes, announced are ", announced);
+    guarded_array<index_t> slots(tokens_ * most), amounts(tokens_);
+    guarded_memory memory;
+    select(std::as_const(trace), matrix_view<index_t>(slots.view().data(), tokens_, most), amounts.view(), &memory);
+    found.expect(slots.margins_intact() && amounts.margins_intact() && routing.intact(),
+                 "writes only into the slots it was given", "memory beside the ", tokens_, " x ", most,
+                 " slots or the ", tokens_, " counts changed");
+    found.expect(memory.intact(), "writes only into the memory it took", "memory beside its scratch changed");
+    if constexpr (requires { select.workspace_bytes(tokens_, experts_); }) {
+      const std::size_t announced = select.workspace_bytes(tokens_, experts_);
+      found.expect(memory.peak() <= announced, "workspace_bytes announces enough", "for ", tokens_, " tokens it took ",
+                   memory.peak(), " bytes, announced are ", announced);
+    }
     std::vector<std::vector<index_t>> result;
     for (std::size_t t = 0; t < tokens_; ++t) {
-      const std::size_t count = counts[4 + t];
+      const std::size_t count = amounts.view()[t];
       if (!found.expect(count <= most, "chooses at most max_selected experts", "it chose ", count, " for token ", t,
                         ", at most ", most, " are possible"))
         return {};
-      const auto first = chosen.begin() + 4 + static_cast<std::ptrdiff_t>(t * most);
-      std::vector<index_t> row(first, first + static_cast<std::ptrdiff_t>(count));
+      const auto choice = slots.view().subview(t * most, count);
+      std::vector<index_t> row(choice.begin(), choice.end());
       std::sort(row.begin(), row.end());
       if (!found.expect(row.empty() || row.back() < experts_, "chooses experts that exist", "it chose expert ",
                         row.empty() ? 0 : row.back(), " of ", experts_))

@@ -11,6 +11,7 @@
 #include <hmoe/experts/mlp.hpp>
 #include <hmoe/layer/moe_layer.hpp>
 #include <hmoe/routing/router.hpp>
+#include <hmoe/testing/guarded_memory.hpp>
 #include <hmoe/testing/probes.hpp>
 #include <hmoe/testing/report.hpp>
 
@@ -83,13 +84,14 @@ public:
     const guarded_matrix<double> x(tokens, d, random_values<double>(tokens * d, 31));
     const guarded_matrix<double> dy(tokens, d, random_values<double>(tokens * d, 32));
     guarded_matrix<double> y(tokens, d), dx(tokens, d), inferred(tokens, d);
-    tape<double> record, inference(std::pmr::get_default_resource(), false);
+    guarded_memory memory;
+    tape<double> record(&memory, true), inference(&memory, false);
     record.set_weights_on_input(on_input);
     inference.set_weights_on_input(on_input);
     assign(record.assignment(), tokens, rule, only);
     assign(inference.assignment(), tokens, rule, only);
     const std::size_t entries = record.assignment().size();
-    std::vector<double> d_weights(entries, std::nan(""));
+    guarded_array<double> d_weights(entries);
     experts_type gradients = experts_;
     gradients.visit_parameters([](const parameter_info&, matrix_view<double> view) {
       std::fill_n(view.data(), view.size(), 0.25); // gradients are added to what is there
@@ -100,9 +102,9 @@ public:
     record.input().resize_for_overwrite(tokens, d);
     for (std::size_t t = 0; t < tokens; ++t)
       std::copy_n(x.view().row(t).data(), d, record.input().row(t).data());
-    dispatch.backward(ctx, experts_, record, dy.view(), dx.view(), vector_view<double>(d_weights), gradients);
+    dispatch.backward(ctx, experts_, record, dy.view(), dx.view(), d_weights.view(), gradients);
 
-    dispatch_result result{y.values(), inferred.values(), dx.values(), d_weights, {}, {}};
+    dispatch_result result{y.values(), inferred.values(), dx.values(), d_weights.values(), {}, {}};
     for (const index_t slot : std::as_const(record).plan().slots())
       result.kept.push_back(slot != no_index);
     gradients.visit_parameters([&](const parameter_info&, matrix_view<double> view) {
@@ -110,6 +112,13 @@ public:
     });
     if (!y.margins_intact() || !inferred.margins_intact() || !dx.margins_intact())
       fail("memory beside y or dx changed");
+    if (!d_weights.margins_intact())
+      fail("memory beside the gradients of the weights changed");
+    if (!memory.intact())
+      fail("memory beside an array of the tape changed");
+    if (!same_bits(x.values(), random_values<double>(tokens * d, 31)) || !x.margins_intact() ||
+        !same_bits(dy.values(), random_values<double>(tokens * d, 32)) || !dy.margins_intact())
+      fail("x or dy changed");
     if (record.expert_output().rows() > dispatch.slots(tokens, entries, experts_.size()))
       fail("it computed more rows than slots() announces");
     return result;
@@ -198,17 +207,26 @@ template <class Dispatch>
 
   found.expect_no_throw("works in a layer", [&] {
     const std::size_t tokens = 200;
-    moe_layer layer{probe.experts(), routing::top_k_router<double>{detail::dispatch_probe::d, 5, 2}, dispatch};
+    const std::size_t d = detail::dispatch_probe::d;
+    moe_layer layer{probe.experts(), routing::top_k_router<double>{d, 5, 2}, dispatch};
+    moe_layer plain{probe.experts(), routing::top_k_router<double>{d, 5, 2}, dispatch::dense{}};
     layer.initialize(seed{9});
+    plain.initialize(seed{9});
     workspace memory;
     const context ctx{backends::reference{}, backward_threads(1), memory};
-    const matrix<double> x(tokens, detail::dispatch_probe::d);
-    matrix<double> y(tokens, detail::dispatch_probe::d), dx(tokens, detail::dispatch_probe::d);
+    const guarded_matrix<double> x(tokens, d, random_values<double>(tokens * d, 34));
+    guarded_matrix<double> y(tokens, d), dx(tokens, d), expected(tokens, d), inferred(tokens, d);
+    plain.forward(context{backends::reference{}}, x.view(), expected.view());
     auto record = layer.make_tape(tokens);
     auto gradients = layer.make_gradients();
-    layer.forward(ctx, x, y);
-    layer.forward(ctx, x, y, record);
-    layer.backward(ctx, record, y, dx, gradients);
+    layer.forward(ctx, x.view(), inferred.view());
+    layer.forward(ctx, x.view(), y.view(), record);
+    layer.backward(ctx, record, std::as_const(y).view(), dx.view(), gradients);
+    found.expect(options.drops || (equal(inferred.values(), expected.values()) && equal(y.values(), expected.values())),
+                 "a layer computes what it does with the dense strategy", "y of ", tokens, " tokens differs ",
+                 largest_difference(y.values(), expected.values(), d));
+    found.expect(all_finite(dx.values()) && y.margins_intact() && dx.margins_intact() && inferred.margins_intact(),
+                 "a layer writes y and dx and nothing else", "dx is not finite, or memory beside them changed");
     const std::size_t announced = layer.workspace_bytes(ctx, tokens);
     found.expect(memory.peak() <= announced, "workspace_rows announces enough", "a layer with ", tokens,
                  " tokens used ", memory.peak(), " bytes of workspace, announced are ", announced);

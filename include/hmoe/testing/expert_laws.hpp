@@ -41,8 +41,11 @@ private:
   [[nodiscard]] std::string law(const char* text) const { return "expert " + std::to_string(e_) + ", " + text; }
 
   [[nodiscard]] std::vector<T> output(const std::vector<T>& x, std::size_t rows) const {
-    guarded_matrix<T> in(rows, d_, x), y(rows, d_), saved(rows, bank_.saved_per_row(e_));
-    bank_.forward(math_, e_, std::as_const(in).view(), y.view(), saved.view());
+    return output(bank_, x, rows);
+  }
+  [[nodiscard]] std::vector<T> output(const Bank& bank, const std::vector<T>& x, std::size_t rows) const {
+    guarded_matrix<T> in(rows, d_, x), y(rows, d_), saved(rows, bank.saved_per_row(e_));
+    bank.forward(math_, e_, std::as_const(in).view(), y.view(), saved.view());
     return y.values();
   }
 
@@ -78,7 +81,7 @@ private:
     Bank gradients = zeros();
     const std::vector<T> dx = run_backward(x_, rows_, c_, gradients);
     const auto loss = [&] { return inner_product(output(x_, rows_), c_); };
-    compare(dx, finite_differences(vector_view<T>(x_), loss), "backward's dx is the derivative by x", "dx");
+    compare(dx, finite_differences(vector_view<T>(x_), loss), "backward's dx is the derivative by x", "dx", d_);
 
     auto values = tensors(bank_), slopes = tensors(gradients);
     for (std::size_t i = 0; i < values.size(); ++i) {
@@ -96,8 +99,13 @@ private:
       }
       vector_view<T> at(values[i].second.data(), values[i].second.size());
       compare(slope, finite_differences(at, loss), "backward's gradients are the derivatives by the parameters",
-              info.full_name());
+              info.full_name(), view.cols());
     }
+    check_visited(gradients, "a copy that was used as gradients");
+
+    Bank initialized = bank_;
+    initialized.initialize(seed{8}, 40, {});
+    check_visited(initialized, "a copy that was initialised with another seed");
 
     Bank twice = gradients;
     run_backward(x_, rows_, c_, twice);
@@ -128,10 +136,23 @@ private:
   }
 
   void compare(const std::vector<T>& analytic, const std::vector<double>& numeric, const char* text,
-               const std::string& name) {
+               const std::string& name, std::size_t cols) {
     const double error = relative_error(analytic, numeric);
-    found_.expect(error <= tolerance_, law(text), name, " differs from finite differences by ", error,
-                  " of its largest value, allowed are ", tolerance_);
+    if (!(error <= tolerance_))
+      found_.expect(false, law(text), name, " differs from finite differences ",
+                    largest_difference(analytic, numeric, cols), ", which is ", error,
+                    " of its largest value, allowed are ", tolerance_);
+  }
+
+  /// `other` with the bank's visited tensors must do what the bank does.
+  void check_visited(Bank other, const char* origin) {
+    auto from = tensors(bank_), to = tensors(other);
+    for (std::size_t i = 0; i < from.size(); ++i)
+      std::copy_n(from[i].second.data(), from[i].second.size(), to[i].second.data());
+    const std::vector<T> expected = output(x_, rows_), got = output(other, x_, rows_);
+    if (!same_bits(got, expected))
+      found_.expect(false, law("visit_parameters visits every parameter"), origin,
+                    " has the same visited tensors and another output, ", largest_difference(got, expected, d_));
   }
 
   [[nodiscard]] Bank zeros() const {

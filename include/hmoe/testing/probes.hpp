@@ -7,10 +7,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <concepts>
 #include <cstring>
 #include <exception>
 #include <functional>
 #include <limits>
+#include <sstream>
+#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -74,6 +77,31 @@ private:
   std::vector<T> values_;
 };
 
+/// An array between margins that must stay as they are; all its values start out as `initial`.
+template <class V> class guarded_array {
+public:
+  explicit guarded_array(std::size_t count, V initial = unwritten()) : count_(count), values_(count + 8, margin) {
+    std::fill_n(values_.begin() + 4, count, initial);
+  }
+  [[nodiscard]] vector_view<V> view() noexcept { return {values_.data() + 4, count_}; }
+  [[nodiscard]] vector_view<const V> view() const noexcept { return {values_.data() + 4, count_}; }
+  [[nodiscard]] std::vector<V> values() const { return {values_.begin() + 4, values_.end() - 4}; }
+  [[nodiscard]] bool margins_intact() const noexcept {
+    const auto is_margin = [](V value) { return value == margin; };
+    return std::all_of(values_.begin(), values_.begin() + 4, is_margin) &&
+           std::all_of(values_.end() - 4, values_.end(), is_margin);
+  }
+  /// NaN, or the largest number of a type that has none.
+  [[nodiscard]] static constexpr V unwritten() noexcept {
+    return std::numeric_limits<V>::has_quiet_NaN ? std::numeric_limits<V>::quiet_NaN() : std::numeric_limits<V>::max();
+  }
+
+private:
+  static constexpr V margin = static_cast<V>(1357924);
+  std::size_t count_;
+  std::vector<V> values_;
+};
+
 /// Whether two arrays have the same bits.
 template <class A, class B> [[nodiscard]] bool same_bits(const A& a, const B& b) noexcept {
   static_assert(std::same_as<std::remove_cvref_t<decltype(*a.data())>, std::remove_cvref_t<decltype(*b.data())>>,
@@ -97,6 +125,36 @@ template <class A, class B> [[nodiscard]] double relative_error(const A& a, cons
   }
   // A tensor whose true gradient is zero is compared absolutely.
   return difference / std::max(largest, 1e-3);
+}
+
+/// Where two arrays differ most and what stands there: "at [2, 1]: got 3, expected 4", for matrices of `cols` columns;
+/// without columns "at [7]: …".
+template <class A, class B>
+[[nodiscard]] std::string largest_difference(const A& got, const B& expected, std::size_t cols = 0) {
+  if (got.size() != expected.size())
+    return "in size: got " + std::to_string(got.size()) + " values, expected " + std::to_string(expected.size());
+  std::size_t worst = 0;
+  double largest = -1;
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    const double difference = std::abs(static_cast<double>(got[i]) - static_cast<double>(expected[i]));
+    if (difference > largest || std::isnan(difference)) {
+      worst = i;
+      largest = difference;
+      if (std::isnan(difference))
+        break;
+    }
+  }
+  if (got.size() == 0)
+    return "nowhere";
+  std::ostringstream text;
+  text.precision(9);
+  text << "at [";
+  if (cols != 0)
+    text << worst / cols << ", " << worst % cols;
+  else
+    text << worst;
+  text << "]: got " << got[worst] << ", expected " << expected[worst];
+  return text.str();
 }
 
 /// ∂ loss() / ∂ at[i] by central differences, in steps of 1e-5 (float: 2e-3, which shows coarse mistakes only); loss

@@ -6,6 +6,7 @@
 #include <hmoe/core/router_trace.hpp>
 #include <hmoe/execution/context.hpp>
 #include <hmoe/routing/router.hpp>
+#include <hmoe/testing/guarded_routing.hpp>
 #include <hmoe/testing/probes.hpp>
 #include <hmoe/testing/report.hpp>
 #include <hmoe/testing/selection_laws.hpp>
@@ -58,15 +59,19 @@ template <class T> struct token_company {
 /// A router's forward pass over a batch.
 template <class R> struct routed {
   using T = typename R::value_type;
-  router_trace<T> trace;
-  assignment<T> assigned;
+  guarded_routing<T> memory;
+  router_trace<T>& trace = memory.trace();
+  assignment<T>& assigned = memory.assigned();
+  bool intact = false; ///< whether forward wrote only where it may
 
-  routed(const R& router, const std::vector<T>& x, std::size_t tokens, const routing_inputs<T>& inputs) {
+  routed(const R& router, const std::vector<T>& x, std::size_t tokens, const routing_inputs<T>& inputs)
+      : memory(tokens, router.routed(), router.saved_per_token(), router.size()) {
     const context ctx{backends::reference{}};
     const workspace::scope scope(ctx.workspace());
-    trace.resize(tokens, router.routed(), router.saved_per_token(), true);
+    const guarded_matrix<T> in(tokens, router.d_model(), x);
     trace.set_inputs(inputs);
-    router.forward(ctx, matrix_view<const T>(x.data(), tokens, router.d_model()), trace, assigned);
+    router.forward(ctx, in.view(), trace, assigned);
+    intact = memory.intact() && in.margins_intact() && same_bits(in.values(), x);
   }
   [[nodiscard]] std::vector<T> weights() const { return {assigned.weights().begin(), assigned.weights().end()}; }
   [[nodiscard]] std::vector<index_t> experts() const { return {assigned.experts().begin(), assigned.experts().end()}; }
@@ -78,6 +83,8 @@ template <class R> struct routed {
 };
 
 template <class R> void check_assignment(const R& router, const routed<R>& run, std::size_t tokens, report& found) {
+  found.expect(run.intact, "writes only into the trace and the assignment", "x, or memory beside those, changed with ",
+               tokens, " tokens");
   if (!found.expect(run.assigned.tokens() == tokens, "assigns every token of the batch", "the assignment has ",
                     run.assigned.tokens(), " tokens, the batch ", tokens))
     return;
@@ -97,10 +104,23 @@ template <class R> void check_assignment(const R& router, const routed<R>& run, 
                "some of them are not finite");
 }
 
+/// Writes the visited tensors of `from` over those of `to`.
+template <class Module> void copy_parameters(Module& from, Module& to) {
+  using T = typename Module::value_type;
+  std::vector<matrix_view<T>> values;
+  from.visit_parameters([&](const parameter_info&, matrix_view<T> view) { values.push_back(view); });
+  std::size_t next = 0;
+  to.visit_parameters([&](const parameter_info&, matrix_view<T> view) {
+    std::copy_n(values.at(next).data(), view.size(), view.data());
+    ++next;
+  });
+}
+
 } // namespace detail
 
 /// Checks a whole router on random parameters: well-formed assignments, also of no token; routing of a token that does
-/// not depend on its batch or on the thread; and gradients, from the weights and from what losses left in the trace,
+/// not depend on its batch or on the thread; writes inside of their arrays, and parameters that are all visited; and
+/// gradients, from the weights and from what losses left in the trace,
 /// that are added to dx, to the parameters' gradients and to the previous layer's, and agree with central differences.
 /// See check_selection and check_weighting for its policies.
 template <router R> [[nodiscard]] report check_router(const R& subject, const router_options& options = {}) {
@@ -152,25 +172,31 @@ template <router R> [[nodiscard]] report check_router(const R& subject, const ro
     };
     R gradients = router;
     set_zero(gradients);
-    matrix<T> dx(tokens, d);
+    guarded_matrix<T> dx(tokens, d);
+    dx.fill(T(0));
+    const guarded_matrix<T> in(tokens, d, x);
     const auto backward = [&] {
       const context ctx{backends::reference{}};
       const workspace::scope scope(ctx.workspace());
-      router.backward(ctx, matrix_view<const T>(x.data(), tokens, d), std::as_const(with_sinks.trace),
-                      std::as_const(with_sinks.assigned), vector_view<const T>(c), dx.view(), gradients);
+      router.backward(ctx, in.view(), std::as_const(with_sinks.trace), std::as_const(with_sinks.assigned),
+                      vector_view<const T>(c), dx.view(), gradients);
     };
-    const auto compare = [&](const auto& analytic, const auto& numeric, const char* law, const std::string& name) {
+    const auto compare = [&](const auto& analytic, const auto& numeric, const char* law, const std::string& name,
+                             std::size_t cols) {
       const double error = relative_error(analytic, numeric);
-      found.expect(error <= tolerance, law, name, " differs by ", error, " of the largest value, allowed are ",
-                   tolerance);
+      if (!(error <= tolerance))
+        found.expect(false, law, name, " differs from finite differences ", largest_difference(analytic, numeric, cols),
+                     ", which is ", error, " of the largest value, allowed are ", tolerance);
     };
     backward();
-    compare(vector_view<const T>(dx.data(), dx.size()), finite_differences(vector_view<T>(x), loss),
-            "backward's dx is the derivative by x", "dx");
+    found.expect(dx.margins_intact() && in.margins_intact() && with_sinks.memory.intact(),
+                 "backward writes only into dx and gradients", "memory beside the [", tokens, " x ", d,
+                 "] dx, x or the trace changed");
+    compare(dx.values(), finite_differences(vector_view<T>(x), loss), "backward's dx is the derivative by x", "dx", d);
     const auto before = company.previous.logits(), d_before = company.previous.d_logits();
     const std::vector<T> d_before_once(d_before.data(), d_before.data() + d_before.size());
     compare(d_before_once, finite_differences(vector_view<T>(before.data(), before.size()), loss),
-            "backward gives the previous layer the derivative by its logits", "that");
+            "backward gives the previous layer the derivative by its logits", "that", before.cols());
     std::vector<std::pair<std::string, std::vector<T>>> slopes;
     gradients.visit_parameters([&](const parameter_info& info, matrix_view<T> g) {
       slopes.emplace_back(info.full_name(), std::vector<T>(g.data(), g.data() + g.size()));
@@ -184,18 +210,30 @@ template <router R> [[nodiscard]] report check_router(const R& subject, const ro
         return;
       }
       compare(slopes[next++].second, finite_differences(vector_view<T>(w.data(), w.size()), loss),
-              "backward's gradients are the derivatives by the parameters", info.full_name());
+              "backward's gradients are the derivatives by the parameters", info.full_name(), w.cols());
     });
+    R initialized = router;
+    initialized.initialize(seed{8}, 40, {});
+    for (R* other : {&gradients, &initialized}) { // with the router's visited tensors they must route like it
+      R copy = *other;
+      detail::copy_parameters(router, copy);
+      const detail::routed<R> twin(copy, x, tokens, company.inputs);
+      found.expect(same_bits(twin.scores(), run.scores()) && same_bits(twin.weights(), run.weights()),
+                   "visit_parameters visits every parameter",
+                   other == &gradients ? "a copy that was used as gradients"
+                                       : "a copy that was initialised with another seed",
+                   " has the same visited tensors and routes otherwise");
+    }
 
-    const std::vector<T> dx_once(dx.data(), dx.data() + dx.size());
+    const std::vector<T> dx_once = dx.values();
     backward();
     const auto doubled = [](std::vector<T> values) {
       for (T& value : values)
         value *= 2;
       return values;
     };
-    found.expect(relative_error(vector_view<const T>(dx.data(), dx.size()), doubled(dx_once)) <= rounding_tolerance<T>,
-                 "backward adds to dx", "a second backward pass did not double it");
+    found.expect(relative_error(dx.values(), doubled(dx_once)) <= rounding_tolerance<T>, "backward adds to dx",
+                 "a second backward pass did not double it");
     found.expect(relative_error(vector_view<const T>(d_before.data(), d_before.size()), doubled(d_before_once)) <=
                      rounding_tolerance<T>,
                  "backward adds to the previous layer's gradient", "a second backward pass did not double it");

@@ -55,18 +55,17 @@ std::vector<index_t> choice(const Selection& select, const std::vector<T>& row, 
   std::size_t most = row.size();
   if constexpr (requires { select.max_selected(row.size()); })
     most = std::min<std::size_t>(select.max_selected(row.size()), row.size());
-  std::vector<index_t> memory(most + 8, no_index - 1);
-  std::vector<T> scratch(routing::selection_scratch(select, row.size()));
-  const std::size_t count = routing::select_row(select, vector_view<const T>(row),
-                                                vector_view<index_t>(memory.data() + 4, most), vector_view<T>(scratch));
+  guarded_array<index_t> slots(most, no_index - 1);
+  guarded_array<T> scratch(routing::selection_scratch(select, row.size()));
+  const std::size_t count = routing::select_row(select, vector_view<const T>(row), slots.view(), scratch.view());
   if (!found.expect(count <= most, "chooses at most max_selected experts", "it chose ", count, " of ", row.size(),
                     ", at most ", most, " are possible"))
     return {};
-  bool intact = true;
-  for (std::size_t i = 0; i < 4; ++i)
-    intact = intact && memory[i] == no_index - 1 && memory[most + 4 + i] == no_index - 1;
-  found.expect(intact, "writes only into the slots it was given", "memory beside the ", most, " slots changed");
-  std::vector<index_t> chosen(memory.begin() + 4, memory.begin() + 4 + static_cast<std::ptrdiff_t>(count));
+  found.expect(slots.margins_intact(), "writes only into the slots it was given", "memory beside the ", most,
+               " slots changed");
+  found.expect(scratch.margins_intact(), "uses only the scratch it asked for", "memory beside the ",
+               scratch.view().size(), " values of scratch changed");
+  std::vector<index_t> chosen(slots.view().begin(), slots.view().begin() + count);
   std::sort(chosen.begin(), chosen.end());
   for (const index_t id : chosen)
     if (!found.expect(id < row.size(), "chooses experts that exist", "it chose expert ", id, " of ", row.size()))
