@@ -19,7 +19,9 @@ MAY_INCLUDE = {
     "version.hpp": {"core"},
     "fwd.hpp": {"core"},
     "core": {"fwd.hpp"},
-    **{folder: {"core", "fwd.hpp"} for folder in MIDDLE},
+    "execution": {"core", "fwd.hpp"},
+    # Stages see the concepts of context, executor and the operations of a backend.
+    **{folder: {"core", "execution", "fwd.hpp"} for folder in MIDDLE - {"execution"}},
     "interop": {"core", "fwd.hpp"},
     "backends": {"core", *MIDDLE, "interop", "fwd.hpp"},
     "layer": {"core", *MIDDLE, "fwd.hpp"},

@@ -10,16 +10,18 @@
 #include <hmoe/backends/simd/quantized_formats.hpp>
 #include <hmoe/backends/simd/routing.hpp>
 #include <hmoe/backends/simd/rows.hpp>
+#include <hmoe/core/expert_rows.hpp>
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/core/vector_view.hpp>
-#include <hmoe/dispatch/grouped.hpp>
 #include <hmoe/experts/expert_set.hpp>
 #include <hmoe/experts/glu.hpp>
 #include <hmoe/experts/mlp.hpp>
 
 #include <xsimd/xsimd.hpp>
 
+#include <concepts>
 #include <cstddef>
+#include <type_traits>
 #include <utility>
 
 namespace hmoe::backends {
@@ -55,38 +57,38 @@ struct simd : simd_detail::activations<Arch>,
     simd_detail::multiply<transposed, plain, true, Arch>(a, b, c);
   }
 
-  /// All experts of a feed-forward bank at once (hmoe/dispatch/grouped.hpp), float or double, weights as they are;
-  /// where they are so small that packing takes longer than it saves, expert after expert by the products above.
-  template <class Bank>
-    requires simd_detail::ffn_kind<Bank>::available
-  [[nodiscard]] static bool takes_bank(const Bank& bank) noexcept {
-    return simd_detail::worth_packing(bank);
+  /// All experts of a feed-forward bank at once, float or double, weights as they are; where they are so small that
+  /// packing takes longer than it saves, expert after expert by the products above. A class derived from such a bank is
+  /// computed so unless it declares forward or backward anew.
+  template <class Bank> [[nodiscard]] static auto takes_bank(const Bank& bank) noexcept {
+    if constexpr (simd_detail::feed_forward<Bank>)
+      return simd_detail::worth_packing(bank);
+    else
+      return std::false_type{};
   }
-  template <class Context, class Bank>
-    requires simd_detail::ffn_kind<Bank>::available
-  static void forward_bank(const Context& ctx, const Bank& bank, std::size_t first,
-                           vector_view<const dispatch::forward_batch<typename Bank::value_type>> batches) {
-    simd_detail::ffn_forward<Bank, Arch>::run(ctx, bank, first, batches);
+  template <class Context, simd_detail::feed_forward Bank>
+  static void forward_bank(const Context& ctx, const Bank& bank,
+                           vector_view<const expert_rows<typename Bank::value_type>> rows) {
+    simd_detail::ffn_forward<simd_detail::feed_forward_t<Bank>, Arch>::run(ctx, bank, rows);
   }
-  template <class Context, class Bank>
-    requires simd_detail::ffn_kind<Bank>::available
-  static void backward_bank(const Context& ctx, const Bank& bank, std::size_t first,
-                            vector_view<const dispatch::backward_batch<typename Bank::value_type>> batches,
-                            Bank& gradients) {
-    simd_detail::ffn_backward<Bank, Arch>::run(ctx, bank, first, batches, gradients);
+  template <class Context, simd_detail::feed_forward Bank>
+  static void backward_bank(const Context& ctx, const Bank& bank,
+                            vector_view<const expert_rows<typename Bank::value_type>> rows, Bank& gradients) {
+    simd_detail::ffn_backward<simd_detail::feed_forward_t<Bank>, Arch>::run(ctx, bank, rows, gradients);
   }
 
   /// The inference form of a bank: the weights as Format stores them (hmoe::backends::formats), in the order that the
   /// kernels read. The bank given is not needed afterwards. hmoe::error where a weight is not finite or beyond
   /// Format::largest_weight.
-  template <class Format = formats::f32, class Gate>
-  [[nodiscard]] static auto pack(const experts::glu_bank<float, Gate>& bank) {
-    return packed_bank<Format, typename experts::glu_bank<float, Gate>::gate_type, 2, Arch>(bank.weights(),
-                                                                                            bank.gate_function());
-  }
-  template <class Format = formats::f32, class Activation>
-  [[nodiscard]] static auto pack(const experts::mlp_bank<float, Activation>& bank) {
-    return packed_bank<Format, Activation, 1, Arch>(bank.weights(), Activation{});
+  template <class Format = formats::f32, simd_detail::has_feed_forward_base Bank>
+    requires std::same_as<typename Bank::value_type, float>
+  [[nodiscard]] static auto pack(const Bank& bank) {
+    static_assert(
+        simd_detail::feed_forward<Bank>,
+        "hmoe::backends::simd::pack: Bank is derived from a glu_bank or an mlp_bank and declares forward or "
+        "backward anew, which packed weights would not compute: pack the bank that it is derived from, or run "
+        "it as it is");
+    return pack_weights<Format>(bank);
   }
   /// All banks of a set that have an inference form; the others stay as they are:
   ///   moe_layer fast{simd<>::pack<formats::bf16>(layer.experts()), layer.router(), dispatch::scattered{}};
@@ -98,8 +100,17 @@ struct simd : simd_detail::activations<Arch>,
   }
 
 private:
+  template <class Format, class Gate>
+  [[nodiscard]] static auto pack_weights(const experts::glu_bank<float, Gate>& bank) {
+    return packed_bank<Format, typename experts::glu_bank<float, Gate>::gate_type, 2, Arch>(bank.weights(),
+                                                                                            bank.gate_function());
+  }
+  template <class Format, class Activation>
+  [[nodiscard]] static auto pack_weights(const experts::mlp_bank<float, Activation>& bank) {
+    return packed_bank<Format, Activation, 1, Arch>(bank.weights(), Activation{});
+  }
   template <class Format, class Bank> [[nodiscard]] static auto pack_or_copy(const Bank& bank) {
-    if constexpr (requires { pack<Format>(bank); })
+    if constexpr (simd_detail::feed_forward<Bank> && std::same_as<typename Bank::value_type, float>)
       return pack<Format>(bank);
     else
       return bank;

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/core/buffer.hpp>
+#include <hmoe/core/expert_rows.hpp>
 #include <hmoe/core/matrix.hpp>
 #include <hmoe/core/tape.hpp>
-#include <hmoe/dispatch/grouped.hpp>
-#include <hmoe/dispatch/rows.hpp>
+#include <hmoe/dispatch/dispatcher.hpp>
+#include <hmoe/execution/context.hpp>
+#include <hmoe/execution/row_operations.hpp>
 
 #include <algorithm>
 #include <utility>
@@ -15,7 +16,7 @@ namespace hmoe::dispatch {
 /// Every expert on every token, masked by the assignment afterwards: no plan, no permutation, N/K times the work.
 /// The oracle that the other strategies are tested against.
 struct dense {
-  template <class Context, class Experts, class T>
+  template <execution_context Context, dispatched_experts<Context> Experts, class T>
   void forward(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y,
                tape<T>& record) const {
     const std::size_t tokens = x.rows();
@@ -32,17 +33,20 @@ struct dense {
       const typename Context::workspace_scope scope(ctx.workspace());
       const matrix_view<T> out = record.expert_output().view().row_block(record.recording() ? e * tokens : 0, tokens);
       matrix<T> scaled(&ctx.workspace());
-      const forward_batch<T> batch{e, expert_input(ctx, record, x, e, scaled), out,
-                                   record.recording() ? record.activations(e, tokens) : matrix_view<T>{}};
-      forward_experts(ctx, experts, vector_view<const forward_batch<T>>(&batch, 1));
+      const expert_rows<T> work{.expert = e,
+                                .count = tokens,
+                                .x = expert_input(ctx, record, x, e, scaled),
+                                .y = out,
+                                .saved = record.recording() ? record.activations(e, tokens) : matrix_view<T>{}};
+      experts.forward_rows(ctx, vector_view<const expert_rows<T>>(&work, 1));
       for (std::size_t t = 0; t < tokens; ++t)
         if (const std::size_t a = entry(std::as_const(record).assignment(), t, e); a != none)
-          add_scaled(ctx.backend(), record.weights_on_input() ? T(1) : record.assignment().weights()[a],
-                     vector_view<const T>(out.row(t)), y.row(t));
+          rows::add_scaled(ctx.backend(), record.weights_on_input() ? T(1) : record.assignment().weights()[a],
+                           vector_view<const T>(out.row(t)), y.row(t));
     }
   }
 
-  template <class Context, class Experts, class T>
+  template <execution_context Context, dispatched_experts<Context> Experts, class T>
   void backward(const Context& ctx, const Experts& experts, tape<T>& record, matrix_view<const T> dy, matrix_view<T> dx,
                 vector_view<T> d_weights, Experts& gradients) const {
     const std::size_t tokens = dy.rows();
@@ -58,22 +62,27 @@ struct dense {
       for (std::size_t t = 0; t < tokens; ++t) {
         const std::size_t a = entry(std::as_const(record).assignment(), t, e);
         const T weight = a == none ? T(0) : record.weights_on_input() ? T(1) : record.assignment().weights()[a];
-        copy_scaled(ctx.backend(), weight, dy.row(t), d_out.row(t));
+        rows::copy_scaled(ctx.backend(), weight, dy.row(t), d_out.row(t));
         if (a != none && !record.weights_on_input())
-          d_weights[a] = dot(ctx.backend(), dy.row(t), std::as_const(record).expert_output().row(e * tokens + t));
+          d_weights[a] = rows::dot(ctx.backend(), dy.row(t), std::as_const(record).expert_output().row(e * tokens + t));
       }
-      const backward_batch<T> batch{e, expert_input(ctx, record, x, e, scaled), record.activations(e, tokens),
-                                    d_out.view(), d_rows.view()};
-      backward_experts(ctx, experts, vector_view<const backward_batch<T>>(&batch, 1), gradients);
+      const expert_rows<T> work{.expert = e,
+                                .count = tokens,
+                                .x = expert_input(ctx, record, x, e, scaled),
+                                .saved = record.activations(e, tokens),
+                                .dy = d_out.view(),
+                                .dx = d_rows.view()};
+      experts.backward_rows(ctx, vector_view<const expert_rows<T>>(&work, 1), gradients);
       for (std::size_t t = 0; t < tokens; ++t) {
         const std::size_t a = entry(std::as_const(record).assignment(), t, e);
         if (a == none)
           continue;
         if (record.weights_on_input()) { // scaled before it is added, as everywhere: no fused multiply-add may differ
-          d_weights[a] = dot(ctx.backend(), std::as_const(d_rows).row(t), x.row(t));
-          copy_scaled(ctx.backend(), record.assignment().weights()[a], std::as_const(d_rows).row(t), d_rows.row(t));
+          d_weights[a] = rows::dot(ctx.backend(), std::as_const(d_rows).row(t), x.row(t));
+          rows::copy_scaled(ctx.backend(), record.assignment().weights()[a], std::as_const(d_rows).row(t),
+                            d_rows.row(t));
         }
-        add_scaled(ctx.backend(), T(1), std::as_const(d_rows).row(t), dx.row(t));
+        rows::add_scaled(ctx.backend(), T(1), std::as_const(d_rows).row(t), dx.row(t));
       }
     }
   }
@@ -88,7 +97,7 @@ private:
   static constexpr std::size_t none = static_cast<std::size_t>(-1);
 
   /// x itself, or each row times its weight for expert e where weights are on the input.
-  template <class Context, class T>
+  template <execution_context Context, class T>
   static matrix_view<const T> expert_input(const Context& ctx, const tape<T>& record, matrix_view<const T> x,
                                            std::size_t e, matrix<T>& scaled) {
     if (!record.weights_on_input())
@@ -96,7 +105,7 @@ private:
     scaled.resize_for_overwrite(x.rows(), x.cols());
     for (std::size_t t = 0; t < x.rows(); ++t) {
       const std::size_t a = entry(record.assignment(), t, e);
-      copy_scaled(ctx.backend(), a == none ? T(0) : record.assignment().weights()[a], x.row(t), scaled.row(t));
+      rows::copy_scaled(ctx.backend(), a == none ? T(0) : record.assignment().weights()[a], x.row(t), scaled.row(t));
     }
     return scaled.view();
   }

@@ -1,12 +1,35 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/expert_rows.hpp>
 #include <hmoe/core/matrix_view.hpp>
+#include <hmoe/core/scalar.hpp>
 #include <hmoe/core/tape.hpp>
+#include <hmoe/execution/context.hpp>
 
+#include <concepts>
 #include <cstddef>
 
 namespace hmoe {
+
+/// What a dispatch strategy needs of a set of experts, numbered from 0:
+///   value_type, size(), d_model()
+///   width(e)                                 hidden width, for capacities that depend on it
+///   saved_per_row(e)                         values per row that forward keeps for backward
+///   forward_rows(ctx, rows)                  y of every expert_rows, and what is to be kept
+///   backward_rows(ctx, rows, gradients)      dx =, gradients +=
+template <class E, class Context>
+concept dispatched_experts =
+    execution_context<Context> && requires(const E& experts, E& gradients, const Context& ctx, std::size_t e,
+                                           vector_view<const expert_rows<typename E::value_type>> rows) {
+      requires real<typename E::value_type>;
+      { experts.size() } -> std::convertible_to<std::size_t>;
+      { experts.d_model() } -> std::convertible_to<std::size_t>;
+      { experts.width(e) } -> std::convertible_to<std::size_t>;
+      { experts.saved_per_row(e) } -> std::convertible_to<std::size_t>;
+      experts.forward_rows(ctx, rows);
+      experts.backward_rows(ctx, rows, gradients);
+    };
 
 /// How rows travel between tokens and experts. A strategy is copyable, has no state that a pass changes, and offers
 ///   forward(ctx, experts, x, y, tape)        y = Σ weight · expert(x), for the assignment in the tape; records what

@@ -4,9 +4,11 @@
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/core/tape.hpp>
 #include <hmoe/dispatch/capacity.hpp>
+#include <hmoe/dispatch/dispatcher.hpp>
 #include <hmoe/dispatch/drop_order.hpp>
 #include <hmoe/dispatch/limited_plan.hpp>
 #include <hmoe/dispatch/permuted.hpp>
+#include <hmoe/execution/context.hpp>
 
 #include <cstddef>
 #include <utility>
@@ -24,13 +26,13 @@ template <class Capacity, class Order, spare_rows Spare> class limited {
                 "(see hmoe/dispatch/drop_order.hpp); pass for instance capacity::keep_first{}");
 
 public:
-  template <class Context, class Experts, class T>
+  template <execution_context Context, dispatched_experts<Context> Experts, class T>
   void forward(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y,
                tape<T>& record) const {
-    build_limited_plan(experts, record, capacity_, order_, Spare, &ctx.workspace());
+    dispatch::build_limited_plan(experts, record, capacity_, order_, Spare, &ctx.workspace());
     permuted::forward(ctx, experts, x, y, record);
   }
-  template <class Context, class Experts, class T>
+  template <execution_context Context, dispatched_experts<Context> Experts, class T>
   void backward(const Context& ctx, const Experts& experts, tape<T>& record, matrix_view<const T> dy, matrix_view<T> dx,
                 vector_view<T> d_weights, Experts& gradients) const {
     permuted::backward(ctx, experts, record, dy, dx, d_weights, gradients);

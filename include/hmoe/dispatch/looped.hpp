@@ -2,11 +2,15 @@
 #pragma once
 
 #include <hmoe/core/buffer.hpp>
+#include <hmoe/core/expert_rows.hpp>
 #include <hmoe/core/matrix.hpp>
 #include <hmoe/core/tape.hpp>
 #include <hmoe/dispatch/build_plan.hpp>
-#include <hmoe/dispatch/grouped.hpp>
+#include <hmoe/dispatch/dispatcher.hpp>
 #include <hmoe/dispatch/rows.hpp>
+#include <hmoe/execution/context.hpp>
+#include <hmoe/execution/for_each_row.hpp>
+#include <hmoe/execution/row_operations.hpp>
 
 #include <algorithm>
 #include <utility>
@@ -16,7 +20,7 @@ namespace hmoe::dispatch {
 /// One expert after the other: gather its tokens, run it, add its weighted results to the output. Needs the least
 /// memory; threads share work only inside one expert (and not at all in its backward pass).
 struct looped {
-  template <class Context, class Experts, class T>
+  template <execution_context Context, dispatched_experts<Context> Experts, class T>
   void forward(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y,
                tape<T>& record) const {
     plan& by_expert = record.plan();
@@ -40,18 +44,21 @@ struct looped {
         unrecorded.resize_for_overwrite(count, x.cols());
       const matrix_view<T> out =
           record.recording() ? record.expert_output().view().row_block(first, count) : unrecorded.view();
-      gather_input(ctx, std::as_const(record), first, x, rows.view());
-      const forward_batch<T> batch{e, rows.view(), out,
-                                   record.recording() ? record.activations(e, count) : matrix_view<T>{}};
-      forward_experts(ctx, experts, vector_view<const forward_batch<T>>(&batch, 1));
-      for_each_row(ctx, count, [&](std::size_t i) { // a token comes once per expert, so no two tasks share a row
-        add_scaled(ctx.backend(), record.weights_on_input() ? T(1) : slot_weight(record, first + i),
-                   vector_view<const T>(out.row(i)), y.row(tokens[i]));
+      dispatch::gather_input(ctx, std::as_const(record), first, x, rows.view());
+      const expert_rows<T> work{.expert = e,
+                                .count = count,
+                                .x = rows.view(),
+                                .y = out,
+                                .saved = record.recording() ? record.activations(e, count) : matrix_view<T>{}};
+      experts.forward_rows(ctx, vector_view<const expert_rows<T>>(&work, 1));
+      hmoe::for_each_row(ctx, count, [&](std::size_t i) { // a token comes once per expert, so no two tasks share a row
+        rows::add_scaled(ctx.backend(), record.weights_on_input() ? T(1) : slot_weight(record, first + i),
+                         vector_view<const T>(out.row(i)), y.row(tokens[i]));
       });
     }
   }
 
-  template <class Context, class Experts, class T>
+  template <execution_context Context, dispatched_experts<Context> Experts, class T>
   void backward(const Context& ctx, const Experts& experts, tape<T>& record, matrix_view<const T> dy, matrix_view<T> dx,
                 vector_view<T> d_weights, Experts& gradients) const {
     const plan& by_expert = record.plan();
@@ -66,13 +73,18 @@ struct looped {
       matrix<T> rows(&ctx.workspace()), d_out(&ctx.workspace()), d_rows(&ctx.workspace());
       for (matrix<T>* m : {&rows, &d_out, &d_rows})
         m->resize_for_overwrite(count, dy.cols());
-      gather_input(ctx, std::as_const(record), first, std::as_const(record).input().view(), rows.view());
-      gather_output_gradient(ctx, std::as_const(record), first, dy, d_out.view(), d_weights);
-      const backward_batch<T> batch{e, rows.view(), record.activations(e, count), d_out.view(), d_rows.view()};
-      backward_experts(ctx, experts, vector_view<const backward_batch<T>>(&batch, 1), gradients);
-      scale_input_gradient(ctx, std::as_const(record), first, d_rows.view(), d_weights);
-      for_each_row(ctx, count, [&](std::size_t i) {
-        add_scaled(ctx.backend(), T(1), std::as_const(d_rows).row(i), dx.row(tokens[i]));
+      dispatch::gather_input(ctx, std::as_const(record), first, std::as_const(record).input().view(), rows.view());
+      dispatch::gather_output_gradient(ctx, std::as_const(record), first, dy, d_out.view(), d_weights);
+      const expert_rows<T> work{.expert = e,
+                                .count = count,
+                                .x = rows.view(),
+                                .saved = record.activations(e, count),
+                                .dy = d_out.view(),
+                                .dx = d_rows.view()};
+      experts.backward_rows(ctx, vector_view<const expert_rows<T>>(&work, 1), gradients);
+      dispatch::scale_input_gradient(ctx, std::as_const(record), first, d_rows.view(), d_weights);
+      hmoe::for_each_row(ctx, count, [&](std::size_t i) {
+        rows::add_scaled(ctx.backend(), T(1), std::as_const(d_rows).row(i), dx.row(tokens[i]));
       });
     }
   }

@@ -2,10 +2,14 @@
 #pragma once
 
 #include <hmoe/core/buffer.hpp>
+#include <hmoe/core/expert_rows.hpp>
 #include <hmoe/core/matrix.hpp>
 #include <hmoe/core/tape.hpp>
-#include <hmoe/dispatch/grouped.hpp>
+#include <hmoe/dispatch/dispatcher.hpp>
 #include <hmoe/dispatch/rows.hpp>
+#include <hmoe/execution/context.hpp>
+#include <hmoe/execution/for_each_row.hpp>
+#include <hmoe/execution/row_operations.hpp>
 
 #include <algorithm>
 #include <utility>
@@ -16,13 +20,13 @@ namespace hmoe::dispatch::permuted {
 
 /// to[t] = Σ over t's entries, experts ascending, of weight(entry) · by_expert[slot of entry]; dropped entries add
 /// nothing.
-template <class Context, class T, class Weight>
+template <execution_context Context, class T, class Weight>
 void combine(const Context& ctx, const tape<T>& record, matrix_view<const T> by_expert, matrix_view<T> to,
              Weight weight) {
   const auto& assigned = record.assignment();
-  for_each_row(ctx, to.rows(), [&](std::size_t t) {
+  hmoe::for_each_row(ctx, to.rows(), [&](std::size_t t) {
     const std::size_t first = assigned.offsets()[t], count = assigned.offsets()[t + 1] - first;
-    weighted_sum(
+    rows::weighted_sum(
         ctx.backend(), count, [&](std::size_t i) { return weight(first + i); },
         [&](std::size_t i) {
           const index_t slot = record.plan().slots()[first + i];
@@ -33,31 +37,35 @@ void combine(const Context& ctx, const tape<T>& record, matrix_view<const T> by_
 }
 
 /// y from x; takes one row per slot from the workspace.
-template <class Context, class Experts, class T>
+template <execution_context Context, dispatched_experts<Context> Experts, class T>
 void forward(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y, tape<T>& record) {
   const plan& by_expert = record.plan();
   matrix<T> rows(&ctx.workspace());
   rows.resize_for_overwrite(by_expert.size(), x.cols());
   record.expert_output().resize_for_overwrite(by_expert.size(), x.cols());
-  gather_input(ctx, std::as_const(record), 0, x, rows.view());
+  dispatch::gather_input(ctx, std::as_const(record), 0, x, rows.view());
 
   if (record.recording())
     record.layout_activations(
         experts.size(), [&](std::size_t e) { return by_expert.rows_of(e); },
         [&](std::size_t e) { return experts.saved_per_row(e); });
-  buffer<forward_batch<T>> batches(experts.size(), &ctx.workspace());
+  buffer<expert_rows<T>> work(experts.size(), &ctx.workspace());
   for (std::size_t e = 0; e < experts.size(); ++e) {
     const std::size_t first = by_expert.offsets()[e], count = by_expert.rows_of(e);
-    batches[e] = {e, rows.view().row_block(first, count), record.expert_output().view().row_block(first, count),
-                  record.recording() ? record.activations(e, count) : matrix_view<T>{}};
+    work[e] = {.expert = e,
+               .count = count,
+               .x = rows.view().row_block(first, count),
+               .y = record.expert_output().view().row_block(first, count),
+               .saved = record.recording() ? record.activations(e, count) : matrix_view<T>{}};
   }
-  forward_experts(ctx, experts, std::as_const(batches).view());
-  combine(ctx, std::as_const(record), std::as_const(record).expert_output().view(), y,
-          [&](std::size_t entry) { return record.weights_on_input() ? T(1) : record.assignment().weights()[entry]; });
+  experts.forward_rows(ctx, std::as_const(work).view());
+  permuted::combine(
+      ctx, std::as_const(record), std::as_const(record).expert_output().view(), y,
+      [&](std::size_t entry) { return record.weights_on_input() ? T(1) : record.assignment().weights()[entry]; });
 }
 
 /// dx =, d_weights = (0 for dropped entries), gradients +=; takes three rows per slot from the workspace.
-template <class Context, class Experts, class T>
+template <execution_context Context, dispatched_experts<Context> Experts, class T>
 void backward(const Context& ctx, const Experts& experts, tape<T>& record, matrix_view<const T> dy, matrix_view<T> dx,
               vector_view<T> d_weights, Experts& gradients) {
   const plan& by_expert = record.plan();
@@ -65,18 +73,22 @@ void backward(const Context& ctx, const Experts& experts, tape<T>& record, matri
   for (matrix<T>* m : {&rows, &d_out, &d_rows})
     m->resize_for_overwrite(by_expert.size(), dy.cols());
   std::fill(d_weights.begin(), d_weights.end(), T(0)); // dropped entries keep this
-  gather_input(ctx, std::as_const(record), 0, std::as_const(record).input().view(), rows.view());
-  gather_output_gradient(ctx, std::as_const(record), 0, dy, d_out.view(), d_weights);
+  dispatch::gather_input(ctx, std::as_const(record), 0, std::as_const(record).input().view(), rows.view());
+  dispatch::gather_output_gradient(ctx, std::as_const(record), 0, dy, d_out.view(), d_weights);
 
-  buffer<backward_batch<T>> batches(experts.size(), &ctx.workspace());
+  buffer<expert_rows<T>> work(experts.size(), &ctx.workspace());
   for (std::size_t e = 0; e < experts.size(); ++e) {
     const std::size_t first = by_expert.offsets()[e], count = by_expert.rows_of(e);
-    batches[e] = {e, rows.view().row_block(first, count), record.activations(e, count),
-                  d_out.view().row_block(first, count), d_rows.view().row_block(first, count)};
+    work[e] = {.expert = e,
+               .count = count,
+               .x = rows.view().row_block(first, count),
+               .saved = record.activations(e, count),
+               .dy = d_out.view().row_block(first, count),
+               .dx = d_rows.view().row_block(first, count)};
   }
-  backward_experts(ctx, experts, std::as_const(batches).view(), gradients);
-  scale_input_gradient(ctx, std::as_const(record), 0, d_rows.view(), d_weights);
-  combine(ctx, std::as_const(record), std::as_const(d_rows).view(), dx, [](std::size_t) { return T(1); });
+  experts.backward_rows(ctx, std::as_const(work).view(), gradients);
+  dispatch::scale_input_gradient(ctx, std::as_const(record), 0, d_rows.view(), d_weights);
+  permuted::combine(ctx, std::as_const(record), std::as_const(d_rows).view(), dx, [](std::size_t) { return T(1); });
 }
 
 } // namespace hmoe::dispatch::permuted

@@ -7,6 +7,7 @@
 
 #include <concepts>
 #include <memory>
+#include <type_traits>
 #include <utility>
 
 namespace hmoe {
@@ -17,6 +18,8 @@ template <class Backend, class Executor = executors::serial> class context {
   static_assert(backend<Backend>, "hmoe::context: Backend does not model hmoe::backend: it lacks multiply_transposed, "
                                   "multiply, accumulate or accumulate_transposed for float or double "
                                   "(see hmoe/core/products.hpp); pass for instance backends::reference{}");
+  static_assert(!std::is_final_v<Backend>, "hmoe::context: Backend is final: hmoe inherits from a backend to ask which "
+                                           "operations it has and to share its products among threads; drop `final`");
   static_assert(executor<Executor>, "hmoe::context: Executor does not model hmoe::executor: it needs concurrency() and "
                                     "for_each(count, task) const; pass for instance executors::serial{}");
 

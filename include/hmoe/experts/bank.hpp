@@ -80,7 +80,7 @@ concept expert_bank = std::copyable<B> && detail::numbered_experts<B> &&
 /// value_type, size, d_model, width, saved_per_row and scratch_per_row (both 0), flops_per_row and parameter_count as
 /// above, and
 ///   bytes(e)                                 memory of expert e
-///   forward_rows(ctx, row groups)            computes several experts at once, see hmoe/dispatch/row_group.hpp
+///   forward_rows(ctx, rows)                  computes several experts at once, see hmoe/core/expert_rows.hpp
 ///   workspace_bytes(rows)                    what that takes from the workspace at most
 template <class B>
 concept inference_bank =

@@ -3,6 +3,7 @@
 
 #include <hmoe/experts/bank.hpp>
 #include <hmoe/experts/diagnosis.hpp>
+#include <hmoe/experts/run.hpp>
 
 #include <algorithm>
 #include <array>
@@ -53,10 +54,6 @@ public:
         return bank.parameter_count(i) * sizeof(value_type);
     });
   }
-  /// Whether the bank of expert e computes several experts at once itself.
-  [[nodiscard]] bool computes_groups(std::size_t e) const {
-    return at(e, [](const auto& bank, std::size_t) { return inference_bank<std::remove_cvref_t<decltype(bank)>>; });
-  }
   /// What banks that compute several experts at once take from the workspace for `rows` rows at most.
   [[nodiscard]] std::size_t forward_rows_bytes(std::size_t rows) const {
     std::size_t most = 0;
@@ -95,6 +92,22 @@ public:
                 matrix_view<const value_type> dy, matrix_view<value_type> dx, matrix_view<value_type> scratch,
                 expert_set& gradients) const {
     backward_in_bank<0>(math, e, x, saved, dy, dx, scratch, gradients);
+  }
+
+  /// The rows of many experts, each by whoever computes it best (hmoe/experts/run.hpp): y, and what backward needs.
+  template <execution_context Context>
+  void forward_rows(const Context& ctx, vector_view<const expert_rows<value_type>> rows) const {
+    experts::forward_rows(ctx, *this, rows);
+  }
+  /// dx of all rows, gradients += ∂L/∂weights.
+  template <execution_context Context>
+  void backward_rows(const Context& ctx, vector_view<const expert_rows<value_type>> rows, expert_set& gradients) const {
+    experts::backward_rows(ctx, *this, rows, gradients);
+  }
+  /// Who computes the rows of expert e in this context, forward.
+  template <execution_context Context>
+  [[nodiscard]] experts::runner runner_of(const Context& ctx, std::size_t e) const {
+    return at(e, [&](const auto& bank, std::size_t) { return experts::forward_runner(ctx, bank); });
   }
 
   template <class Visitor> void visit_parameters(Visitor&& visit) {

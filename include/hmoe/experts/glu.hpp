@@ -60,7 +60,7 @@ public:
     weights_.project_in(math, e, x, saved.column_block(0, 2 * h));
     for (std::size_t r = 0; r < x.rows(); ++r) {
       const vector_view<const T> row = saved.row(r);
-      apply_gate(math, gate_, row.subview(0, h), row.subview(h, h), activated.row(r));
+      experts::apply_gate(math, gate_, row.subview(0, h), row.subview(h, h), activated.row(r));
     }
     weights_.project_out(math, e, activated, y);
   }
@@ -74,7 +74,7 @@ public:
     for (std::size_t r = 0; r < x.rows(); ++r) {
       const vector_view<const T> row = saved.row(r);
       const vector_view<T> d = scratch.row(r);
-      apply_gate_backward(math, gate_, row.subview(0, h), row.subview(h, h), d.subview(0, h), d.subview(h, h));
+      experts::apply_gate_backward(math, gate_, row.subview(0, h), row.subview(h, h), d.subview(0, h), d.subview(h, h));
     }
     weights_.backward_in(math, e, x, scratch, dx, gradients.weights_);
   }

@@ -45,7 +45,7 @@ public:
     const matrix_view<T> activated = saved.column_block(h, h);
     weights_.project_in(math, e, x, saved.column_block(0, h));
     for (std::size_t r = 0; r < x.rows(); ++r)
-      activate<Activation>(math, vector_view<const T>(saved.row(r)).subview(0, h), activated.row(r));
+      experts::activate<Activation>(math, vector_view<const T>(saved.row(r)).subview(0, h), activated.row(r));
     weights_.project_out(math, e, activated, y);
   }
 
@@ -55,7 +55,7 @@ public:
     const std::size_t h = width(e);
     weights_.backward_out(math, e, saved.column_block(h, h), dy, scratch, gradients.weights_);
     for (std::size_t r = 0; r < x.rows(); ++r)
-      activate_backward<Activation>(math, saved.row(r).subview(0, h), scratch.row(r));
+      experts::activate_backward<Activation>(math, saved.row(r).subview(0, h), scratch.row(r));
     weights_.backward_in(math, e, x, scratch, dx, gradients.weights_);
   }
 

@@ -10,10 +10,9 @@
 #include <hmoe/core/router_trace.hpp>
 #include <hmoe/core/tape.hpp>
 #include <hmoe/dispatch/dispatcher.hpp>
-#include <hmoe/dispatch/grouped.hpp>
-#include <hmoe/dispatch/row_group.hpp>
 #include <hmoe/dispatch/sorted.hpp>
 #include <hmoe/execution/context.hpp>
+#include <hmoe/experts/bank_memory.hpp>
 #include <hmoe/experts/expert_set.hpp>
 #include <hmoe/layer/cost.hpp>
 #include <hmoe/routing/router.hpp>
@@ -189,8 +188,9 @@ public:
   template <execution_context Context>
   [[nodiscard]] std::size_t workspace_bytes(const Context& ctx, std::size_t tokens) const {
     bool whole_banks = false;
-    experts_.for_each_bank(
-        [&](const auto& bank, std::size_t) { whole_banks = whole_banks || dispatch::backend_takes(ctx, bank); });
+    experts_.for_each_bank([&](const auto& bank, std::size_t) {
+      whole_banks = whole_banks || experts::forward_runner(ctx, bank) == experts::runner::backend;
+    });
     return workspace_bytes(tokens, ctx.executor().concurrency(), whole_banks);
   }
 
@@ -198,22 +198,20 @@ private:
   [[nodiscard]] std::size_t workspace_bytes(std::size_t tokens, std::size_t concurrency, bool whole_banks) const {
     const std::size_t most = router_.max_selected(), entries = tokens * most;
     const std::size_t slots = dispatch_.slots(tokens, entries, size());
-    const std::size_t tiles = slots / dispatch::rows_per_tile + size();
+    const std::size_t tiles = slots / experts::rows_per_tile + size();
     std::size_t widest = 0;
     for (std::size_t e = 0; e < size(); ++e)
       widest = std::max(widest, experts_.saved_per_row(e));
     const std::size_t rows =
         aligned_bytes<value_type>(dispatch_.workspace_rows(tokens, slots) * d_model()) + 3 * memory_alignment;
-    const std::size_t batches =
-        aligned_bytes<dispatch::forward_batch<value_type>>(size()) +
-        std::max(aligned_bytes<dispatch::backward_batch<value_type>>(size()), 2 * aligned_bytes<std::size_t>(tiles)) +
-        2 * aligned_bytes<std::size_t>(size());
+    const std::size_t batches = 3 * aligned_bytes<expert_rows<value_type>>(size()) +
+                                std::max(3 * aligned_bytes<std::size_t>(size()), 2 * aligned_bytes<std::size_t>(tiles));
     // Row by row, or all experts of a bank at once.
     const std::size_t at_once = rows_at_once(tokens, slots);
-    const std::size_t banks = whole_banks ? dispatch::bank_memory::bytes(experts_, at_once) : 0;
+    const std::size_t banks = whole_banks ? experts::bank_memory::bytes(experts_, at_once) : 0;
     const std::size_t forward_scratch =
-        std::max({aligned_bytes<value_type>(concurrency * dispatch::rows_per_tile * widest),
-                  aligned_bytes<dispatch::row_group<value_type>>(size()) + experts_.forward_rows_bytes(slots), banks});
+        std::max({aligned_bytes<value_type>(concurrency * experts::rows_per_tile * widest),
+                  experts_.forward_rows_bytes(slots), banks});
     const std::size_t backward_scratch =
         std::max(aligned_bytes<value_type>(
                      most_values(tokens, at_once, [&](std::size_t e) { return experts_.scratch_per_row(e); })),

@@ -8,6 +8,7 @@
 #include <hmoe/core/random.hpp>
 #include <hmoe/core/router_trace.hpp>
 #include <hmoe/core/scalar.hpp>
+#include <hmoe/execution/context.hpp>
 
 #include <algorithm>
 #include <utility>
@@ -48,7 +49,7 @@ public:
   [[nodiscard]] bool weights_on_input() const noexcept { return weights_on_input_; }
   [[nodiscard]] const assignment<T>& recorded() const noexcept { return recorded_; }
 
-  template <class Context>
+  template <execution_context Context>
   void forward(const Context&, matrix_view<const T> x, router_trace<T>& trace, assignment<T>& assigned) const {
     require(x.rows() == recorded_.tokens(), "the batch has ", x.rows(), " tokens, the recorded routing ",
             recorded_.tokens());
@@ -69,7 +70,7 @@ public:
         }
     }
   }
-  template <class Context>
+  template <execution_context Context>
   void backward(const Context&, matrix_view<const T>, const router_trace<T>&, const assignment<T>&,
                 vector_view<const T>, matrix_view<T>, replay&) const noexcept {}
 

@@ -9,6 +9,8 @@
 #include <hmoe/core/parameter.hpp>
 #include <hmoe/core/random.hpp>
 #include <hmoe/core/router_trace.hpp>
+#include <hmoe/execution/context.hpp>
+#include <hmoe/execution/for_each_row.hpp>
 #include <hmoe/routing/batch_selection.hpp>
 #include <hmoe/routing/projection.hpp>
 #include <hmoe/routing/score.hpp>
@@ -140,23 +142,24 @@ public:
   void set_on_non_finite(non_finite policy) noexcept { on_non_finite_ = policy; }
 
   /// x[T×d] → trace (logits, probabilities, counts) and assignment.
-  template <class Context>
+  template <execution_context Context>
   void forward(const Context& ctx, matrix_view<const value_type> x, router_trace<value_type>& trace,
                assignment<value_type>& assigned) const {
     const std::size_t tokens = x.rows(), most = max_chosen();
     // Choices go to rows of fixed size first: how many a token takes is not known before.
     buffer<index_t> chosen(tokens * most, &ctx.workspace());
     score_.forward(ctx, x, trace);
-    for_each_token(ctx, tokens, [&](std::size_t t) {
+    hmoe::for_each_row(ctx, tokens, [&](std::size_t t) {
       check_finite(t, std::as_const(trace).logits().row(t));
-      score_row(ctx.backend(), score_.function(), std::as_const(trace).logits().row(t), trace.probabilities().row(t));
+      routing::score_row(ctx.backend(), score_.function(), std::as_const(trace).logits().row(t),
+                         trace.probabilities().row(t));
     });
     assigned.resize_tokens(tokens);
     choose(ctx, trace, {chosen.data(), tokens, most}, assigned.offsets().subview(1, tokens));
     for (std::size_t t = 0; t < tokens; ++t)
       assigned.offsets()[t + 1] += assigned.offsets()[t] + static_cast<index_t>(shared_.size());
     assigned.resize_entries();
-    for_each_token(ctx, tokens, [&](std::size_t t) {
+    hmoe::for_each_row(ctx, tokens, [&](std::size_t t) {
       const std::size_t first = assigned.offsets()[t], count = assigned.offsets()[t + 1] - first - shared_.size();
       index_t* ids = assigned.experts().data() + first;
       std::copy_n(chosen.data() + t * most, count, ids);
@@ -174,14 +177,14 @@ public:
   }
 
   /// From ∂L/∂weights [entries] and the trace's sinks: dx += and gradients +=.
-  template <class Context>
+  template <execution_context Context>
   void backward(const Context& ctx, matrix_view<const value_type> x, const router_trace<value_type>& trace,
                 const assignment<value_type>& assigned, vector_view<const value_type> d_weights,
                 matrix_view<value_type> dx, router& gradients) const {
     matrix<value_type> d_logits(&ctx.workspace()), d_p(&ctx.workspace());
     d_logits.resize_for_overwrite(x.rows(), routed());
     d_p.resize_for_overwrite(x.rows(), routed());
-    for_each_token(ctx, x.rows(), [&](std::size_t t) {
+    hmoe::for_each_row(ctx, x.rows(), [&](std::size_t t) {
       std::ranges::copy(trace.d_logits().row(t), d_logits.row(t).begin());
       std::ranges::copy(trace.d_probabilities().row(t), d_p.row(t).begin());
       const auto logits = trace.logits().row(t), p = trace.probabilities().row(t);
@@ -221,35 +224,25 @@ private:
   }
 
   /// Runs the selection; counts[t] of row t of `chosen` are then the token's experts, ids ascending.
-  template <class Context>
+  template <execution_context Context>
   void choose(const Context& ctx, const router_trace<value_type>& trace, matrix_view<index_t> chosen,
               vector_view<index_t> counts) const {
     if constexpr (batch_selection<Selection, value_type>) {
       select_(trace, chosen, counts, &ctx.workspace());
-      for_each_token(ctx, chosen.rows(), [&](std::size_t t) { check_choice(t, chosen.row(t), counts[t]); });
+      hmoe::for_each_row(ctx, chosen.rows(), [&](std::size_t t) { check_choice(t, chosen.row(t), counts[t]); });
     } else {
       const std::size_t scratch_size = selection_scratch(select_, routed());
       buffer<value_type> scratch(ctx.executor().concurrency() * scratch_size, &ctx.workspace());
-      for_each_token(ctx, chosen.rows(), [&](std::size_t t, std::size_t worker) {
+      hmoe::for_each_row(ctx, chosen.rows(), [&](std::size_t t, std::size_t worker) {
         const vector_view<value_type> mine(scratch.data() + worker * scratch_size, scratch_size);
-        const std::size_t count = select_row(ctx.backend(), select_, trace.probabilities().row(t), chosen.row(t), mine);
+        const std::size_t count =
+            routing::select_row(ctx.backend(), select_, trace.probabilities().row(t), chosen.row(t), mine);
         check_choice(t, chosen.row(t), count);
         counts[t] = static_cast<index_t>(count);
       });
     }
   }
 
-  template <class Context, class F> static void for_each_token(const Context& ctx, std::size_t tokens, F&& f) {
-    ctx.executor().for_each((tokens + detail::score_block - 1) / detail::score_block,
-                            [&](std::size_t task, std::size_t worker) {
-                              const std::size_t last = std::min(tokens, (task + 1) * detail::score_block);
-                              for (std::size_t t = task * detail::score_block; t < last; ++t)
-                                if constexpr (std::invocable<F, std::size_t, std::size_t>)
-                                  f(t, worker);
-                                else
-                                  f(t);
-                            });
-  }
   void check_finite(std::size_t token, vector_view<const value_type> logits) const {
     if (on_non_finite_ == non_finite::propagate)
       return;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <hmoe/core/vector_view.hpp>
+#include <hmoe/execution/operations.hpp>
 
 #include <concepts>
 
@@ -19,10 +20,10 @@ concept score_function =
 
 namespace routing {
 
-/// p from z on a backend, which may have score(function, z, p) for functions that it does faster.
+/// p from z, by the backend where it has the operation (hmoe/execution/operations.hpp).
 template <class Math, class Function, class T>
 void score_row(const Math& math, const Function& function, vector_view<const T> z, vector_view<T> p) {
-  if constexpr (requires { math.score(function, z, p); })
+  if constexpr (operations::score<Math, T, Function>())
     math.score(function, z, p);
   else
     function.forward(z, p);

@@ -3,6 +3,7 @@
 
 #include <hmoe/core/config.hpp>
 #include <hmoe/core/vector_view.hpp>
+#include <hmoe/execution/operations.hpp>
 
 #include <concepts>
 #include <cstddef>
@@ -45,17 +46,14 @@ HMOE_HOST_DEVICE constexpr std::size_t select_row(const S& select, vector_view<c
     return static_cast<std::size_t>(select(p, chosen));
 }
 
-/// The same on a backend, which may have select(selection, p, chosen), or select(selection, p, chosen, scratch) with
-/// the selection's own scratch, for selections that it does faster; it must choose the same experts.
+/// The same by the backend where it has the operation (hmoe/execution/operations.hpp).
 template <class Math, class S, class T>
 std::size_t select_row(const Math& math, const S& select, vector_view<const T> p, vector_view<index_t> chosen,
                        vector_view<T> scratch) {
-  if constexpr (requires { math.select(select, p, chosen, scratch); })
-    return math.select(select, p, chosen, scratch);
-  else if constexpr (requires { math.select(select, p, chosen); })
-    return math.select(select, p, chosen);
+  if constexpr (operations::select<Math, T, S>())
+    return static_cast<std::size_t>(math.select(select, p, chosen, scratch));
   else
-    return select_row(select, p, chosen, scratch);
+    return routing::select_row(select, p, chosen, scratch);
 }
 
 } // namespace routing

@@ -5,6 +5,8 @@
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/parameter.hpp>
 #include <hmoe/core/scalar.hpp>
+#include <hmoe/execution/context.hpp>
+#include <hmoe/execution/operations.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -34,12 +36,12 @@ template <real T> struct adamw_factors {
 /// Values that one task updates.
 inline constexpr std::size_t adamw_values_per_task = std::size_t{1} << 15U;
 
-/// m ← β₁ m + (1 − β₁) g, v ← β₂ v + (1 − β₂) g², θ ← keep θ − rate m / (√v root_scale + ε) for `count` values; left to
-/// the backend where it has the function too.
+/// m ← β₁ m + (1 − β₁) g, v ← β₂ v + (1 − β₂) g², θ ← keep θ − rate m / (√v root_scale + ε) for `count` values, by the
+/// backend where it has the operation (hmoe/execution/operations.hpp).
 template <class Math, class T>
 void update_adamw(const Math& math, const adamw_factors<T>& by, std::size_t count, T* value, const T* gradient, T* m,
                   T* v) noexcept {
-  if constexpr (requires { math.update_adamw(by, count, value, gradient, m, v); })
+  if constexpr (operations::update_adamw<Math, T, adamw_factors<T>>())
     math.update_adamw(by, count, value, gradient, m, v);
   else
     for (std::size_t i = 0; i < count; ++i) {
@@ -72,7 +74,8 @@ public:
 
   /// One update with learning rate η from the gradients in the list, with the context's arithmetic and threads; how
   /// many threads these are changes no bit.
-  template <class Context> void step(const Context& ctx, const std::vector<parameter<T>>& list, double learning_rate) {
+  template <execution_context Context>
+  void step(const Context& ctx, const std::vector<parameter<T>>& list, double learning_rate) {
     update(ctx.backend(), list, learning_rate,
            [&](std::size_t tasks, const auto& task) { ctx.executor().for_each(tasks, task); });
   }
@@ -111,8 +114,8 @@ private:
       const std::size_t size = list[i].value.size();
       for_each((size + adamw_values_per_task - 1) / adamw_values_per_task, [&](std::size_t task, std::size_t) {
         const std::size_t first = task * adamw_values_per_task;
-        update_adamw(math, by, std::min(adamw_values_per_task, size - first), list[i].value.data() + first,
-                     list[i].gradient.data() + first, first_[i].data() + first, second_[i].data() + first);
+        training::update_adamw(math, by, std::min(adamw_values_per_task, size - first), list[i].value.data() + first,
+                               list[i].gradient.data() + first, first_[i].data() + first, second_[i].data() + first);
       });
     }
   }

@@ -3,7 +3,6 @@
 
 #include <hmoe/backends/reference.hpp>
 #include <hmoe/backends/simd.hpp>
-#include <hmoe/dispatch/grouped.hpp>
 #include <hmoe/execution/context.hpp>
 #include <hmoe/execution/openmp.hpp>
 #include <hmoe/experts/activation.hpp>
@@ -16,6 +15,7 @@
 
 #include <cstring>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -27,8 +27,7 @@ struct whole_banks : hmoe::backends::simd<> {
 };
 /// backends::simd without its passes over whole banks: expert after expert, by the four products.
 struct products_only : hmoe::backends::simd<> {
-  void forward_bank() const = delete;
-  void backward_bank() const = delete;
+  static std::false_type takes_bank(const auto&) noexcept { return {}; }
 };
 
 template <class T>
@@ -67,19 +66,21 @@ template <class T> struct expert_passes {
     }
     Experts sums = experts;
     sums.visit_parameters([&](const hmoe::parameter_info&, auto view) { fill(random, view); });
-    std::vector<hmoe::dispatch::forward_batch<T>> recorded, inferred;
-    std::vector<hmoe::dispatch::backward_batch<T>> back;
+    std::vector<hmoe::expert_rows<T>> training, inference;
     for (std::size_t e = 0; e < rows.size(); ++e) {
-      recorded.push_back({e, x[e].view(), y[e].view(), saved[e].view()});
-      inferred.push_back({e, x[e].view(), unrecorded[e].view(), {}});
-      back.push_back({e, x[e].view(), saved[e].view(), dy[e].view(), dx[e].view()});
+      training.push_back({.expert = e,
+                          .count = rows[e],
+                          .x = x[e].view(),
+                          .y = y[e].view(),
+                          .saved = saved[e].view(),
+                          .dy = dy[e].view(),
+                          .dx = dx[e].view()});
+      inference.push_back({.expert = e, .count = rows[e], .x = x[e].view(), .y = unrecorded[e].view()});
     }
-    using forward_batches = hmoe::vector_view<const hmoe::dispatch::forward_batch<T>>;
-    const typename Context::workspace_scope scope(ctx.workspace());
-    hmoe::dispatch::forward_experts(ctx, experts, forward_batches(recorded));
-    hmoe::dispatch::forward_experts(ctx, experts, forward_batches(inferred));
-    hmoe::dispatch::backward_experts(ctx, experts, hmoe::vector_view<const hmoe::dispatch::backward_batch<T>>(back),
-                                     sums);
+    using list = hmoe::vector_view<const hmoe::expert_rows<T>>;
+    experts.forward_rows(ctx, list(training));
+    experts.forward_rows(ctx, list(inference));
+    experts.backward_rows(ctx, list(training), sums);
     sums.visit_parameters([&](const hmoe::parameter_info&, hmoe::matrix_view<T> view) {
       gradients.emplace_back(view.data(), view.data() + view.size());
     });

@@ -20,11 +20,6 @@ const hmoe::context by_products{support::products_only{}};
 
 } // namespace
 
-static_assert(hmoe::dispatch::computes_bank<hmoe::context<hmoe::backends::simd<>>,
-                                            hmoe::experts::glu_bank<double, hmoe::experts::silu>>);
-static_assert(!hmoe::dispatch::computes_bank<hmoe::context<support::products_only>,
-                                             hmoe::experts::glu_bank<float, hmoe::experts::silu>>);
-
 TEST_CASE_TEMPLATE("all experts at once: the bits that expert after expert gives, on any number of threads", T, float,
                    double) {
   for (const std::size_t d : {1U, 17U, 70U})

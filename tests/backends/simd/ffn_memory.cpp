@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Passes over whole banks in memory of the size that dispatch::bank_memory announces.
+// Passes over whole banks in memory of the size that experts::bank_memory announces.
 #include <hmoe/backends/simd.hpp>
-#include <hmoe/dispatch/grouped.hpp>
+#include <hmoe/experts/bank_memory.hpp>
 
 #include "backends/simd/ffn_batches.hpp"
 #include "support/guarded_workspace.hpp"
@@ -24,7 +24,7 @@ struct memory_use {
 };
 template <class T> memory_use run(const support::glu_and_mlp<T>& experts, const load& rows, std::size_t threads) {
   const std::size_t announced =
-      hmoe::dispatch::bank_memory::bytes(experts, std::accumulate(rows.begin(), rows.end(), std::size_t{0}));
+      hmoe::experts::bank_memory::bytes(experts, std::accumulate(rows.begin(), rows.end(), std::size_t{0}));
   support::guarded_workspace memory(announced);
   const support::expert_passes<T> ours(
       support::guarded_context{support::whole_banks{}, hmoe::executors::openmp{threads}, memory}, experts, rows);

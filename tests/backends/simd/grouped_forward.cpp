@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <hmoe/backends/simd.hpp>
-#include <hmoe/dispatch/row_group.hpp>
+#include <hmoe/core/expert_rows.hpp>
 #include <hmoe/execution/context.hpp>
 #include <hmoe/execution/openmp.hpp>
 #include <hmoe/experts/activation.hpp>
@@ -41,7 +41,7 @@ matrix<float> forward(const Context& ctx, const Bank& bank, const rows_of_expert
   support::random_source random(82);
   const auto x = support::random_matrix<float>(random, all, bank.d_model());
   matrix<float> y(all, bank.d_model());
-  std::vector<hmoe::dispatch::row_group<float>> groups;
+  std::vector<hmoe::expert_rows<float>> groups;
   for (std::size_t e = 0, first = 0; e < rows.size(); first += rows[e++])
     groups.push_back({e, rows[e], x.view().row_block(first, rows[e]), y.view().row_block(first, rows[e])});
   const typename Context::workspace_scope scope(ctx.workspace());

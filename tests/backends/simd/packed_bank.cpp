@@ -189,7 +189,7 @@ TEST_CASE_TEMPLATE("products of the largest codes and activations are exact in 1
       matrix<float> x(7, 64), y(7, 64);
       for (std::size_t r = 0; r < x.rows(); ++r)
         std::ranges::fill(x.row(r), r % 2 == 0 ? -3.0F : 3.0F);
-      const dispatch::row_group<float> group{0, 7, x.view(), y.view()};
+      const expert_rows<float> group{0, 7, x.view(), y.view()};
       const workspace::scope scope(ctx.workspace());
       packed.forward_rows(ctx, {&group, 1});
       return y;
@@ -207,7 +207,7 @@ TEST_CASE("an activation that is not finite gives NaN with quantised weights, in
   const context ctx{simd<>{}};
   matrix<float> x = tokens, y(300, d), expected(300, d);
   const auto forward = [&](const matrix<float>& in, matrix<float>& out) {
-    const dispatch::row_group<float> group{3, 300, in.view(), out.view()};
+    const expert_rows<float> group{3, 300, in.view(), out.view()};
     const workspace::scope scope(ctx.workspace());
     packed.forward_rows(ctx, {&group, 1});
   };
@@ -245,7 +245,7 @@ TEST_CASE("how the work is cut changes no bit") {
   const context ctx{simd<>{}, executors::openmp{2}};
   const auto with = [&](const backends::simd_detail::schedule& plan) {
     matrix<float> y(3 * tokens.rows(), d);
-    std::vector<dispatch::row_group<float>> groups; // unequal loads, one expert without rows
+    std::vector<expert_rows<float>> groups; // unequal loads, one expert without rows
     groups.push_back({0, 300, tokens, y.view().row_block(0, 300)});
     groups.push_back({2, 0, tokens.view().row_block(0, 0), y.view().row_block(0, 0)});
     groups.push_back({4, 1, tokens.view().row_block(7, 1), y.view().row_block(300, 1)});

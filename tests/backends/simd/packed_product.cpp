@@ -41,9 +41,9 @@ TEST_CASE_TEMPLATE("products of packed rows have the bits of the plain ones", T,
                    turned = bt.view().column_block(1, k);
         using form = packed_rows<T, arch>;
         std::vector<T> packed(form::size(m, k));
-        const std::size_t half = blocks_of<arch>(m) / 2; // as two pieces of work would
+        const std::size_t half = row_blocks<arch>(m) / 2; // as two pieces of work would
         form::pack(rows, 0, half, packed.data());
-        form::pack(rows, half, blocks_of<arch>(m) - half, packed.data());
+        form::pack(rows, half, row_blocks<arch>(m) - half, packed.data());
         // The columns beside the output must come out untouched as well.
         matrix<T> ours(m, n + 2), expected(m, n + 2);
         for (matrix<T>* c : {&ours, &expected})

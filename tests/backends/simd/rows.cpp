@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <hmoe/backends/simd.hpp>
-#include <hmoe/dispatch/rows.hpp>
+#include <hmoe/execution/row_operations.hpp>
 
 #include "support/random_matrix.hpp"
 
@@ -30,8 +30,8 @@ TEST_CASE_TEMPLATE("scaled rows and dot products in vectors, for every rest", T,
     const std::vector<T> a = row_of<T>(random, size), start = row_of<T>(random, size + 1);
     const T weight = static_cast<T>(random.real());
     std::vector<T> sum = start, copy = start; // one element more than there is to do
-    hmoe::dispatch::add_scaled(simd<>{}, weight, vector_view<const T>(a), vector_view<T>(sum.data(), size));
-    hmoe::dispatch::copy_scaled(simd<>{}, weight, vector_view<const T>(a), vector_view<T>(copy.data(), size));
+    hmoe::rows::add_scaled(simd<>{}, weight, vector_view<const T>(a), vector_view<T>(sum.data(), size));
+    hmoe::rows::copy_scaled(simd<>{}, weight, vector_view<const T>(a), vector_view<T>(copy.data(), size));
     double product = 0;
     for (std::size_t i = 0; i < size; ++i) {
       const double exact = static_cast<double>(weight) * static_cast<double>(a[i]);
@@ -41,7 +41,7 @@ TEST_CASE_TEMPLATE("scaled rows and dot products in vectors, for every rest", T,
     }
     CHECK(sum[size] == start[size]);
     CHECK(copy[size] == start[size]);
-    const T dot = hmoe::dispatch::dot(simd<>{}, vector_view<const T>(a), vector_view<const T>(start.data(), size));
+    const T dot = hmoe::rows::dot(simd<>{}, vector_view<const T>(a), vector_view<const T>(start.data(), size));
     CHECK(std::abs(static_cast<double>(dot) - product) <= epsilon * static_cast<double>(size + 1));
   }
 }
@@ -53,12 +53,12 @@ TEST_CASE_TEMPLATE("a weighted sum of rows is add_scaled in turn, bit for bit", 
       const matrix<T> rows = support::random_matrix<T>(random, count, size);
       const std::vector<T> weights = row_of<T>(random, count);
       std::vector<T> sum(size, T(9)), expected(size, T(0));
-      hmoe::dispatch::weighted_sum(
+      hmoe::rows::weighted_sum(
           simd<>{}, count, [&](std::size_t i) { return weights[i]; },
           [&](std::size_t i) { return i == 4 ? vector_view<const T>{} : rows.view().row(i); }, vector_view<T>(sum));
       for (std::size_t i = 0; i < count; ++i)
         if (i != 4) // the row that is not there
-          hmoe::dispatch::add_scaled(simd<>{}, weights[i], rows.view().row(i), vector_view<T>(expected));
+          hmoe::rows::add_scaled(simd<>{}, weights[i], rows.view().row(i), vector_view<T>(expected));
       CHECK(sum == expected);
     }
 }

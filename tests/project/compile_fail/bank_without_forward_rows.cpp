@@ -17,9 +17,7 @@ struct doubling_bank {
   static std::size_t bytes(std::size_t) { return 0; }
   static std::size_t workspace_bytes(std::size_t) { return 0; }
 #ifdef HMOE_MUST_COMPILE
-  template <class Context> void forward_rows(const Context&, vector_view<const dispatch::row_group<float>>) const {}
-#else
-  void forward_rows(vector_view<const dispatch::row_group<float>>) const {}
+  template <class Context> void forward_rows(const Context&, vector_view<const expert_rows<float>>) const {}
 #endif
 };
 

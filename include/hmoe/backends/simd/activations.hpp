@@ -5,6 +5,7 @@
 #include <hmoe/backends/simd/exponential.hpp>
 #include <hmoe/core/vector_view.hpp>
 #include <hmoe/experts/activation.hpp>
+#include <hmoe/experts/elementwise.hpp>
 #include <hmoe/experts/gating.hpp>
 
 #include <xsimd/xsimd.hpp>
@@ -184,41 +185,49 @@ private:
 
 namespace simd_detail {
 
-/// The functions that hmoe/experts/elementwise.hpp looks for in a backend, with vectors of Arch.
+/// The operations of hmoe/experts/elementwise.hpp with vectors of Arch; functions without a vector_form element by
+/// element.
 template <class Arch> struct activations {
-  template <activation Activation, class T>
-    requires(vector_form<Activation>::available)
-  static void activate(vector_view<const T> z, vector_view<T> a) noexcept {
-    for_each_vector<xsimd::batch<T, Arch>>(z.size(), [&](const auto& lanes) {
-      lanes.store(vector_form<Activation>::value(lanes.load(z.data())), a.data());
-    });
+  template <activation Activation, class T> static void activate(vector_view<const T> z, vector_view<T> a) noexcept {
+    if constexpr (vector_form<Activation>::available)
+      for_each_vector<xsimd::batch<T, Arch>>(z.size(), [&](const auto& lanes) {
+        lanes.store(vector_form<Activation>::value(lanes.load(z.data())), a.data());
+      });
+    else
+      experts::activate<Activation>(z, a);
   }
   template <activation Activation, class T>
-    requires(vector_form<Activation>::available)
   static void activate_backward(vector_view<const T> z, vector_view<T> d) noexcept {
-    for_each_vector<xsimd::batch<T, Arch>>(z.size(), [&](const auto& lanes) {
-      lanes.store(lanes.load(d.data()) * vector_form<Activation>::derivative(lanes.load(z.data())), d.data());
-    });
+    if constexpr (vector_form<Activation>::available)
+      for_each_vector<xsimd::batch<T, Arch>>(z.size(), [&](const auto& lanes) {
+        lanes.store(lanes.load(d.data()) * vector_form<Activation>::derivative(lanes.load(z.data())), d.data());
+      });
+    else
+      experts::activate_backward<Activation>(z, d);
   }
   template <gating Gate, class T>
-    requires(vector_form<Gate>::available)
   static void gate(const Gate& gate, vector_view<const T> g, vector_view<const T> u, vector_view<T> a) noexcept {
-    for_each_vector<xsimd::batch<T, Arch>>(g.size(), [&](const auto& lanes) {
-      lanes.store(vector_form<Gate>::value(gate, lanes.load(g.data()), lanes.load(u.data())), a.data());
-    });
+    if constexpr (vector_form<Gate>::available)
+      for_each_vector<xsimd::batch<T, Arch>>(g.size(), [&](const auto& lanes) {
+        lanes.store(vector_form<Gate>::value(gate, lanes.load(g.data()), lanes.load(u.data())), a.data());
+      });
+    else
+      experts::apply_gate(gate, g, u, a);
   }
   template <gating Gate, class T>
-    requires(vector_form<Gate>::available)
   static void gate_backward(const Gate& gate, vector_view<const T> g, vector_view<const T> u, vector_view<T> dg,
                             vector_view<T> du) noexcept {
     using vec = xsimd::batch<T, Arch>;
-    for_each_vector<vec>(g.size(), [&](const auto& lanes) {
-      vec d_gate, d_up;
-      vector_form<Gate>::backward(gate, lanes.load(g.data()), lanes.load(u.data()), lanes.load(du.data()), d_gate,
-                                  d_up);
-      lanes.store(d_gate, dg.data());
-      lanes.store(d_up, du.data());
-    });
+    if constexpr (vector_form<Gate>::available)
+      for_each_vector<vec>(g.size(), [&](const auto& lanes) {
+        vec d_gate, d_up;
+        vector_form<Gate>::backward(gate, lanes.load(g.data()), lanes.load(u.data()), lanes.load(du.data()), d_gate,
+                                    d_up);
+        lanes.store(d_gate, dg.data());
+        lanes.store(d_up, du.data());
+      });
+    else
+      experts::apply_gate_backward(gate, g, u, dg, du);
   }
 };
 

@@ -5,8 +5,8 @@
 #include <hmoe/backends/simd/ffn_work.hpp>
 #include <hmoe/backends/simd/row_waves.hpp>
 #include <hmoe/core/buffer.hpp>
+#include <hmoe/core/expert_rows.hpp>
 #include <hmoe/core/matrix_view.hpp>
-#include <hmoe/dispatch/grouped.hpp>
 
 #include <algorithm>
 #include <array>
@@ -42,34 +42,25 @@ template <class Bank, class Arch> class ffn_backward {
 
 public:
   template <class Context>
-  static void run(const Context& ctx, const Bank& bank, std::size_t first_expert,
-                  vector_view<const dispatch::backward_batch<T>> batches, Bank& gradients) {
+  static void run(const Context& ctx, const Bank& bank, vector_view<const expert_rows<T>> all_rows, Bank& gradients) {
     const std::size_t d = bank.d_model();
     const auto packed = [&](std::size_t h, std::size_t rows) {
       return work::rows_form::size(rows, std::max(d, lanes * h));
     };
-    const auto values = [&](std::size_t b, std::size_t rows) {
-      const std::size_t h = bank.width(batches[b].expert - first_expert);
+    const auto values = [&](std::size_t i, std::size_t rows) {
+      const std::size_t h = bank.width(all_rows[i].expert);
       return rows * lanes * h + packed(h, rows) + work::columns_form::size(std::max(d, h), rows);
     };
-    for_each_wave<T>(ctx, bank, first_expert, batches, values, [&](vector_view<const row_chunk> wave, T* memory) {
+    simd_detail::for_each_wave<T>(ctx, bank, all_rows, values, [&](vector_view<const row_chunk> wave, T* memory) {
       buffer<chunk> chunks(wave.size(), &ctx.workspace());
       for (std::size_t i = 0; i < wave.size(); ++i) {
         const row_chunk& c = wave[i];
-        const auto& b = batches[c.batch];
-        const std::size_t e = b.expert - first_expert, h = bank.width(e);
+        const expert_rows<T> r = all_rows[c.work].part(c.first, c.rows);
+        const std::size_t h = bank.width(r.expert);
         T *columns = memory + c.memory, *rows = columns + work::columns_form::size(std::max(d, h), c.rows),
           *dz = rows + packed(h, c.rows);
-        chunks[i] = {e,
-                     h,
-                     c.rows,
-                     b.x.row_block(c.first, c.rows),
-                     b.saved.row_block(c.first, c.rows),
-                     b.dy.row_block(c.first, c.rows),
-                     matrix_view<T>(dz, c.rows, lanes * h),
-                     b.dx.row_block(c.first, c.rows),
-                     rows,
-                     columns};
+        chunks[i] = {r.expert, h,    c.rows, r.x, r.saved, r.dy, matrix_view<T>(dz, c.rows, lanes * h),
+                     r.dx,     rows, columns};
       }
       run_phases(ctx, bank, std::as_const(chunks).view(), gradients);
     });

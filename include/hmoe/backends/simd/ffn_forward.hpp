@@ -5,8 +5,8 @@
 #include <hmoe/backends/simd/ffn_work.hpp>
 #include <hmoe/backends/simd/row_waves.hpp>
 #include <hmoe/core/buffer.hpp>
+#include <hmoe/core/expert_rows.hpp>
 #include <hmoe/core/matrix_view.hpp>
-#include <hmoe/dispatch/grouped.hpp>
 
 #include <algorithm>
 #include <array>
@@ -39,36 +39,30 @@ template <class Bank, class Arch> class ffn_forward {
 
 public:
   template <class Context>
-  static void run(const Context& ctx, const Bank& bank, std::size_t first_expert,
-                  vector_view<const dispatch::forward_batch<T>> batches) {
+  static void run(const Context& ctx, const Bank& bank, vector_view<const expert_rows<T>> all_rows) {
     const std::size_t d = bank.d_model();
     // Without a tape the saved values have a place in the workspace.
-    const auto packed = [&](std::size_t b, std::size_t rows) {
-      return work::rows_form::size(rows, std::max(d, bank.width(batches[b].expert - first_expert)));
+    const auto packed = [&](std::size_t i, std::size_t rows) {
+      return work::rows_form::size(rows, std::max(d, bank.width(all_rows[i].expert)));
     };
-    const auto values = [&](std::size_t b, std::size_t rows) {
-      return packed(b, rows) + (recorded(batches[b]) ? 0 : rows * bank.saved_per_row(batches[b].expert - first_expert));
+    const auto values = [&](std::size_t i, std::size_t rows) {
+      return packed(i, rows) + (all_rows[i].keeps() ? 0 : rows * bank.saved_per_row(all_rows[i].expert));
     };
-    for_each_wave<T>(ctx, bank, first_expert, batches, values, [&](vector_view<const row_chunk> wave, T* memory) {
+    simd_detail::for_each_wave<T>(ctx, bank, all_rows, values, [&](vector_view<const row_chunk> wave, T* memory) {
       buffer<chunk> chunks(wave.size(), &ctx.workspace());
       for (std::size_t i = 0; i < wave.size(); ++i) {
         const row_chunk& c = wave[i];
-        const auto& b = batches[c.batch];
-        const std::size_t e = b.expert - first_expert;
+        const expert_rows<T> r = all_rows[c.work].part(c.first, c.rows);
         T* rows = memory + c.memory;
         const matrix_view<T> saved =
-            recorded(b) ? b.saved.row_block(c.first, c.rows)
-                        : matrix_view<T>(rows + packed(c.batch, c.rows), c.rows, bank.saved_per_row(e));
-        chunks[i] = {e,   bank.width(e), c.rows, b.x.row_block(c.first, c.rows), saved, b.y.row_block(c.first, c.rows),
-                     rows};
+            r.keeps() ? r.saved : matrix_view<T>(rows + packed(c.work, c.rows), c.rows, bank.saved_per_row(r.expert));
+        chunks[i] = {r.expert, bank.width(r.expert), c.rows, r.x, saved, r.y, rows};
       }
       run_phases(ctx, bank, std::as_const(chunks).view());
     });
   }
 
 private:
-  static bool recorded(const dispatch::forward_batch<T>& batch) noexcept { return batch.saved.data() != nullptr; }
-
   template <class Context>
   static void run_phases(const Context& ctx, const Bank& bank, vector_view<const chunk> chunks) {
     const std::size_t d = bank.d_model();

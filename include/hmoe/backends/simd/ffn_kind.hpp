@@ -2,23 +2,43 @@
 #pragma once
 
 #include <hmoe/core/vector_view.hpp>
+#include <hmoe/experts/bank.hpp>
 #include <hmoe/experts/elementwise.hpp>
 #include <hmoe/experts/glu.hpp>
 #include <hmoe/experts/mlp.hpp>
 
+#include <concepts>
 #include <cstddef>
+#include <type_traits>
 
 namespace hmoe::backends::simd_detail {
+
+template <class T, class Gate> experts::glu_bank<T, Gate> feed_forward_base(const experts::glu_bank<T, Gate>&);
+template <class T, class Activation>
+experts::mlp_bank<T, Activation> feed_forward_base(const experts::mlp_bank<T, Activation>&);
+
+/// A glu_bank or an mlp_bank, or a class derived from one; feed_forward_t is that bank.
+template <class Bank>
+concept has_feed_forward_base = requires(const Bank& bank) { simd_detail::feed_forward_base(bank); };
+template <has_feed_forward_base Bank>
+using feed_forward_t = decltype(simd_detail::feed_forward_base(std::declval<const Bank&>()));
+
+/// Such a bank that computes what its base computes. One that declares forward or backward anew does not: the type of
+/// a pointer to a member names the class that declares it.
+template <class Bank>
+concept feed_forward = has_feed_forward_base<Bank> && requires {
+  requires std::same_as<decltype(&Bank::template forward<hmoe::detail::any_products>),
+                        decltype(&feed_forward_t<Bank>::template forward<hmoe::detail::any_products>)>;
+  requires std::same_as<decltype(&Bank::template backward<hmoe::detail::any_products>),
+                        decltype(&feed_forward_t<Bank>::template backward<hmoe::detail::any_products>)>;
+};
 
 /// What is particular to a bank of feed-forward experts between its projections, for the hidden values [j, j + count)
 /// of a row of width h. The row of saved values is the bank's own; its gradient has one value for each row of the first
 /// matrix, and that of the activated values comes where the last lane's will be.
-template <class Bank> struct ffn_kind {
-  static constexpr bool available = false;
-};
+template <class Bank> struct ffn_kind;
 
 template <class T, class Gate> struct ffn_kind<experts::glu_bank<T, Gate>> {
-  static constexpr bool available = true;
   static constexpr std::size_t lanes = 2;
   using bank = experts::glu_bank<T, Gate>;
 
@@ -38,7 +58,6 @@ template <class T, class Gate> struct ffn_kind<experts::glu_bank<T, Gate>> {
 };
 
 template <class T, class Activation> struct ffn_kind<experts::mlp_bank<T, Activation>> {
-  static constexpr bool available = true;
   static constexpr std::size_t lanes = 1;
   using bank = experts::mlp_bank<T, Activation>;
 

@@ -27,11 +27,11 @@ template <class T, class Arch> struct ffn_work {
 
   /// Packing rows; units are some blocks.
   static divisible_work rows_to_pack(std::size_t rows, std::size_t depth) noexcept {
-    return {0, 0, (blocks_of<Arch>(rows) + blocks_together - 1) / blocks_together,
+    return {0, 0, (row_blocks<Arch>(rows) + blocks_together - 1) / blocks_together,
             copy_cost * static_cast<double>(rows_form::size(tile_for<Arch>.rows * blocks_together, depth))};
   }
   static void pack_rows(matrix_view<const T> from, const work_piece& w, T* to) noexcept {
-    const range r = part(w, blocks_together, blocks_of<Arch>(from.rows()));
+    const range r = part(w, blocks_together, row_blocks<Arch>(from.rows()));
     rows_form::pack(from, r.first, r.count, to);
   }
 
@@ -93,7 +93,7 @@ template <class T, class Arch> struct ffn_work {
       for (std::size_t k = 0; k < kinds; ++k)
         list[c * kinds + k] = {c, k, some[k].units, some[k].unit_cost};
     }
-    run_in_pieces(ctx, std::as_const(list).view(), [&](const work_piece& w) { f(chunks[w.chunk], w); });
+    simd_detail::run_in_pieces(ctx, std::as_const(list).view(), [&](const work_piece& w) { f(chunks[w.chunk], w); });
   }
 
 private:

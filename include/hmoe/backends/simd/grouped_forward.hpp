@@ -4,12 +4,12 @@
 #include <hmoe/backends/simd/rows.hpp>
 #include <hmoe/backends/simd/tile.hpp>
 #include <hmoe/core/buffer.hpp>
-#include <hmoe/dispatch/row_group.hpp>
+#include <hmoe/core/expert_rows.hpp>
 
 #include <algorithm>
 #include <cstddef>
 
-/// Experts over the rows they were given, all at once; the groups are all of one kind (row_group::scatters). Rows are
+/// Experts over the rows they were given, all at once; the groups are all of one kind (expert_rows::scatters). Rows are
 /// cut into chunks, chunks are taken in batches whose rows and hidden values fit a budget, and a batch goes through
 /// three phases, each shared among the workers:
 ///   1  rows    x ─ gather, weight, encode ─▶ rows
@@ -33,7 +33,7 @@ inline constexpr schedule default_schedule{8U << 20U, 96, 1024, 64, 1U << 17U};
 
 /// A part of a group in work, and where its rows and hidden values are (in row_values).
 struct chunk {
-  dispatch::row_group<float> group;
+  expert_rows<float> group;
   std::size_t rows, hidden;
 };
 /// Rows (phase 1) or strips (phase 2) [first, first + count) of a chunk.
@@ -58,24 +58,24 @@ template <class Bank> class grouped_forward {
 
 public:
   template <class Context>
-  static void run(const Context& ctx, const Bank& bank, vector_view<const dispatch::row_group<float>> groups,
+  static void run(const Context& ctx, const Bank& bank, vector_view<const expert_rows<float>> groups,
                   const schedule& plan = default_schedule) {
     const typename Context::workspace_scope scope(ctx.workspace());
     std::size_t chunk_count = 0;
     for (const auto& group : groups)
-      chunk_count += chunks_of(bank, group.expert, group.rows, plan);
+      chunk_count += chunks_of(bank, group.expert, group.count, plan);
     buffer<chunk> chunks(chunk_count, &ctx.workspace());
     std::size_t next = 0;
     for (const auto& group : groups)
-      for (std::size_t i = 0, parts = chunks_of(bank, group.expert, group.rows, plan); i < parts; ++i) {
-        const std::size_t first = i * group.rows / parts;
-        chunks[next++] = {group.part(first, (i + 1) * group.rows / parts - first), 0, 0};
+      for (std::size_t i = 0, parts = chunks_of(bank, group.expert, group.count, plan); i < parts; ++i) {
+        const std::size_t first = i * group.count / parts;
+        chunks[next++] = {group.part(first, (i + 1) * group.count / parts - first), 0, 0};
       }
     for (std::size_t first = 0; first < chunk_count;) {
       std::size_t last = first, values = 0;
       for (; last < chunk_count; ++last) {
         chunk& c = chunks[last];
-        const std::size_t rows = c.group.rows * row_length(bank), hidden = c.group.rows * hidden_length(bank, c);
+        const std::size_t rows = c.group.count * row_length(bank), hidden = c.group.count * hidden_length(bank, c);
         if (last != first && (values + rows + hidden) * sizeof(row_value) > plan.batch_bytes)
           break;
         c.rows = values;
@@ -133,7 +133,7 @@ private:
     const bool scatters = chunks[0].group.scatters();
     std::size_t per_piece = 2;
     for (const chunk& c : chunks)
-      per_piece = std::min(per_piece, panels_together(c.group.rows));
+      per_piece = std::min(per_piece, panels_together(c.group.count));
     const std::size_t panels = bank.weights().out_panels(), pieces = (panels + per_piece - 1) / per_piece;
     ctx.executor().for_each(scatters ? pieces : pieces * chunks.size(), [&](std::size_t i, std::size_t) {
       const std::size_t first = i % pieces * per_piece, last = std::min(first + per_piece, panels);
@@ -149,12 +149,12 @@ private:
   template <class Context> static buffer<work_item> row_items(const Context& ctx, vector_view<const chunk> chunks) {
     std::size_t count = 0;
     for (const chunk& c : chunks)
-      count += (c.group.rows + least_rows_per_item - 1) / least_rows_per_item;
+      count += (c.group.count + least_rows_per_item - 1) / least_rows_per_item;
     buffer<work_item> items(count, &ctx.workspace());
     std::size_t next = 0;
     for (std::size_t i = 0; i < chunks.size(); ++i)
-      for (std::size_t first = 0; first < chunks[i].group.rows; first += least_rows_per_item)
-        items[next++] = {i, first, std::min(least_rows_per_item, chunks[i].group.rows - first)};
+      for (std::size_t first = 0; first < chunks[i].group.count; first += least_rows_per_item)
+        items[next++] = {i, first, std::min(least_rows_per_item, chunks[i].group.count - first)};
     return items;
   }
 
@@ -164,14 +164,14 @@ private:
                                         const schedule& plan) {
     const auto strips_of = [&](const chunk& c) { return (bank.width(c.group.expert) + strip_width - 1) / strip_width; };
     const auto strip_cost = [&](const chunk& c) {
-      return (c.group.rows + block) * bank.d_model() * panels_per_strip * panel_columns;
+      return (c.group.count + block) * bank.d_model() * panels_per_strip * panel_columns;
     };
     std::size_t total = 0;
     for (const chunk& c : chunks)
       total += strips_of(c) * strip_cost(c);
     const std::size_t target = std::max(total / plan.items, plan.least_work);
     const auto strips_per_item = [&](const chunk& c) {
-      const std::size_t together = panels_together(c.group.rows);
+      const std::size_t together = panels_together(c.group.count);
       return std::max<std::size_t>(1, target / strip_cost(c) / together) * together;
     };
     std::size_t count = 0;
@@ -245,7 +245,7 @@ private:
   static void compute_hidden(const Bank& bank, const chunk& c, const work_item& w, row_value* memory) noexcept {
     const std::size_t e = c.group.expert, h = bank.width(e), step = row_length(bank), to_step = hidden_length(bank, c);
     const std::size_t bytes = format::template panel_bytes<arch>(bank.d_model());
-    const std::size_t together = panels_together(c.group.rows);
+    const std::size_t together = panels_together(c.group.count);
     constexpr std::size_t strip_step = most_strips * strip_width;
     alignas(memory_alignment) float tile[tile_size], strip[block * strip_step];
     for (std::size_t s = w.first; s < w.first + w.count; s += together) {
@@ -253,7 +253,7 @@ private:
       const std::size_t panels = std::min(strips * panels_per_strip, bank.weights().in_panels(h) - first_panel);
       const std::byte* weights = bank.weights().in_panel(e, first_panel);
       const reading all{weights, weights + panels * bytes, panels * bytes, panels * bytes};
-      for_each_block(c.group.rows, all, [&](std::size_t first, std::size_t rows, formats::detail::read_ahead ahead) {
+      for_each_block(c.group.count, all, [&](std::size_t first, std::size_t rows, formats::detail::read_ahead ahead) {
         for (std::size_t p = 0; p < panels;) {
           const std::size_t count = std::min(together, panels - p);
           multiply(count, rows, bank.d_model(), memory + c.rows + first * step, step, weights + p * bytes, ahead, tile);
@@ -280,7 +280,7 @@ private:
     const reading weights{bank.weights().out_panel(e, panel), bank.weights().out_panel(next.group.expert, next_panel),
                           bytes_of(c), bytes_of(next)};
     alignas(memory_alignment) float tile[tile_size];
-    for_each_block(c.group.rows, weights, [&](std::size_t first, std::size_t rows, formats::detail::read_ahead ahead) {
+    for_each_block(c.group.count, weights, [&](std::size_t first, std::size_t rows, formats::detail::read_ahead ahead) {
       prefetch_output(c, panel * panel_columns, std::min(last * panel_columns, bank.d_model()), first, rows);
       multiply(last - panel, rows, bank.width(e), memory + c.hidden + first * step, step, weights.now, ahead, tile);
       for (std::size_t p = panel; p < last; ++p)

@@ -10,7 +10,7 @@
 
 namespace hmoe::backends::simd_detail {
 
-/// What hmoe/training looks for in a backend. Compilers leave these loops scalar, since std::sqrt may set errno; the
+/// The operation update_adamw. Compilers leave these loops scalar, since std::sqrt may set errno; the
 /// square root and the quotient of one value at a time then take longer than memory does.
 template <class Arch> struct optimizers {
   template <class T>

@@ -4,8 +4,8 @@
 #include <hmoe/backends/simd/activations.hpp>
 #include <hmoe/backends/simd/grouped_forward.hpp>
 #include <hmoe/backends/simd/packed_ffn.hpp>
+#include <hmoe/core/expert_rows.hpp>
 #include <hmoe/core/matrix_view.hpp>
-#include <hmoe/dispatch/row_group.hpp>
 #include <hmoe/experts/elementwise.hpp>
 #include <hmoe/experts/ffn_weights.hpp>
 
@@ -76,8 +76,7 @@ public:
     return weights_.bytes(e) + (has_biases_ ? columns * panel_columns * sizeof(float) : 0);
   }
 
-  template <class Context>
-  void forward_rows(const Context& ctx, vector_view<const dispatch::row_group<float>> groups) const {
+  template <class Context> void forward_rows(const Context& ctx, vector_view<const expert_rows<float>> groups) const {
     static_assert(std::same_as<std::remove_cvref_t<decltype(ctx.backend())>, simd<Arch>>,
                   "hmoe: the weights of a packed_bank are laid out for backends::simd: run them in a "
                   "context{backends::simd{}, ...} with the same Arch");

@@ -23,11 +23,11 @@ template <class T, class Arch> struct packed_rows {
       (tile_for<Arch>.rows + square_vector<T>::size - 1) / square_vector<T>::size * square_vector<T>::size;
 
   [[nodiscard]] static constexpr std::size_t size(std::size_t rows, std::size_t depth) noexcept {
-    return blocks_of<Arch>(rows) * slots * depth;
+    return row_blocks<Arch>(rows) * slots * depth;
   }
   /// Packs blocks [first, first + count) of `from`.
   static void pack(matrix_view<const T> from, std::size_t first, std::size_t count, T* to) noexcept {
-    const std::size_t blocks = blocks_of<Arch>(from.rows());
+    const std::size_t blocks = row_blocks<Arch>(from.rows());
     for (std::size_t b = first; b < first + count; ++b) {
       const std::size_t row = b * from.rows() / blocks, rows = (b + 1) * from.rows() / blocks - row;
       interleave_rows<slots, T>(from.row_block(row, rows), 0, from.cols(), to + b * slots * from.cols());
@@ -78,7 +78,7 @@ void multiply_packed_rows(const T* a, matrix_view<const T> b, matrix_view<T> c) 
   constexpr std::size_t panel = panel_width<T, Arch>, slots = packed_rows<T, Arch>::slots;
   constexpr std::size_t blocks_together = cache_blocks<T, Arch>::rows / tile.rows;
   alignas(memory_alignment) T packed[cache_blocks<T, Arch>::panels * tile.depth * panel];
-  const std::size_t total = LayoutB == layout::plain ? b.rows() : b.cols(), blocks = blocks_of<Arch>(c.rows());
+  const std::size_t total = LayoutB == layout::plain ? b.rows() : b.cols(), blocks = row_blocks<Arch>(c.rows());
   const std::size_t together = panels_together<T, Arch>(c.rows());
   for (std::size_t j = 0; j < c.cols(); j += together * panel) {
     const std::size_t end = std::min(c.cols(), j + together * panel);

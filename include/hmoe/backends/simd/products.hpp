@@ -3,6 +3,7 @@
 
 #include <hmoe/backends/simd/kernel.hpp>
 #include <hmoe/backends/simd/packing.hpp>
+#include <hmoe/core/blocks.hpp>
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/matrix_view.hpp>
 
@@ -36,11 +37,11 @@ template <class T, class Arch, class A>
 
 /// f(block, first row, rows) for blocks of nearly equal height: a short last block would run at a fraction of the
 /// speed.
-template <class Arch> [[nodiscard]] constexpr std::size_t blocks_of(std::size_t rows) noexcept {
-  return (rows + tile_for<Arch>.rows - 1) / tile_for<Arch>.rows;
+template <class Arch> [[nodiscard]] constexpr std::size_t row_blocks(std::size_t rows) noexcept {
+  return blocks_of(rows, tile_for<Arch>.rows);
 }
 template <class Arch, class F> [[gnu::always_inline]] inline void for_each_block(std::size_t rows, const F& f) {
-  const std::size_t blocks = blocks_of<Arch>(rows);
+  const std::size_t blocks = row_blocks<Arch>(rows);
   for (std::size_t b = 0; b < blocks; ++b) {
     const std::size_t first = b * rows / blocks;
     f(b, first, (b + 1) * rows / blocks - first);
@@ -76,7 +77,7 @@ void multiply(matrix_view<A> a, matrix_view<B> b, matrix_view<T> c) noexcept {
       std::size_t b_step = panel;
       if constexpr (LayoutB == layout::transposed) {
         interleave_rows<panel, T>(b.row_block(j, columns), k, depth, packed);
-      } else if (columns < panel || blocks_of<Arch>(c.rows()) > read_in_place) {
+      } else if (columns < panel || row_blocks<Arch>(c.rows()) > read_in_place) {
         copy_columns<panel, xsimd::batch<T, Arch>, T>(b.column_block(j, columns), k, depth, packed, 0);
       } else {
         rows_of_b = b.data() + k * b.stride() + j;

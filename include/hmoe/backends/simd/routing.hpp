@@ -102,9 +102,8 @@ private:
   }
 };
 
-/// What a router looks for in a backend (hmoe/routing/score.hpp, selection.hpp), for one token: score(function, z, p)
-/// and select(selection, p, chosen). Selections choose exactly what the plain ones do.
-/// Rows that do not fill a vector are left to the plain functions, which take less time for them.
+/// The operations `score` and `select` (hmoe/execution/operations.hpp). Selections choose exactly what the plain ones
+/// do. Rows that do not fill a vector are left to the plain functions, which take less time for them.
 template <class Arch> struct routing_rows {
   template <class T>
   static void score(const routing::softmax& plain, vector_view<const T> z, vector_view<T> p) noexcept {
@@ -136,9 +135,20 @@ template <class Arch> struct routing_rows {
                          [&](const auto& lanes) { lanes.store(logistic(lanes.load(z.data())).sigma, p.data()); });
   }
 
+  /// Functions and selections without a form below.
+  template <class Function, class T>
+  static void score(const Function& plain, vector_view<const T> z, vector_view<T> p) {
+    plain.forward(z, p);
+  }
+  template <class Selection, class T>
+  static std::size_t select(const Selection& policy, vector_view<const T> p, vector_view<index_t> chosen,
+                            vector_view<T> scratch) {
+    return routing::select_row(policy, p, chosen, scratch);
+  }
+
   template <std::size_t K, class T>
-  static std::size_t select(const routing::top_k<K>& policy, vector_view<const T> p,
-                            vector_view<index_t> chosen) noexcept {
+  static std::size_t select(const routing::top_k<K>& policy, vector_view<const T> p, vector_view<index_t> chosen,
+                            vector_view<T>) noexcept {
     preference<xsimd::batch<T, Arch>> row(p);
     for (std::size_t i = 0; i < policy.k(); ++i) {
       chosen[i] = row.take();
@@ -148,8 +158,8 @@ template <class Arch> struct routing_rows {
     return policy.k();
   }
   template <class T>
-  static std::size_t select(const routing::top_p& policy, vector_view<const T> p,
-                            vector_view<index_t> chosen) noexcept {
+  static std::size_t select(const routing::top_p& policy, vector_view<const T> p, vector_view<index_t> chosen,
+                            vector_view<T>) noexcept {
     preference<xsimd::batch<T, Arch>> row(p);
     double sum = 0;
     std::size_t count = 0;

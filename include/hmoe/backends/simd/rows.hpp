@@ -11,7 +11,7 @@
 
 namespace hmoe::backends::simd_detail {
 
-/// What hmoe/dispatch/rows.hpp looks for in a backend.
+/// The operations of hmoe/execution/row_operations.hpp.
 template <class Arch> struct row_operations {
   /// to += weight · from, one fused multiply-add per element
   template <class T> static void add_scaled(T weight, vector_view<const T> from, vector_view<T> to) noexcept {

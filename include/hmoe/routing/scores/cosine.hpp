@@ -4,6 +4,8 @@
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix.hpp>
 #include <hmoe/core/router_trace.hpp>
+#include <hmoe/execution/context.hpp>
+#include <hmoe/execution/for_each_row.hpp>
 #include <hmoe/routing/projection.hpp>
 #include <hmoe/routing/score.hpp>
 #include <hmoe/routing/score_function.hpp>
@@ -64,16 +66,17 @@ public:
     return 2 * aligned_bytes<T>(size() * dimension()) + aligned_bytes<T>(tokens * dimension());
   }
 
-  template <class Context> void forward(const Context& ctx, matrix_view<const T> x, router_trace<T>& trace) const {
+  template <execution_context Context>
+  void forward(const Context& ctx, matrix_view<const T> x, router_trace<T>& trace) const {
     const auto direction = trace.score_saved().column_block(0, dimension());
     detail::project(ctx, x, projection(), direction);
-    detail::for_each_row(ctx, x.rows(),
-                         [&](std::size_t t) { trace.score_saved()(t, dimension()) = normalize(direction.row(t)); });
+    hmoe::for_each_row(ctx, x.rows(),
+                       [&](std::size_t t) { trace.score_saved()(t, dimension()) = normalize(direction.row(t)); });
     matrix<T> unit(&ctx.workspace());
     unit_embeddings(unit);
     detail::project(ctx, matrix_view<const T>(direction), std::as_const(unit).view(), trace.logits());
     const T scale = inverse_temperature();
-    detail::for_each_row(ctx, x.rows(), [&](std::size_t t) {
+    hmoe::for_each_row(ctx, x.rows(), [&](std::size_t t) {
       for (T& logit : trace.logits().row(t))
         logit *= scale;
     });
@@ -81,7 +84,7 @@ public:
 
   /// With u, v the directions of W_p x and e_i: ∂L/∂u = Σ_i ∂L/∂logits_i v_i / τ, ∂L/∂v_i = Σ_t ∂L/∂logits_i u / τ,
   /// ∂L/∂log(1/τ) = Σ_t ⟨u, ∂L/∂u⟩, and through each normalisation (∂L/∂u − u⟨u, ∂L/∂u⟩) / length.
-  template <class Context>
+  template <execution_context Context>
   void backward(const Context& ctx, matrix_view<const T> x, const router_trace<T>& trace, matrix_view<const T> d_logits,
                 matrix_view<T> dx, cosine& gradients) const {
     const std::size_t m = dimension();
@@ -108,7 +111,7 @@ public:
       for (std::size_t c = 0; c < m; ++c)
         gradients.embeddings_(i, c) += d_unit(i, c);
     }
-    detail::for_each_row(ctx, x.rows(), [&](std::size_t t) {
+    hmoe::for_each_row(ctx, x.rows(), [&](std::size_t t) {
       through_normalization(direction.row(t), trace.score_saved()(t, m), d_direction.row(t));
     });
     detail::project_backward(ctx, x, projection(), std::as_const(d_direction).view(), dx, gradients.projection());

@@ -4,6 +4,8 @@
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix.hpp>
 #include <hmoe/core/router_trace.hpp>
+#include <hmoe/execution/context.hpp>
+#include <hmoe/execution/for_each_row.hpp>
 #include <hmoe/routing/projection.hpp>
 #include <hmoe/routing/score.hpp>
 
@@ -41,7 +43,7 @@ public:
     return workspace_bytes_of(inner_, tokens) + aligned_bytes<value_type>(tokens * this->size());
   }
 
-  template <class Context>
+  template <execution_context Context>
   void forward(const Context& ctx, matrix_view<const value_type> x, router_trace<value_type>& trace) const {
     const router_trace<value_type>* previous = trace.inputs().previous;
     if (previous == nullptr) {
@@ -56,13 +58,13 @@ public:
     matrix<value_type> carried(&ctx.workspace());
     carried.resize_for_overwrite(x.rows(), this->size());
     detail::project(ctx, previous->logits(), residual_weight(), carried.view());
-    detail::for_each_row(ctx, x.rows(), [&](std::size_t t) {
+    hmoe::for_each_row(ctx, x.rows(), [&](std::size_t t) {
       for (std::size_t i = 0; i < this->size(); ++i)
         trace.logits()(t, i) += carried(t, i);
     });
   }
 
-  template <class Context>
+  template <execution_context Context>
   void backward(const Context& ctx, matrix_view<const value_type> x, const router_trace<value_type>& trace,
                 matrix_view<const value_type> d_logits, matrix_view<value_type> dx, gate_residual& gradients) const {
     router_trace<value_type>* previous = trace.inputs().previous;

@@ -6,6 +6,8 @@
 #include <hmoe/core/parameter.hpp>
 #include <hmoe/core/random.hpp>
 #include <hmoe/core/router_trace.hpp>
+#include <hmoe/execution/context.hpp>
+#include <hmoe/execution/for_each_row.hpp>
 #include <hmoe/routing/projection.hpp>
 #include <hmoe/routing/score.hpp>
 #include <hmoe/routing/score_functions/softmax.hpp>
@@ -52,14 +54,14 @@ public:
            aligned_bytes<value_type>(tokens * this->size());
   }
 
-  template <class Context>
+  template <execution_context Context>
   void forward(const Context& ctx, matrix_view<const value_type> x, router_trace<value_type>& trace) const {
     inner_.forward(ctx, x, trace);
     matrix<value_type> u(&ctx.workspace());
     u.resize_for_overwrite(x.rows(), groups());
     detail::project(ctx, x, group_weight(), u.view());
     const auto saved = trace.score_saved().column_block(inner_.saved_per_token(), this->size());
-    detail::for_each_row(ctx, x.rows(), [&](std::size_t t) {
+    hmoe::for_each_row(ctx, x.rows(), [&](std::size_t t) {
       for_each_group([&](std::size_t g, std::size_t first, std::size_t size) {
         const vector_view<value_type> z = trace.logits().row(t).subview(first, size);
         softmax::forward(vector_view<const value_type>(z), saved.row(t).subview(first, size));
@@ -76,14 +78,14 @@ public:
   }
 
   /// ∂L/∂u_g = Σ_{e∈g} ∂L/∂logits_e, ∂L/∂z_e = ∂L/∂logits_e − P(e | g) ∂L/∂u_g
-  template <class Context>
+  template <execution_context Context>
   void backward(const Context& ctx, matrix_view<const value_type> x, const router_trace<value_type>& trace,
                 matrix_view<const value_type> d_logits, matrix_view<value_type> dx, grouped& gradients) const {
     matrix<value_type> d_u(&ctx.workspace()), d_z(&ctx.workspace());
     d_u.resize_for_overwrite(x.rows(), groups());
     d_z.resize_for_overwrite(x.rows(), this->size());
     const auto saved = trace.score_saved().column_block(inner_.saved_per_token(), this->size());
-    detail::for_each_row(ctx, x.rows(), [&](std::size_t t) {
+    hmoe::for_each_row(ctx, x.rows(), [&](std::size_t t) {
       for_each_group([&](std::size_t g, std::size_t first, std::size_t size) {
         value_type sum = 0;
         for (std::size_t e = first; e < first + size; ++e)

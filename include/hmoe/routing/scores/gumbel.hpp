@@ -3,6 +3,8 @@
 
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/router_trace.hpp>
+#include <hmoe/execution/context.hpp>
+#include <hmoe/execution/for_each_row.hpp>
 #include <hmoe/routing/projection.hpp>
 #include <hmoe/routing/score.hpp>
 #include <hmoe/routing/scores/noise.hpp>
@@ -35,19 +37,19 @@ public:
     return workspace_bytes_of(inner_, tokens);
   }
 
-  template <class Context>
+  template <execution_context Context>
   void forward(const Context& ctx, matrix_view<const value_type> x, router_trace<value_type>& trace) const {
     inner_.forward(ctx, x, trace);
     const auto& noise = trace.inputs().noise;
     if (!noise)
       return;
-    detail::for_each_row(ctx, x.rows(), [&](std::size_t t) {
+    hmoe::for_each_row(ctx, x.rows(), [&](std::size_t t) {
       const auto logits = trace.logits().row(t);
       for (std::size_t i = 0; i < logits.size(); ++i)
         logits[i] += static_cast<value_type>(scale_ * detail::gumbel_noise(*noise, t, logits.size(), i));
     });
   }
-  template <class Context>
+  template <execution_context Context>
   void backward(const Context& ctx, matrix_view<const value_type> x, const router_trace<value_type>& trace,
                 matrix_view<const value_type> d_logits, matrix_view<value_type> dx, gumbel& gradients) const {
     inner_.backward(ctx, x, trace, d_logits, dx, gradients.inner_);

@@ -4,6 +4,8 @@
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix.hpp>
 #include <hmoe/core/router_trace.hpp>
+#include <hmoe/execution/context.hpp>
+#include <hmoe/execution/for_each_row.hpp>
 #include <hmoe/routing/projection.hpp>
 #include <hmoe/routing/score.hpp>
 #include <hmoe/routing/scores/noise.hpp>
@@ -37,7 +39,7 @@ public:
     return workspace_bytes_of(inner_, tokens) + 2 * aligned_bytes<value_type>(tokens * this->d_model());
   }
 
-  template <class Context>
+  template <execution_context Context>
   void forward(const Context& ctx, matrix_view<const value_type> x, router_trace<value_type>& trace) const {
     if (!trace.inputs().noise) {
       inner_.forward(ctx, x, trace);
@@ -49,7 +51,7 @@ public:
   }
 
   /// ∂L/∂x_c = ∂L/∂x'_c u_c
-  template <class Context>
+  template <execution_context Context>
   void backward(const Context& ctx, matrix_view<const value_type> x, const router_trace<value_type>& trace,
                 matrix_view<const value_type> d_logits, matrix_view<value_type> dx, jittered& gradients) const {
     const auto& noise = trace.inputs().noise;
@@ -62,7 +64,7 @@ public:
     d_seen.resize_for_overwrite(x.rows(), x.cols());
     d_seen.set_zero();
     inner_.backward(ctx, std::as_const(seen).view(), trace, d_logits, d_seen.view(), gradients.inner_);
-    detail::for_each_row(ctx, x.rows(), [&](std::size_t t) {
+    hmoe::for_each_row(ctx, x.rows(), [&](std::size_t t) {
       for (std::size_t c = 0; c < x.cols(); ++c)
         dx(t, c) += d_seen(t, c) * factor(*noise, t, c);
     });
@@ -72,11 +74,11 @@ private:
   [[nodiscard]] value_type factor(const noise_source& noise, std::size_t token, std::size_t column) const noexcept {
     return static_cast<value_type>(detail::jitter_factor(noise, epsilon_, token, this->d_model(), column));
   }
-  template <class Context>
+  template <execution_context Context>
   void multiply_by_noise(const Context& ctx, const noise_source& noise, matrix_view<const value_type> x,
                          matrix<value_type>& seen) const {
     seen.resize_for_overwrite(x.rows(), x.cols());
-    detail::for_each_row(ctx, x.rows(), [&](std::size_t t) {
+    hmoe::for_each_row(ctx, x.rows(), [&](std::size_t t) {
       for (std::size_t c = 0; c < x.cols(); ++c)
         seen(t, c) = x(t, c) * factor(noise, t, c);
     });

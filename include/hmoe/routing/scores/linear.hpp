@@ -8,6 +8,8 @@
 #include <hmoe/core/random.hpp>
 #include <hmoe/core/router_trace.hpp>
 #include <hmoe/core/scalar.hpp>
+#include <hmoe/execution/context.hpp>
+#include <hmoe/execution/for_each_row.hpp>
 #include <hmoe/routing/projection.hpp>
 #include <hmoe/routing/score_function.hpp>
 #include <hmoe/routing/score_functions/softmax.hpp>
@@ -49,16 +51,17 @@ public:
   }
 
   /// logits[T×N] = x[T×d] W_rᵀ (+ b_r)
-  template <class Context> void forward(const Context& ctx, matrix_view<const T> x, router_trace<T>& trace) const {
+  template <execution_context Context>
+  void forward(const Context& ctx, matrix_view<const T> x, router_trace<T>& trace) const {
     detail::project(ctx, x, weight(), trace.logits());
     if constexpr (Bias)
-      detail::for_each_row(ctx, x.rows(), [&](std::size_t t) {
+      hmoe::for_each_row(ctx, x.rows(), [&](std::size_t t) {
         for (std::size_t i = 0; i < size(); ++i)
           trace.logits()(t, i) += bias()[i];
       });
   }
   /// gradients.weight += d_logitsᵀ x;  gradients.bias += Σ_t d_logits;  dx += d_logits W_r
-  template <class Context>
+  template <execution_context Context>
   void backward(const Context& ctx, matrix_view<const T> x, const router_trace<T>&, matrix_view<const T> d_logits,
                 matrix_view<T> dx, linear& gradients) const {
     detail::project_backward(ctx, x, weight(), d_logits, dx, gradients.weight());

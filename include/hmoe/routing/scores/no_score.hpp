@@ -3,6 +3,8 @@
 
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/router_trace.hpp>
+#include <hmoe/execution/context.hpp>
+#include <hmoe/execution/for_each_row.hpp>
 #include <hmoe/routing/projection.hpp>
 #include <hmoe/routing/score.hpp>
 #include <hmoe/routing/score_functions/softmax.hpp>
@@ -26,10 +28,11 @@ public:
   [[nodiscard]] static constexpr std::size_t saved_per_token() noexcept { return 0; }
   [[nodiscard]] static constexpr softmax function() noexcept { return {}; }
 
-  template <class Context> static void forward(const Context& ctx, matrix_view<const T> x, router_trace<T>& trace) {
-    detail::for_each_row(ctx, x.rows(), [&](std::size_t t) { std::ranges::fill(trace.logits().row(t), T(0)); });
+  template <execution_context Context>
+  static void forward(const Context& ctx, matrix_view<const T> x, router_trace<T>& trace) {
+    hmoe::for_each_row(ctx, x.rows(), [&](std::size_t t) { std::ranges::fill(trace.logits().row(t), T(0)); });
   }
-  template <class Context>
+  template <execution_context Context>
   static void backward(const Context&, matrix_view<const T>, const router_trace<T>&, matrix_view<const T>,
                        matrix_view<T>, no_score&) noexcept {}
   template <class Visitor> static void visit_parameters(Visitor&&) noexcept {}

@@ -4,6 +4,8 @@
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix.hpp>
 #include <hmoe/core/router_trace.hpp>
+#include <hmoe/execution/context.hpp>
+#include <hmoe/execution/for_each_row.hpp>
 #include <hmoe/routing/projection.hpp>
 #include <hmoe/routing/scalar_functions.hpp>
 #include <hmoe/routing/score.hpp>
@@ -47,7 +49,7 @@ public:
     return workspace_bytes_of(inner_, tokens) + aligned_bytes<value_type>(tokens * this->size());
   }
 
-  template <class Context>
+  template <execution_context Context>
   void forward(const Context& ctx, matrix_view<const value_type> x, router_trace<value_type>& trace) const {
     inner_.forward(ctx, x, trace);
     const auto& noise = trace.inputs().noise;
@@ -57,7 +59,7 @@ public:
     const auto spread = trace.score_saved().column_block(inner_.saved_per_token(), n);
     const auto drawn = trace.score_saved().column_block(inner_.saved_per_token() + n, n);
     detail::project(ctx, x, noise_weight(), spread);
-    detail::for_each_row(ctx, x.rows(), [&](std::size_t t) {
+    hmoe::for_each_row(ctx, x.rows(), [&](std::size_t t) {
       const auto logits = trace.logits().row(t);
       for (std::size_t i = 0; i < n; ++i) {
         drawn(t, i) = static_cast<value_type>(detail::normal_noise(*noise, t, n, i));
@@ -67,7 +69,7 @@ public:
   }
 
   /// With r = W_n x: ∂L/∂r_i = ∂L/∂logits_i n_i σ(r_i), and what losses left in the trace's sink
-  template <class Context>
+  template <execution_context Context>
   void backward(const Context& ctx, matrix_view<const value_type> x, const router_trace<value_type>& trace,
                 matrix_view<const value_type> d_logits, matrix_view<value_type> dx, noisy& gradients) const {
     inner_.backward(ctx, x, trace, d_logits, dx, gradients.inner_);
@@ -79,7 +81,7 @@ public:
     const auto sink = trace.d_score_saved().column_block(inner_.saved_per_token(), n);
     matrix<value_type> d_spread(&ctx.workspace());
     d_spread.resize_for_overwrite(x.rows(), n);
-    detail::for_each_row(ctx, x.rows(), [&](std::size_t t) {
+    hmoe::for_each_row(ctx, x.rows(), [&](std::size_t t) {
       for (std::size_t i = 0; i < n; ++i)
         d_spread(t, i) = d_logits(t, i) * drawn(t, i) * detail::logistic(spread(t, i)) + sink(t, i);
     });

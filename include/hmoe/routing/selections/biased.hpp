@@ -24,7 +24,8 @@ template <class T, class Selection> struct biased_view {
     const vector_view<T> sums = scratch.subview(0, p.size());
     for (std::size_t i = 0; i < p.size(); ++i)
       sums[i] = p[i] + bias[i];
-    return select_row(select, vector_view<const T>(sums), chosen, scratch.subview(p.size(), scratch.size() - p.size()));
+    return routing::select_row(select, vector_view<const T>(sums), chosen,
+                               scratch.subview(p.size(), scratch.size() - p.size()));
   }
 };
 

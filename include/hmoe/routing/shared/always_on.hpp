@@ -5,6 +5,7 @@
 #include <hmoe/core/initialization.hpp>
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/core/random.hpp>
+#include <hmoe/execution/context.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -20,7 +21,7 @@ struct always_on {
   template <class X, class T> static void forward(vector_view<X>, vector_view<T> weights) noexcept {
     std::fill(weights.begin(), weights.end(), T(1));
   }
-  template <class Context, class T>
+  template <execution_context Context, class T>
   static void backward(const Context&, matrix_view<const T>, const assignment<T>&, vector_view<const T>, matrix_view<T>,
                        always_on&) noexcept {}
   template <class Visitor> static void visit_parameters(Visitor&&) noexcept {}

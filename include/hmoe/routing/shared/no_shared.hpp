@@ -5,6 +5,7 @@
 #include <hmoe/core/initialization.hpp>
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/core/random.hpp>
+#include <hmoe/execution/context.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -15,7 +16,7 @@ namespace hmoe::routing {
 struct no_shared {
   [[nodiscard]] static constexpr std::size_t size() noexcept { return 0; }
   template <class X, class T> static void forward(vector_view<X>, vector_view<T>) noexcept {}
-  template <class Context, class T>
+  template <execution_context Context, class T>
   static void backward(const Context&, matrix_view<const T>, const assignment<T>&, vector_view<const T>, matrix_view<T>,
                        no_shared&) noexcept {}
   template <class Visitor> static void visit_parameters(Visitor&&) noexcept {}

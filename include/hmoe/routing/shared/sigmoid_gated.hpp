@@ -8,6 +8,8 @@
 #include <hmoe/core/parameter.hpp>
 #include <hmoe/core/random.hpp>
 #include <hmoe/core/scalar.hpp>
+#include <hmoe/execution/context.hpp>
+#include <hmoe/execution/for_each_row.hpp>
 #include <hmoe/routing/projection.hpp>
 #include <hmoe/routing/scalar_functions.hpp>
 
@@ -45,12 +47,12 @@ public:
   }
 
   /// With s = ⟨v, x⟩: ∂L/∂s = ∂L/∂w w (1 − w), dx += ∂L/∂s v, gradients.v += ∂L/∂s x
-  template <class Context>
+  template <execution_context Context>
   void backward(const Context& ctx, matrix_view<const T> x, const assignment<T>& assigned,
                 vector_view<const T> d_weights, matrix_view<T> dx, sigmoid_gated& gradients) const {
     matrix<T> d_sums(&ctx.workspace());
     d_sums.resize_for_overwrite(x.rows(), size());
-    detail::for_each_row(ctx, x.rows(), [&](std::size_t t) {
+    hmoe::for_each_row(ctx, x.rows(), [&](std::size_t t) {
       const std::size_t first = assigned.offsets()[t + 1] - size(); // shared experts come last
       for (std::size_t j = 0; j < size(); ++j) {
         const T w = assigned.weights()[first + j];

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/blocks.hpp>
 #include <hmoe/core/matrix_view.hpp>
 
-#include <algorithm>
 #include <cstddef>
 #include <type_traits>
 
-namespace hmoe::dispatch {
+namespace hmoe {
 
 /// A backend whose products are shared among the workers of an executor, for an expert that has most of the work:
 /// blocks of rows of the result are tasks, cut by size only, and no sum is cut. All else is the backend's own.
@@ -43,20 +43,20 @@ private:
   static constexpr std::size_t rows_per_block = 96;
 
   template <class F> void for_each_block(std::size_t rows, const F& f) const {
-    executor_.for_each((rows + rows_per_block - 1) / rows_per_block, [&](std::size_t block, std::size_t) {
-      const std::size_t first = block * rows_per_block;
-      f(first, std::min(rows_per_block, rows - first));
+    executor_.for_each(blocks_of(rows, rows_per_block), [&](std::size_t i, std::size_t) {
+      const block_range block = block_at(i, rows_per_block, rows);
+      f(block.first, block.count);
     });
   }
 
   const Executor& executor_;
 };
 
-/// Whether that is possible, and of any use: not where the type of the executor says that it has one worker.
+/// False when the executor's type fixes concurrency() to 1.
 template <class Context>
-concept can_split_products = !std::is_final_v<typename Context::backend_type> && !requires {
+concept can_split_products = !requires {
   typename std::bool_constant<Context::executor_type::concurrency() == 1>; // a constant?
   requires Context::executor_type::concurrency() == 1;
 };
 
-} // namespace hmoe::dispatch
+} // namespace hmoe

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/core/config.hpp>
+#include <hmoe/core/matrix_view.hpp>
+#include <hmoe/core/vector_view.hpp>
+
+#include <cstddef>
+
+namespace hmoe {
+
+/// The rows of a batch that one expert works on: where they come from and where its results go. Dispatch strategies
+/// make them, expert_set::forward and backward run them, kernels read them.
+///   source  row i is x[tokens[i]], or x[i] where `tokens` is empty
+///   sink    y[i] = out[i] where `entries` is empty; else y[tokens[i]] += weights[entries[i]] · out[i], or, when the
+///           weights are on the input, row i is weights[entries[i]] · x[tokens[i]] and y[tokens[i]] += out[i]
+///   saved   [count × saved_per_row(expert)] what backward needs of forward; no memory where nothing is to be kept
+/// Backward reads x, saved and dy = ∂L/∂out and writes dx = ∂L/∂x, all of them contiguous: row i of each.
+/// Rows are given in ascending order of experts, each expert at most once; a token comes at most once per expert.
+/// Either all rows of a call scatter (have `entries`) or none.
+template <class T> struct expert_rows {
+  std::size_t expert = 0; ///< its id in the set or the bank that is asked
+  std::size_t count = 0;  ///< number of rows
+  matrix_view<const T> x{};
+  matrix_view<T> y{};
+  matrix_view<T> saved{};
+  matrix_view<const T> dy{};
+  matrix_view<T> dx{};
+  vector_view<const index_t> tokens{};
+  vector_view<const index_t> entries{};
+  vector_view<const T> weights{};
+  bool weights_on_input = false;
+
+  [[nodiscard]] bool scatters() const noexcept { return !entries.empty(); }
+  [[nodiscard]] bool keeps() const noexcept { return saved.data() != nullptr; }
+  [[nodiscard]] vector_view<const T> source(std::size_t i) const noexcept {
+    return x.row(tokens.empty() ? i : tokens[i]);
+  }
+  [[nodiscard]] T input_weight(std::size_t i) const noexcept { return weights_on_input ? weights[entries[i]] : T(1); }
+  [[nodiscard]] T output_weight(std::size_t i) const noexcept {
+    return scatters() && !weights_on_input ? weights[entries[i]] : T(1);
+  }
+
+  /// Rows [first, first + rows).
+  [[nodiscard]] expert_rows part(std::size_t first, std::size_t rows) const noexcept {
+    const auto some = [&](auto view) { return view.rows() == 0 ? view : view.row_block(first, rows); };
+    expert_rows result = *this;
+    result.count = rows;
+    if (tokens.empty())
+      result.x = some(x);
+    else
+      result.tokens = tokens.subview(first, rows);
+    if (scatters())
+      result.entries = entries.subview(first, rows);
+    else
+      result.y = some(y);
+    result.saved = some(saved);
+    result.dy = some(dy);
+    result.dx = some(dx);
+    return result;
+  }
+};
+
+} // namespace hmoe

@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/core/blocks.hpp>
+#include <hmoe/core/buffer.hpp>
+#include <hmoe/core/expert_rows.hpp>
+#include <hmoe/core/matrix.hpp>
+#include <hmoe/execution/context.hpp>
+#include <hmoe/execution/for_each_row.hpp>
+#include <hmoe/execution/operations.hpp>
+#include <hmoe/execution/row_operations.hpp>
+#include <hmoe/execution/split_products.hpp>
+#include <hmoe/experts/bank.hpp>
+
+#include <algorithm>
+#include <concepts>
+#include <cstddef>
+#include <numeric>
+#include <utility>
+
+/// The only place that decides who computes the rows of an expert; expert_set::forward_rows and backward_rows come
+/// here.
+namespace hmoe::experts {
+
+/// Who computes the rows of a bank.
+enum class runner {
+  backend, ///< the backend, all experts of the bank at once (forward_bank, backward_bank)
+  bank,    ///< the bank itself, all of its experts at once (forward_rows)
+  tiles    ///< the bank, expert by expert and tile by tile (forward, backward)
+};
+
+/// Rows that one forward task of `tiles` computes. A multiple of every kernel's row block, and large enough that
+/// reading an expert's weights again for each task costs little.
+inline constexpr std::size_t rows_per_tile = 128;
+
+namespace detail {
+struct name_of_forward_rows {
+  void forward_rows();
+};
+template <class Bank> struct with_forward_rows : Bank, name_of_forward_rows {};
+
+/// Whether the bank has forward_rows; a compile error where it has one that does not fit, or no way at all.
+template <class Context, class Bank> [[nodiscard]] consteval bool bank_has_forward_rows() {
+  using T = typename Bank::value_type;
+  constexpr bool has = requires(const Context& ctx, const Bank& bank, vector_view<const expert_rows<T>> rows) {
+    { bank.forward_rows(ctx, rows) } -> std::same_as<void>;
+  };
+  constexpr bool named = [] {
+    if constexpr (std::is_final_v<Bank>)
+      return has;
+    else
+      return !requires { &with_forward_rows<Bank>::forward_rows; };
+  }();
+  static_assert(has || !named, "hmoe: a bank's forward_rows does not fit: expected is `template <class Context> void "
+                               "forward_rows(const Context& ctx, vector_view<const expert_rows<T>> rows) const` "
+                               "(hmoe/experts/bank.hpp)");
+  constexpr bool has_forward =
+      requires(const Context& ctx, const Bank& bank, matrix_view<const T> in, matrix_view<T> out) {
+        bank.forward(ctx.backend(), std::size_t{}, in, out, out);
+      };
+  static_assert(has || has_forward || named,
+                "hmoe: a bank of this set computes neither one expert nor several: give it forward_rows(ctx, "
+                "vector_view<const expert_rows<T>>) const (hmoe/experts/bank.hpp)");
+  return has;
+}
+} // namespace detail
+
+/// Who computes the forward pass of this bank in this context, and its backward pass where that is asked.
+template <execution_context Context, class Bank>
+[[nodiscard]] runner forward_runner(const Context& ctx, const Bank& bank) {
+  constexpr bool own = detail::bank_has_forward_rows<Context, Bank>();
+  if constexpr (operations::bank_passes<Context, Bank>())
+    if (ctx.backend().takes_bank(bank))
+      return runner::backend;
+  return own ? runner::bank : runner::tiles;
+}
+template <execution_context Context, class Bank>
+[[nodiscard]] runner backward_runner(const Context& ctx, const Bank& bank) {
+  if constexpr (operations::bank_passes<Context, Bank>())
+    if (ctx.backend().takes_bank(bank))
+      return runner::backend;
+  return runner::tiles;
+}
+
+namespace detail {
+
+/// The rows of experts [first, first + size), a part of the list since experts ascend.
+template <class T>
+vector_view<const expert_rows<T>> rows_of_bank(vector_view<const expert_rows<T>> rows, std::size_t first,
+                                               std::size_t size) noexcept {
+  const auto before = [](const expert_rows<T>& r, std::size_t e) { return r.expert < e; };
+  const auto* begin = std::lower_bound(rows.begin(), rows.end(), first, before);
+  const auto* end = std::lower_bound(begin, rows.end(), first + size, before);
+  return rows.subview(static_cast<std::size_t>(begin - rows.begin()), static_cast<std::size_t>(end - begin));
+}
+
+/// A bank's own rows under its own ids, without those that are empty: f(rows) unless there are none.
+template <class Context, class T, class F>
+void with_local_rows(const Context& ctx, vector_view<const expert_rows<T>> rows, std::size_t first, F&& f) {
+  const typename Context::workspace_scope scope(ctx.workspace());
+  buffer<expert_rows<T>> local(rows.size(), &ctx.workspace());
+  std::size_t count = 0;
+  for (const expert_rows<T>& r : rows)
+    if (r.count != 0) {
+      local[count] = r;
+      local[count++].expert -= first;
+    }
+  if (count != 0)
+    f(std::as_const(local).view().subview(0, count));
+}
+
+/// Experts whose rows are contiguous, expert by expert: rows are independent, so many of them are cut into tiles.
+template <class Context, class Experts, class T>
+void forward_tiles(const Context& ctx, const Experts& experts, vector_view<const expert_rows<T>> rows) {
+  struct tile {
+    std::size_t rows, first;
+  };
+  std::size_t count = 0, scratch_per_row = 0;
+  for (const expert_rows<T>& r : rows) {
+    count += blocks_of(r.count, rows_per_tile);
+    if (!r.keeps())
+      scratch_per_row = std::max(scratch_per_row, experts.saved_per_row(r.expert));
+  }
+  buffer<tile> tiles(count, &ctx.workspace());
+  std::size_t next = 0;
+  for (std::size_t i = 0; i < rows.size(); ++i)
+    for (std::size_t first = 0; first < rows[i].count; first += rows_per_tile)
+      tiles[next++] = {i, first};
+  const std::size_t scratch_size = rows_per_tile * scratch_per_row;
+  buffer<T> scratch(ctx.executor().concurrency() * scratch_size, &ctx.workspace());
+  ctx.executor().for_each(count, [&](std::size_t task, std::size_t worker) {
+    const expert_rows<T>& all = rows[tiles[task].rows];
+    const block_range tile_rows = block_at(tiles[task].first / rows_per_tile, rows_per_tile, all.count);
+    const expert_rows<T> r = all.part(tile_rows.first, tile_rows.count);
+    experts.forward(
+        ctx.backend(), r.expert, r.x, r.y,
+        r.keeps() ? r.saved
+                  : matrix_view<T>(scratch.data() + worker * scratch_size, r.count, experts.saved_per_row(r.expert)));
+  });
+}
+
+/// The backward pass of experts whose rows are contiguous. Gradients of an expert sum over all of its rows in order, so
+/// an expert is one task; they are started in descending order of cost, which keeps the threads evenly loaded when
+/// experts are unequal. Where one expert has more than a quarter of the work (all tokens on one expert, a dense layer),
+/// experts go one after the other and the threads share the products of each.
+template <class Context, class Experts, class T>
+void backward_experts(const Context& ctx, const Experts& experts, vector_view<const expert_rows<T>> rows,
+                      Experts& gradients) {
+  struct task {
+    std::size_t rows, scratch;
+    double cost;
+  };
+  buffer<task> tasks(rows.size(), &ctx.workspace());
+  std::size_t scratch_size = 0;
+  double total = 0, largest = 0;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const double cost = static_cast<double>(rows[i].count) * experts.flops_per_row(rows[i].expert);
+    tasks[i] = {i, scratch_size, cost};
+    scratch_size += rows[i].count * experts.scratch_per_row(rows[i].expert);
+    total += cost;
+    largest = std::max(largest, cost);
+  }
+  buffer<T> scratch(scratch_size, &ctx.workspace());
+  const auto run = [&](const auto& math, const task& t) {
+    const expert_rows<T>& r = rows[t.rows];
+    experts.backward(math, r.expert, r.x, r.saved, r.dy, r.dx,
+                     matrix_view<T>(scratch.data() + t.scratch, r.count, experts.scratch_per_row(r.expert)), gradients);
+  };
+  if constexpr (can_split_products<Context>) {
+    if (largest > total / 4) {
+      const split_products math(ctx.backend(), ctx.executor());
+      for (const task& t : tasks)
+        run(math, t);
+      return;
+    }
+  }
+  std::sort(tasks.begin(), tasks.end(),
+            [](const task& a, const task& b) { return a.cost != b.cost ? a.cost > b.cost : a.rows < b.rows; });
+  ctx.executor().for_each(tasks.size(), [&](std::size_t i, std::size_t) { run(ctx.backend(), tasks[i]); });
+}
+
+/// Those rows of a list that are run tile by tile, collected while the others are run.
+template <class T> class remaining_rows {
+public:
+  remaining_rows(std::size_t most, std::pmr::memory_resource* memory) : rows_(most, memory) {}
+  void add(vector_view<const expert_rows<T>> rows) noexcept {
+    for (const expert_rows<T>& r : rows)
+      if (r.count != 0)
+        rows_[count_++] = r;
+  }
+  [[nodiscard]] vector_view<const expert_rows<T>> view() const noexcept { return rows_.view().subview(0, count_); }
+
+private:
+  buffer<expert_rows<T>> rows_;
+  std::size_t count_ = 0;
+};
+
+template <class Context, class Experts, class T>
+void forward_contiguous(const Context& ctx, const Experts& experts, vector_view<const expert_rows<T>> rows) {
+  const typename Context::workspace_scope scope(ctx.workspace());
+  remaining_rows<T> others(rows.size(), &ctx.workspace());
+  experts.for_each_bank([&](const auto& bank, std::size_t first) {
+    using bank_type = std::remove_cvref_t<decltype(bank)>;
+    const auto mine = rows_of_bank(rows, first, bank.size());
+    const runner who = experts::forward_runner(ctx, bank);
+    if (who == runner::tiles)
+      return others.add(mine);
+    detail::with_local_rows(ctx, mine, first, [&](vector_view<const expert_rows<T>> local) {
+      if constexpr (operations::bank_passes<Context, bank_type>())
+        if (who == runner::backend)
+          return ctx.backend().forward_bank(ctx, bank, local);
+      if constexpr (bank_has_forward_rows<Context, bank_type>())
+        bank.forward_rows(ctx, local);
+    });
+  });
+  detail::forward_tiles(ctx, experts, others.view());
+}
+
+/// Gathers the rows of a bank that reads and writes contiguous rows only, computes them, and adds the results to their
+/// tokens in ascending order of experts.
+template <class Context, class Experts, class T>
+void forward_gathered(const Context& ctx, const Experts& experts, vector_view<const expert_rows<T>> rows) {
+  const typename Context::workspace_scope scope(ctx.workspace());
+  std::size_t total = 0;
+  for (const expert_rows<T>& r : rows)
+    total += r.count;
+  if (total == 0)
+    return;
+  matrix<T> in(&ctx.workspace()), out(&ctx.workspace());
+  in.resize_for_overwrite(total, experts.d_model());
+  out.resize_for_overwrite(total, experts.d_model());
+  buffer<expert_rows<T>> contiguous(rows.size(), &ctx.workspace());
+  std::size_t first = 0;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const expert_rows<T>& r = rows[i];
+    contiguous[i] = {.expert = r.expert,
+                     .count = r.count,
+                     .x = in.view().row_block(first, r.count),
+                     .y = out.view().row_block(first, r.count)};
+    const matrix_view<T> to = in.view().row_block(first, r.count);
+    hmoe::for_each_row(ctx, r.count, [&](std::size_t row) {
+      if (r.weights_on_input)
+        rows::copy_scaled(ctx.backend(), r.input_weight(row), r.source(row), to.row(row));
+      else
+        std::copy(r.source(row).begin(), r.source(row).end(), to.row(row).begin());
+    });
+    first += r.count;
+  }
+  detail::forward_contiguous(ctx, experts, std::as_const(contiguous).view());
+  for (std::size_t i = 0; i < rows.size(); ++i)
+    hmoe::for_each_row(ctx, rows[i].count, [&](std::size_t row) { // a token comes once per expert
+      rows::add_scaled(ctx.backend(), rows[i].output_weight(row), vector_view<const T>(contiguous[i].y.row(row)),
+                       rows[i].y.row(rows[i].tokens[row]));
+    });
+}
+
+} // namespace detail
+
+/// y of all rows, and what backward needs where it is to be kept.
+template <execution_context Context, class Experts, class T>
+void forward_rows(const Context& ctx, const Experts& experts, vector_view<const expert_rows<T>> rows) {
+  if (rows.empty() || !rows[0].scatters())
+    return detail::forward_contiguous(ctx, experts, rows);
+  experts.for_each_bank([&](const auto& bank, std::size_t first) {
+    const auto mine = detail::rows_of_bank(rows, first, bank.size());
+    if constexpr (detail::bank_has_forward_rows<Context, std::remove_cvref_t<decltype(bank)>>()) {
+      if (experts::forward_runner(ctx, bank) == runner::bank)
+        return detail::with_local_rows(ctx, mine, first,
+                                       [&](vector_view<const expert_rows<T>> local) { bank.forward_rows(ctx, local); });
+    }
+    detail::forward_gathered(ctx, experts, mine);
+  });
+}
+
+/// dx of all rows, gradients += ∂L/∂weights.
+template <execution_context Context, class Experts, class T>
+void backward_rows(const Context& ctx, const Experts& experts, vector_view<const expert_rows<T>> rows,
+                   Experts& gradients) {
+  const typename Context::workspace_scope scope(ctx.workspace());
+  detail::remaining_rows<T> others(rows.size(), &ctx.workspace());
+  experts.for_each_bank_with(gradients, [&](const auto& bank, std::size_t first, auto& bank_gradients) {
+    const auto mine = detail::rows_of_bank(rows, first, bank.size());
+    if constexpr (operations::bank_passes<Context, std::remove_cvref_t<decltype(bank)>>())
+      if (experts::backward_runner(ctx, bank) == runner::backend)
+        return detail::with_local_rows(ctx, mine, first, [&](vector_view<const expert_rows<T>> local) {
+          ctx.backend().backward_bank(ctx, bank, local, bank_gradients);
+        });
+    others.add(mine);
+  });
+  detail::backward_experts(ctx, experts, others.view(), gradients);
+}
+
+} // namespace hmoe::experts
