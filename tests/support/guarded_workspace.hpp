@@ -76,6 +76,8 @@ private:
 /// hmoe::context with such a workspace, for what takes any context.
 template <class Backend, class Executor> class guarded_context {
 public:
+  using backend_type = Backend;
+  using executor_type = Executor;
   using workspace_scope = guarded_workspace::scope;
 
   guarded_context(Backend backend, Executor executor, guarded_workspace& memory)

@@ -7,6 +7,7 @@
 
 #include <concepts>
 #include <memory>
+#include <memory_resource>
 #include <type_traits>
 #include <utility>
 
@@ -50,12 +51,15 @@ private:
 template <class Backend> context(Backend) -> context<Backend>;
 template <class Backend, class Executor> context(Backend, Executor) -> context<Backend, Executor>;
 
-/// A context that computes on the host.
+/// A context that computes on the host. Requirements: backend() and executor(), of backend_type and executor_type;
+/// workspace(), scratch memory that may be used while a workspace_scope of it lives.
 template <class C>
-concept execution_context = requires(const C& ctx) {
-  requires backend<std::remove_cvref_t<decltype(ctx.backend())>>;
-  requires executor<std::remove_cvref_t<decltype(ctx.executor())>>;
-  { ctx.workspace() } -> std::same_as<workspace&>;
-};
+concept execution_context =
+    backend<typename C::backend_type> && executor<typename C::executor_type> && requires(const C& ctx) {
+      { ctx.backend() } -> std::same_as<const typename C::backend_type&>;
+      { ctx.executor() } -> std::same_as<const typename C::executor_type&>;
+      { ctx.workspace() } -> std::convertible_to<std::pmr::memory_resource&>;
+      requires std::constructible_from<typename C::workspace_scope, decltype(ctx.workspace())>;
+    };
 
 } // namespace hmoe

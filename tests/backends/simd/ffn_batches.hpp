@@ -23,7 +23,12 @@ namespace support {
 
 /// backends::simd that computes whole banks at once however small they are.
 struct whole_banks : hmoe::backends::simd<> {
-  static bool takes_bank(const auto&) noexcept { return true; }
+  template <class Bank> static auto takes_bank(const Bank&) noexcept {
+    if constexpr (hmoe::backends::simd_detail::feed_forward<Bank>)
+      return true;
+    else
+      return std::false_type{};
+  }
 };
 /// backends::simd without its passes over whole banks: expert after expert, by the four products.
 struct products_only : hmoe::backends::simd<> {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <hmoe/backends/reference.hpp>
 #include <hmoe/backends/simd/row_waves.hpp>
+#include <hmoe/core/matrix.hpp>
 #include <hmoe/execution/context.hpp>
 #include <hmoe/experts/glu.hpp>
 
