@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 
@@ -27,6 +28,13 @@ concept forwards_rows = requires(const E& e, matrix_view<const typename E::value
 /// Its address identifies the type, with -fno-rtti too: one in a program and its shared libraries, and not const, since
 /// linkers may merge constants of equal value.
 template <class E> [[gnu::visibility("default")]] inline char type_mark = 0;
+
+/// The name of E for messages, as the compiler spells it in "… [with E = name]" or "… [E = name]".
+template <class E> [[nodiscard]] constexpr std::string_view type_name() noexcept {
+  constexpr std::string_view text = __PRETTY_FUNCTION__, before = "E = ";
+  constexpr std::size_t first = text.find(before) + before.size();
+  return text.substr(first, text.find_first_of(";]", first) - first);
+}
 } // namespace detail
 
 /// An expert whose kind is chosen at run time, for plug-ins: holds any hmoe::expert of this value_type and models
@@ -119,8 +127,8 @@ private:
     void backward(matrix_view<const T> x, matrix_view<const T> dy, matrix_view<T> dx,
                   interface& gradients) const override {
       auto* same = gradients.template as<E>();
-      require(same != nullptr, "any_expert: the gradients hold an expert of another kind than the expert itself: make "
-                               "them by copying the expert");
+      require(same != nullptr, "any_expert: the gradients of a ", detail::type_name<E>(),
+              " hold an expert of another kind: make them by copying the expert");
       bank[0].backward(x, dy, dx, same->bank[0]);
     }
     void visit_parameters(const visitor& visit) override { bank[0].visit_parameters(visit); }

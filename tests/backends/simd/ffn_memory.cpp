@@ -24,7 +24,8 @@ struct memory_use {
 };
 template <class T> memory_use run(const support::glu_and_mlp<T>& experts, const load& rows, std::size_t threads) {
   const std::size_t announced =
-      hmoe::experts::bank_memory::bytes(experts, std::accumulate(rows.begin(), rows.end(), std::size_t{0}));
+      hmoe::experts::bank_memory::bytes(experts, std::accumulate(rows.begin(), rows.end(), std::size_t{0})) +
+      2 * hmoe::aligned_bytes<hmoe::expert_rows<T>>(rows.size()); // lists of rows
   support::guarded_workspace memory(announced);
   const support::expert_passes<T> ours(
       support::guarded_context{support::whole_banks{}, hmoe::executors::openmp{threads}, memory}, experts, rows);
