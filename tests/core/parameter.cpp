@@ -96,3 +96,39 @@ TEST_CASE("set_zero clears every tensor, and of strided ones only the viewed par
   CHECK(strided.all(0, 2) == 1);
   CHECK(strided.all(1, 2) == 1);
 }
+
+TEST_CASE("a const object shows its tensors to read, without a copy and without a second overload of its own") {
+  module values({{1, 3}, {2, 2}});
+  values.experts[1](1, 0) = 5;
+  std::vector<std::string> names;
+  std::vector<const float*> where;
+  hmoe::detail::visit_as_const(std::as_const(values), [&](const parameter_info& info, matrix_view<const float> view) {
+    names.push_back(info.full_name());
+    where.push_back(view.data());
+  });
+  CHECK(names == std::vector<std::string>{"experts.0.gate", "experts.1.gate", "scale"});
+  CHECK(where == std::vector<const float*>{values.experts[0].data(), values.experts[1].data(), values.router.data()});
+}
+
+TEST_CASE("a list keeps the shape of each tensor and the expert that it belongs to") {
+  module values({{1, 3}, {4, 2}}), gradients({{1, 3}, {4, 2}});
+  std::vector<hmoe::parameter<float>> list;
+  hmoe::append_parameters<float>(values, gradients, "", list);
+  REQUIRE(list.size() == 3);
+  CHECK(list[1].rows == 4);
+  CHECK(list[1].cols == 2);
+  CHECK(list[1].expert == 1);
+  CHECK(list[2].expert == parameter_info::no_expert);
+  module transposed({{1, 3}, {2, 4}}); // as many values in another shape
+  CHECK_THROWS_WITH_AS(hmoe::append_parameters<float>(values, transposed, "", list),
+                       doctest::Contains("the gradient of experts.1.gate is 2 x 4"), hmoe::error);
+  CHECK(list.size() == 3);
+}
+
+TEST_CASE("a tensor whose rows do not follow one another is refused") {
+  left_columns values, gradients;
+  std::vector<hmoe::parameter<float>> list;
+  CHECK_THROWS_WITH_AS(hmoe::append_parameters<float>(values, gradients, "", list),
+                       doctest::Contains("the rows of left, 2 values each, lie 3 values apart"), hmoe::error);
+  CHECK(list.empty());
+}

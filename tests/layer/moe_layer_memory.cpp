@@ -3,6 +3,7 @@
 #include <hmoe/dispatch/looped.hpp>
 #include <hmoe/dispatch/sorted.hpp>
 #include <hmoe/execution/openmp.hpp>
+#include <hmoe/experts/any_expert.hpp>
 #include <hmoe/losses/load_balance.hpp>
 #include <hmoe/losses/objective.hpp>
 #include <hmoe/losses/parameter_penalty.hpp>
@@ -13,6 +14,10 @@
 #include "support/allocation_count.hpp"
 
 #include <doctest/doctest.h>
+
+#include <cmath>
+#include <utility>
+#include <vector>
 
 namespace routing = hmoe::routing;
 using hmoe::matrix;
@@ -83,4 +88,71 @@ TEST_CASE("a workspace that is too small grows once and then stays") {
   const hmoe::context ctx{hmoe::backends::reference{}};
   layer.forward(ctx, x, y);
   CHECK(support::allocations_in([&] { layer.forward(ctx, x, y); }) == 0);
+}
+
+namespace {
+/// y_i = a_i · sin(x_i), as a user writes an expert: without flops_per_row, width or initialize.
+class wave {
+public:
+  using value_type = float;
+  explicit wave(std::size_t d_model) : amplitude_(1, d_model) { amplitude_.view().row(0)[0] = 1; }
+  [[nodiscard]] std::size_t d_model() const { return amplitude_.cols(); }
+  void forward(hmoe::matrix_view<const float> x, hmoe::matrix_view<float> y) const {
+    for (std::size_t r = 0; r < x.rows(); ++r)
+      for (std::size_t i = 0; i < d_model(); ++i)
+        y(r, i) = amplitude_(0, i) * std::sin(x(r, i));
+  }
+  void backward(hmoe::matrix_view<const float> x, hmoe::matrix_view<const float> dy, hmoe::matrix_view<float> dx,
+                wave& gradients) const {
+    for (std::size_t r = 0; r < x.rows(); ++r)
+      for (std::size_t i = 0; i < d_model(); ++i) {
+        dx(r, i) = dy(r, i) * amplitude_(0, i) * std::cos(x(r, i));
+        gradients.amplitude_(0, i) += dy(r, i) * std::sin(x(r, i));
+      }
+  }
+  template <class Visitor> void visit_parameters(Visitor&& visit) {
+    visit(hmoe::parameter_info{"amplitude"}, amplitude_.view());
+  }
+
+private:
+  matrix<float> amplitude_;
+};
+} // namespace
+
+TEST_CASE("with an expert of a user, no pass and no question about its cost touches the heap") {
+  const std::size_t width = 256, tokens = 64;
+  std::vector<wave> waves(8, wave(width));
+  std::vector<hmoe::experts::any_expert<float>> held(4, wave(width));
+  hmoe::moe_layer layer{hmoe::expert_set{hmoe::experts::bank_of<wave>(waves), hmoe::experts::bank_of{std::move(held)}},
+                        routing::top_k_router<float>{width, 12, 2}};
+  layer.initialize(hmoe::seed{3});
+  support::random_source random(22);
+  const auto x = support::random_matrix<float>(random, tokens, width);
+  matrix<float> y(tokens, width), dx(tokens, width);
+  const hmoe::context ctx{hmoe::backends::reference{}};
+  auto tape = layer.make_tape(tokens);
+  auto gradients = layer.make_gradients();
+  const auto step = [&] {
+    layer.forward(ctx, x, y, tape);
+    layer.backward(ctx, tape, x, dx, gradients);
+  };
+  step();
+  CHECK(support::allocations_in(step) == 0);
+  double flops = 0;
+  CHECK(support::allocations_in([&] {
+          for (std::size_t e = 0; e < 12; ++e)
+            flops += layer.experts().flops_per_row(e) + static_cast<double>(layer.experts().parameter_count(e));
+        }) == 0);
+  CHECK(flops == 12 * 3 * width);
+}
+
+TEST_CASE("a const layer shows its parameters") {
+  const hmoe::moe_layer layer{hmoe::expert_set{hmoe::experts::glu_bank<float, hmoe::experts::silu>{3, {2, 5}}},
+                              routing::top_k_router<float>{3, 2, 1}};
+  std::size_t values = 0;
+  CHECK(support::allocations_in([&] {
+          layer.visit_parameters(
+              [&](const hmoe::parameter_info&, hmoe::matrix_view<const float> view) { values += view.size(); });
+        }) == 0);
+  CHECK(values == layer.cost().parameters());
 }

@@ -4,6 +4,7 @@
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix_view.hpp>
 
+#include <concepts>
 #include <span>
 #include <string>
 #include <string_view>
@@ -32,12 +33,30 @@ template <class T> struct ignore_parameter {
   void operator()(const parameter_info&, matrix_view<T>) const noexcept {}
 };
 
+namespace detail {
+/// f(parameter_info, matrix_view<const T>) for each tensor of a const object, by its visit_parameters for mutable ones,
+/// which hands out views and changes nothing itself: an expert of a user needs no second overload, and nothing is
+/// copied.
+template <class Object, class Visitor> void visit_as_const(const Object& object, Visitor&& visit) {
+  const_cast<Object&>(object).visit_parameters([&](const parameter_info& info, auto view) {
+    using read_only = matrix_view<const typename decltype(view)::value_type>;
+    static_assert(std::invocable<Visitor&, const parameter_info&, read_only>,
+                  "hmoe: visit_parameters of a const object: its visitor is called with (const parameter_info&, "
+                  "matrix_view<const T>): let it take matrix_view<const T>, or visit an object that is not const");
+    if constexpr (std::invocable<Visitor&, const parameter_info&, read_only>)
+      visit(info, read_only(view));
+  });
+}
+} // namespace detail
+
 /// A named tensor beside its gradient: what optimisers, clipping and checkpoints work on.
 template <class T> struct parameter {
   std::string name;
-  std::span<T> value;
+  std::span<T> value; ///< [rows × cols], row-major
   std::span<T> gradient;
   bool decay = true;
+  std::size_t rows = 0, cols = 0; ///< for optimisers that treat a matrix as one
+  std::size_t expert = parameter_info::no_expert;
 };
 
 /// Appends the tensors of `values`, paired with those of `gradients` (which visits tensors of the same shapes in the
@@ -46,13 +65,26 @@ template <class T> struct parameter {
 template <class T, class Module, class Gradients>
 void append_parameters(Module& values, Gradients& gradients, std::string_view prefix, std::vector<parameter<T>>& list) {
   std::vector<parameter<T>> added;
+  const auto check = [](const parameter_info& info, matrix_view<T> view) {
+    require(view.rows() <= 1 || view.stride() == view.cols(), "the rows of ", info.full_name(), ", ", view.cols(),
+            " values each, lie ", view.stride(), " values apart: a parameter needs contiguous memory");
+  };
   values.visit_parameters([&](const parameter_info& info, matrix_view<T> value) {
-    added.push_back({std::string(prefix) + info.full_name(), {value.data(), value.size()}, {}, info.decay});
+    check(info, value);
+    added.push_back({.name = std::string(prefix) + info.full_name(),
+                     .value = {value.data(), value.size()},
+                     .gradient = {},
+                     .decay = info.decay,
+                     .rows = value.rows(),
+                     .cols = value.cols(),
+                     .expert = info.expert});
   });
   std::size_t next = 0;
   gradients.visit_parameters([&](const parameter_info& info, matrix_view<T> gradient) {
-    require(next < added.size() && added[next].value.size() == gradient.size(), "the gradient of ", info.full_name(),
-            " has ", gradient.size(), " values, which do not match the parameters: was it made by this layer?");
+    check(info, gradient);
+    require(next < added.size() && added[next].rows == gradient.rows() && added[next].cols == gradient.cols(),
+            "the gradient of ", info.full_name(), " is ", gradient.rows(), " x ", gradient.cols(),
+            ", which does not match the parameters: was it made by this layer?");
     added[next++].gradient = {gradient.data(), gradient.size()};
   });
   require(next == added.size(), "the gradients have ", next, " tensors, the parameters ", added.size());

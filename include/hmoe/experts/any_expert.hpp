@@ -73,6 +73,7 @@ public:
   void backward(matrix_view<const T> x, matrix_view<const T> dy, matrix_view<T> dx, any_expert& gradients) const {
     held_->backward(x, dy, dx, *gradients.held_);
   }
+  template <class Visitor> void visit_parameters(Visitor&& visit) const { hmoe::detail::visit_as_const(*this, visit); }
   template <class Visitor> void visit_parameters(Visitor&& visit) {
     held_->visit_parameters([&](const parameter_info& info, matrix_view<T> view) { visit(info, view); });
   }

@@ -125,8 +125,8 @@ public:
   }
   [[nodiscard]] std::size_t parameter_count(std::size_t e) const {
     std::size_t count = 0;
-    E copy = experts_[e]; // visiting is for mutable objects; this is no hot path
-    copy.visit_parameters([&](const parameter_info&, matrix_view<value_type> view) { count += view.size(); });
+    hmoe::detail::visit_as_const(
+        experts_[e], [&](const parameter_info&, matrix_view<const value_type> view) { count += view.size(); });
     return count;
   }
 
@@ -141,6 +141,7 @@ public:
                 bank_of& gradients) const {
     experts_[e].backward(x, dy, dx, gradients.experts_[e]);
   }
+  template <class Visitor> void visit_parameters(Visitor&& visit) const { hmoe::detail::visit_as_const(*this, visit); }
   template <class Visitor> void visit_parameters(Visitor&& visit) {
     for (std::size_t e = 0; e < size(); ++e)
       experts_[e].visit_parameters([&](const parameter_info& info, matrix_view<value_type> view) {

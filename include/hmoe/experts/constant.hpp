@@ -83,6 +83,7 @@ public:
     }
   }
 
+  template <class Visitor> void visit_parameters(Visitor&& visit) const { hmoe::detail::visit_as_const(*this, visit); }
   template <class Visitor> void visit_parameters(Visitor&& visit) {
     for (std::size_t e = 0; e < size(); ++e) {
       visit(parameter_info{"mix", true, e}, mix_[e]);

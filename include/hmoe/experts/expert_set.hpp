@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/parameter.hpp>
 #include <hmoe/experts/bank.hpp>
 #include <hmoe/experts/diagnosis.hpp>
 #include <hmoe/experts/run.hpp>
@@ -110,6 +111,7 @@ public:
     return at(e, [&](const auto& bank, std::size_t) { return experts::forward_runner(ctx, bank); });
   }
 
+  template <class Visitor> void visit_parameters(Visitor&& visit) const { hmoe::detail::visit_as_const(*this, visit); }
   template <class Visitor> void visit_parameters(Visitor&& visit) {
     std::size_t b = 0;
     std::apply(

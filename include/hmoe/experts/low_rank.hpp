@@ -56,6 +56,7 @@ public:
     add(dy, dx);
   }
 
+  template <class Visitor> void visit_parameters(Visitor&& visit) const { hmoe::detail::visit_as_const(*this, visit); }
   template <class Visitor> void visit_parameters(Visitor&& visit) {
     for (std::size_t e = 0; e < size(); ++e) {
       visit(parameter_info{"a", true, e}, a(e));

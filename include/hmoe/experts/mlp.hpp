@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/parameter.hpp>
 #include <hmoe/experts/activation.hpp>
 #include <hmoe/experts/elementwise.hpp>
 #include <hmoe/experts/ffn_weights.hpp>
@@ -59,6 +60,7 @@ public:
     weights_.backward_in(math, e, x, scratch, dx, gradients.weights_);
   }
 
+  template <class Visitor> void visit_parameters(Visitor&& visit) const { hmoe::detail::visit_as_const(*this, visit); }
   template <class Visitor> void visit_parameters(Visitor&& visit) {
     weights_.visit_parameters({"up"}, {"up_bias"}, visit);
   }

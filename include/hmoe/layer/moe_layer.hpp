@@ -35,6 +35,7 @@ template <class Experts, class Router> struct layer_gradients {
   Experts experts;
   Router router;
 
+  template <class Visitor> void visit_parameters(Visitor&& visit) const { hmoe::detail::visit_as_const(*this, visit); }
   template <class Visitor> void visit_parameters(Visitor&& visit) {
     experts.visit_parameters(visit);
     router.visit_parameters(visit);
@@ -88,6 +89,7 @@ public:
   }
 
   /// f(parameter_info, matrix_view<T>) for each tensor, in an order that never changes.
+  template <class Visitor> void visit_parameters(Visitor&& visit) const { hmoe::detail::visit_as_const(*this, visit); }
   template <class Visitor> void visit_parameters(Visitor&& visit) {
     experts_.visit_parameters(visit);
     router_.visit_parameters(visit);
@@ -169,8 +171,7 @@ public:
       const std::size_t parameters = experts_.parameter_count(e);
       result.experts.push_back({widths_[e], parameters, experts_.bytes(e), experts_.flops_per_row(e)});
     }
-    Router copy = router_; // visiting is for mutable objects; this is no hot path
-    copy.visit_parameters([&](const parameter_info& info, matrix_view<value_type> view) {
+    hmoe::detail::visit_as_const(router_, [&](const parameter_info& info, matrix_view<const value_type> view) {
       result.router_parameters += view.size();
       if (info.decay) // biases take part in no product
         result.router_flops_per_token += 2.0 * static_cast<double>(view.size());

@@ -198,6 +198,7 @@ public:
     shared_.backward(ctx, x, assigned, d_weights, dx, gradients.shared_);
   }
 
+  template <class Visitor> void visit_parameters(Visitor&& visit) const { hmoe::detail::visit_as_const(*this, visit); }
   template <class Visitor> void visit_parameters(Visitor&& visit) {
     score_.visit_parameters(visit);
     if constexpr (requires { select_.visit_parameters(visit); })

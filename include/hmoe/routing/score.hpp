@@ -61,6 +61,7 @@ public:
   [[nodiscard]] Score& inner() noexcept { return inner_; }
   [[nodiscard]] const Score& inner() const noexcept { return inner_; }
 
+  template <class Visitor> void visit_parameters(Visitor&& visit) const { hmoe::detail::visit_as_const(*this, visit); }
   template <class Visitor> void visit_parameters(Visitor&& visit) { inner_.visit_parameters(visit); }
   void initialize(seed key, std::uint64_t stream, const initialization& options) {
     inner_.initialize(key, stream, options);

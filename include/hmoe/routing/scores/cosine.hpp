@@ -3,6 +3,7 @@
 
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix.hpp>
+#include <hmoe/core/parameter.hpp>
 #include <hmoe/core/router_trace.hpp>
 #include <hmoe/execution/context.hpp>
 #include <hmoe/execution/for_each_row.hpp>
@@ -117,6 +118,7 @@ public:
     detail::project_backward(ctx, x, projection(), std::as_const(d_direction).view(), dx, gradients.projection());
   }
 
+  template <class Visitor> void visit_parameters(Visitor&& visit) const { hmoe::detail::visit_as_const(*this, visit); }
   template <class Visitor> void visit_parameters(Visitor&& visit) {
     visit(parameter_info{"router.projection"}, projection());
     visit(parameter_info{"router.embeddings"}, embeddings());

@@ -99,6 +99,7 @@ public:
     detail::project_backward(ctx, x, group_weight(), std::as_const(d_u).view(), dx, gradients.group_weight());
   }
 
+  template <class Visitor> void visit_parameters(Visitor&& visit) const { hmoe::detail::visit_as_const(*this, visit); }
   template <class Visitor> void visit_parameters(Visitor&& visit) {
     inner_.visit_parameters(visit);
     visit(parameter_info{"router.group_weight"}, group_weight());

@@ -74,6 +74,7 @@ public:
       }
   }
 
+  template <class Visitor> void visit_parameters(Visitor&& visit) const { hmoe::detail::visit_as_const(*this, visit); }
   template <class Visitor> void visit_parameters(Visitor&& visit) {
     visit(parameter_info{"router.weight"}, weight());
     if constexpr (Bias)

@@ -3,6 +3,7 @@
 
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix.hpp>
+#include <hmoe/core/parameter.hpp>
 #include <hmoe/core/router_trace.hpp>
 #include <hmoe/execution/context.hpp>
 #include <hmoe/execution/for_each_row.hpp>
@@ -88,6 +89,7 @@ public:
     detail::project_backward(ctx, x, noise_weight(), std::as_const(d_spread).view(), dx, gradients.noise_weight());
   }
 
+  template <class Visitor> void visit_parameters(Visitor&& visit) const { hmoe::detail::visit_as_const(*this, visit); }
   template <class Visitor> void visit_parameters(Visitor&& visit) {
     inner_.visit_parameters(visit);
     visit(parameter_info{"router.noise_weight"}, noise_weight());

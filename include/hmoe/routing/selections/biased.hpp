@@ -65,6 +65,7 @@ public:
     return view()(p, chosen, scratch);
   }
 
+  template <class Visitor> void visit_parameters(Visitor&& visit) const { hmoe::detail::visit_as_const(*this, visit); }
   template <class Visitor> void visit_parameters(Visitor&& visit) {
     visit(parameter_info{.name = "router.selection_bias", .decay = false, .trained = false}, bias_.view());
   }

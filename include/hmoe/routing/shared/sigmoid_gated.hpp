@@ -62,6 +62,7 @@ public:
     detail::project_backward(ctx, x, gate(), std::as_const(d_sums).view(), dx, gradients.gate());
   }
 
+  template <class Visitor> void visit_parameters(Visitor&& visit) const { hmoe::detail::visit_as_const(*this, visit); }
   template <class Visitor> void visit_parameters(Visitor&& visit) {
     visit(parameter_info{"router.shared_gate"}, gate());
   }
