@@ -68,7 +68,7 @@ TEST_CASE("gradients of another shape are refused with names and numbers, and th
   module values({{1, 3}, {2, 2}}), wider({{1, 3}, {2, 3}}), fewer({{1, 3}}), more({{1, 3}, {2, 2}, {2, 2}});
   std::vector<hmoe::parameter<float>> list;
   CHECK_THROWS_WITH_AS(hmoe::append_parameters<float>(values, wider, "", list),
-                       "hmoe: the gradient of experts.1.gate has 6 values, which do not match the parameters: "
+                       "hmoe: the gradient of experts.1.gate is 2 x 3, which does not match the parameters: "
                        "was it made by this layer?",
                        hmoe::error);
   CHECK(list.empty());
