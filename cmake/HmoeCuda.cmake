@@ -31,10 +31,15 @@ function(hmoe_add_cuda_kernels target)
   set(includes "$<TARGET_PROPERTY:${target},INCLUDE_DIRECTORIES>")
   # Without the macros that make the umbrella include other components, whose libraries nvcc may not digest.
   set(definitions "$<FILTER:$<TARGET_PROPERTY:${target},COMPILE_DEFINITIONS>,EXCLUDE,^HMOE_WITH_>")
+  get_property(several_configurations GLOBAL PROPERTY GENERATOR_IS_MULTI_CONFIG)
+  set(configuration "")
+  if(several_configurations)
+    set(configuration "_$<CONFIG>")
+  endif()
   foreach(source IN LISTS arg_UNPARSED_ARGUMENTS)
     cmake_path(ABSOLUTE_PATH source NORMALIZE)
     cmake_path(GET source FILENAME name)
-    set(object "${CMAKE_CURRENT_BINARY_DIR}/${target}_${name}.o")
+    set(object "${CMAKE_CURRENT_BINARY_DIR}/${target}_${name}${configuration}.o")
     add_custom_command(
       OUTPUT "${object}"
       COMMAND

@@ -121,6 +121,7 @@ function(hmoe_add_isa target)
       COMMENT "Joining the kernels of ${target} for ${level}"
       VERBATIM)
     list(APPEND objects "${object}")
+    add_dependencies(${target} ${kernels}) # Makefiles have no rule for another target's objects
   endforeach()
 
   # The table of each function: its forms, ended by a null pointer.

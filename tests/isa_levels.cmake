@@ -13,11 +13,8 @@ foreach(level v2 v3 v4 v4_bf16)
   if(NOT runs)
     continue()
   endif()
-  hmoe_add_program(test_simd_${level} ${simd_sources})
-  target_link_libraries(test_simd_${level} PRIVATE hmoe_test_main)
-  target_include_directories(test_simd_${level} PRIVATE "${CMAKE_CURRENT_SOURCE_DIR}")
-  # Intrinsics are inlined at -O1 too, and that compiles in less time.
-  target_compile_options(test_simd_${level} PRIVATE ${flags_of_${level}} -O1)
+  hmoe_add_kernel_test_program(test_simd_${level} ${simd_sources})
+  target_compile_options(test_simd_${level} PRIVATE ${flags_of_${level}})
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
     # Its AVX-512 intrinsics read an uninitialised variable on purpose (GCC bug 105593).
     target_compile_options(test_simd_${level} PRIVATE -Wno-uninitialized -Wno-maybe-uninitialized)

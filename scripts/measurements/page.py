@@ -82,7 +82,15 @@ def compile_section(results):
         for unit in times["units"]
     ]
     table = table_html(Table(["Translation unit", "Time", "of the CPU", "Peak memory"], rows))
-    return section("compile", "Compile times", f"{table}\n<p><code>{escape(times['command'])}</code></p>")
+    text = f"{table}\n<p><code>{escape(times['command'])}</code></p>"
+    programs = [
+        [entry["name"], str(entry["units"]), f"{entry['seconds']:.1f} s", f"{entry['longest']:.1f} s"]
+        for entry in times.get("programs", [])
+    ]
+    if programs:
+        head = ["Program of this project", "Translation units", "Time when last compiled", "Longest"]
+        text += folded(f"{len(programs)} programs", table_html(Table(head, programs)))
+    return section("compile", "Compile times", text)
 
 
 def skipped_section(results):

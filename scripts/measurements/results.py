@@ -6,7 +6,8 @@
                    "gflops", "gbs", "peak_fraction", "dram_fraction", "efficiency", "router_share", …}],
      "training": [{"shape", "dtype", "subject", "tokens", "threads", "phase", "milliseconds", "spread", …}],
      "skipped":  [{"name", "reason"}],
-     "compile_time": {"command", "units": [{"name", "seconds", "cpu_seconds", "megabytes"}]}}
+     "compile_time": {"command", "units": [{"name", "seconds", "cpu_seconds", "megabytes"}],
+                      "programs": [{"name", "units", "seconds", "longest"}]}}
 
 Numbers are medians over repetitions; spread is standard deviation ÷ mean.
 """

@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: MIT
 import json
 import subprocess
+import sys
 import tempfile
 import unittest
 from pathlib import Path
 
-from paths import SCRIPTS
+from paths import ROOT, SCRIPTS
 
 from measurements import results
+
+sys.path.insert(0, str(ROOT / "benchmarks" / "compile_time"))
+import measure  # noqa: E402
 
 
 def bench(*arguments):
@@ -49,6 +53,25 @@ def gathered(*contents):
             files.append(Path(folder, f"{index}.json"))
             files[-1].write_text(content if isinstance(content, str) else json.dumps(content))
         return results.gather(files, "scripts/bench", [("CPU", "one")])
+
+
+class CompileTimes(unittest.TestCase):
+    def test_ninjas_log_by_program_with_the_last_compilation_of_each_object(self):
+        log = "# ninja log v5\n" + "".join(
+            f"{start}\t{end}\t0\t{output}\tabc\n"
+            for start, end, output in (
+                (0, 9000, "tests/CMakeFiles/test_a.dir/a/x.cpp.o"),
+                (0, 500, "tests/CMakeFiles/test_b.dir/b.cpp.o"),
+                (100, 1600, "tests/CMakeFiles/test_a.dir/a/x.cpp.o"),
+                (1000, 2000, "tests/CMakeFiles/test_a.dir/a/y.cpp.o"),
+                (2000, 2100, "tests/test_a"),
+            )
+        )
+        self.assertEqual(
+            measure.programs_of(log),
+            [{"name": "test_a", "units": 2, "seconds": 2.5, "longest": 1.5},
+             {"name": "test_b", "units": 1, "seconds": 0.5, "longest": 0.5}],
+        )  # fmt: skip
 
 
 class Gathering(unittest.TestCase):

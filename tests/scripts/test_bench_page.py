@@ -31,7 +31,8 @@ def synthetic():
     return {
         "command": EVIL, "machine": {"CPU": EVIL}, "versions": {"padded": EVIL}, "layer": cells, "training": steps,
         "skipped": [{"name": EVIL, "reason": EVIL}],
-        "compile_time": {"command": EVIL, "units": [{"name": EVIL, "seconds": 1, "cpu_seconds": 1, "megabytes": 1}]},
+        "compile_time": {"command": EVIL, "units": [{"name": EVIL, "seconds": 1, "cpu_seconds": 1, "megabytes": 1}],
+                         "programs": [{"name": EVIL, "units": 2, "seconds": 3, "longest": 2}]},
     }  # fmt: skip
 
 

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: MIT
+# How programs of tests are compiled. Most tests compute little: to optimise them takes longer than all that they run.
+# What they include, hmoe.hpp and doctest, is compiled once for all.
+
+option(HMOE_OPTIMIZED_TESTS "Compile tests with the optimisation of the build type" OFF)
+
+# ccache would have to be told which differences of times and macros it may overlook, and refuses otherwise.
+set(hmoe_precompile_tests ON)
+if(CMAKE_CXX_COMPILER_LAUNCHER MATCHES "ccache")
+  set(hmoe_precompile_tests OFF)
+endif()
+
+string(TOUPPER "${CMAKE_BUILD_TYPE}" configuration)
+set(hmoe_build_type_flags "${CMAKE_CXX_FLAGS} ${CMAKE_CXX_FLAGS_${configuration}}")
+set(hmoe_test_optimisation "")
+if(hmoe_build_type_flags MATCHES "-O[23s]" AND NOT HMOE_OPTIMIZED_TESTS)
+  set(hmoe_test_optimisation -O0)
+endif()
+# Intrinsics that are calls take many minutes.
+set(hmoe_kernel_test_optimisation "")
+if(hmoe_build_type_flags MATCHES "-O[023s]" AND NOT HMOE_OPTIMIZED_TESTS)
+  set(hmoe_kernel_test_optimisation -O1)
+endif()
+
+set(hmoe_test_headers <hmoe/hmoe.hpp> <doctest/doctest.h>)
+if(hmoe_precompile_tests)
+  file(CONFIGURE OUTPUT "${PROJECT_BINARY_DIR}/test_headers.cpp" CONTENT "// Made by CMake.\n")
+  add_library(hmoe_test_headers OBJECT EXCLUDE_FROM_ALL "${PROJECT_BINARY_DIR}/test_headers.cpp")
+  list(TRANSFORM hmoe_program_components PREPEND hmoe:: OUTPUT_VARIABLE components)
+  target_link_libraries(hmoe_test_headers PRIVATE hmoe::hmoe ${components} hmoe_warnings doctest::doctest)
+  target_compile_options(hmoe_test_headers PRIVATE ${hmoe_test_optimisation})
+  target_precompile_headers(hmoe_test_headers PRIVATE ${hmoe_test_headers})
+endif()
+
+# hmoe_add_test_program(<target> <source>...): a program of tests that compute little, from tests/.
+function(hmoe_add_test_program target)
+  hmoe_add_program(${target} ${ARGN})
+  target_link_libraries(${target} PRIVATE hmoe_test_main)
+  target_include_directories(${target} PRIVATE "${PROJECT_SOURCE_DIR}/tests")
+  target_compile_options(${target} PRIVATE ${hmoe_test_optimisation})
+  if(hmoe_precompile_tests)
+    target_precompile_headers(${target} REUSE_FROM hmoe_test_headers)
+  endif()
+endfunction()
+
+# hmoe_add_kernel_test_program(<target> <source>...): one whose tests run intrinsics, perhaps with flags of its own.
+function(hmoe_add_kernel_test_program target)
+  hmoe_add_program(${target} ${ARGN})
+  target_link_libraries(${target} PRIVATE hmoe_test_main)
+  target_include_directories(${target} PRIVATE "${PROJECT_SOURCE_DIR}/tests")
+  target_compile_options(${target} PRIVATE ${hmoe_kernel_test_optimisation})
+  if(hmoe_precompile_tests)
+    target_precompile_headers(${target} PRIVATE ${hmoe_test_headers})
+  endif()
+endfunction()
