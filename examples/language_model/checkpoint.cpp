@@ -94,7 +94,7 @@ checkpoint load_checkpoint(const std::filesystem::path& path) {
   for (const auto& entry : description.at("tensors")) {
     const auto size = entry.at("size").get<std::uint64_t>();
     hmoe::require(size <= h.scalars - scalars, name, " announces tensors of more than the ", h.scalars,
-                  " scalars that it has: ", entry.at("name"), " should have ", size);
+                  " scalars that it has: ", entry.at("name").dump(), " should have ", size);
     scalars += size;
   }
   checkpoint loaded{description.at("config"), description.at("state"), {}};

@@ -3,8 +3,7 @@
 
 #include <hmoe/core/config.hpp>
 
-#include <ranges>
-#include <span>
+#include <span> // brings all that is used here of <ranges>, which takes longer to compile
 #include <type_traits>
 #include <utility>
 

@@ -13,7 +13,6 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdio>
-#include <filesystem>
 #include <span>
 #include <string>
 #include <system_error>
@@ -35,7 +34,7 @@ namespace hmoe::io {
 /// failed write nothing can be committed. One thread at a time may use a writer. Needs POSIX.
 class file_writer {
 public:
-  explicit file_writer(std::filesystem::path path) : path_(std::move(path)) {
+  explicit file_writer(std::string path) : path_(std::move(path)) {
     require_plain_file();
     follow_links();
     open_temporary();
@@ -49,7 +48,7 @@ public:
       ::unlink(temporary_.c_str());
   }
 
-  [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }
+  [[nodiscard]] const std::string& path() const noexcept { return path_; }
 
   void write(std::span<const std::byte> bytes) {
     require_open();
@@ -82,27 +81,31 @@ private:
   static constexpr std::size_t buffer_bytes = std::size_t{1} << 16U;
   enum class state { open, failed, committed };
 
+  /// The two halves of a path: up to its last slash, and behind it.
+  static std::string folder_of(const std::string& path) { return path.substr(0, path.rfind('/') + 1); }
+  static std::string name_of(const std::string& path) { return path.substr(path.rfind('/') + 1); }
+
   static std::string reason() { return std::error_code(errno, std::generic_category()).message(); }
   /// Some file systems cannot sync, which is no failure.
   static bool sync(int descriptor) { return ::fsync(descriptor) == 0 || errno == EINVAL || errno == ENOTSUP; }
 
   void require_open() const {
-    require(state_ != state::committed, path_.string(), " is complete: nothing can be written to it after commit()");
-    require(state_ != state::failed, path_.string(), " is not complete, because writing to it failed before");
+    require(state_ != state::committed, path_, " is complete: nothing can be written to it after commit()");
+    require(state_ != state::failed, path_, " is not complete, because writing to it failed before");
   }
   void check(bool ok, const char* what) {
     if (ok)
       return;
     const std::string why = reason();
     state_ = state::failed;
-    fail(what + path_.string() + " failed: " + why);
+    fail(what + path_ + " failed: " + why);
   }
 
-  [[noreturn]] void refuse(const std::string& why) const { fail("cannot write " + path_.string() + ": " + why); }
+  [[noreturn]] void refuse(const std::string& why) const { fail("cannot write " + path_ + ": " + why); }
 
   /// Looks at what is at the path, through symbolic links.
   void require_plain_file() {
-    if (!path_.has_filename())
+    if (name_of(path_).empty())
       refuse("this is not the name of a file");
     struct stat found{};
     if (::stat(path_.c_str(), &found) != 0) {
@@ -123,26 +126,28 @@ private:
   }
   void follow_links() {
     target_ = path_;
-    std::error_code failure;
-    for (int links = 0; std::filesystem::is_symlink(std::filesystem::symlink_status(target_, failure)); ++links) {
+    struct stat found{};
+    for (int links = 0; ::lstat(target_.c_str(), &found) == 0 && S_ISLNK(found.st_mode); ++links) {
       if (links == 40)
         refuse("its symbolic links lead in a circle");
-      const std::filesystem::path next = std::filesystem::read_symlink(target_, failure);
-      if (failure)
-        refuse("reading the symbolic link failed: " + failure.message());
-      target_ = target_.parent_path() / next;
+      char next[4096];
+      const ::ssize_t length = ::readlink(target_.c_str(), next, sizeof next);
+      if (length < 0 || static_cast<std::size_t>(length) == sizeof next)
+        refuse("reading the symbolic link failed: " + (length < 0 ? reason() : std::string("it is too long")));
+      const std::string to(next, static_cast<std::size_t>(length));
+      target_ = to.starts_with('/') ? to : folder_of(target_) + to;
     }
-    if (!target_.has_filename())
-      refuse("the symbolic link leads to " + target_.string() + ", which is not the name of a file");
+    if (name_of(target_).empty())
+      refuse("the symbolic link leads to " + target_ + ", which is not the name of a file");
   }
   /// What is in a file that only its owner may read is not readable to others in the temporary one either.
   void open_temporary() {
     static std::atomic<unsigned> writers = 0;
     constexpr std::size_t longest = 200; // of the 255 bytes that a name may have
-    const std::string beginning = target_.filename().string().substr(0, longest) + ".partial-" +
+    const std::string beginning = folder_of(target_) + name_of(target_).substr(0, longest) + ".partial-" +
                                   std::to_string(static_cast<long long>(::getpid())) + "-";
     do {
-      temporary_ = target_.parent_path() / (beginning + std::to_string(writers++));
+      temporary_ = beginning + std::to_string(writers++);
       descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, replaces_ ? 0600 : 0666);
     } while (descriptor_ < 0 && (errno == EEXIST || errno == EINTR));
     if (descriptor_ < 0)
@@ -171,17 +176,17 @@ private:
     check(::fchmod(descriptor_, static_cast<::mode_t>(permissions)) == 0, "giving the old permissions to ");
   }
   void sync_folder() const {
-    const std::string folder = target_.has_parent_path() ? target_.parent_path().string() : ".";
-    const int opened = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const std::string folder = folder_of(target_);
+    const int opened = ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (opened < 0)
       return; // a folder that may be written to but not read
     const bool ok = sync(opened);
     const std::string why = ok ? "" : reason();
     ::close(opened);
-    require(ok, path_.string(), " is complete, but its folder could not be written to the disk: ", why);
+    require(ok, path_, " is complete, but its folder could not be written to the disk: ", why);
   }
 
-  std::filesystem::path path_, target_, temporary_;
+  std::string path_, target_, temporary_;
   std::vector<std::byte> buffer_;
   struct stat old_{};
   int descriptor_ = -1;

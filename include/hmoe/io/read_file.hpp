@@ -3,26 +3,29 @@
 
 #include <hmoe/core/error.hpp>
 
+#include <sys/stat.h>
+
 #include <cstddef>
-#include <filesystem>
-#include <fstream>
-#include <ios>
-#include <system_error>
+#include <cstdio>
+#include <memory>
+#include <string>
 #include <vector>
 
 namespace hmoe::io {
 
 /// All bytes of a plain file, or of the plain file that a symbolic link leads to. Anything else, and a file that cannot
-/// be read, is an hmoe::error that names it.
-[[nodiscard]] inline std::vector<std::byte> read_file(const std::filesystem::path& path) {
-  std::error_code ignored;
-  require(std::filesystem::is_regular_file(path, ignored), path.string(), " is not a file that can be read");
-  std::ifstream stream(path, std::ios::binary | std::ios::ate);
-  require(stream.good(), "cannot read ", path.string());
-  std::vector<std::byte> bytes(static_cast<std::size_t>(stream.tellg()));
-  stream.seekg(0);
-  stream.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
-  require(stream.good(), "reading ", bytes.size(), " bytes of ", path.string(), " failed");
+/// be read, is an hmoe::error that names it. A std::filesystem::path is a string here as well. Needs POSIX.
+[[nodiscard]] inline std::vector<std::byte> read_file(const std::string& path) {
+  struct stat found{};
+  require(::stat(path.c_str(), &found) == 0 && S_ISREG(found.st_mode), path, " is not a file that can be read");
+  struct closer {
+    void operator()(std::FILE* file) const noexcept { static_cast<void>(std::fclose(file)); }
+  };
+  const std::unique_ptr<std::FILE, closer> file(std::fopen(path.c_str(), "rb"));
+  require(file != nullptr, "cannot read ", path);
+  std::vector<std::byte> bytes(static_cast<std::size_t>(found.st_size));
+  require(std::fread(bytes.data(), 1, bytes.size(), file.get()) == bytes.size(), "reading ", bytes.size(), " bytes of ",
+          path, " failed");
   return bytes;
 }
 

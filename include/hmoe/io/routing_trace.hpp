@@ -16,7 +16,6 @@
 #include <array>
 #include <cstdint>
 #include <cstring>
-#include <filesystem>
 #include <span>
 #include <utility>
 #include <vector>
@@ -99,7 +98,7 @@ static_assert(sizeof(routing_trace_header) == 48 && std::has_unique_object_repre
 /// no number for weights on the input.
 template <real T> class routing_trace_writer {
 public:
-  explicit routing_trace_writer(std::filesystem::path path) : file_(std::move(path)) {
+  explicit routing_trace_writer(std::string path) : file_(std::move(path)) {
     header_.scalar_bytes = sizeof(T);
     write_header();
   }
@@ -144,7 +143,7 @@ public:
 
 private:
   void require_open() const {
-    require(!closed_, file_.path().string(), " is complete: nothing can be added after close(); open another writer");
+    require(!closed_, file_.path(), " is complete: nothing can be added after close(); open another writer");
   }
   void write_header() {
     const std::uint64_t own = header_.own_checksum();
@@ -167,32 +166,31 @@ private:
 /// Reads a file that a routing_trace_writer of the same T wrote, now or in version 1 (whose weights count as those of
 /// outputs); the values have the same bits. A file that is not a routing trace, or of another version, byte order or T,
 /// or truncated, or altered is an hmoe::error that says which, with the numbers.
-template <real T> [[nodiscard]] std::vector<recorded_routing<T>> read_routing_trace(const std::filesystem::path& path) {
+template <real T> [[nodiscard]] std::vector<recorded_routing<T>> read_routing_trace(const std::string& path) {
   using header_type = detail::routing_trace_header;
   const std::vector<std::byte> bytes = read_file(path);
-  const std::string name = path.string();
   constexpr std::size_t preamble = sizeof(header_type) + sizeof(std::uint64_t);
-  require(bytes.size() >= preamble, name, " has ", bytes.size(), " bytes, the header of a routing trace alone has ",
+  require(bytes.size() >= preamble, path, " has ", bytes.size(), " bytes, the header of a routing trace alone has ",
           preamble);
-  byte_reader all(bytes, name);
+  byte_reader all(bytes, path);
   const auto header = all.value<header_type>();
   const auto own_checksum = all.value<std::uint64_t>();
-  require(header.magic == header_type::expected_magic, name,
+  require(header.magic == header_type::expected_magic, path,
           " is not a routing trace: it does not start with HMOERTRC");
-  require(header.byte_order == header_type::byte_order_mark, name,
+  require(header.byte_order == header_type::byte_order_mark, path,
           " was written on a machine of another byte order, which this version does not read");
-  require(header.version == 1 || header.version == header_type::current_version, name,
+  require(header.version == 1 || header.version == header_type::current_version, path,
           " is a routing trace of version ", header.version, ", this library reads versions 1 and ",
           header_type::current_version);
-  require(header.own_checksum() == own_checksum, name, " is damaged: the header's checksum is ", header.own_checksum(),
+  require(header.own_checksum() == own_checksum, path, " is damaged: the header's checksum is ", header.own_checksum(),
           " instead of ", own_checksum);
-  require(header.scalar_bytes == sizeof(T), name, " holds values of ", header.scalar_bytes, " bytes, asked for are ",
+  require(header.scalar_bytes == sizeof(T), path, " holds values of ", header.scalar_bytes, " bytes, asked for are ",
           sizeof(T), ": read it as ", header.scalar_bytes == 8 ? "double" : "float");
-  require(header.payload_bytes == all.remaining(), name, " is truncated or has something behind it: ", all.remaining(),
+  require(header.payload_bytes == all.remaining(), path, " is truncated or has something behind it: ", all.remaining(),
           " bytes follow the header instead of ", header.payload_bytes);
   checksum sum;
   sum.add(std::span(bytes).subspan(preamble));
-  require(sum.value() == header.payload_checksum, name, " is damaged: the checksum of its ", header.payload_bytes,
+  require(sum.value() == header.payload_checksum, path, " is damaged: the checksum of its ", header.payload_bytes,
           " bytes is ", sum.value(), " instead of ", header.payload_checksum);
 
   std::vector<recorded_routing<T>> records;
@@ -201,7 +199,7 @@ template <real T> [[nodiscard]] std::vector<recorded_routing<T>> read_routing_tr
     std::array<std::uint64_t, 8> sizes{};
     all.values(sizes.data(), header.version == 1 ? 7 : sizes.size());
     const auto [step, layer, experts, tokens, entries, routed, ids, on_input] = sizes;
-    require(on_input <= 1, name, ": record ", r, " says ", on_input,
+    require(on_input <= 1, path, ": record ", r, " says ", on_input,
             " where 1 is for weights on the input and 0 for not");
     record.weights_on_input = on_input == 1;
     record.step = step;
@@ -210,7 +208,7 @@ template <real T> [[nodiscard]] std::vector<recorded_routing<T>> read_routing_tr
     all.require_room(tokens, sizeof(index_t)); // so that no size is made up
     record.assigned.resize_tokens(static_cast<std::size_t>(tokens));
     all.values(record.assigned.offsets().data(), tokens + 1);
-    require(record.assigned.size() == entries, name, ": record ", r, " has ", entries, " entries, its offsets say ",
+    require(record.assigned.size() == entries, path, ": record ", r, " has ", entries, " entries, its offsets say ",
             record.assigned.size());
     all.require_room(entries, sizeof(index_t) + sizeof(T));
     record.assigned.resize_entries();
@@ -229,7 +227,7 @@ template <real T> [[nodiscard]] std::vector<recorded_routing<T>> read_routing_tr
     all.values(record.token_ids.data(), ids);
     records.push_back(std::move(record));
   }
-  require(all.remaining() == 0, name, " has ", all.remaining(), " bytes behind its ", header.records, " records");
+  require(all.remaining() == 0, path, " has ", all.remaining(), " bytes behind its ", header.records, " records");
   return records;
 }
 

@@ -5,7 +5,7 @@
 
 #include <concepts>
 #include <cstddef>
-#include <ranges>
+#include <span> // brings all that is used here of <ranges>, which takes longer to compile
 
 namespace hmoe::statistics {
 
