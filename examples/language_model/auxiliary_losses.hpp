@@ -85,7 +85,7 @@ private:
                };
          }},
         {"importance", [=] { return plain(losses::importance{.coefficient = c, .gates = gates}); }},
-        {"load", [=] { return plain(losses::load{.coefficient = c}); }},
+        {"load", [=] { return plain(losses::smooth_load{.coefficient = c}); }},
         {"noisy-load", [=] { return plain(losses::noisy_load{.coefficient = c}); }},
         {"group-balance", [=] { return plain(losses::group_balance{.coefficient = c}); }},
         {"intra-group-balance", [=] { return plain(losses::intra_group_balance{.coefficient = c, .gates = gates}); }},

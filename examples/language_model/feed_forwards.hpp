@@ -2,7 +2,7 @@
 #pragma once
 
 #include <hmoe/core/error.hpp>
-#include <hmoe/losses/adaptive_l1.hpp>
+#include <hmoe/losses/sparsity_controller.hpp>
 
 #include "feed_forward.hpp"
 #include "model_shape.hpp"

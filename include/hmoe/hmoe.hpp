@@ -52,13 +52,15 @@
 #include <hmoe/losses/group_balance.hpp>
 #include <hmoe/losses/importance.hpp>
 #include <hmoe/losses/intra_group_balance.hpp>
-#include <hmoe/losses/load.hpp>
 #include <hmoe/losses/load_accumulator.hpp>
 #include <hmoe/losses/load_balance.hpp>
+#include <hmoe/losses/noisy_load.hpp>
 #include <hmoe/losses/objective.hpp>
 #include <hmoe/losses/parameter_penalty.hpp>
 #include <hmoe/losses/router_entropy.hpp>
 #include <hmoe/losses/sequence_balance.hpp>
+#include <hmoe/losses/smooth_load.hpp>
+#include <hmoe/losses/sparsity_controller.hpp>
 #include <hmoe/losses/z.hpp>
 #include <hmoe/losses/zero_cost_balance.hpp>
 #include <hmoe/routing/batch_selection.hpp>

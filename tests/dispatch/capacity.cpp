@@ -23,7 +23,7 @@ template <class Capacity>
 sizes limits_of(const Capacity& policy, std::size_t tokens, std::size_t entries, const sizes& widths, sizes rows = {}) {
   rows.resize(widths.size());
   sizes limits(widths.size(), 777);
-  policy.limits(capacity::load{tokens, entries, widths, rows}, limits);
+  policy.limits(capacity::demand{tokens, entries, widths, rows}, limits);
   return limits;
 }
 

@@ -29,7 +29,7 @@ struct widths_only {
 /// Expert e gets the e-th limit.
 struct given_limits {
   std::vector<std::size_t> rows;
-  void limits(const hmoe::capacity::load& batch, hmoe::vector_view<std::size_t> limits) const {
+  void limits(const hmoe::capacity::demand& batch, hmoe::vector_view<std::size_t> limits) const {
     REQUIRE(limits.size() == batch.widths.size());
     std::copy_n(rows.begin(), limits.size(), limits.begin());
   }
@@ -178,10 +178,10 @@ TEST_CASE("entries with a NaN weight are dropped first") {
 
 TEST_CASE("the load that a capacity sees is that of the routed experts") {
   struct probe {
-    hmoe::capacity::load* seen;
+    hmoe::capacity::demand* seen;
     std::vector<std::size_t>* rows;
     std::vector<std::size_t>* widths;
-    void limits(const hmoe::capacity::load& batch, hmoe::vector_view<std::size_t> limits) const {
+    void limits(const hmoe::capacity::demand& batch, hmoe::vector_view<std::size_t> limits) const {
       *seen = batch;
       rows->assign(batch.rows.begin(), batch.rows.end());
       widths->assign(batch.widths.begin(), batch.widths.end());
@@ -192,7 +192,7 @@ TEST_CASE("the load that a capacity sees is that of the routed experts") {
   hmoe::tape<double> record;
   record.trace().resize(20, 3, 0, true);
   dispatch_checks::assign_randomly(random, 20, 5, 2, record.assignment());
-  hmoe::capacity::load seen;
+  hmoe::capacity::demand seen;
   std::vector<std::size_t> rows, widths;
   hmoe::dispatch::build_limited_plan(widths_only{{7, 8, 9, 10, 11}}, record, probe{&seen, &rows, &widths},
                                      capacity::keep_first{}, spare_rows::padding, std::pmr::get_default_resource());

@@ -35,7 +35,7 @@ struct on_what_they_read : routing::renormalized {
 
 // The policies that docs/dispatch.md writes.
 struct twice_the_median {
-  void limits(const capacity::load& batch, vector_view<std::size_t> limits) const {
+  void limits(const capacity::demand& batch, vector_view<std::size_t> limits) const {
     std::vector<std::size_t> rows(batch.rows.begin(), batch.rows.end());
     std::nth_element(rows.begin(), rows.begin() + rows.size() / 2, rows.end());
     std::ranges::fill(limits, std::max<std::size_t>(1, 2 * rows[rows.size() / 2]));

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <hmoe/losses/auxiliary_loss.hpp>
+#include <hmoe/losses/choice_counts.hpp>
 #include <hmoe/losses/load_balance.hpp>
 #include <hmoe/losses/parameter_penalty.hpp>
 #include <hmoe/losses/router_entropy.hpp>
@@ -40,11 +41,29 @@ TEST_CASE_TEMPLATE("no tokens are worth zero, calling twice adds twice", Loss, l
   CHECK(batch.trace.d_logits()(2, 1) == doctest::Approx(2 * on_z));
 }
 
-TEST_CASE("the activation rate is the share of tokens") {
+TEST_CASE("the rate of an expert is the share of tokens that selected it") {
   support::routing_batch batch(4, 3);
   batch.set([](std::size_t, std::size_t) { return 0.0; },
             [](std::size_t t, std::size_t e) { return e == 0 || t == 2; });
   const hmoe::routing_record<double> record{batch.trace, batch.assigned, batch.widths};
-  CHECK(losses::detail::activation_rate(record, 0) == 1);
-  CHECK(losses::detail::activation_rate(record, 1) == 0.25);
+  const auto rate = [&](std::size_t e) {
+    return losses::detail::choice_rate(static_cast<double>(record.trace.tokens_per_expert()[e]), 4);
+  };
+  CHECK(rate(0) == 1);
+  CHECK(rate(1) == 0.25);
+}
+
+TEST_CASE("a mean probability weighs with its factor, and its slope is the same for all tokens") {
+  support::routing_batch batch(2, 2);
+  batch.trace.probabilities()(0, 0) = 0.25;
+  batch.trace.probabilities()(1, 0) = 0.75;
+  batch.trace.probabilities()(0, 1) = 0.5;
+  batch.trace.probabilities()(1, 1) = 1;
+  hmoe::routing_record<double> record{batch.trace, batch.assigned, batch.widths};
+  const auto factor = [](std::size_t e) { return e == 0 ? 2.0 : 8.0; };
+  CHECK(losses::detail::mean_probability_loss(record, 0.5, factor) == 2 * 0.5 + 8 * 0.75);
+  for (std::size_t t = 0; t < 2; ++t) {
+    CHECK(batch.trace.d_probabilities()(t, 0) == 0.5 * losses::detail::mean_probability_slope(2, 2));
+    CHECK(batch.trace.d_probabilities()(t, 1) == 2);
+  }
 }

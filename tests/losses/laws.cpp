@@ -6,12 +6,14 @@
 #include <hmoe/losses/group_balance.hpp>
 #include <hmoe/losses/importance.hpp>
 #include <hmoe/losses/intra_group_balance.hpp>
-#include <hmoe/losses/load.hpp>
 #include <hmoe/losses/load_accumulator.hpp>
 #include <hmoe/losses/load_balance.hpp>
+#include <hmoe/losses/noisy_load.hpp>
 #include <hmoe/losses/parameter_penalty.hpp>
 #include <hmoe/losses/router_entropy.hpp>
 #include <hmoe/losses/sequence_balance.hpp>
+#include <hmoe/losses/smooth_load.hpp>
+#include <hmoe/losses/sparsity_controller.hpp>
 #include <hmoe/losses/z.hpp>
 #include <hmoe/losses/zero_cost_balance.hpp>
 #include <hmoe/testing/loss_laws.hpp>
@@ -75,11 +77,12 @@ TEST_CASE("losses of gates and logits") {
   for (const auto gates :
        {losses::gate_values::probabilities, losses::gate_values::selected, losses::gate_values::renormalized})
     check(losses::importance{0.3, gates});
-  check(losses::load{0.3});
-  check(losses::load{0.3, 1.5});
+  check(losses::smooth_load{0.3});
+  check(losses::smooth_load{0.3, 1.5});
   check(losses::noisy_load{0.3, 0.1}, {.learned_noise = true});
   check(losses::router_entropy{0.3});
   check(losses::z{0.3});
   check(losses::adaptive_l1{0.3, 2});
   check(losses::adaptive_l1{0.3, 2, false});
+  check(losses::sparsity_controller(5, 2, 0.3).loss());
 }

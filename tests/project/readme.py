@@ -19,9 +19,11 @@ PARTS = {
         "build_plan", "dispatcher", "grouped", "limited", "limited_plan", "permuted", "row_group", "rows", "split_products",
     },  # fmt: skip
     "experts": {"bank", "diagnosis", "elementwise", "ffn_weights", "gating", "zero_cost_bank"},
-    "losses": {"auxiliary_loss", "choice_counts", "expert_groups", "gates", "squared_variation"},
+    "losses": {
+        "auxiliary_loss", "choice_counts", "expert_groups", "gates", "load_variation", "small_memory", "squared_variation",
+    },  # fmt: skip
     "routing": {
-        "batch_selection", "bias_load", "noise", "preference", "projection", "scalar_functions", "score", "score_function",
+        "batch_selection", "bias_load", "noise", "preference", "projection", "score", "score_function",
         "selection", "token_ids", "weighting",
     },  # fmt: skip
     "statistics": {"numbers"},

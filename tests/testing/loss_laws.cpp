@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-#include <hmoe/losses/load.hpp>
 #include <hmoe/losses/load_balance.hpp>
+#include <hmoe/losses/noisy_load.hpp>
 #include <hmoe/losses/parameter_penalty.hpp>
 #include <hmoe/losses/router_entropy.hpp>
 #include <hmoe/losses/z.hpp>

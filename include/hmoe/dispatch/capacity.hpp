@@ -17,7 +17,7 @@ namespace capacity {
 inline constexpr std::size_t unlimited = static_cast<std::size_t>(-1);
 
 /// What a limit may depend on. Experts are the routed ones; shared experts get every token and have no limit.
-struct load {
+struct demand {
   std::size_t tokens = 0;                ///< T of the batch
   std::size_t entries = 0;               ///< (token, routed expert) pairs: T·K for top-k
   vector_view<const std::size_t> widths; ///< [N] hidden width of each expert; 0 for zero-cost kinds
@@ -27,14 +27,15 @@ struct load {
 } // namespace capacity
 
 /// How many rows each expert may work on. Requirements:
-///   limits(load, limits[N])            writes the limit of each routed expert, or capacity::unlimited; limits above T
+///   limits(demand, limits[N])            writes the limit of each routed expert, or capacity::unlimited; limits above
+///   T
 ///                                      mean T, since a token comes at most once; they must not shrink when a batch of
 ///                                      the same composition grows
 /// and, where it applies,
 ///   validate()                         throws hmoe::error when its parameters make no sense
 ///   most_rows(tokens, entries, experts)  the most rows that dispatch::padded makes of it (default: T·N)
 template <class C>
-concept capacity_policy = std::copyable<C> && requires(const C& c, const capacity::load& batch,
+concept capacity_policy = std::copyable<C> && requires(const C& c, const capacity::demand& batch,
                                                        vector_view<std::size_t> limits) { c.limits(batch, limits); };
 
 namespace capacity {
@@ -64,7 +65,7 @@ inline void require_factor(double factor) {
 
 /// No expert has a limit.
 struct no_capacity {
-  static void limits(const load&, vector_view<std::size_t> limits) noexcept {
+  static void limits(const demand&, vector_view<std::size_t> limits) noexcept {
     std::fill(limits.begin(), limits.end(), unlimited);
   }
 };
@@ -79,7 +80,7 @@ struct by_factor {
   rounding round = rounding::up;
 
   void validate() const { detail::require_factor(factor); }
-  void limits(const load& batch, vector_view<std::size_t> limits) const {
+  void limits(const demand& batch, vector_view<std::size_t> limits) const {
     const double rows = factor * (static_cast<double>(batch.entries) / static_cast<double>(limits.size()));
     std::fill(limits.begin(), limits.end(), detail::whole_rows(rows, round, minimum, batch.tokens));
   }
@@ -104,7 +105,7 @@ struct by_width {
   conserve total = conserve::flops;
 
   void validate() const { detail::require_factor(factor); }
-  void limits(const load& batch, vector_view<std::size_t> limits) const {
+  void limits(const demand& batch, vector_view<std::size_t> limits) const {
     double sum = 0, squares = 0, wide = 0;
     for (const std::size_t width : batch.widths) {
       const auto h = static_cast<double>(width);
@@ -130,7 +131,7 @@ struct fixed {
   std::size_t rows = 64;
 
   void validate() const { require(rows >= 1, "capacity::fixed with 0 rows: an expert needs at least 1"); }
-  void limits(const load& batch, vector_view<std::size_t> limits) const noexcept {
+  void limits(const demand& batch, vector_view<std::size_t> limits) const noexcept {
     std::fill(limits.begin(), limits.end(), std::min(rows, batch.tokens));
   }
   [[nodiscard]] std::size_t most_rows(std::size_t tokens, std::size_t entries, std::size_t experts) const {
@@ -141,7 +142,7 @@ struct fixed {
 /// As many rows as the busiest expert has: drops nothing; in dispatch::padded all experts run equally many rows
 /// (Tutel's capacity that adapts to the batch).
 struct busiest {
-  static void limits(const load& batch, vector_view<std::size_t> limits) noexcept {
+  static void limits(const demand& batch, vector_view<std::size_t> limits) noexcept {
     std::size_t most = 0;
     for (const std::size_t rows : batch.rows)
       most = std::max(most, rows);
@@ -165,7 +166,7 @@ struct moe_plus_plus {
     require(tau > 0 && std::isfinite(tau), "capacity::moe_plus_plus with tau = ", tau,
             ": it must be finite and above 0");
   }
-  void limits(const load& batch, vector_view<std::size_t> limits) const {
+  void limits(const demand& batch, vector_view<std::size_t> limits) const {
     double shares = 0;
     for (const std::size_t width : batch.widths)
       shares += width == 0 ? 1 : tau;

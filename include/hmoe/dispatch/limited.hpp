@@ -19,7 +19,7 @@ namespace hmoe::dispatch {
 template <class Capacity, class Order, spare_rows Spare> class limited {
   static_assert(
       capacity_policy<Capacity>,
-      "hmoe::dispatch: Capacity does not model hmoe::capacity_policy: it needs limits(capacity::load, "
+      "hmoe::dispatch: Capacity does not model hmoe::capacity_policy: it needs limits(capacity::demand, "
       "vector_view<std::size_t>) const (see hmoe/dispatch/capacity.hpp); pass for instance capacity::by_factor{1.25}");
   static_assert(drop_order<Order>,
                 "hmoe::dispatch: Order does not model hmoe::drop_order: it needs priority(tape, token, entry) const "

@@ -70,8 +70,8 @@ void build_limited_plan(const Experts& experts, tape<T>& record, const Capacity&
     for (std::size_t e = 0; e < routed; ++e)
       widths[e] = experts.width(e);
     limits.fill(capacity::unlimited);
-    limit.limits(capacity::load{assigned.tokens(), by_expert.offsets()[routed], widths.view(),
-                                std::as_const(rows).view().subview(0, routed)},
+    limit.limits(capacity::demand{assigned.tokens(), by_expert.offsets()[routed], widths.view(),
+                                  std::as_const(rows).view().subview(0, routed)},
                  limits.view().subview(0, routed));
 
     std::size_t total = 0, kept = 0;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/config.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/router_trace.hpp>
 
@@ -31,6 +32,11 @@ template <class T> void require_gradient_sinks(const routing_record<T>& record) 
           trace.d_probabilities().rows(), ": run forward with a tape");
 }
 
+/// ∂/∂P_{t,i} of factor_i·P̂_i, the same for all tokens.
+[[nodiscard]] HMOE_HOST_DEVICE inline double mean_probability_slope(double factor, double tokens) noexcept {
+  return factor / tokens;
+}
+
 /// Σ_i factor(i)·P̂_i with P̂_i = (1/T) Σ_t P_{t,i}, the form of all balancing losses; factor(i) counts as a constant,
 /// so the gradient is factor(i)/T for each token.
 template <class T, class Factor>
@@ -42,7 +48,7 @@ double mean_probability_loss(routing_record<T>& record, double coefficient, Fact
     return 0;
   double value = 0;
   for (std::size_t e = 0; e < p.cols(); ++e) {
-    const double f = factor(e) / static_cast<double>(p.rows());
+    const double f = mean_probability_slope(factor(e), static_cast<double>(p.rows()));
     const auto gradient = static_cast<T>(coefficient * f);
     double sum = 0;
     for (std::size_t t = 0; t < p.rows(); ++t) {
@@ -52,11 +58,6 @@ double mean_probability_loss(routing_record<T>& record, double coefficient, Fact
     value += f * sum;
   }
   return value;
-}
-
-/// f_i = (1/T) Σ_t 1{token t selected expert i}
-template <class T> double activation_rate(const routing_record<T>& record, std::size_t expert) {
-  return static_cast<double>(record.trace.tokens_per_expert()[expert]) / static_cast<double>(record.trace.tokens());
 }
 
 } // namespace losses::detail

@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/core/buffer.hpp>
+#include <hmoe/core/config.hpp>
 #include <hmoe/core/router_trace.hpp>
 #include <hmoe/core/vector_view.hpp>
 
-#include <algorithm>
-#include <array>
 #include <cstddef>
-#include <memory_resource>
+#include <utility>
 
 namespace hmoe::losses {
 
@@ -23,32 +21,13 @@ enum class balance_normalization { to_k, to_one };
 
 namespace detail {
 
-/// Scratch for a loss: 8 KiB on the stack, which is enough for 500 experts; what does not fit comes from the heap.
-class small_memory {
-public:
-  small_memory() = default;
-  small_memory(const small_memory&) = delete;
-  small_memory& operator=(const small_memory&) = delete;
-  ~small_memory() = default;
-
-  /// `count` zeros that live as long as this object.
-  template <class V> [[nodiscard]] buffer<V> zeros(std::size_t count) {
-    buffer<V> values(count, &resource_);
-    values.fill(V{});
-    return values;
-  }
-
-private:
-  alignas(memory_alignment) std::array<std::byte, 8192> bytes_;
-  std::pmr::monotonic_buffer_resource resource_{bytes_.data(), bytes_.size()};
-};
-
-/// The routed expert that the token selected with the highest probability, the lower id on ties; no_index for a token
+/// The routed expert of highest probability p[N] among a token's experts, the lower id on ties; no_index for a token
 /// without one. Shared experts, whose ids are not below N, never count.
-template <class T> index_t first_choice(const routing_record<T>& record, std::size_t token) {
-  const auto p = record.trace.probabilities().row(token);
+template <class T>
+[[nodiscard]] HMOE_HOST_DEVICE index_t first_choice(vector_view<const T> p,
+                                                    vector_view<const index_t> chosen) noexcept {
   index_t best = no_index;
-  for (const index_t e : record.assigned.experts_of(token))
+  for (const index_t e : chosen)
     if (e < p.size() && (best == no_index || p[e] > p[best]))
       best = e;
   return best;
@@ -67,18 +46,21 @@ Count count_choices(const routing_record<T>& record, balance_counts which, std::
   };
   for (std::size_t t = first; t < last; ++t)
     if (which == balance_counts::first_choice)
-      add(first_choice(record, t));
+      add(first_choice(std::as_const(record.trace).probabilities().row(t), record.assigned.experts_of(t)));
     else
       for (const index_t e : record.assigned.experts_of(t))
         add(e);
   return total;
 }
 
-/// Turns counts into f: divided by `tokens` or by their sum `total`; all 0 when there is nothing to divide by.
-inline void normalize_counts(vector_view<double> counts, balance_normalization how, double tokens, double total) {
-  const double divisor = how == balance_normalization::to_k ? tokens : total;
-  for (double& count : counts)
-    count = divisor > 0 ? count / divisor : 0;
+/// What counts are divided by to make f.
+[[nodiscard]] HMOE_HOST_DEVICE inline double choice_divisor(balance_normalization how, double tokens,
+                                                            double total) noexcept {
+  return how == balance_normalization::to_k ? tokens : total;
+}
+/// f_i of an expert that was chosen `count` times; 0 when there is nothing to divide by.
+[[nodiscard]] HMOE_HOST_DEVICE inline double choice_rate(double count, double divisor) noexcept {
+  return divisor > 0 ? count / divisor : 0;
 }
 
 } // namespace detail

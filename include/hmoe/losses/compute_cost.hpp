@@ -16,15 +16,28 @@ struct compute_cost {
   std::vector<double> costs{}; ///< [N]; empty: the widths
   static constexpr std::string_view name = "compute_cost";
 
-  template <class T> double evaluate(routing_record<T>& record) const {
-    const std::size_t experts = record.trace.expert_count();
+  /// c_i / mean(c)
+  [[nodiscard]] HMOE_HOST_DEVICE static double factor(double cost, double mean) noexcept { return cost / mean; }
+  /// hmoe::error unless there is a cost for each expert, or none are given.
+  void check_costs(std::size_t experts) const {
     require(costs.empty() || costs.size() == experts, "compute_cost: there are ", costs.size(), " costs for ", experts,
             " experts");
-    double mean = 0;
-    for (std::size_t e = 0; e < experts; ++e)
-      mean += cost_of(record, e) / static_cast<double>(experts);
+  }
+  /// hmoe::error unless the mean cost is positive.
+  static void check_mean(std::size_t experts, double mean) {
     require(mean > 0, "compute_cost: the mean cost of ", experts, " experts is ", mean, ", it must be positive");
-    return detail::mean_probability_loss(record, coefficient, [&](std::size_t e) { return cost_of(record, e) / mean; });
+  }
+
+  template <class T> double evaluate(routing_record<T>& record) const {
+    const std::size_t experts = record.trace.expert_count();
+    check_costs(experts);
+    double sum = 0;
+    for (std::size_t e = 0; e < experts; ++e)
+      sum += cost_of(record, e);
+    const double mean = sum / static_cast<double>(experts);
+    check_mean(experts, mean);
+    return detail::mean_probability_loss(record, coefficient,
+                                         [&](std::size_t e) { return factor(cost_of(record, e), mean); });
   }
 
 private:

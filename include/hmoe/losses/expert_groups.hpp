@@ -3,7 +3,7 @@
 
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/router_trace.hpp>
-#include <hmoe/losses/choice_counts.hpp>
+#include <hmoe/core/vector_view.hpp>
 
 #include <cstddef>
 #include <span>

@@ -2,7 +2,11 @@
 #pragma once
 
 #include <hmoe/losses/auxiliary_loss.hpp>
+#include <hmoe/losses/choice_counts.hpp>
 #include <hmoe/losses/load_accumulator.hpp>
+#include <hmoe/losses/load_balance.hpp>
+
+#include <cstdint>
 
 namespace hmoe::losses {
 
@@ -24,14 +28,13 @@ struct global_load_balance {
             " experts, the batch was routed among ", experts);
     require(load->tokens() >= record.trace.tokens(), "global_load_balance: the accumulator has ", load->tokens(),
             " tokens, this batch alone has ", record.trace.tokens(), ": call load_accumulator::add(record) first");
-    detail::small_memory memory;
-    buffer<double> f = memory.zeros<double>(experts);
     double total = 0;
-    for (std::size_t e = 0; e < experts; ++e)
-      total += f[e] = static_cast<double>(load->counts()[e]);
-    detail::normalize_counts(f.view(), normalization, static_cast<double>(load->tokens()), total);
-    return detail::mean_probability_loss(record, coefficient,
-                                         [&](std::size_t e) { return static_cast<double>(experts) * f[e]; });
+    for (const std::uint64_t count : load->counts())
+      total += static_cast<double>(count);
+    const double divisor = detail::choice_divisor(normalization, static_cast<double>(load->tokens()), total);
+    return detail::mean_probability_loss(record, coefficient, [&](std::size_t e) {
+      return load_balance::factor(static_cast<double>(experts), static_cast<double>(load->counts()[e]), divisor);
+    });
   }
 };
 

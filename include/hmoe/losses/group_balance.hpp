@@ -2,8 +2,8 @@
 #pragma once
 
 #include <hmoe/losses/auxiliary_loss.hpp>
-#include <hmoe/losses/choice_counts.hpp>
 #include <hmoe/losses/expert_groups.hpp>
+#include <hmoe/losses/small_memory.hpp>
 
 #include <algorithm>
 #include <limits>

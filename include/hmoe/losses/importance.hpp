@@ -2,8 +2,8 @@
 #pragma once
 
 #include <hmoe/losses/auxiliary_loss.hpp>
-#include <hmoe/losses/choice_counts.hpp>
 #include <hmoe/losses/gates.hpp>
+#include <hmoe/losses/small_memory.hpp>
 #include <hmoe/losses/squared_variation.hpp>
 
 #include <utility>

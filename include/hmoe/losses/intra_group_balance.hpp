@@ -5,6 +5,7 @@
 #include <hmoe/losses/choice_counts.hpp>
 #include <hmoe/losses/expert_groups.hpp>
 #include <hmoe/losses/gates.hpp>
+#include <hmoe/losses/small_memory.hpp>
 
 #include <utility>
 #include <vector>

@@ -3,6 +3,7 @@
 
 #include <hmoe/losses/auxiliary_loss.hpp>
 #include <hmoe/losses/choice_counts.hpp>
+#include <hmoe/losses/small_memory.hpp>
 
 namespace hmoe::losses {
 
@@ -18,15 +19,20 @@ struct load_balance {
   balance_normalization normalization = balance_normalization::to_k;
   static constexpr std::string_view name = "load_balance";
 
+  /// N f_i of an expert that was chosen `count` times.
+  [[nodiscard]] HMOE_HOST_DEVICE static double factor(double experts, double count, double divisor) noexcept {
+    return experts * detail::choice_rate(count, divisor);
+  }
+
   template <class T> double evaluate(routing_record<T>& record) const {
     detail::require_gradient_sinks(record);
     const std::size_t tokens = record.trace.tokens(), experts = record.trace.expert_count();
     detail::small_memory memory;
-    buffer<double> f = memory.zeros<double>(experts);
-    const double total = detail::count_choices(record, counts, 0, tokens, f.view());
-    detail::normalize_counts(f.view(), normalization, static_cast<double>(tokens), total);
-    return detail::mean_probability_loss(record, coefficient,
-                                         [&](std::size_t e) { return static_cast<double>(experts) * f[e]; });
+    buffer<double> n = memory.zeros<double>(experts);
+    const double total = detail::count_choices(record, counts, 0, tokens, n.view());
+    const double divisor = detail::choice_divisor(normalization, static_cast<double>(tokens), total);
+    return detail::mean_probability_loss(
+        record, coefficient, [&](std::size_t e) { return factor(static_cast<double>(experts), n[e], divisor); });
   }
 };
 

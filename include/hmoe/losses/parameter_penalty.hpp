@@ -2,6 +2,7 @@
 #pragma once
 
 #include <hmoe/losses/auxiliary_loss.hpp>
+#include <hmoe/losses/choice_counts.hpp>
 
 #include <algorithm>
 
@@ -20,25 +21,36 @@ struct parameter_penalty {
   width_unit unit = width_unit::mean;
   static constexpr std::string_view name = "parameter_penalty";
 
-  template <class T> double evaluate(routing_record<T>& record) const {
-    const auto experts = static_cast<double>(record.trace.expert_count());
-    const double one = unit_of(record.widths);
-    return detail::mean_probability_loss(record, coefficient, [&](std::size_t e) {
-      return experts * (static_cast<double>(record.widths[e]) / one) * detail::activation_rate(record, e);
-    });
+  /// N M_i of an expert that `count` tokens selected, with widths in units of `one`.
+  [[nodiscard]] HMOE_HOST_DEVICE static double factor(double experts, double width, double one, double count,
+                                                      double tokens) noexcept {
+    return experts * (width / one) * detail::choice_rate(count, tokens);
+  }
+  /// The unit, given the sum of the widths of so many experts and the largest of them.
+  [[nodiscard]] HMOE_HOST_DEVICE double unit_of(double sum, double largest, double experts) const noexcept {
+    return unit == width_unit::raw ? 1 : unit == width_unit::max ? largest : sum / experts;
+  }
+  /// hmoe::error when the largest of the widths is no unit.
+  void check(std::size_t experts, std::size_t largest) const {
+    require(unit == width_unit::raw || experts == 0 || largest > 0, "parameter_penalty: all ", experts,
+            " experts have width 0");
   }
 
-private:
-  [[nodiscard]] double unit_of(vector_view<const std::size_t> widths) const {
-    if (unit == width_unit::raw || widths.empty())
-      return 1;
-    double sum = 0, largest = 0;
-    for (const std::size_t h : widths) {
+  template <class T> double evaluate(routing_record<T>& record) const {
+    const auto experts = static_cast<double>(record.trace.expert_count());
+    double sum = 0;
+    std::size_t largest = 0;
+    for (const std::size_t h : record.widths) {
       sum += static_cast<double>(h);
-      largest = std::max(largest, static_cast<double>(h));
+      largest = std::max(largest, h);
     }
-    require(largest > 0, "parameter_penalty: all ", widths.size(), " experts have width 0");
-    return unit == width_unit::max ? largest : sum / static_cast<double>(widths.size());
+    check(record.widths.size(), largest);
+    const double one = unit_of(sum, static_cast<double>(largest), static_cast<double>(record.widths.size()));
+    return detail::mean_probability_loss(record, coefficient, [&](std::size_t e) {
+      return factor(experts, static_cast<double>(record.widths[e]), one,
+                    static_cast<double>(record.trace.tokens_per_expert()[e]),
+                    static_cast<double>(record.trace.tokens()));
+    });
   }
 };
 

@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/config.hpp>
 #include <hmoe/losses/auxiliary_loss.hpp>
 
-#include <algorithm>
 #include <cmath>
 #include <limits>
 
 namespace hmoe::losses {
+
+namespace detail {
+/// The smallest normal number of T. (Device code may use a constant, but not call std::numeric_limits.)
+template <class T> inline constexpr double smallest_normal = std::numeric_limits<T>::min();
+} // namespace detail
 
 /// L = (1/T) Σ_t −Σ_i P_{t,i} ln P_{t,i}: minimising it sharpens the router, so that top-p needs fewer experts
 /// (Huang et al. 2024, arXiv 2403.07652). HMoE (arXiv 2408.10681) prints the sum with the opposite sign, which would
@@ -17,6 +22,17 @@ struct router_entropy {
   double coefficient = 3e-2;
   static constexpr std::string_view name = "router_entropy";
 
+  /// What one probability adds to the loss, and coefficient × its derivative.
+  struct share {
+    double value, gradient;
+  };
+  /// −p ln p is 0 at p = 0, where its slope is infinite: the smallest normal number stands in for it there. NaN stays.
+  template <class T> [[nodiscard]] HMOE_HOST_DEVICE share share_of(T probability, double tokens) const noexcept {
+    const auto p = static_cast<double>(probability);
+    const double log_p = std::log(p < detail::smallest_normal<T> ? detail::smallest_normal<T> : p);
+    return {-(p * log_p / tokens), -coefficient * (log_p + 1) / tokens};
+  }
+
   template <class T> double evaluate(routing_record<T>& record) const {
     detail::require_gradient_sinks(record);
     const auto p = record.trace.probabilities();
@@ -25,11 +41,9 @@ struct router_entropy {
     double value = 0;
     for (std::size_t t = 0; t < p.rows(); ++t)
       for (std::size_t e = 0; e < p.cols(); ++e) {
-        const auto probability = static_cast<double>(p(t, e));
-        // −p ln p is 0 at p = 0, where its slope is infinite: the smallest normal number stands in for it.
-        const double log_p = std::log(std::max(probability, double{std::numeric_limits<T>::min()}));
-        value -= probability * log_p / tokens;
-        d_p(t, e) += static_cast<T>(-coefficient * (log_p + 1) / tokens);
+        const share of = share_of<T>(p(t, e), tokens);
+        value += of.value;
+        d_p(t, e) += static_cast<T>(of.gradient);
       }
     return value;
   }

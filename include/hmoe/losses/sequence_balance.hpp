@@ -3,6 +3,9 @@
 
 #include <hmoe/losses/auxiliary_loss.hpp>
 #include <hmoe/losses/choice_counts.hpp>
+#include <hmoe/losses/small_memory.hpp>
+
+#include <algorithm>
 
 namespace hmoe::losses {
 
@@ -57,7 +60,9 @@ private:
     const auto tokens = static_cast<double>(last - first), experts = static_cast<double>(f.size());
     std::fill(f.begin(), f.end(), 0.0);
     const double total = detail::count_choices(record, counts, first, last, f);
-    detail::normalize_counts(f, normalization, tokens, total);
+    const double divisor = detail::choice_divisor(normalization, tokens, total);
+    for (double& count : f)
+      count = detail::choice_rate(count, divisor);
     double value = 0;
     for (std::size_t t = first; t < last; ++t) {
       double sum = 0, dot = 0;

@@ -1,30 +1,39 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/config.hpp>
 #include <hmoe/core/vector_view.hpp>
 
 #include <cstddef>
 
 namespace hmoe::losses::detail {
 
-/// CV² = V / (m² + 1e-10) with the mean m and the unbiased variance V = Σ (x_i − m)² / (N − 1); 0 for fewer than two
-/// values. The small number keeps all-zero input finite. Writes ∂CV²/∂x_i to slopes.
+/// CV² = V / (m² + 1e-10) of n values with the mean m and the unbiased variance V = squares / (n − 1), where squares =
+/// Σ (x_i − m)²; 0 for fewer than two values. The small number keeps all-zero input finite.
+struct variation {
+  double n, mean, squares;
+
+  [[nodiscard]] HMOE_HOST_DEVICE double value() const noexcept { return n < 2 ? 0 : variance() / square(); }
+  /// ∂CV²/∂x_i
+  [[nodiscard]] HMOE_HOST_DEVICE double slope(double x) const noexcept {
+    return n < 2 ? 0 : 2 * (x - mean) / (n - 1) / square() - variance() * 2 * mean / n / (square() * square());
+  }
+
+private:
+  [[nodiscard]] HMOE_HOST_DEVICE double variance() const noexcept { return squares / (n - 1); }
+  [[nodiscard]] HMOE_HOST_DEVICE double square() const noexcept { return mean * mean + 1e-10; }
+};
+
+/// CV² of x; writes ∂CV²/∂x_i to slopes.
 inline double squared_variation(vector_view<const double> x, vector_view<double> slopes) {
-  const auto n = static_cast<double>(x.size());
-  double mean = 0, variance = 0;
+  variation of{static_cast<double>(x.size()), 0, 0};
   for (const double value : x)
-    mean += value / n;
+    of.mean += value / of.n;
   for (const double value : x)
-    variance += (value - mean) * (value - mean);
-  for (double& slope : slopes)
-    slope = 0;
-  if (x.size() < 2)
-    return 0;
-  variance /= n - 1;
-  const double square = mean * mean + 1e-10;
+    of.squares += (value - of.mean) * (value - of.mean);
   for (std::size_t i = 0; i < x.size(); ++i)
-    slopes[i] = 2 * (x[i] - mean) / (n - 1) / square - variance * 2 * mean / n / (square * square);
-  return variance / square;
+    slopes[i] = of.slope(x[i]);
+  return of.value();
 }
 
 } // namespace hmoe::losses::detail

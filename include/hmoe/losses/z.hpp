@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/config.hpp>
 #include <hmoe/losses/auxiliary_loss.hpp>
 
 #include <algorithm>
@@ -14,6 +15,21 @@ struct z {
   double coefficient = 1e-3;
   static constexpr std::string_view name = "z";
 
+  /// ln Σ_i e^{z_i} = largest + ln Σ_i e^{z_i − largest}: a summand, and the whole.
+  [[nodiscard]] HMOE_HOST_DEVICE static double summand(double logit, double largest) noexcept {
+    return std::exp(logit - largest);
+  }
+  [[nodiscard]] HMOE_HOST_DEVICE static double log_sum(double largest, double sum) noexcept {
+    return largest + std::log(sum);
+  }
+  /// What a token with that ln Σ e^z adds to the loss, and coefficient × the derivative by one of its logits.
+  [[nodiscard]] HMOE_HOST_DEVICE static double share_of(double log_sum, double tokens) noexcept {
+    return log_sum * log_sum / tokens;
+  }
+  [[nodiscard]] HMOE_HOST_DEVICE double gradient_of(double logit, double log_sum, double tokens) const noexcept {
+    return coefficient * 2 / tokens * log_sum * std::exp(logit - log_sum);
+  }
+
   template <class T> double evaluate(routing_record<T>& record) const {
     detail::require_gradient_sinks(record);
     const auto logits = record.trace.logits();
@@ -25,12 +41,11 @@ struct z {
       const auto largest = static_cast<double>(*std::max_element(row.begin(), row.end()));
       double sum = 0;
       for (const T logit : row)
-        sum += std::exp(static_cast<double>(logit) - largest);
-      const double log_sum = largest + std::log(sum);
-      value += log_sum * log_sum / tokens;
+        sum += summand(static_cast<double>(logit), largest);
+      const double whole = log_sum(largest, sum);
+      value += share_of(whole, tokens);
       for (std::size_t e = 0; e < row.size(); ++e)
-        d_logits(t, e) +=
-            static_cast<T>(coefficient * 2 / tokens * log_sum * std::exp(static_cast<double>(row[e]) - log_sum));
+        d_logits(t, e) += static_cast<T>(gradient_of(static_cast<double>(row[e]), whole, tokens));
     }
     return value;
   }

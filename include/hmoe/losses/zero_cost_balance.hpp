@@ -2,6 +2,7 @@
 #pragma once
 
 #include <hmoe/losses/auxiliary_loss.hpp>
+#include <hmoe/losses/choice_counts.hpp>
 
 #include <vector>
 
@@ -22,7 +23,8 @@ struct zero_cost_balance {
             " values for ", record.trace.expert_count(), " experts");
     return detail::mean_probability_loss(record, coefficient, [&](std::size_t e) {
       const double weight = !eta.empty() ? eta[e] : record.widths[e] == 0 ? tau : 1;
-      return weight * detail::activation_rate(record, e);
+      return weight * detail::choice_rate(static_cast<double>(record.trace.tokens_per_expert()[e]),
+                                          static_cast<double>(record.trace.tokens()));
     });
   }
 };

@@ -2,7 +2,8 @@
 #pragma once
 
 #include <hmoe/backends/cuda/loss_sums.cuh>
-#include <hmoe/core/error.hpp>
+#include <hmoe/losses/auxiliary_loss.hpp>
+#include <hmoe/losses/choice_counts.hpp>
 #include <hmoe/losses/compute_cost.hpp>
 #include <hmoe/losses/load_balance.hpp>
 #include <hmoe/losses/parameter_penalty.hpp>
@@ -12,7 +13,8 @@
 #include <algorithm>
 #include <cstddef>
 
-/// Losses of the form Σ_e factor(e) P̂_e, see losses::detail::mean_probability_loss.
+/// Losses of the form Σ_e factor(e) P̂_e, see losses::detail::mean_probability_loss. The factors are those of the host;
+/// what is here finds their arguments.
 namespace hmoe::backends::cuda_detail {
 
 /// N f_e of losses::load_balance. A factor's `prepare` is called by the whole block.
@@ -23,35 +25,32 @@ struct load_balance_factor {
 
   __device__ void prepare(index_t tokens, index_t expert_count) {
     experts = expert_count;
-    divisor = tokens;
-    if (normalization == losses::balance_normalization::to_one)
-      divisor = block_sum_of(expert_count, [&](index_t e) { return static_cast<double>(counts[e]); });
+    const double total = block_sum_of(expert_count, [&](index_t e) { return static_cast<double>(counts[e]); });
+    divisor = losses::detail::choice_divisor(normalization, tokens, total);
   }
   __device__ double operator()(index_t e) const {
-    return divisor > 0 ? experts * (static_cast<double>(counts[e]) / divisor) : 0;
+    return losses::load_balance::factor(experts, static_cast<double>(counts[e]), divisor);
   }
 };
 
 /// N M_e of losses::parameter_penalty.
 struct parameter_penalty_factor {
   const index_t *counts, *widths;
-  losses::width_unit unit;
+  losses::parameter_penalty loss;
   double experts = 0, tokens = 0, one = 1;
 
   __device__ void prepare(index_t token_count, index_t expert_count) {
     experts = expert_count;
     tokens = token_count;
-    if (unit == losses::width_unit::mean)
-      one = block_sum_of(expert_count, [&](index_t e) { return static_cast<double>(widths[e]); }) / experts;
-    if (unit == losses::width_unit::max) {
-      index_t largest = 0;
-      for (index_t e = 0; e < expert_count; ++e)
-        largest = widths[e] > largest ? widths[e] : largest;
-      one = largest;
-    }
+    const double sum = block_sum_of(expert_count, [&](index_t e) { return static_cast<double>(widths[e]); });
+    index_t largest = 0;
+    for (index_t e = 0; e < expert_count; ++e)
+      largest = widths[e] > largest ? widths[e] : largest;
+    one = loss.unit_of(sum, largest, experts);
   }
   __device__ double operator()(index_t e) const {
-    return experts * (static_cast<double>(widths[e]) / one) * (static_cast<double>(counts[e]) / tokens);
+    return losses::parameter_penalty::factor(experts, static_cast<double>(widths[e]), one,
+                                             static_cast<double>(counts[e]), tokens);
   }
 };
 
@@ -64,7 +63,7 @@ struct compute_cost_factor {
   __device__ void prepare(index_t, index_t experts) {
     mean = block_sum_of(experts, [&](index_t e) { return cost(e); }) / experts;
   }
-  __device__ double operator()(index_t e) const { return cost(e) / mean; }
+  __device__ double operator()(index_t e) const { return losses::compute_cost::factor(cost(e), mean); }
   __device__ double cost(index_t e) const { return costs == nullptr ? static_cast<double>(widths[e]) : costs[e]; }
 };
 
@@ -75,7 +74,7 @@ __global__ void __launch_bounds__(loss_threads, 4)
                           double* value) {
   factor.prepare(tokens, experts);
   const double sum = block_sum_of(experts, [&](index_t e) {
-    const double f = factor(e) / static_cast<double>(tokens);
+    const double f = losses::detail::mean_probability_slope(factor(e), static_cast<double>(tokens));
     scratch.gradient[e] = static_cast<float>(coefficient * f);
     return f * column_sum(scratch, experts, e);
   });
@@ -98,13 +97,7 @@ __global__ void __launch_bounds__(Threads, 4)
   const index_t token = blockIdx.x * Threads + threadIdx.x;
   if (token >= trace.tokens)
     return;
-  const float* p = trace.probabilities + std::size_t{token} * trace.experts;
-  index_t best = no_index;
-  for (index_t a = assigned.offsets[token]; a < assigned.offsets[token + 1]; ++a) {
-    const index_t e = assigned.experts[a];
-    if (e < trace.experts && (best == no_index || p[e] > p[best]))
-      best = e;
-  }
+  const index_t best = losses::detail::first_choice(probabilities_of(trace, token), experts_of(assigned, token));
   if (best != no_index)
     atomicAdd(counts + best, 1U);
 }
@@ -123,12 +116,11 @@ inline void launch_loss(const losses::load_balance& loss, const record_arrays& r
                                value, stream);
 }
 inline void check_loss(const losses::parameter_penalty& loss, const record_arrays& record) {
-  require(loss.unit == losses::width_unit::raw || record.widest > 0, "parameter_penalty: all ", record.trace.experts,
-          " experts have width 0");
+  loss.check(record.trace.experts, record.widest);
 }
 inline void launch_loss(const losses::parameter_penalty& loss, const record_arrays& record, const loss_scratch& scratch,
                         double* value, cudaStream_t stream) {
-  launch_mean_probability_loss(parameter_penalty_factor{record.trace.tokens_per_expert, record.widths, loss.unit},
+  launch_mean_probability_loss(parameter_penalty_factor{record.trace.tokens_per_expert, record.widths, loss},
                                loss.coefficient, record, scratch, value, stream);
 }
 
@@ -144,12 +136,11 @@ template <unsigned Threads> __global__ void write_costs(cost_block block, double
 
 inline void check_loss(const losses::compute_cost& loss, const record_arrays& record) {
   const std::size_t experts = record.trace.experts;
-  require(loss.costs.empty() || loss.costs.size() == experts, "compute_cost: there are ", loss.costs.size(),
-          " costs for ", experts, " experts");
+  loss.check_costs(experts);
   double mean = loss.costs.empty() ? static_cast<double>(record.widest) : 0; // positive, like the mean, or 0
   for (const double cost : loss.costs)
     mean += cost / static_cast<double>(experts);
-  require(mean > 0, "compute_cost: the mean cost of ", experts, " experts is ", mean, ", it must be positive");
+  losses::compute_cost::check_mean(experts, mean);
 }
 inline void launch_loss(const losses::compute_cost& loss, const record_arrays& record, const loss_scratch& scratch,
                         double* value, cudaStream_t stream) {

@@ -2,27 +2,26 @@
 #pragma once
 
 #include <hmoe/backends/cuda/loss_sums.cuh>
+#include <hmoe/losses/gates.hpp>
 #include <hmoe/losses/importance.hpp>
+#include <hmoe/losses/squared_variation.hpp>
 
 #include <cuda_runtime_api.h>
 
 #include <cstddef>
 
-/// losses::importance: gates are summed over the tokens of an expert, which the plan has in ascending order.
+/// losses::importance, by the host's formulas: gates are summed over the tokens of an expert, which the plan has in
+/// ascending order.
 namespace hmoe::backends::cuda_detail {
 
-/// rows[t] = what the token's selected probabilities are divided by: their sum, or 1.
+/// rows[t] = losses::detail::gate_divisor of the token.
 template <unsigned Threads>
 __global__ void __launch_bounds__(Threads, 4)
-    gate_divisors(trace_arrays trace, assignment_arrays assigned, bool renormalized, double* rows) {
+    gate_divisors(trace_arrays trace, assignment_arrays assigned, losses::gate_values kind, double* rows) {
   const index_t token = blockIdx.x * Threads + threadIdx.x;
   if (token >= trace.tokens)
     return;
-  double sum = 0;
-  for (index_t a = assigned.offsets[token]; a < assigned.offsets[token + 1]; ++a)
-    if (assigned.experts[a] < trace.experts)
-      sum += static_cast<double>(trace.probabilities[std::size_t{token} * trace.experts + assigned.experts[a]]);
-  rows[token] = renormalized ? sum : 1;
+  rows[token] = losses::detail::gate_divisor(kind, probabilities_of(trace, token), experts_of(assigned, token));
 }
 
 /// sums[e] = Σ of the gates of expert e = blockIdx.x
@@ -33,8 +32,8 @@ __global__ void __launch_bounds__(Threads, 4)
   const index_t e = blockIdx.x, first = plan.offsets[e];
   const double sum = block_sum_of(plan.offsets[e + 1] - first, [&](index_t i) {
     const index_t token = plan.tokens[first + i];
-    const double divisor = divisors[token];
-    return divisor > 0 ? static_cast<double>(trace.probabilities[std::size_t{token} * trace.experts + e]) / divisor : 0;
+    return losses::detail::gate_of(static_cast<double>(trace.probabilities[std::size_t{token} * trace.experts + e]),
+                                   divisors[token]);
   });
   if (threadIdx.x == 0)
     sums[e] = sum;
@@ -53,47 +52,36 @@ __global__ void __launch_bounds__(Threads, 4)
     const double difference = scratch.sums[e] - mean;
     return difference * difference;
   });
-  const double variance = experts < 2 ? 0 : squares / (n - 1), square = mean * mean + 1e-10;
+  const losses::detail::variation of{n, mean, squares};
   for (index_t e = threadIdx.x; e < experts; e += Threads) {
-    const double slope =
-        experts < 2 ? 0 : 2 * (scratch.sums[e] - mean) / (n - 1) / square - variance * 2 * mean / n / (square * square);
-    scratch.sums[e] = coefficient * slope;
-    scratch.gradient[e] = static_cast<float>(coefficient * slope);
+    const double slope = coefficient * of.slope(scratch.sums[e]);
+    scratch.sums[e] = slope;
+    scratch.gradient[e] = static_cast<float>(slope);
   }
   if (threadIdx.x == 0)
-    *value = variance / square;
+    *value = of.value();
 }
 
-/// losses::detail::add_gates_gradient for the gates of selected experts, a thread per token.
+/// losses::detail::add_selected_gates_gradient, a thread per token.
 template <unsigned Threads>
 __global__ void __launch_bounds__(Threads, 4)
-    add_gates_gradient(trace_arrays trace, assignment_arrays assigned, bool renormalized, loss_scratch scratch) {
+    add_gates_gradient(trace_arrays trace, assignment_arrays assigned, losses::gate_values kind, loss_scratch scratch) {
   const index_t token = blockIdx.x * Threads + threadIdx.x;
   if (token >= trace.tokens)
     return;
-  const double divisor = scratch.rows[token];
-  if (!(divisor > 0))
-    return;
-  const index_t first = assigned.offsets[token], end = assigned.offsets[token + 1];
-  const std::size_t row = std::size_t{token} * trace.experts;
-  double mean = 0;
-  if (renormalized)
-    for (index_t a = first; a < end; ++a)
-      if (const index_t e = assigned.experts[a]; e < trace.experts)
-        mean += scratch.sums[e] * static_cast<double>(trace.probabilities[row + e]) / divisor;
-  for (index_t a = first; a < end; ++a)
-    if (const index_t e = assigned.experts[a]; e < trace.experts)
-      trace.d_probabilities[row + e] += static_cast<float>((scratch.sums[e] - mean) / divisor);
+  losses::detail::add_selected_gates_gradient(
+      kind, scratch.rows[token], probabilities_of(trace, token), experts_of(assigned, token),
+      vector_view<const double>(scratch.sums, trace.experts),
+      vector_view<float>(trace.d_probabilities + std::size_t{token} * trace.experts, trace.experts));
 }
 
 inline void launch_loss(const losses::importance& loss, const record_arrays& record, const loss_scratch& scratch,
                         double* value, cudaStream_t stream) {
-  const bool all = loss.gates == losses::gate_values::probabilities,
-             renormalized = loss.gates == losses::gate_values::renormalized;
+  const bool all = loss.gates == losses::gate_values::probabilities;
   const unsigned token_blocks = blocks_of(record.trace.tokens, loss_threads);
   if (!all) {
     gate_divisors<loss_threads>
-        <<<token_blocks, loss_threads, 0, stream>>>(record.trace, record.assigned, renormalized, scratch.rows);
+        <<<token_blocks, loss_threads, 0, stream>>>(record.trace, record.assigned, loss.gates, scratch.rows);
     require_launched("gate_divisors");
     sum_gates<loss_threads>
         <<<record.trace.experts, loss_threads, 0, stream>>>(record.trace, record.plan, scratch.rows, scratch.sums);
@@ -107,7 +95,7 @@ inline void launch_loss(const losses::importance& loss, const record_arrays& rec
     return;
   }
   add_gates_gradient<loss_threads>
-      <<<token_blocks, loss_threads, 0, stream>>>(record.trace, record.assigned, renormalized, scratch);
+      <<<token_blocks, loss_threads, 0, stream>>>(record.trace, record.assigned, loss.gates, scratch);
   require_launched("add_gates_gradient");
 }
 

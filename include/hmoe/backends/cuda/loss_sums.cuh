@@ -4,14 +4,27 @@
 #include <hmoe/backends/cuda/error.hpp>
 #include <hmoe/backends/cuda/logits.cuh>
 #include <hmoe/backends/cuda/loss_arrays.hpp>
+#include <hmoe/core/vector_view.hpp>
 
 #include <cuda_runtime_api.h>
+
+#include <cstddef>
 
 /// Sums that losses have in common: in double, in an order that depends on the shapes only.
 namespace hmoe::backends::cuda_detail {
 
 inline constexpr unsigned loss_threads = 256; ///< of the single block that puts an expert-wise loss together
 inline constexpr unsigned loss_warps = 8;     ///< tokens of a block, where a warp has one
+
+/// A token's probabilities and experts, as the formulas of losses take them.
+[[nodiscard]] __device__ inline vector_view<const float> probabilities_of(const trace_arrays& trace, index_t token) {
+  return {trace.probabilities + std::size_t{token} * trace.experts, trace.experts};
+}
+[[nodiscard]] __device__ inline vector_view<const index_t> experts_of(const assignment_arrays& assigned,
+                                                                      index_t token) {
+  const index_t first = assigned.offsets[token];
+  return {assigned.experts + first, assigned.offsets[token + 1] - first};
+}
 
 /// Σ of the block's values, for every thread of it.
 [[nodiscard]] __device__ inline double block_sum(double value) {

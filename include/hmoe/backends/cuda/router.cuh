@@ -9,8 +9,8 @@
 #include <hmoe/backends/cuda/route.cuh>
 #include <hmoe/backends/cuda/scan.cuh>
 #include <hmoe/core/error.hpp>
+#include <hmoe/core/scalar_functions.hpp>
 #include <hmoe/core/vector_view.hpp>
-#include <hmoe/routing/scalar_functions.hpp>
 
 #include <cuda_runtime_api.h>
 
@@ -96,7 +96,7 @@ __global__ void __launch_bounds__(assign_threads, 8)
   for (index_t j = 0; j < router.shared; ++j) {
     assigned.experts[first + count + j] = experts + j;
     assigned.weights[first + count + j] =
-        gate_logits == nullptr ? 1.0F : routing::detail::logistic(gate_logits[std::size_t{token} * router.shared + j]);
+        gate_logits == nullptr ? 1.0F : hmoe::logistic(gate_logits[std::size_t{token} * router.shared + j]);
   }
 }
 

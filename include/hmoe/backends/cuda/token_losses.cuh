@@ -8,15 +8,14 @@
 
 #include <cuda_runtime_api.h>
 
-#include <cfloat>
 #include <cstddef>
 
-/// Losses that are a mean over tokens: a warp per token, then the sum of their values.
+/// Losses that are a mean over tokens, by the host's formulas: a warp per token, then the sum of their values.
 namespace hmoe::backends::cuda_detail {
 
 template <unsigned Warps>
 __global__ void __launch_bounds__(Warps * 32, 4)
-    router_entropy_of_tokens(trace_arrays trace, double coefficient, double* rows) {
+    router_entropy_of_tokens(trace_arrays trace, losses::router_entropy loss, double* rows) {
   const index_t token = blockIdx.x * Warps + threadIdx.x / 32;
   if (token >= trace.tokens)
     return;
@@ -24,10 +23,9 @@ __global__ void __launch_bounds__(Warps * 32, 4)
   const std::size_t row = std::size_t{token} * trace.experts;
   double value = 0;
   for (index_t e = lane_id(); e < trace.experts; e += 32) {
-    const auto p = static_cast<double>(trace.probabilities[row + e]);
-    const double log_p = log(p < double{FLT_MIN} ? double{FLT_MIN} : p); // NaN stays
-    value -= p * log_p / tokens;
-    trace.d_probabilities[row + e] += static_cast<float>(-coefficient * (log_p + 1) / tokens);
+    const auto of = loss.share_of(trace.probabilities[row + e], tokens);
+    value += of.value;
+    trace.d_probabilities[row + e] += static_cast<float>(of.gradient);
   }
   value = warp_sum(value);
   if (lane_id() == 0)
@@ -35,7 +33,7 @@ __global__ void __launch_bounds__(Warps * 32, 4)
 }
 
 template <unsigned Warps>
-__global__ void __launch_bounds__(Warps * 32, 4) z_of_tokens(trace_arrays trace, double coefficient, double* rows) {
+__global__ void __launch_bounds__(Warps * 32, 4) z_of_tokens(trace_arrays trace, losses::z loss, double* rows) {
   const index_t token = blockIdx.x * Warps + threadIdx.x / 32;
   if (token >= trace.tokens)
     return;
@@ -51,26 +49,26 @@ __global__ void __launch_bounds__(Warps * 32, 4) z_of_tokens(trace_arrays trace,
   }
   double sum = 0;
   for (index_t e = lane_id(); e < trace.experts; e += 32)
-    sum += exp(static_cast<double>(z[e]) - static_cast<double>(largest));
-  const double log_sum = static_cast<double>(largest) + log(warp_sum(sum));
+    sum += losses::z::summand(static_cast<double>(z[e]), static_cast<double>(largest));
+  const double log_sum = losses::z::log_sum(static_cast<double>(largest), warp_sum(sum));
   for (index_t e = lane_id(); e < trace.experts; e += 32)
     trace.d_logits[std::size_t{token} * trace.experts + e] +=
-        static_cast<float>(coefficient * 2 / tokens * log_sum * exp(static_cast<double>(z[e]) - log_sum));
+        static_cast<float>(loss.gradient_of(static_cast<double>(z[e]), log_sum, tokens));
   if (lane_id() == 0)
-    rows[token] = log_sum * log_sum / tokens;
+    rows[token] = losses::z::share_of(log_sum, tokens);
 }
 
 inline void launch_loss(const losses::router_entropy& loss, const record_arrays& record, const loss_scratch& scratch,
                         double* value, cudaStream_t stream) {
-  router_entropy_of_tokens<loss_warps><<<blocks_of(record.trace.tokens, loss_warps), loss_warps * 32, 0, stream>>>(
-      record.trace, loss.coefficient, scratch.rows);
+  router_entropy_of_tokens<loss_warps>
+      <<<blocks_of(record.trace.tokens, loss_warps), loss_warps * 32, 0, stream>>>(record.trace, loss, scratch.rows);
   require_launched("router_entropy_of_tokens");
   launch_sum_rows(record, scratch, value, stream);
 }
 inline void launch_loss(const losses::z& loss, const record_arrays& record, const loss_scratch& scratch, double* value,
                         cudaStream_t stream) {
-  z_of_tokens<loss_warps><<<blocks_of(record.trace.tokens, loss_warps), loss_warps * 32, 0, stream>>>(
-      record.trace, loss.coefficient, scratch.rows);
+  z_of_tokens<loss_warps>
+      <<<blocks_of(record.trace.tokens, loss_warps), loss_warps * 32, 0, stream>>>(record.trace, loss, scratch.rows);
   require_launched("z_of_tokens");
   launch_sum_rows(record, scratch, value, stream);
 }

@@ -2,8 +2,8 @@
 #pragma once
 
 #include <hmoe/core/config.hpp>
+#include <hmoe/core/scalar_functions.hpp>
 #include <hmoe/core/vector_view.hpp>
-#include <hmoe/routing/scalar_functions.hpp>
 
 #include <cstddef>
 
@@ -13,7 +13,7 @@ namespace hmoe::routing {
 struct sigmoid {
   template <class T> HMOE_HOST_DEVICE static void forward(vector_view<const T> z, vector_view<T> p) noexcept {
     for (std::size_t i = 0; i < z.size(); ++i)
-      p[i] = detail::logistic(z[i]);
+      p[i] = hmoe::logistic(z[i]);
   }
   /// ∂L/∂z_i = dp_i p_i (1 − p_i)
   template <class T>

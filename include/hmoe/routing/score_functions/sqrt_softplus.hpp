@@ -2,8 +2,8 @@
 #pragma once
 
 #include <hmoe/core/config.hpp>
+#include <hmoe/core/scalar_functions.hpp>
 #include <hmoe/core/vector_view.hpp>
-#include <hmoe/routing/scalar_functions.hpp>
 
 #include <cmath>
 #include <cstddef>
@@ -15,7 +15,7 @@ namespace hmoe::routing {
 struct sqrt_softplus {
   template <class T> HMOE_HOST_DEVICE static void forward(vector_view<const T> z, vector_view<T> p) noexcept {
     for (std::size_t i = 0; i < z.size(); ++i)
-      p[i] = std::sqrt(detail::softplus(z[i]));
+      p[i] = std::sqrt(hmoe::softplus(z[i]));
   }
   /// ∂L/∂z_i = dp_i σ(z_i) / (2 p_i); 0 where p_i has underflowed, which is its limit.
   template <class T>
@@ -23,7 +23,7 @@ struct sqrt_softplus {
                                         vector_view<T> d_z) noexcept {
     for (std::size_t i = 0; i < p.size(); ++i)
       if (p[i] != 0)
-        d_z[i] += d_p[i] * detail::logistic(z[i]) / (T(2) * p[i]);
+        d_z[i] += d_p[i] * hmoe::logistic(z[i]) / (T(2) * p[i]);
   }
 };
 

@@ -5,10 +5,10 @@
 #include <hmoe/core/matrix.hpp>
 #include <hmoe/core/parameter.hpp>
 #include <hmoe/core/router_trace.hpp>
+#include <hmoe/core/scalar_functions.hpp>
 #include <hmoe/execution/context.hpp>
 #include <hmoe/execution/for_each_row.hpp>
 #include <hmoe/routing/projection.hpp>
-#include <hmoe/routing/scalar_functions.hpp>
 #include <hmoe/routing/score.hpp>
 #include <hmoe/routing/scores/linear.hpp>
 #include <hmoe/routing/scores/noise.hpp>
@@ -64,7 +64,7 @@ public:
       const auto logits = trace.logits().row(t);
       for (std::size_t i = 0; i < n; ++i) {
         drawn(t, i) = static_cast<value_type>(detail::normal_noise(*noise, t, n, i));
-        logits[i] += drawn(t, i) * (detail::softplus(spread(t, i)) + static_cast<value_type>(epsilon_));
+        logits[i] += drawn(t, i) * (hmoe::softplus(spread(t, i)) + static_cast<value_type>(epsilon_));
       }
     });
   }
@@ -84,7 +84,7 @@ public:
     d_spread.resize_for_overwrite(x.rows(), n);
     hmoe::for_each_row(ctx, x.rows(), [&](std::size_t t) {
       for (std::size_t i = 0; i < n; ++i)
-        d_spread(t, i) = d_logits(t, i) * drawn(t, i) * detail::logistic(spread(t, i)) + sink(t, i);
+        d_spread(t, i) = d_logits(t, i) * drawn(t, i) * hmoe::logistic(spread(t, i)) + sink(t, i);
     });
     detail::project_backward(ctx, x, noise_weight(), std::as_const(d_spread).view(), dx, gradients.noise_weight());
   }

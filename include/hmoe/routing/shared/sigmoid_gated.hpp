@@ -8,10 +8,10 @@
 #include <hmoe/core/parameter.hpp>
 #include <hmoe/core/random.hpp>
 #include <hmoe/core/scalar.hpp>
+#include <hmoe/core/scalar_functions.hpp>
 #include <hmoe/execution/context.hpp>
 #include <hmoe/execution/for_each_row.hpp>
 #include <hmoe/routing/projection.hpp>
-#include <hmoe/routing/scalar_functions.hpp>
 
 #include <utility>
 
@@ -42,7 +42,7 @@ public:
       double sum = 0;
       for (std::size_t c = 0; c < x.size(); ++c)
         sum += static_cast<double>(gate_(j, c)) * static_cast<double>(x[c]);
-      weights[j] = detail::logistic(static_cast<T>(sum));
+      weights[j] = hmoe::logistic(static_cast<T>(sum));
     }
   }
 

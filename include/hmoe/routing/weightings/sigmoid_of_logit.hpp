@@ -2,8 +2,8 @@
 #pragma once
 
 #include <hmoe/core/config.hpp>
+#include <hmoe/core/scalar_functions.hpp>
 #include <hmoe/core/vector_view.hpp>
-#include <hmoe/routing/scalar_functions.hpp>
 
 #include <cstddef>
 
@@ -15,7 +15,7 @@ struct sigmoid_of_logit {
   HMOE_HOST_DEVICE static void forward(vector_view<const T> logits, vector_view<const T>,
                                        vector_view<const index_t> chosen, vector_view<T> w) noexcept {
     for (std::size_t i = 0; i < chosen.size(); ++i)
-      w[i] = detail::logistic(logits[chosen[i]]);
+      w[i] = hmoe::logistic(logits[chosen[i]]);
   }
   /// ∂L/∂z_i = dw_i w_i (1 − w_i)
   template <class T, class Values>

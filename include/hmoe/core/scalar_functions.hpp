@@ -5,7 +5,7 @@
 
 #include <cmath>
 
-namespace hmoe::routing::detail {
+namespace hmoe {
 
 /// σ(z) = 1 / (1 + e^{−z}), without overflow for any z.
 template <class T> [[nodiscard]] HMOE_HOST_DEVICE inline T logistic(T z) noexcept {
@@ -21,4 +21,4 @@ template <class T> [[nodiscard]] HMOE_HOST_DEVICE inline T softplus(T z) noexcep
   return z < 0 ? tail : z + tail;
 }
 
-} // namespace hmoe::routing::detail
+} // namespace hmoe

@@ -2,16 +2,14 @@
 #pragma once
 
 #include <hmoe/losses/auxiliary_loss.hpp>
-#include <hmoe/losses/choice_counts.hpp>
+#include <hmoe/losses/small_memory.hpp>
 #include <hmoe/losses/squared_variation.hpp>
 
 #include <cmath>
 #include <numbers>
 #include <utility>
 
-namespace hmoe::losses {
-
-namespace detail {
+namespace hmoe::losses::detail {
 
 /// f(i, threshold) for each expert i of a token: the id whose logit i had to beat to be selected, which is the largest
 /// logit not selected for an expert that is, and the smallest selected one for an expert that is not; lower ids on
@@ -80,61 +78,4 @@ double load_variation(routing_record<T>& record, double coefficient, Noise noise
   return value;
 }
 
-} // namespace detail
-
-/// L = CV²(load) with a smooth stand-in for the number of tokens of each expert: load_i = Σ_t Φ((z_{t,i} − θ_{t,i}) /
-/// σ), the probability that expert i would be selected if normal noise of standard deviation σ were drawn anew for its
-/// logit alone; θ is the logit that it has to beat. CV² as in importance. σ is constant: 1/N by default (V-MoE, arXiv
-/// 2106.05974; Tutel's gate_noise/N). The logits count as the clean ones. A token that selects all experts counts 1 for
-/// each, one that selects none 0. Value at balance: 0. The gradient goes to the logits, θ's included; which experts are
-/// selected is constant.
-struct load {
-  double coefficient = 0.1;
-  double stddev = 0; ///< σ in units of the logits; 0: 1/N
-  static constexpr std::string_view name = "load";
-
-  template <class T> double evaluate(routing_record<T>& record) const {
-    require(stddev >= 0, "load: the standard deviation is ", stddev, ", it must not be negative");
-    const double sigma = stddev > 0 ? stddev : 1 / static_cast<double>(record.trace.expert_count());
-    return detail::load_variation(
-        record, coefficient, [&](std::size_t, std::size_t) { return std::pair{sigma, 0.0}; },
-        [](std::size_t, std::size_t, double) {});
-  }
-};
-
-/// The load loss of Shazeer et al. 2017 (arXiv 1701.06538 eq. 9–10) for routers with learned noise, whose logits are
-/// z = clean + n σ with σ = softplus(r) + ε: load_i = Σ_t Φ((clean_i − θ_i) / σ_i), θ among the noisy logits. It reads
-/// r and n from trace.score_saved(), at the columns [column, column + N) and the N behind them, where routing::noisy
-/// puts them, and adds the gradient by r at constant z to trace.d_score_saved(). `epsilon` must be the router's. A
-/// batch that was routed without noise is an hmoe::error.
-struct noisy_load {
-  double coefficient = 0.1;
-  double epsilon = 0;
-  std::size_t column = 0; ///< the first saved value of routing::noisy: the wrapped score's saved_per_token()
-  static constexpr std::string_view name = "noisy_load";
-
-  template <class T> double evaluate(routing_record<T>& record) const {
-    detail::require_gradient_sinks(record);
-    const std::size_t experts = record.trace.expert_count();
-    const auto saved = std::as_const(record.trace).score_saved();
-    const auto sink = record.trace.d_score_saved();
-    require(record.trace.tokens() == 0 || record.trace.inputs().noise,
-            "noisy_load needs a batch that was routed with noise: set routing_inputs::noise, or use losses::load");
-    require(saved.cols() >= column + 2 * experts, "noisy_load reads 2 x ", experts,
-            " saved values of a token from column ", column, " on, the router saved ", saved.cols(),
-            ": is its score a routing::noisy?");
-    return detail::load_variation(
-        record, coefficient,
-        [&](std::size_t t, std::size_t i) {
-          const auto r = static_cast<double>(saved(t, column + i));
-          const double softplus = std::max(r, 0.0) + std::log1p(std::exp(-std::abs(r)));
-          return std::pair{softplus + epsilon, static_cast<double>(saved(t, column + experts + i))};
-        },
-        [&](std::size_t t, std::size_t i, double by_sigma) {
-          const auto r = static_cast<double>(saved(t, column + i));
-          sink(t, column + i) += static_cast<T>(by_sigma / (1 + std::exp(-r)));
-        });
-  }
-};
-
-} // namespace hmoe::losses
+} // namespace hmoe::losses::detail
