@@ -1,15 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include <hmoe/execution/openmp.hpp>
 
-#include "support/executor_laws.hpp"
-
 #include <doctest/doctest.h>
 
 #include <cstddef>
 
 using hmoe::executors::openmp;
-
-TEST_CASE("executors::openmp is a threaded executor") { support::check_threaded_executor<openmp>("openmp"); }
 
 TEST_CASE("by default it has as many threads as OpenMP") {
   CHECK(openmp().concurrency() == static_cast<std::size_t>(omp_get_max_threads()));

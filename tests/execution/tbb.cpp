@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <hmoe/execution/tbb.hpp>
 
-#include "support/executor_laws.hpp"
-
 #include <doctest/doctest.h>
 
 #include <atomic>
@@ -26,10 +24,6 @@ constexpr bool unseen = false;
 constexpr bool unseen = false;
 #endif
 } // namespace
-
-TEST_CASE("executors::tbb is a threaded executor" * doctest::skip(unseen)) {
-  support::check_threaded_executor<executors::tbb>("tbb");
-}
 
 TEST_CASE("two tasks that run at the same time have different workers" * doctest::skip(unseen)) {
   std::atomic<int> running = 0;

@@ -199,6 +199,60 @@ TEST_CASE("Sinkhorn: the top of the transport plan, with columns as balanced as 
 }
 
 namespace {
+/// Each token's best expert by Sinkhorn's iteration with plain factors, which ends when no column of the transport is
+/// off by more than `tolerance` of T / N.
+std::vector<id_list> transported(const hmoe::router_trace<double>& trace, double tolerance) {
+  const std::size_t tokens = trace.tokens(), experts = trace.expert_count();
+  const double wanted = static_cast<double>(tokens) / static_cast<double>(experts);
+  std::vector<double> a(tokens), b(experts, 1.0);
+  for (double worst = 1e300; worst > tolerance;) {
+    for (std::size_t t = 0; t < tokens; ++t) {
+      double row = 0;
+      for (std::size_t e = 0; e < experts; ++e)
+        row += std::exp(trace.logits()(t, e)) * b[e];
+      a[t] = 1 / row;
+    }
+    worst = 0;
+    for (std::size_t e = 0; e < experts; ++e) {
+      double column = 0;
+      for (std::size_t t = 0; t < tokens; ++t)
+        column += std::exp(trace.logits()(t, e)) * a[t];
+      worst = std::max(worst, std::abs(column * b[e] / wanted - 1));
+      b[e] = wanted / column;
+    }
+  }
+  std::vector<id_list> result(tokens);
+  for (std::size_t t = 0; t < tokens; ++t) {
+    index_t best = 0;
+    for (index_t e = 1; e < experts; ++e)
+      if (std::exp(trace.logits()(t, e)) * b[e] > std::exp(trace.logits()(t, best)) * b[best])
+        best = e;
+    result[t] = {best};
+  }
+  return result;
+}
+} // namespace
+
+TEST_CASE("sinkhorn goes on until every column is within its tolerance, and no further") {
+  for (std::uint64_t seed = 0; seed < 3; ++seed) {
+    auto trace = random_trace(900 + seed, 2000, 6, false);
+    for (std::size_t t = 0; t < trace.tokens(); ++t) { // decided tokens make it slow, and an expert is much in demand
+      for (double& z : trace.logits().row(t))
+        z *= 12;
+      trace.logits()(t, seed) += 6;
+    }
+    std::vector<std::vector<id_list>> choices;
+    for (const double tolerance : {0.3, 3e-2, 1e-3}) {
+      choices.push_back(transported(trace, tolerance));
+      CHECK(choose(routing::sinkhorn{.iterations = 1000, .tolerance = tolerance}, trace) == choices.back());
+    }
+    for (std::size_t i = 1; i < choices.size(); ++i)
+      CHECK(choices[i] != choices[i - 1]); // or this test would show nothing
+    CHECK(choose(routing::sinkhorn{}, trace) == choices[2]);
+  }
+}
+
+namespace {
 /// The largest sum of logits over all assignments with the given loads, by trying all.
 double best_sum(const hmoe::router_trace<double>& trace, std::vector<std::size_t> room, std::size_t t = 0) {
   if (t == trace.tokens())

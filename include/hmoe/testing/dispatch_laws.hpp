@@ -14,35 +14,14 @@
 #include <hmoe/testing/guarded_memory.hpp>
 #include <hmoe/testing/probes.hpp>
 #include <hmoe/testing/report.hpp>
+#include <hmoe/testing/reversed_threads.hpp>
 
 #include <algorithm>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
 namespace hmoe::testing {
-
-/// An executor on std::thread that runs its tasks in an unusual order, last first.
-class backward_threads {
-public:
-  explicit backward_threads(std::size_t count) : count_(count) {}
-  [[nodiscard]] std::size_t concurrency() const noexcept { return count_; }
-  template <class Task> void for_each(std::size_t tasks, Task&& task) const {
-    std::vector<std::thread> threads;
-    for (std::size_t worker = 0; worker < count_; ++worker)
-      threads.emplace_back([&, worker] {
-        for (std::size_t i = tasks; i-- > 0;)
-          if (i % count_ == worker)
-            task(i, worker);
-      });
-    for (std::thread& thread : threads)
-      thread.join();
-  }
-
-private:
-  std::size_t count_;
-};
 
 /// What a dispatch strategy promises.
 struct dispatch_options {
@@ -79,7 +58,7 @@ public:
   template <class Dispatch>
   [[nodiscard]] dispatch_result run(const Dispatch& dispatch, std::size_t threads, std::size_t tokens,
                                     routing_rule rule, bool on_input, const std::vector<bool>& only = {}) const {
-    const context ctx{backends::reference{}, backward_threads(threads)};
+    const context ctx{backends::reference{}, reversed_threads(threads)};
     const workspace::scope scope(ctx.workspace());
     const guarded_matrix<double> x(tokens, d, random_values<double>(tokens * d, 31));
     const guarded_matrix<double> dy(tokens, d, random_values<double>(tokens * d, 32));
@@ -213,7 +192,7 @@ template <class Dispatch>
     layer.initialize(seed{9});
     plain.initialize(seed{9});
     workspace memory;
-    const context ctx{backends::reference{}, backward_threads(1), memory};
+    const context ctx{backends::reference{}, reversed_threads(1), memory};
     const guarded_matrix<double> x(tokens, d, random_values<double>(tokens * d, 34));
     guarded_matrix<double> y(tokens, d), dx(tokens, d), expected(tokens, d), inferred(tokens, d);
     plain.forward(context{backends::reference{}}, x.view(), expected.view());

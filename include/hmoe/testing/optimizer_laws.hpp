@@ -49,6 +49,8 @@ public:
       tensor.value = {values_.back().view().data(), size};
       tensor.gradient = {gradients_.back().view().data(), size};
       tensor.decay = decay;
+      tensor.rows = 1;
+      tensor.cols = size;
       list_.push_back(tensor);
     }
   }

@@ -66,7 +66,7 @@ template <class Strategy>
         none_below_a_unit = none_below_a_unit && share(e) >= unit;
       for (std::size_t e = 0; e < widths.size(); ++e) {
         const double width = static_cast<double>(widths[e]);
-        found.expect(!none_below_a_unit || std::abs(width - share(e)) < unit * (1 + 1e-9),
+        found.expect(!none_below_a_unit || std::abs(width - share(e)) < unit * (1 - 1e-6),
                      "widths are in proportion to the relative sizes", "expert ", e, " has width ", widths[e],
                      ", its share is ", share(e), " in multiples of ", multiple);
         for (std::size_t other = 0; other < e; ++other)
