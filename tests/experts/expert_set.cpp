@@ -165,3 +165,37 @@ TEST_CASE("banks of different d_model are refused with both numbers") {
   CHECK_THROWS_WITH_AS((expert_set{glu<float>(4, {1}), glu<float>(4, {2}), mlp<float>(5, {1})}),
                        "hmoe: bank 2 has d_model 5, the first bank 4", hmoe::error);
 }
+
+TEST_CASE("experts are numbered as the caller says") {
+  const auto in_order = mixed_set(); // GLU 3 1 5, the user's own, MLP 4 2
+  const hmoe::expert_ids ids{{{0, 2, 5}, {1}, {3, 4}}};
+  expert_set set{ids, in_order.bank<0>(), in_order.bank<1>(), in_order.bank<2>()};
+  static_assert(std::same_as<decltype(set), decltype(mixed_set())>);
+  CHECK(!set.numbered_in_order());
+  CHECK(in_order.numbered_in_order());
+  const std::size_t place[] = {0, 3, 1, 4, 5, 2}; // where the expert of an id stands bank after bank
+  for (std::size_t e = 0; e < 6; ++e) {
+    CAPTURE(e);
+    CHECK(set.width(e) == in_order.width(place[e]));
+    CHECK(set.parameter_count(e) == in_order.parameter_count(place[e]));
+    CHECK(set.flops_per_row(e) == in_order.flops_per_row(place[e]));
+  }
+  std::vector<std::size_t> seen;
+  set.visit_parameters([&](const hmoe::parameter_info& info, auto) {
+    if (seen.empty() || seen.back() != info.expert)
+      seen.push_back(info.expert);
+  });
+  CHECK(seen == std::vector<std::size_t>{0, 2, 5, 1, 3, 4});
+}
+
+TEST_CASE("ids that leave a number out, name one twice or do not ascend within a bank are refused") {
+  const auto make = [](hmoe::expert_ids ids) {
+    return expert_set{std::move(ids), glu<double>(4, {3, 1}), mlp<double>(4, {4})};
+  };
+  CHECK_NOTHROW(make({{{0, 2}, {1}}}));
+  CHECK_THROWS_WITH_AS(make({{{0, 2}, {3}}}), "hmoe: bank 1 has an expert of id 3, possible are 0 to 2", hmoe::error);
+  CHECK_THROWS_WITH_AS(make({{{0, 1}, {1}}}), "hmoe: expert 1 is in bank 0 and in bank 1", hmoe::error);
+  CHECK_THROWS_WITH_AS(make({{{2, 0}, {1}}}), "hmoe: the ids of bank 0 do not ascend: 2 before 0", hmoe::error);
+  CHECK_THROWS_WITH_AS(make({{{0}, {1}}}), "hmoe: bank 0 has 2 experts and 1 ids", hmoe::error);
+  CHECK_THROWS_WITH_AS(make({{{0, 1, 2}}}), "hmoe: expert_ids for 1 banks, given are 2", hmoe::error);
+}

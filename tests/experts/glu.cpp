@@ -194,10 +194,43 @@ TEST_CASE("fresh narrow and wide experts have the same output variance") {
       CHECK(variance == doctest::Approx(0.3557 * gain * gain).epsilon(0.25));
 }
 
-TEST_CASE("banks without experts, rows or widths are refused, with the number of the expert") {
+TEST_CASE("banks without experts or rows, and sizes beyond memory, are refused") {
   using bank = glu_bank<float, experts::silu>;
-  CHECK_THROWS_WITH_AS(bank(4, {3, 0, 2}), "hmoe: expert 1 of 3 has width 0; the narrowest possible is 1", hmoe::error);
   CHECK_THROWS_WITH_AS(bank(4, {}), "hmoe: an expert bank needs at least one expert", hmoe::error);
   CHECK_THROWS_WITH_AS(bank(0, {3}), "hmoe: an expert bank needs d_model >= 1", hmoe::error);
   CHECK_THROWS_AS(bank(4, {std::numeric_limits<std::size_t>::max() / 8}), hmoe::error);
+}
+
+TEST_CASE("an expert of width 0 returns its bias, or zero, and passes no gradient on but that of the bias") {
+  for (const experts::biases bias : {experts::biases::none, experts::biases::all}) {
+    glu_bank<double, experts::silu> bank(4, {3, 0, 2}, bias);
+    bank.initialize(hmoe::seed{1}, 0, {});
+    support::random_source random(31);
+    bank_checks::randomize(bank, random);
+    CHECK(bank.parameter_count(1) == (bias == experts::biases::all ? 4 : 0));
+    CHECK(bank.flops_per_row(1) == 0);
+    const auto x = support::random_matrix<double>(random, 5, 4), dy = support::random_matrix<double>(random, 5, 4);
+    matrix<double> y(5, 4), dx(5, 4), saved(5, 0), scratch(5, 0);
+    support::fill(random, y.view());
+    support::fill(random, dx.view());
+    auto gradients = bank;
+    hmoe::set_zero(gradients);
+    bank.forward(hmoe::backends::reference{}, 1, x.view(), y.view(), saved.view());
+    bank.backward(hmoe::backends::reference{}, 1, x.view(), std::as_const(saved).view(), dy.view(), dx.view(),
+                  scratch.view(), gradients);
+    const auto bias_of = [](const auto& from, std::size_t c) {
+      const auto& weights = from.weights();
+      return weights.has_biases() ? weights.output_bias(1)(0, c) : 0.0;
+    };
+    for (std::size_t c = 0; c < 4; ++c) {
+      double sum = 0;
+      for (std::size_t r = 0; r < 5; ++r) {
+        CHECK(y(r, c) == bias_of(std::as_const(bank), c));
+        CHECK(dx(r, c) == 0);
+        sum += dy(r, c);
+      }
+      if (bias == experts::biases::all)
+        CHECK(bias_of(std::as_const(gradients), c) == doctest::Approx(sum));
+    }
+  }
 }

@@ -188,7 +188,8 @@ TEST_CASE("a backend computes the banks that it takes at once, the others expert
 
       // Each bank that is taken gets its rows once in a pass, in the order of the banks; one without rows is not asked.
       for (const bool backward : {false, false, true})
-        experts.for_each_bank([&](const auto& bank, std::size_t first) {
+        experts.for_each_bank([&](const auto& bank, hmoe::vector_view<const std::size_t> ids) {
+          const std::size_t first = ids[0];
           std::size_t own = 0;
           for (const auto& [e, count] : rows)
             own += e >= first && e < first + bank.size() ? count : 0;
@@ -358,7 +359,8 @@ TEST_CASE("banks computed at once take their memory one after the other, and a l
   static_cast<void>(
       passes(hmoe::context{backend, hmoe::executors::serial{}, memory}, experts, batches_of_three_banks[0]));
   std::size_t most = 0;
-  experts.for_each_bank([&](const auto& bank, std::size_t first) {
+  experts.for_each_bank([&](const auto& bank, hmoe::vector_view<const std::size_t> ids) {
+    const std::size_t first = ids[0];
     most = std::max(most, bank_memory::bytes(bank, first == 0 ? 5 : first == 2 ? 260 : 40));
   });
   CHECK(memory.peak() >= most);

@@ -7,6 +7,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -184,5 +185,13 @@ TEST_CASE("relative sizes must be positive numbers whose sum is one too") {
 TEST_CASE("widths fixed at compile time") {
   using two = widths::fixed<864, 1056>;
   static_assert(two::count == 2 && two::total == 1920 && two::values[1] == 1056);
+  static_assert(two::offsets == std::array<std::size_t, 3>{0, 864, 1920});
+  static_assert(two::parameters(0, 768) == 3 * 768 * 864 && two::parameters(1, 768, 1) == 2 * 768 * 1056);
+  static_assert(two::flops_per_row(0, 10) == 2.0 * 3 * 10 * 864);
+  static_assert(two::total_parameters(768) == 3 * 768 * 1920);
+  using pruned = widths::fixed<4, 0, 7, 5>; // width 0: an expert that was pruned away
+  static_assert(pruned::most_activated_parameters(2, 2) == 3 * 2 * (7 + 5));
+  static_assert(pruned::least_activated_parameters(2, 2, 1) == 2 * 2 * (0 + 4));
+  static_assert(pruned::most_activated_parameters(2, 4) == pruned::total_parameters(2));
   CHECK(sizes(two{}) == sizes{864, 1056});
 }

@@ -95,7 +95,7 @@ struct simd : simd_detail::activations<Arch>,
   template <class Format = formats::f32, class... Banks>
   [[nodiscard]] static auto pack(const expert_set<Banks...>& experts) {
     return [&]<std::size_t... B>(std::index_sequence<B...>) {
-      return expert_set(pack_or_copy<Format>(experts.template bank<B>())...);
+      return expert_set(experts.ids(), pack_or_copy<Format>(experts.template bank<B>())...);
     }(std::index_sequence_for<Banks...>{});
   }
 

@@ -7,15 +7,22 @@
 #include <hmoe/experts/run.hpp>
 
 #include <algorithm>
-#include <array>
+#include <numeric>
 #include <tuple>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 namespace hmoe {
 
-/// Banks of different kinds under one numbering: the experts of the first bank come first. A single `expert` may be
-/// given in place of a bank.
+/// Which id each expert of each bank has: of_bank[b][i] is that of expert i of bank b. So a constant or a pruned expert
+/// can stand in the middle of a list: expert_set{expert_ids{{{0, 1, 3}, {2}}}, glu, constant}.
+struct expert_ids {
+  std::vector<std::vector<std::size_t>> of_bank;
+};
+
+/// Banks of different kinds under one numbering, bank after bank unless expert_ids says otherwise. Routers, losses,
+/// statistics and parameters see these ids. A single `expert` may be given in place of a bank.
 template <class... Banks> class expert_set {
   static_assert(sizeof...(Banks) >= 1, "hmoe::expert_set: Banks is empty: give at least one bank, "
                                        "for instance experts::glu_bank<float, experts::silu>");
@@ -29,16 +36,23 @@ public:
   static_assert((std::same_as<typename Banks::value_type, value_type> && ...),
                 "hmoe::expert_set: Banks differ in value_type: give all of them float, or all of them double");
 
+  /// Numbered bank after bank.
   explicit expert_set(Banks... banks) : banks_(std::move(banks)...) {
-    std::size_t b = 0;
-    for_each_bank([&](const auto& bank, std::size_t first) {
-      require(bank.d_model() == d_model(), "bank ", b, " has d_model ", bank.d_model(), ", the first bank ", d_model());
-      firsts_[++b] = first + bank.size();
-    });
+    std::size_t next = 0;
+    expert_ids in_order;
+    const auto add = [&](std::size_t count) {
+      std::vector<std::size_t>& ids = in_order.of_bank.emplace_back(count);
+      std::iota(ids.begin(), ids.end(), next);
+      next += count;
+    };
+    std::apply([&](const auto&... bank) { (..., add(bank.size())); }, banks_);
+    number(std::move(in_order));
   }
+  /// Numbered as the caller says. hmoe::error unless each id from 0 to N − 1 comes once, ascending within a bank.
+  expert_set(expert_ids ids, Banks... banks) : banks_(std::move(banks)...) { number(std::move(ids)); }
 
   /// Number of experts N of all banks.
-  [[nodiscard]] std::size_t size() const noexcept { return firsts_.back(); }
+  [[nodiscard]] std::size_t size() const noexcept { return places_.size(); }
   [[nodiscard]] std::size_t d_model() const noexcept { return std::get<0>(banks_).d_model(); }
   [[nodiscard]] std::size_t width(std::size_t e) const {
     return at(e, [](const auto& bank, std::size_t i) { return std::size_t{bank.width(i)}; });
@@ -58,7 +72,7 @@ public:
   /// What banks that compute several experts at once take from the workspace for `rows` rows at most.
   [[nodiscard]] std::size_t forward_rows_bytes(std::size_t rows) const {
     std::size_t most = 0;
-    for_each_bank([&](const auto& bank, std::size_t) {
+    for_each_bank([&](const auto& bank, vector_view<const std::size_t>) {
       if constexpr (requires { bank.workspace_bytes(rows); })
         most = std::max<std::size_t>(most, bank.workspace_bytes(rows));
     });
@@ -116,54 +130,105 @@ public:
     std::size_t b = 0;
     std::apply(
         [&](auto&... bank) {
-          (..., bank.visit_parameters([&, first = firsts_[b++]](const parameter_info& info, auto view) {
-            visit(parameter_info{info.name, info.decay, first + info.expert, info.trained}, view);
+          (..., bank.visit_parameters([&, own = b++](const parameter_info& info, auto view) {
+            visit(parameter_info{info.name, info.decay, ids_.of_bank[own][info.expert], info.trained}, view);
           }));
         },
         banks_);
   }
+  /// Random streams are numbered bank after bank, whatever the ids are.
   void initialize(seed key, std::uint64_t first_stream, const initialization& options) {
-    std::size_t b = 0;
     std::apply(
         [&](auto&... bank) {
-          (..., bank.initialize(key, first_stream + firsts_[b++] * experts::streams_per_expert, options));
+          (...,
+           (bank.initialize(key, first_stream, options), first_stream += bank.size() * experts::streams_per_expert));
         },
         banks_);
   }
 
-  /// f(bank, id of its first expert) for each bank in order.
+  [[nodiscard]] const expert_ids& ids() const noexcept { return ids_; }
+  /// Whether experts are numbered bank after bank.
+  [[nodiscard]] bool numbered_in_order() const noexcept {
+    for (std::size_t e = 1; e < size(); ++e)
+      if (places_[e].bank < places_[e - 1].bank)
+        return false;
+    return true;
+  }
+  /// Which bank expert e is in.
+  [[nodiscard]] std::size_t bank_index(std::size_t e) const noexcept { return places_[e].bank; }
+  /// The id of expert e within its bank.
+  [[nodiscard]] std::size_t local_id(std::size_t e) const noexcept { return places_[e].local; }
+
+  /// f(bank, ids of its experts) for each bank in order.
   template <class F> void for_each_bank(F&& f) const {
-    std::size_t first = 0;
-    std::apply([&](const auto&... bank) { (..., (f(bank, first), first += bank.size())); }, banks_);
+    std::size_t b = 0;
+    std::apply([&](const auto&... bank) { (..., f(bank, ids_of(b++))); }, banks_);
   }
 
-  /// f(bank, id of its first expert, the bank of `other` in its place) for each bank in order.
+  /// f(bank, ids of its experts, the bank of `other` in its place) for each bank in order.
   template <class F> void for_each_bank_with(expert_set& other, F&& f) const {
     [&]<std::size_t... B>(std::index_sequence<B...>) {
-      (..., f(std::get<B>(banks_), firsts_[B], std::get<B>(other.banks_)));
+      (..., f(std::get<B>(banks_), ids_of(B), std::get<B>(other.banks_)));
     }(std::index_sequence_for<Banks...>{});
   }
 
 private:
+  struct place {
+    std::size_t bank, local;
+  };
+
+  void number(expert_ids ids) {
+    require(ids.of_bank.size() == sizeof...(Banks), "expert_ids for ", ids.of_bank.size(), " banks, given are ",
+            sizeof...(Banks));
+    std::size_t total = 0, b = 0;
+    std::apply(
+        [&](const auto&... bank) {
+          (..., [&] {
+            require(bank.d_model() == d_model(), "bank ", b, " has d_model ", bank.d_model(), ", the first bank ",
+                    d_model());
+            require(ids.of_bank[b].size() == bank.size(), "bank ", b, " has ", bank.size(), " experts and ",
+                    ids.of_bank[b].size(), " ids");
+            total += bank.size();
+            ++b;
+          }());
+        },
+        banks_);
+    constexpr auto nowhere = static_cast<std::size_t>(-1);
+    places_.assign(total, {nowhere, nowhere});
+    for (b = 0; b < ids.of_bank.size(); ++b)
+      for (std::size_t i = 0; i < ids.of_bank[b].size(); ++i) {
+        const std::size_t e = ids.of_bank[b][i];
+        require(e < total, "bank ", b, " has an expert of id ", e, ", possible are 0 to ", total - 1);
+        require(places_[e].bank == nowhere, "expert ", e, " is in bank ", places_[e].bank, " and in bank ", b);
+        require(i == 0 || ids.of_bank[b][i - 1] < e, "the ids of bank ", b,
+                " do not ascend: ", i == 0 ? 0 : ids.of_bank[b][i - 1], " before ", e);
+        places_[e] = {b, i};
+      }
+    ids_ = std::move(ids);
+  }
+  [[nodiscard]] vector_view<const std::size_t> ids_of(std::size_t bank) const noexcept {
+    return {ids_.of_bank[bank].data(), ids_.of_bank[bank].size()};
+  }
   /// f(bank, local id) for the bank that holds expert e.
   template <std::size_t B = 0, class F> auto at(std::size_t e, F&& f) const {
     if constexpr (B + 1 < sizeof...(Banks))
-      if (e >= firsts_[B + 1])
+      if (places_[e].bank != B)
         return at<B + 1>(e, std::forward<F>(f));
-    return f(std::get<B>(banks_), e - firsts_[B]);
+    return f(std::get<B>(banks_), places_[e].local);
   }
   template <std::size_t B, class Math>
   void backward_in_bank(const Math& math, std::size_t e, matrix_view<const value_type> x,
                         matrix_view<const value_type> saved, matrix_view<const value_type> dy,
                         matrix_view<value_type> dx, matrix_view<value_type> scratch, expert_set& gradients) const {
     if constexpr (B + 1 < sizeof...(Banks))
-      if (e >= firsts_[B + 1])
+      if (places_[e].bank != B)
         return backward_in_bank<B + 1>(math, e, x, saved, dy, dx, scratch, gradients);
-    std::get<B>(banks_).backward(math, e - firsts_[B], x, saved, dy, dx, scratch, std::get<B>(gradients.banks_));
+    std::get<B>(banks_).backward(math, places_[e].local, x, saved, dy, dx, scratch, std::get<B>(gradients.banks_));
   }
 
   std::tuple<Banks...> banks_;
-  std::array<std::size_t, sizeof...(Banks) + 1> firsts_{};
+  expert_ids ids_;
+  std::vector<place> places_; ///< by id
 };
 
 namespace detail {
@@ -178,5 +243,6 @@ struct as_bank<E> {
 } // namespace detail
 
 template <class... Kinds> expert_set(Kinds...) -> expert_set<typename detail::as_bank<Kinds>::type...>;
+template <class... Kinds> expert_set(expert_ids, Kinds...) -> expert_set<typename detail::as_bank<Kinds>::type...>;
 
 } // namespace hmoe

@@ -9,6 +9,7 @@
 #include <hmoe/core/scalar.hpp>
 #include <hmoe/experts/bank.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <string_view>
@@ -22,7 +23,8 @@ enum class biases { none, all };
 
 /// The weights that every two-layer feed-forward kind shares: per expert one matrix that reads the token,
 /// [Lanes·h × d] (a GLU has two lanes: h gate rows above h up rows; an MLP has one), and one that writes it, [d × h],
-/// both as checkpoints store them (y = W x), in ragged storage without padding. What kinds do with them differs only
+/// both as checkpoints store them (y = W x), in ragged storage without padding. Width 0 is legal: an expert that was
+/// pruned away, which returns its output bias, or zero. What kinds do with them differs only
 /// between the two projections.
 template <real T, std::size_t Lanes> class ffn_weights {
 public:
@@ -33,7 +35,6 @@ public:
     std::vector<shape> in, out, in_bias, out_bias;
     for (std::size_t e = 0; e < widths_.size(); ++e) {
       const std::size_t h = widths_[e];
-      require(h >= 1, "expert ", e, " of ", widths_.size(), " has width 0; the narrowest possible is 1");
       in.push_back({Lanes * h, d_model});
       out.push_back({d_model, h});
       if (bias == biases::all) {
@@ -139,7 +140,9 @@ public:
       const std::uint64_t stream = first_stream + e * streams_per_expert;
       const auto all = [](matrix_view<T> m) { return vector_view<T>(m.data(), m.size()); };
       fill_normal(all(in_[e]), 1.0 / std::sqrt(static_cast<double>(d_model_)), key, stream);
-      fill_normal(all(out_[e]), options.output_gain / std::sqrt(static_cast<double>(widths_[e])), key, stream + 1);
+      fill_normal(all(out_[e]),
+                  options.output_gain / std::sqrt(static_cast<double>(std::max<std::size_t>(widths_[e], 1))), key,
+                  stream + 1);
       if (has_biases()) {
         fill_normal(all(in_bias_[e]), 0.0, key, stream);
         fill_normal(all(out_bias_[e]), 0.0, key, stream);

@@ -84,26 +84,17 @@ template <execution_context Context, class Bank>
 
 namespace detail {
 
-/// The rows of experts [first, first + size), a part of the list since experts ascend.
-template <class T>
-vector_view<const expert_rows<T>> rows_of_bank(vector_view<const expert_rows<T>> rows, std::size_t first,
-                                               std::size_t size) noexcept {
-  const auto before = [](const expert_rows<T>& r, std::size_t e) { return r.expert < e; };
-  const auto* begin = std::lower_bound(rows.begin(), rows.end(), first, before);
-  const auto* end = std::lower_bound(begin, rows.end(), first + size, before);
-  return rows.subview(static_cast<std::size_t>(begin - rows.begin()), static_cast<std::size_t>(end - begin));
-}
-
-/// A bank's own rows under its own ids, without those that are empty: f(rows) unless there are none.
-template <class Context, class T, class F>
-void with_local_rows(const Context& ctx, vector_view<const expert_rows<T>> rows, std::size_t first, F&& f) {
+/// The rows of bank b under its own ids, without those that are empty: f(rows) unless there are none.
+template <class Context, class Experts, class T, class F>
+void with_rows_of_bank(const Context& ctx, const Experts& experts, std::size_t b,
+                       vector_view<const expert_rows<T>> rows, F&& f) {
   const typename Context::workspace_scope scope(ctx.workspace());
   buffer<expert_rows<T>> local(rows.size(), &ctx.workspace());
   std::size_t count = 0;
   for (const expert_rows<T>& r : rows)
-    if (r.count != 0) {
+    if (r.count != 0 && experts.bank_index(r.expert) == b) {
       local[count] = r;
-      local[count++].expert -= first;
+      local[count++].expert = experts.local_id(r.expert);
     }
   if (count != 0)
     f(std::as_const(local).view().subview(0, count));
@@ -183,9 +174,10 @@ void backward_experts(const Context& ctx, const Experts& experts, vector_view<co
 template <class T> class remaining_rows {
 public:
   remaining_rows(std::size_t most, std::pmr::memory_resource* memory) : rows_(most, memory) {}
-  void add(vector_view<const expert_rows<T>> rows) noexcept {
+  template <class Experts>
+  void add_bank(const Experts& experts, std::size_t b, vector_view<const expert_rows<T>> rows) noexcept {
     for (const expert_rows<T>& r : rows)
-      if (r.count != 0)
+      if (r.count != 0 && experts.bank_index(r.expert) == b)
         rows_[count_++] = r;
   }
   [[nodiscard]] vector_view<const expert_rows<T>> view() const noexcept { return rows_.view().subview(0, count_); }
@@ -199,13 +191,13 @@ template <class Context, class Experts, class T>
 void forward_contiguous(const Context& ctx, const Experts& experts, vector_view<const expert_rows<T>> rows) {
   const typename Context::workspace_scope scope(ctx.workspace());
   remaining_rows<T> others(rows.size(), &ctx.workspace());
-  experts.for_each_bank([&](const auto& bank, std::size_t first) {
+  experts.for_each_bank([&, b = std::size_t{0}](const auto& bank, vector_view<const std::size_t>) mutable {
     using bank_type = std::remove_cvref_t<decltype(bank)>;
-    const auto mine = rows_of_bank(rows, first, bank.size());
+    const std::size_t own = b++;
     const runner who = experts::forward_runner(ctx, bank);
     if (who == runner::tiles)
-      return others.add(mine);
-    detail::with_local_rows(ctx, mine, first, [&](vector_view<const expert_rows<T>> local) {
+      return others.add_bank(experts, own, rows);
+    detail::with_rows_of_bank(ctx, experts, own, rows, [&](vector_view<const expert_rows<T>> local) {
       if constexpr (operations::bank_passes<Context, bank_type>())
         if (who == runner::backend)
           return ctx.backend().forward_bank(ctx, bank, local);
@@ -216,7 +208,7 @@ void forward_contiguous(const Context& ctx, const Experts& experts, vector_view<
   detail::forward_tiles(ctx, experts, others.view());
 }
 
-/// Gathers the rows of a bank that reads and writes contiguous rows only, computes them, and adds the results to their
+/// Gathers the rows of banks that read and write contiguous rows only, computes them, and adds the results to their
 /// tokens in ascending order of experts.
 template <class Context, class Experts, class T>
 void forward_gathered(const Context& ctx, const Experts& experts, vector_view<const expert_rows<T>> rows) {
@@ -256,20 +248,34 @@ void forward_gathered(const Context& ctx, const Experts& experts, vector_view<co
 
 } // namespace detail
 
-/// y of all rows, and what backward needs where it is to be kept.
+/// y of all rows, and what backward needs where it is to be kept. Where rows scatter, banks take turns as the ids of
+/// their experts do, since a token's sum runs in ascending order of experts.
 template <execution_context Context, class Experts, class T>
 void forward_rows(const Context& ctx, const Experts& experts, vector_view<const expert_rows<T>> rows) {
   if (rows.empty() || !rows[0].scatters())
     return detail::forward_contiguous(ctx, experts, rows);
-  experts.for_each_bank([&](const auto& bank, std::size_t first) {
-    const auto mine = detail::rows_of_bank(rows, first, bank.size());
-    if constexpr (detail::bank_has_forward_rows<Context, std::remove_cvref_t<decltype(bank)>>()) {
-      if (experts::forward_runner(ctx, bank) == runner::bank)
-        return detail::with_local_rows(ctx, mine, first,
-                                       [&](vector_view<const expert_rows<T>> local) { bank.forward_rows(ctx, local); });
+  const auto scatters_itself = [&](std::size_t i) { return experts.runner_of(ctx, rows[i].expert) == runner::bank; };
+  for (std::size_t first = 0, last = 0; first < rows.size(); first = last) {
+    const bool itself = scatters_itself(first);
+    const std::size_t bank_of_first = experts.bank_index(rows[first].expert);
+    const auto together = [&](std::size_t i) {
+      return itself ? experts.bank_index(rows[i].expert) == bank_of_first : !scatters_itself(i);
+    };
+    for (last = first + 1; last < rows.size() && together(last);)
+      ++last;
+    const auto turn = rows.subview(first, last - first);
+    if (!itself) {
+      detail::forward_gathered(ctx, experts, turn);
+      continue;
     }
-    detail::forward_gathered(ctx, experts, mine);
-  });
+    experts.for_each_bank([&, b = std::size_t{0}](const auto& bank, vector_view<const std::size_t>) mutable {
+      if constexpr (detail::bank_has_forward_rows<Context, std::remove_cvref_t<decltype(bank)>>())
+        if (b == bank_of_first)
+          detail::with_rows_of_bank(ctx, experts, b, turn,
+                                    [&](vector_view<const expert_rows<T>> local) { bank.forward_rows(ctx, local); });
+      ++b;
+    });
+  }
 }
 
 /// dx of all rows, gradients += ∂L/∂weights.
@@ -278,14 +284,15 @@ void backward_rows(const Context& ctx, const Experts& experts, vector_view<const
                    Experts& gradients) {
   const typename Context::workspace_scope scope(ctx.workspace());
   detail::remaining_rows<T> others(rows.size(), &ctx.workspace());
-  experts.for_each_bank_with(gradients, [&](const auto& bank, std::size_t first, auto& bank_gradients) {
-    const auto mine = detail::rows_of_bank(rows, first, bank.size());
+  experts.for_each_bank_with(gradients, [&, b = std::size_t{0}](const auto& bank, vector_view<const std::size_t>,
+                                                                auto& bank_gradients) mutable {
+    const std::size_t own = b++;
     if constexpr (operations::bank_passes<Context, std::remove_cvref_t<decltype(bank)>>())
       if (experts::backward_runner(ctx, bank) == runner::backend)
-        return detail::with_local_rows(ctx, mine, first, [&](vector_view<const expert_rows<T>> local) {
+        return detail::with_rows_of_bank(ctx, experts, own, rows, [&](vector_view<const expert_rows<T>> local) {
           ctx.backend().backward_bank(ctx, bank, local, bank_gradients);
         });
-    others.add(mine);
+    others.add_bank(experts, own, rows);
   });
   detail::backward_experts(ctx, experts, others.view(), gradients);
 }

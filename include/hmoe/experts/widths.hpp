@@ -146,13 +146,53 @@ struct hybrid {
 };
 
 /// Absolute widths known at compile time, for constexpr tables and static checks; the same bank as with a list.
+///   using sizes = widths::fixed<864, 1056, 1248>;
+///   static_assert(sizes::most_activated_parameters(768, 2) < 6'000'000);
 template <std::size_t... Widths> struct fixed {
   static_assert(sizeof...(Widths) >= 1, "hmoe::widths::fixed: Widths is empty: give the width of at least one expert");
-  static_assert(((Widths >= 1) && ...), "hmoe::widths::fixed: Widths contains 0: the narrowest expert has width 1");
   static constexpr std::size_t count = sizeof...(Widths);
   static constexpr std::size_t total = (Widths + ...);
   static constexpr std::array<std::size_t, count> values{Widths...};
+  /// [count + 1] where each expert's hidden values begin when they lie one expert behind the other.
+  static constexpr std::array<std::size_t, count + 1> offsets = [] {
+    std::array<std::size_t, count + 1> result{};
+    for (std::size_t e = 0; e < count; ++e)
+      result[e + 1] = result[e] + values[e];
+    return result;
+  }();
+
+  /// Weights of expert e without biases: (lanes + 1)·d·h_e, two lanes for a glu_bank and one for an mlp_bank.
+  [[nodiscard]] static constexpr std::size_t parameters(std::size_t e, std::size_t d_model, std::size_t lanes = 2) {
+    return (lanes + 1) * d_model * values[e];
+  }
+  /// Forward FLOPs of a row of expert e; a multiply-add is two.
+  [[nodiscard]] static constexpr double flops_per_row(std::size_t e, std::size_t d_model, std::size_t lanes = 2) {
+    return 2.0 * static_cast<double>(parameters(e, d_model, lanes));
+  }
+  [[nodiscard]] static constexpr std::size_t total_parameters(std::size_t d_model, std::size_t lanes = 2) {
+    return (lanes + 1) * d_model * total;
+  }
+  /// Weights of the k widest experts: what a token activates at most, and of the k narrowest, at least.
+  [[nodiscard]] static constexpr std::size_t most_activated_parameters(std::size_t d_model, std::size_t k,
+                                                                       std::size_t lanes = 2) {
+    return (lanes + 1) * d_model * sum_of(k, [](std::size_t a, std::size_t b) { return a > b; });
+  }
+  [[nodiscard]] static constexpr std::size_t least_activated_parameters(std::size_t d_model, std::size_t k,
+                                                                        std::size_t lanes = 2) {
+    return (lanes + 1) * d_model * sum_of(k, [](std::size_t a, std::size_t b) { return a < b; });
+  }
+
   operator std::vector<std::size_t>() const { return {Widths...}; }
+
+private:
+  template <class First> [[nodiscard]] static constexpr std::size_t sum_of(std::size_t k, First first) {
+    auto sorted = values;
+    std::sort(sorted.begin(), sorted.end(), first);
+    std::size_t sum = 0;
+    for (std::size_t e = 0; e < k; ++e)
+      sum += sorted.at(e); // no constant where k is above count
+    return sum;
+  }
 };
 
 } // namespace hmoe::widths

@@ -189,7 +189,7 @@ public:
   template <execution_context Context>
   [[nodiscard]] std::size_t workspace_bytes(const Context& ctx, std::size_t tokens) const {
     bool whole_banks = false;
-    experts_.for_each_bank([&](const auto& bank, std::size_t) {
+    experts_.for_each_bank([&](const auto& bank, vector_view<const std::size_t>) {
       whole_banks = whole_banks || experts::forward_runner(ctx, bank) == experts::runner::backend;
     });
     return workspace_bytes(tokens, ctx.executor().concurrency(), whole_banks);

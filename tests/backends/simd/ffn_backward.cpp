@@ -178,3 +178,17 @@ TEST_CASE_TEMPLATE("training takes what workspace_bytes announces, and nothing e
     check(hmoe::dispatch::scattered{}, d);
   }
 }
+
+TEST_CASE_TEMPLATE("experts of width 0 among others: the same bits at once and one by one", T, float, double) {
+  for (const hmoe::experts::biases bias : {hmoe::experts::biases::none, hmoe::experts::biases::all}) {
+    const auto experts = support::make_experts<T>(17, {0, 3, 0, 40}, {0, 33, 0}, bias);
+    for (const auto& load : support::expert_loads()) {
+      const support::expert_passes<T> expected(hmoe::context{support::products_only{}}, experts, load),
+          ours(on(3), experts, load);
+      CHECK(support::all_same_bits(ours.y, expected.y));
+      CHECK(support::all_same_bits(ours.unrecorded, expected.y));
+      CHECK(support::all_same_bits(ours.dx, expected.dx));
+      CHECK(support::all_same_bits(ours.gradients, expected.gradients));
+    }
+  }
+}

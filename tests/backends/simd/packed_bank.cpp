@@ -16,6 +16,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -346,4 +347,74 @@ TEST_CASE("the announced workspace suffices and nothing else is allocated") {
   check(layer_of(expert_set{simd<>::pack<formats::bf16>(glu_with_biases)}, dispatch::sorted{}));
   check(layer_of(expert_set{simd<>::pack(glu), mlp}, dispatch::scattered{}, routing::top_k_router<float>{d, 12, 4}));
   check(layer_of(expert_set{simd<>::pack(glu), mlp}, dispatch::looped{}, routing::top_k_router<float>{d, 12, 4}));
+}
+
+TEST_CASE_TEMPLATE("packed experts of width 0 return their bias, or nothing, beside others", Format, formats::f32,
+                   formats::bf16, formats::q8, formats::q4) {
+  const std::vector<std::size_t> pruned{0, 16, 0, 33, 64, 0};
+  const auto check = [&](const auto& bank) {
+    const auto packed = layer_of(simd<>::pack<Format>(expert_set{bank}), dispatch::scattered{});
+    const auto scattered = run(packed, tokens.view(), 3);
+    const auto sorted = run(layer_of(simd<>::pack<Format>(expert_set{bank})), tokens.view());
+    REQUIRE(scattered.size() == sorted.size());
+    CHECK(std::memcmp(scattered.data(), sorted.data(), sorted.size() * sizeof(float)) == 0);
+    const auto exact = run(layer_of(expert_set{bank}), tokens.view());
+    float largest = 0, difference = 0;
+    for (std::size_t i = 0; i < exact.size(); ++i) {
+      largest = std::max(largest, std::abs(exact.data()[i]));
+      difference = std::max(difference, std::abs(exact.data()[i] - scattered.data()[i]));
+    }
+    CHECK(largest > 0);
+    CHECK(difference < 0.2F * largest); // 4 bits per weight
+  };
+  check(random_bank(experts::glu_bank<float, experts::silu>(d, pruned)));
+  check(random_bank(experts::glu_bank<float, experts::gelu>(d, pruned, experts::biases::all)));
+  check(random_bank(experts::mlp_bank<float, experts::gelu_tanh>(d, pruned, experts::biases::all)));
+}
+
+TEST_CASE("a class derived from a bank is packed, and computed at once, as the bank") {
+  struct named_bank : experts::glu_bank<float, experts::silu> {
+    using glu_bank::glu_bank;
+    const char* name = "mine";
+  };
+  const named_bank bank = random_bank(named_bank(d, ragged));
+  const auto ours = run(layer_of(simd<>::pack(expert_set{bank})), tokens.view());
+  const auto base =
+      run(layer_of(simd<>::pack(expert_set{experts::glu_bank<float, experts::silu>(bank)})), tokens.view());
+  CHECK(std::memcmp(ours.data(), base.data(), base.size() * sizeof(float)) == 0);
+
+  using experts::runner;
+  const context ctx{simd<>{}};
+  const expert_set wide{named_bank(512, {200, 300}), experts::gpt_oss_glu_bank<float>(512, {400}),
+                        experts::identity_bank<float>(512, 1)};
+  CHECK(wide.runner_of(ctx, 0) == runner::backend);
+  CHECK(wide.runner_of(ctx, 2) == runner::backend);
+  CHECK(wide.runner_of(ctx, 3) == runner::tiles);
+  CHECK(simd<>::pack(wide).runner_of(ctx, 0) == experts::runner::bank);
+}
+
+namespace {
+/// Computes something else than its base: twice the result.
+struct doubled_bank : experts::glu_bank<float, experts::silu> {
+  using glu_bank::glu_bank;
+  template <class Math>
+  void forward(const Math& math, std::size_t e, matrix_view<const float> x, matrix_view<float> y,
+               matrix_view<float> saved) const {
+    glu_bank::forward(math, e, x, y, saved);
+    for (std::size_t r = 0; r < y.rows(); ++r)
+      for (float& value : y.row(r))
+        value *= 2;
+  }
+};
+} // namespace
+
+TEST_CASE("a derived bank with a forward of its own is run by it, and not packed in a set") {
+  const context ctx{simd<>{}};
+  const doubled_bank wide(512, {200, 300});
+  CHECK(expert_set{wide}.runner_of(ctx, 0) == experts::runner::tiles);
+  const doubled_bank bank = random_bank(doubled_bank(d, ragged));
+  const auto twice = run(layer_of(simd<>::pack(expert_set{bank})), tokens.view());
+  const auto once = run(layer_of(expert_set{experts::glu_bank<float, experts::silu>(bank)}), tokens.view());
+  for (std::size_t i = 0; i < once.size(); ++i)
+    CHECK(twice.data()[i] == doctest::Approx(2 * once.data()[i]));
 }

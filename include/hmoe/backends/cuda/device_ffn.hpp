@@ -27,6 +27,9 @@ public:
     std::size_t in = 0, out = 0, bias = 0;
     for (std::size_t e = 0; e < host.size(); ++e) {
       const std::size_t h = host.width(e), stride = row_elements<W>(h);
+      require(h >= 1, "expert ", e,
+              " of a feed-forward bank has width 0, which the device does not run: put a "
+              "zero_bank or a constant_bank in its place");
       experts_.push_back({h, in, out, bias, stride});
       in += Lanes * h * in_stride_;
       out += d_ * stride;

@@ -54,6 +54,9 @@ public:
       : banks_(banks::template copy<W>(ctx.executor(), host.experts())), router_(host.router()) {
     require(router_.routed() <= 512, "the router chooses among ", router_.routed(),
             " experts, on the device up to 512");
+    require(host.experts().numbered_in_order(),
+            "on the device experts are numbered bank after bank: give expert_set no "
+            "expert_ids");
     std::size_t widest = 0;
     std::vector<index_t> widths;
     for_each_bank([&](const auto& bank, std::size_t) {

@@ -63,11 +63,11 @@ public:
     const typename Context::workspace_scope scope(ctx.workspace());
     std::size_t chunk_count = 0;
     for (const auto& group : groups)
-      chunk_count += chunks_of(bank, group.expert, group.count, plan);
+      chunk_count += chunks_of(bank, group, plan);
     buffer<chunk> chunks(chunk_count, &ctx.workspace());
     std::size_t next = 0;
     for (const auto& group : groups)
-      for (std::size_t i = 0, parts = chunks_of(bank, group.expert, group.count, plan); i < parts; ++i) {
+      for (std::size_t i = 0, parts = chunks_of(bank, group, plan); i < parts; ++i) {
         const std::size_t first = i * group.count / parts;
         chunks[next++] = {group.part(first, (i + 1) * group.count / parts - first), 0, 0};
       }
@@ -113,7 +113,10 @@ private:
   static std::size_t most_rows(std::size_t row_bytes, const schedule& plan) noexcept {
     return std::clamp(plan.batch_bytes / row_bytes, plan.least_rows, plan.most_rows);
   }
-  static std::size_t chunks_of(const Bank& bank, std::size_t e, std::size_t rows, const schedule& plan) noexcept {
+  static std::size_t chunks_of(const Bank& bank, const expert_rows<float>& group, const schedule& plan) noexcept {
+    const std::size_t e = group.expert, rows = group.count;
+    if (bank.width(e) == 0 && !bank.has_biases() && group.scatters())
+      return 0; // adds nothing to any token
     const std::size_t row_bytes = (row_length(bank) + format::row_length(bank.width(e))) * sizeof(row_value);
     const std::size_t most = most_rows(row_bytes, plan);
     return (rows + most - 1) / most;
@@ -218,7 +221,7 @@ private:
                                                     std::size_t rows) const noexcept {
       if (blocks == 1)
         return {now + (tuning.ahead + tuning.ahead_per_row * rows) / panels_together(rows), memory_alignment};
-      const std::size_t part = bytes * blocks;
+      const std::size_t part = std::max<std::size_t>(bytes * blocks, 1); // no bytes: an expert of width 0
       return {next + b * next_bytes / blocks, (memory_alignment * next_bytes + part - 1) / part};
     }
   };

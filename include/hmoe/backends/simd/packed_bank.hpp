@@ -61,6 +61,7 @@ public:
   [[nodiscard]] std::size_t size() const noexcept { return weights_.size(); }
   [[nodiscard]] std::size_t d_model() const noexcept { return weights_.d_model(); }
   [[nodiscard]] std::size_t width(std::size_t e) const noexcept { return weights_.width(e); }
+  [[nodiscard]] bool has_biases() const noexcept { return has_biases_; }
   [[nodiscard]] static std::size_t saved_per_row(std::size_t) noexcept { return 0; }
   [[nodiscard]] static std::size_t scratch_per_row(std::size_t) noexcept { return 0; }
   [[nodiscard]] std::size_t parameter_count(std::size_t e) const noexcept {

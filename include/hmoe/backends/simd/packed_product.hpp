@@ -80,6 +80,9 @@ void multiply_packed_rows(const T* a, matrix_view<const T> b, matrix_view<T> c) 
   alignas(memory_alignment) T packed[cache_blocks<T, Arch>::panels * tile.depth * panel];
   const std::size_t total = LayoutB == layout::plain ? b.rows() : b.cols(), blocks = row_blocks<Arch>(c.rows());
   const std::size_t together = panels_together<T, Arch>(c.rows());
+  if (total == 0) // an empty sum: an expert of width 0
+    for (std::size_t r = 0; r < c.rows(); ++r)
+      std::fill_n(c.row(r).data(), c.cols(), T(0));
   for (std::size_t j = 0; j < c.cols(); j += together * panel) {
     const std::size_t end = std::min(c.cols(), j + together * panel);
     for (std::size_t k = 0; k < total; k += tile.depth) {
