@@ -2,6 +2,7 @@
 # How programs of tests are compiled. Most tests compute little: to optimise them takes longer than all that they run.
 # What they include, hmoe.hpp and doctest, is compiled once for all.
 
+find_package(doctest REQUIRED)
 option(HMOE_OPTIMIZED_TESTS "Compile tests with the optimisation of the build type" OFF)
 
 # ccache would have to be told which differences of times and macros it may overlook, and refuses otherwise.
