@@ -18,7 +18,7 @@ PARTS = {
     "dispatch": {
         "build_plan", "dispatcher", "grouped", "limited", "limited_plan", "permuted", "row_group", "rows", "split_products",
     },  # fmt: skip
-    "experts": {"bank", "diagnosis", "elementwise", "ffn_weights", "gating", "zero_cost_bank"},
+    "experts": {"bank", "bank_memory", "diagnosis", "elementwise", "ffn_weights", "gating", "run", "zero_cost_bank"},
     "losses": {
         "auxiliary_loss", "choice_counts", "expert_groups", "gates", "load_variation", "small_memory", "squared_variation",
     },  # fmt: skip
