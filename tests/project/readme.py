@@ -16,7 +16,7 @@ POLICY_FOLDERS = ("backends", "dispatch", "experts", "losses", "routing", "stati
 PARTS = {
     "backends": {"cuda"},  # an umbrella
     "dispatch": {
-        "build_plan", "dispatcher", "grouped", "limited", "limited_plan", "permuted", "row_group", "rows", "split_products",
+        "build_plan", "dispatcher", "limited", "limited_plan", "permuted", "rows",
     },  # fmt: skip
     "experts": {"bank", "bank_memory", "diagnosis", "elementwise", "ffn_weights", "gating", "run", "zero_cost_bank"},
     "losses": {

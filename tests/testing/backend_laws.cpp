@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT
+#include <hmoe/backends/reference.hpp>
+#include <hmoe/testing/backend_laws.hpp>
+
+#include <doctest/doctest.h>
+
+using namespace hmoe;
+
+namespace {
+
+struct fused : backends::reference {
+  template <class T> static void add_scaled(T weight, vector_view<const T> from, vector_view<T> to) {
+    for (std::size_t i = 0; i < to.size(); ++i)
+      to[i] = std::fma(weight, from[i], to[i]);
+  }
+  template <class T> static void add_scale(T, vector_view<const T>, vector_view<T>) {} // misspelt
+};
+
+// Planted faults, one each.
+struct forgets_last : backends::reference {
+  template <class A, class B, class C> static void multiply(matrix_view<A> a, matrix_view<B> b, matrix_view<C> c) {
+    if (c.rows() > 12)
+      reference::multiply(a.row_block(0, 12), b, c.row_block(0, 12));
+    else
+      reference::multiply(a, b, c);
+  }
+};
+struct overwrites : backends::reference {
+  template <class A, class B, class C> static void accumulate(matrix_view<A> a, matrix_view<B> b, matrix_view<C> c) {
+    reference::multiply(a, b, c);
+  }
+};
+struct writes_behind : backends::reference {
+  template <class T> static void copy_scaled(T weight, vector_view<const T> from, vector_view<T> to) {
+    for (std::size_t i = 0; i < to.size(); ++i)
+      to[i] = weight * from[i];
+    to.data()[to.size()] = 0;
+  }
+};
+struct depends_on_batch : backends::reference {
+  template <class A, class B, class C>
+  static void multiply_transposed(matrix_view<A> a, matrix_view<B> b, matrix_view<C> c) {
+    reference::multiply_transposed(a, b, c);
+    if (c.rows() > 1)
+      for (std::size_t i = 0; i < c.cols(); ++i)
+        c(0, i) = std::nextafter(c(0, i), C(1e9));
+  }
+};
+struct chooses_higher_id : backends::reference {
+  template <class Selection, class T>
+  static std::size_t select(const Selection& selection, vector_view<const T> p, vector_view<index_t> chosen,
+                            vector_view<T> scratch) {
+    const std::size_t count = routing::select_row(selection, p, chosen, scratch);
+    if (count == 5) // ties
+      chosen[0] = static_cast<index_t>(p.size() - 1);
+    return count;
+  }
+};
+struct rough_silu : backends::reference {
+  template <activation Activation, class T> static void activate(vector_view<const T> z, vector_view<T> a) {
+    experts::activate<Activation>(z, a);
+    for (T& value : a)
+      value *= T(1.001);
+  }
+};
+struct loses_gradients : backends::reference {
+  template <class Bank> static bool takes_bank(const Bank&) { return true; }
+  template <class Context, class Bank>
+  void forward_bank(const Context&, const Bank& bank,
+                    vector_view<const expert_rows<typename Bank::value_type>> rows) const {
+    for (const auto& r : rows)
+      bank.forward(*this, r.expert, r.x, r.y, r.saved);
+  }
+  template <class Context, class Bank>
+  void backward_bank(const Context&, const Bank& bank, vector_view<const expert_rows<typename Bank::value_type>> rows,
+                     Bank&) const {
+    using T = typename Bank::value_type;
+    Bank lost = bank;
+    for (const auto& r : rows) {
+      matrix<T> scratch(r.count, bank.scratch_per_row(r.expert));
+      bank.backward(*this, r.expert, r.x, r.saved, r.dy, r.dx, scratch.view(), lost);
+    }
+  }
+};
+
+} // namespace
+
+TEST_CASE("the reference obeys the laws of backends and has no optional operation") {
+  const auto found = testing::check_backend(backends::reference{});
+  CHECK(found.text() == "");
+  CHECK(found.has().empty());
+  CHECK(found.lacks().size() == 12);
+}
+
+TEST_CASE("a right operation passes, and a misspelt one is missing in the list") {
+  const auto found = testing::check_backend(fused{});
+  CHECK(found.text() == "");
+  CHECK(found.operations() == "has: add_scaled; lacks: copy_scaled, weighted_sum, dot, activate, activate_backward, "
+                              "gate, gate_backward, score, select, update_adamw, forward_bank and backward_bank");
+}
+
+TEST_CASE("each planted fault breaks the law that it should") {
+  CHECK(testing::check_backend(forgets_last{}).mentions("multiply agrees with the reference"));
+  CHECK(testing::check_backend(overwrites{}).mentions("accumulate agrees with the reference"));
+  CHECK(testing::check_backend(writes_behind{}).mentions("copy_scaled writes its output only"));
+  CHECK(testing::check_backend(depends_on_batch{})
+            .mentions("multiply_transposed gives a row the same bits in any batch"));
+  CHECK(testing::check_backend(depends_on_batch{}, {.same_bits_in_any_batch = false}).ok());
+  CHECK(testing::check_backend(chooses_higher_id{}).mentions("select chooses the experts that the plain form chooses"));
+  CHECK(testing::check_backend(rough_silu{}).mentions("activate agrees with the plain form"));
+  CHECK(testing::check_backend(loses_gradients{}).mentions("passes over banks agree with the reference"));
+}
