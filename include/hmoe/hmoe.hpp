@@ -1,20 +1,26 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 /// Everything that needs no third-party library, and what the macros of the component targets switch on: link
 /// hmoe::eigen for backends/eigen.hpp, hmoe::simd for backends/simd.hpp, and compile with OpenMP (hmoe::openmp) for
 /// execution/openmp.hpp. execution/tbb.hpp (hmoe::tbb) and backends/cuda.hpp (hmoe::cuda) have to be included by name.
 
 #include <hmoe/backends/isa.hpp>
 #include <hmoe/backends/reference.hpp>
+#include <hmoe/core/absent_components.hpp>
+#include <hmoe/core/assertions.hpp>
 #include <hmoe/core/assignment.hpp>
 #include <hmoe/core/buffer.hpp>
+#include <hmoe/core/compiler.hpp>
 #include <hmoe/core/config.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/huge_pages.hpp>
 #include <hmoe/core/initialization.hpp>
 #include <hmoe/core/matrix.hpp>
 #include <hmoe/core/matrix_view.hpp>
+#include <hmoe/core/overlap.hpp>
 #include <hmoe/core/parameter.hpp>
 #include <hmoe/core/plan.hpp>
 #include <hmoe/core/random.hpp>
@@ -139,3 +145,5 @@
 #ifdef _OPENMP
 #include <hmoe/execution/openmp.hpp>
 #endif
+
+#include <hmoe/core/macros_on.hpp>

@@ -3,14 +3,19 @@
 #include <hmoe/execution/workspace.hpp>
 
 #include "support/allocation_count.hpp"
+#include "support/counting_resource.hpp"
+#include "support/error_of.hpp"
 #include "support/random_matrix.hpp"
 
 #include <doctest/doctest.h>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <memory_resource>
+#include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -108,6 +113,62 @@ TEST_CASE("from the second pass of the same size on, nothing is allocated") {
           const hmoe::buffer<std::byte> all(memory.peak(), &reserved);
           CHECK(all.data() != nullptr);
         }) == 0);
+}
+
+TEST_CASE("all memory comes from the upstream resource and returns to it") {
+  support::counting_resource upstream;
+  {
+    workspace memory(1000, &upstream);
+    CHECK(memory.upstream() == &upstream);
+    CHECK(upstream.live_bytes == 1000);
+    const auto heap = support::allocations_in([&] {
+      const workspace::scope scope(memory);
+      std::memset(take(memory, 512), 1, 512);
+      std::memset(take(memory, 5000), 2, 5000);
+      CHECK(upstream.live_bytes >= 1000 + 5056);
+    });
+    CHECK(memory.capacity() == 512 + 5056); // one block, upstream too
+    CHECK(upstream.live_bytes == memory.capacity());
+    CHECK((heap > 0) == support::counts_allocations);
+  }
+  CHECK(upstream.live_bytes == 0);
+}
+
+TEST_CASE("a workspace in the memory of the caller") {
+  alignas(64) std::array<std::byte, 1024> own{};
+  support::counting_resource upstream;
+  workspace memory{std::span(own).subspan(1, 1000), &upstream};
+  CHECK(memory.capacity() == 896); // whole cache lines behind the first one
+  {
+    const workspace::scope scope(memory);
+    CHECK(take(memory, 832) == own.data() + 64);
+    CHECK(take(memory, 64) == own.data() + 896);
+    CHECK(upstream.live_bytes == 0);
+    std::byte* more = take(memory, 100);
+    CHECK((more < own.data() || more >= own.data() + own.size()));
+    CHECK(upstream.live_bytes > 0);
+  }
+  CHECK(memory.capacity() == 1024); // now upstream
+  CHECK(upstream.live_bytes == 1024);
+  workspace tiny{std::span(own).subspan(1, 30)};
+  CHECK(tiny.capacity() == 0);
+}
+
+TEST_CASE("a workspace that may not grow says how much it lacks") {
+  alignas(64) std::array<std::byte, 1024> own{};
+  workspace memory{std::span(own), std::pmr::null_memory_resource()};
+  const std::string lacks = "hmoe: the workspace has 1024 bytes, 1088 are needed, and it may not grow: give it more "
+                            "memory (see moe_layer::workspace_bytes), or an upstream resource";
+  {
+    const workspace::scope scope(memory);
+    CHECK(take(memory, 1000) == own.data());
+    CHECK(support::error_of([&] { take(memory, 10); }) == lacks);
+  }
+  CHECK(support::error_of([&] { memory.reserve(1088); }) == lacks);
+  CHECK(memory.capacity() == 1024); // as it was
+  CHECK(memory.peak() == 1024);
+  const workspace::scope scope(memory);
+  CHECK(take(memory, 1024) == own.data());
 }
 
 TEST_CASE("random sequences of scopes never hand out bytes that are in use") {

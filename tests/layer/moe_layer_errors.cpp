@@ -67,6 +67,23 @@ TEST_CASE("outputs that overlap inputs are refused") {
         overlap("dx"));
 }
 
+TEST_CASE("input and output may be columns of one buffer") {
+  const auto layer = a_layer();
+  auto tape = layer.make_tape(3);
+  auto gradients = layer.make_gradients();
+  untouched both(3, 2 * d);
+  const matrix_view<double> x = both.m.view().column_block(0, d), y = both.m.view().column_block(d, d);
+  std::fill_n(both.m.data(), both.m.size(), 0.5);
+  matrix<double> plain(3, d);
+  layer.forward(cpu, x, plain);
+  CHECK(error_of([&] { layer.forward(cpu, x, y); }) == "no error");
+  CHECK(support::largest_difference(y, plain.view()) == 0);
+  CHECK(error_of([&] { layer.forward(cpu, x, y, tape); }) == "no error");
+  CHECK(error_of([&] { layer.backward(cpu, tape, x, y, gradients); }) == "no error");
+  CHECK(error_of([&] { layer.forward(cpu, x, both.m.view().column_block(d - 1, d)); }) ==
+        "hmoe: y overlaps the input; they must be different memory");
+}
+
 TEST_CASE("backward and losses need what a forward pass left in the tape") {
   const auto layer = a_layer();
   const hmoe::objective aux{hmoe::losses::load_balance{}};

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 /// The CUDA backend as a host compiler sees it: contexts, device memory, and layers on the device. Kernels come from
 /// one .cu file of the program, which includes hmoe/backends/cuda/layer.cuh and instantiates its layers
 /// (docs/backends/cuda.md).
@@ -14,3 +16,5 @@
 #include <hmoe/backends/cuda/stream.hpp>
 #include <hmoe/backends/cuda/tape.hpp>
 #include <hmoe/backends/cuda/workspace.hpp>
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/interop/eigen.hpp>
 
@@ -34,3 +36,5 @@ struct eigen {
 };
 
 } // namespace hmoe::backends
+
+#include <hmoe/core/macros_on.hpp>

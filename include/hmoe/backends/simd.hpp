@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/simd/activations.hpp>
 #include <hmoe/backends/simd/ffn_backward.hpp>
 #include <hmoe/backends/simd/ffn_forward.hpp>
@@ -118,3 +120,5 @@ private:
 };
 
 } // namespace hmoe::backends
+
+#include <hmoe/core/macros_on.hpp>

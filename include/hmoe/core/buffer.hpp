@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/assertions.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/huge_pages.hpp>
 #include <hmoe/core/vector_view.hpp>
@@ -81,15 +82,21 @@ public:
   [[nodiscard]] const T* data() const noexcept { return data_; }
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
   [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
-  T& operator[](std::size_t i) noexcept { return data_[i]; }
-  const T& operator[](std::size_t i) const noexcept { return data_[i]; }
+  T& operator[](std::size_t i) noexcept {
+    HMOE_ASSERT_INDEX("value", i, size_);
+    return data_[i];
+  }
+  const T& operator[](std::size_t i) const noexcept {
+    HMOE_ASSERT_INDEX("value", i, size_);
+    return data_[i];
+  }
   [[nodiscard]] T* begin() noexcept { return data_; }
   [[nodiscard]] T* end() noexcept { return data_ + size_; }
   [[nodiscard]] const T* begin() const noexcept { return data_; }
   [[nodiscard]] const T* end() const noexcept { return data_ + size_; }
 
-  [[nodiscard]] vector_view<T> view() noexcept { return {data_, size_}; }
-  [[nodiscard]] vector_view<const T> view() const noexcept { return {data_, size_}; }
+  [[nodiscard]] vector_view<T> view() & noexcept { return {data_, size_}; }
+  [[nodiscard]] vector_view<const T> view() const& noexcept HMOE_LIFETIMEBOUND { return {data_, size_}; }
 
 private:
   void release() noexcept {

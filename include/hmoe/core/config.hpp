@@ -18,6 +18,13 @@
 #define HMOE_CALLS_ARGUMENT
 #endif
 
+/// After a parameter that the returned object refers to: clang warns where a temporary is given and the object is kept.
+#if defined(__clang__) && !defined(__CUDACC__)
+#define HMOE_LIFETIMEBOUND [[clang::lifetimebound]]
+#else
+#define HMOE_LIFETIMEBOUND
+#endif
+
 #include <cstddef>
 #include <cstdint>
 

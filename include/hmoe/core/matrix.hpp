@@ -49,15 +49,24 @@ public:
   [[nodiscard]] std::size_t size() const noexcept { return values_.size(); }
   [[nodiscard]] T* data() noexcept { return values_.data(); }
   [[nodiscard]] const T* data() const noexcept { return values_.data(); }
-  T& operator()(std::size_t row, std::size_t col) noexcept { return values_[row * cols_ + col]; }
-  const T& operator()(std::size_t row, std::size_t col) const noexcept { return values_[row * cols_ + col]; }
-  [[nodiscard]] vector_view<T> row(std::size_t r) noexcept { return view().row(r); }
-  [[nodiscard]] vector_view<const T> row(std::size_t r) const noexcept { return view().row(r); }
+  T& operator()(std::size_t row, std::size_t col) noexcept {
+    HMOE_ASSERT_INDEX("row", row, rows_);
+    HMOE_ASSERT_INDEX("column", col, cols_);
+    return values_.data()[row * cols_ + col];
+  }
+  const T& operator()(std::size_t row, std::size_t col) const noexcept {
+    HMOE_ASSERT_INDEX("row", row, rows_);
+    HMOE_ASSERT_INDEX("column", col, cols_);
+    return values_.data()[row * cols_ + col];
+  }
+  [[nodiscard]] vector_view<T> row(std::size_t r) & noexcept { return view().row(r); }
+  [[nodiscard]] vector_view<const T> row(std::size_t r) const& noexcept HMOE_LIFETIMEBOUND { return view().row(r); }
 
-  [[nodiscard]] matrix_view<T> view() noexcept { return {data(), rows_, cols_}; }
-  [[nodiscard]] matrix_view<const T> view() const noexcept { return {data(), rows_, cols_}; }
-  operator matrix_view<T>() noexcept { return view(); }
-  operator matrix_view<const T>() const noexcept { return view(); }
+  /// Of a temporary there are views to read through only (see matrix_view).
+  [[nodiscard]] matrix_view<T> view() & noexcept { return {data(), rows_, cols_}; }
+  [[nodiscard]] matrix_view<const T> view() const& noexcept HMOE_LIFETIMEBOUND { return {data(), rows_, cols_}; }
+  operator matrix_view<T>() & noexcept { return view(); }
+  operator matrix_view<const T>() const& noexcept HMOE_LIFETIMEBOUND { return view(); }
 
 private:
   buffer<T> values_;

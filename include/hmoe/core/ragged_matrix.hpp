@@ -32,9 +32,11 @@ public:
   [[nodiscard]] std::size_t size() const noexcept { return shapes_.size(); }
   [[nodiscard]] std::size_t offset(std::size_t i) const noexcept { return offsets_[i]; }
   [[nodiscard]] matrix_view<T> operator[](std::size_t i) noexcept {
+    HMOE_ASSERT_INDEX("matrix", i, size());
     return {values_.data() + offsets_[i], shapes_[i].first, shapes_[i].second};
   }
   [[nodiscard]] matrix_view<const T> operator[](std::size_t i) const noexcept {
+    HMOE_ASSERT_INDEX("matrix", i, size());
     return {values_.data() + offsets_[i], shapes_[i].first, shapes_[i].second};
   }
   /// All values of all matrices.

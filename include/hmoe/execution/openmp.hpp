@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/core/compiler.hpp>
+#include <hmoe/core/macros_off.hpp>
 
 #ifndef _OPENMP
 #error "hmoe/execution/openmp.hpp needs OpenMP: link hmoe::openmp, or compile with -fopenmp"
@@ -57,3 +57,5 @@ private:
 };
 
 } // namespace hmoe::executors
+
+#include <hmoe/core/macros_on.hpp>

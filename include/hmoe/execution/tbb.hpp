@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/core/compiler.hpp>
+#include <hmoe/core/macros_off.hpp>
 
 #if !__has_include(<tbb/parallel_for.h>)
 #error "hmoe/execution/tbb.hpp needs oneTBB: install it (libtbb-dev) and link hmoe::tbb"
@@ -67,3 +67,5 @@ private:
 };
 
 } // namespace hmoe::executors
+
+#include <hmoe/core/macros_on.hpp>

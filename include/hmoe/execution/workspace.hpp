@@ -6,19 +6,40 @@
 #include <hmoe/core/huge_pages.hpp>
 
 #include <cstddef>
+#include <memory>
 #include <memory_resource>
 #include <new>
+#include <span>
 
 namespace hmoe {
 
 /// Scratch memory of forward and backward passes: a stack of bytes that the caller owns. Passes open a
 /// `workspace::scope`, take what they need and give all of it back at its end. When the reserved block is too small,
-/// extra blocks are taken from the heap, and at the end of the outermost scope the block grows to the largest use
-/// seen: from the second pass of the same size on nothing is allocated. `moe_layer::workspace_bytes` tells what to
-/// reserve so that the first pass allocates nothing either. Not for use by several threads at once.
+/// extra blocks are taken from the upstream resource, by default the heap, and at the end of the outermost scope the
+/// block grows to the largest use seen: from the second pass of the same size on nothing is allocated.
+/// `moe_layer::workspace_bytes` tells what to reserve so that the first pass allocates nothing either. The block may be
+/// the caller's; with std::pmr::null_memory_resource() as upstream it never grows, and a pass that needs more is an
+/// hmoe::error with the number of bytes. Not for use by several threads at once.
 class workspace final : public std::pmr::memory_resource {
 public:
-  explicit workspace(std::size_t bytes = 0) { reserve(bytes); }
+  /// Reserves `bytes` bytes of the upstream resource, which must outlive the workspace.
+  explicit workspace(std::size_t bytes = 0, std::pmr::memory_resource* upstream = std::pmr::new_delete_resource())
+      : upstream_(upstream) {
+    reserve(bytes);
+  }
+  /// Works in the caller's memory, which must outlive the workspace: its whole cache lines, of which capacity() tells
+  /// the bytes. When these are too few the workspace continues upstream, and the caller's memory is not used any more.
+  explicit workspace(std::span<std::byte> memory,
+                     std::pmr::memory_resource* upstream = std::pmr::new_delete_resource()) noexcept
+      : upstream_(upstream) {
+    void* begin = memory.data();
+    std::size_t bytes = memory.size();
+    if (std::align(memory_alignment, memory_alignment, begin, bytes) != nullptr) {
+      block_ = static_cast<std::byte*>(begin);
+      capacity_ = bytes / memory_alignment * memory_alignment;
+      borrowed_ = true;
+    }
+  }
   workspace(const workspace&) = delete;
   workspace& operator=(const workspace&) = delete;
   ~workspace() override {
@@ -31,15 +52,18 @@ public:
     require(depth_ == 0, "workspace::reserve(", bytes, ") while a pass is using the workspace");
     if (bytes <= capacity_)
       return;
+    check_upstream(bytes);
     free_block();
-    block_ = static_cast<std::byte*>(::operator new(bytes, std::align_val_t{memory_alignment}));
+    block_ = static_cast<std::byte*>(upstream_->allocate(bytes, memory_alignment));
     capacity_ = bytes;
-    prefer_huge_pages(block_, bytes);
+    if (*upstream_ == *std::pmr::new_delete_resource())
+      prefer_huge_pages(block_, bytes);
   }
 
   [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
   /// The most bytes that were in use at one time.
   [[nodiscard]] std::size_t peak() const noexcept { return peak_; }
+  [[nodiscard]] std::pmr::memory_resource* upstream() const noexcept { return upstream_; }
 
   /// Everything allocated while it lives is given back when it ends.
   class scope {
@@ -70,14 +94,17 @@ private:
     require(depth_ > 0, "workspace: ", bytes, " bytes were asked for outside of a workspace::scope");
     bytes = aligned_bytes<std::byte>(bytes == 0 ? 1 : bytes);
     // used_ counts all bytes, those of overflow blocks too, so that peak_ is what one block would need.
-    const std::size_t begin = used_;
-    used_ += bytes;
+    const std::size_t begin = used_, end = used_ + bytes;
+    std::byte* result = block_ + begin;
+    if (end > capacity_) {
+      check_upstream(end);
+      auto* raw = static_cast<std::byte*>(upstream_->allocate(bytes + memory_alignment, memory_alignment));
+      overflow_ = ::new (raw) overflow_block{overflow_, bytes};
+      result = raw + memory_alignment;
+    }
+    used_ = end;
     peak_ = used_ > peak_ ? used_ : peak_;
-    if (used_ <= capacity_)
-      return block_ + begin;
-    auto* raw = static_cast<std::byte*>(::operator new(bytes + memory_alignment, std::align_val_t{memory_alignment}));
-    overflow_ = ::new (raw) overflow_block{overflow_, bytes};
-    return raw + memory_alignment;
+    return result;
   }
   void do_deallocate(void*, std::size_t, std::size_t) override {} // a stack: scopes give memory back
   [[nodiscard]] bool do_is_equal(const std::pmr::memory_resource& other) const noexcept override {
@@ -94,20 +121,28 @@ private:
   void free_overflow() noexcept {
     while (overflow_ != nullptr) {
       overflow_block* next = overflow_->next;
-      ::operator delete(static_cast<void*>(overflow_), std::align_val_t{memory_alignment});
+      upstream_->deallocate(overflow_, overflow_->bytes + memory_alignment, memory_alignment);
       overflow_ = next;
     }
   }
   void free_block() noexcept {
-    if (block_ != nullptr)
-      ::operator delete(static_cast<void*>(block_), std::align_val_t{memory_alignment});
+    if (block_ != nullptr && !borrowed_)
+      upstream_->deallocate(block_, capacity_, memory_alignment);
     block_ = nullptr;
     capacity_ = 0;
+    borrowed_ = false;
+  }
+  void check_upstream(std::size_t bytes) const {
+    require(*upstream_ != *std::pmr::null_memory_resource(), "the workspace has ", capacity_, " bytes, ", bytes,
+            " are needed, and it may not grow: give it more memory (see moe_layer::workspace_bytes), or an upstream "
+            "resource");
   }
 
+  std::pmr::memory_resource* upstream_;
   std::byte* block_ = nullptr;
   overflow_block* overflow_ = nullptr;
   std::size_t capacity_ = 0, used_ = 0, peak_ = 0, depth_ = 0;
+  bool borrowed_ = false; ///< block_ is the caller's
 };
 
 } // namespace hmoe

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix_view.hpp>
 
@@ -34,6 +36,7 @@ concept eigen_in_memory = std::derived_from<M, Eigen::DenseBase<M>> && requires(
 
 /// Lets row-major Eigen objects be passed wherever a matrix_view is expected.
 template <hmoe::interop::eigen_in_memory M> struct hmoe::matrix_view_traits<M> {
+  static constexpr bool refers = !std::derived_from<M, Eigen::PlainObjectBase<M>>; ///< Map, Ref, Block
   template <class Object> static auto view(Object& object) {
     static_assert(M::IsRowMajor, "hmoe: a matrix has one token per row with contiguous values: declare the Eigen "
                                  "matrix with Eigen::RowMajor");
@@ -45,3 +48,5 @@ template <hmoe::interop::eigen_in_memory M> struct hmoe::matrix_view_traits<M> {
                                     static_cast<std::size_t>(object.outerStride()));
   }
 };
+
+#include <hmoe/core/macros_on.hpp>

@@ -5,6 +5,7 @@
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/initialization.hpp>
 #include <hmoe/core/matrix_view.hpp>
+#include <hmoe/core/overlap.hpp>
 #include <hmoe/core/parameter.hpp>
 #include <hmoe/core/random.hpp>
 #include <hmoe/core/router_trace.hpp>
@@ -14,6 +15,7 @@
 #include <hmoe/execution/context.hpp>
 #include <hmoe/experts/bank_memory.hpp>
 #include <hmoe/experts/expert_set.hpp>
+#include <hmoe/layer/argument_checks.hpp>
 #include <hmoe/layer/cost.hpp>
 #include <hmoe/routing/router.hpp>
 
@@ -158,6 +160,18 @@ public:
                      std::as_const(record).assignment(), std::as_const(d_weights).view(), dx, gradients.router);
   }
 
+  /// Never valid: these say in words what is wrong with the arguments.
+  template <class Context, class X, class Y, class... Rest>
+    requires(!detail::pass_arguments<value_type, Context, X, Y>)
+  void forward(const Context&, X&&, Y&&, Rest&&...) const {
+    detail::explain_arguments<value_type, Context, X, Y>();
+  }
+  template <class Context, class Tape, class Dy, class Dx, class... Rest>
+    requires(!detail::pass_arguments<value_type, Context, Dy, Dx>)
+  void backward(const Context&, Tape&&, Dy&&, Dx&&, Rest&&...) const {
+    detail::explain_arguments<value_type, Context, Dy, Dx>();
+  }
+
   /// What auxiliary losses and statistics look at; objective::evaluate(layer, tape) calls it.
   [[nodiscard]] routing_record<value_type> routing(tape<value_type>& record) const {
     require(record.complete(), "an auxiliary loss needs a tape that a forward pass of this layer has filled");
@@ -239,7 +253,7 @@ private:
   void check_shapes(matrix_view<const value_type> in, matrix_view<value_type> out, std::string_view out_name) const {
     require(in.cols() == d_model(), "a token has ", in.cols(), " values, the layer's d_model is ", d_model());
     check_same_shape(in, out, out_name);
-    require(!overlaps(in, out), out_name, " overlaps the input; they must be different memory");
+    check_output(in, out, out_name);
     require(in.rows() < no_index, in.rows(), " tokens in one batch are too many for 32-bit ids");
   }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Without RTTI any_expert still tells experts apart, and errors are exceptions.
 // flags: -fno-rtti
-// prints: any_expert: the gradients hold an expert of another kind
+// prints: any_expert: the gradients of a copying<1> hold an expert of another kind
 #include <hmoe/hmoe.hpp>
 
 #include <cstdio>

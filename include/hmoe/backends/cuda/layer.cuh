@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/core/compiler.hpp>
+#include <hmoe/core/macros_off.hpp>
 
 #ifndef __CUDACC__
 #error "hmoe/backends/cuda/layer.cuh is for nvcc: host code includes hmoe/backends/cuda.hpp"
@@ -342,3 +342,5 @@ template <class Layer, class... Losses, class S> struct cuda_objective_kernels<L
 };
 
 } // namespace hmoe::backends
+
+#include <hmoe/core/macros_on.hpp>

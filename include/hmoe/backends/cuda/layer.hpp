@@ -8,6 +8,7 @@
 #include <hmoe/backends/cuda/optimizer.hpp>
 #include <hmoe/backends/cuda/tape.hpp>
 #include <hmoe/core/matrix_view.hpp>
+#include <hmoe/core/overlap.hpp>
 #include <hmoe/losses/objective.hpp>
 
 #include <algorithm>
@@ -256,9 +257,7 @@ private:
     require(in.cols() == d_model(), "a token has ", in.cols(), " values, the layer's d_model is ", d_model());
     require(in.rows() == out.rows() && in.cols() == out.cols(), out_name, " is ", out.rows(), " x ", out.cols(),
             ", needed is ", in.rows(), " x ", in.cols());
-    const matrix_view<const S> from(in.data(), in.rows(), in.cols(), in.stride()); // addresses are all that is asked
-    const matrix_view<S> to(out.data(), out.rows(), out.cols(), out.stride());
-    require(!overlaps(from, to), out_name, " overlaps the input; they must be different memory");
+    check_output(in, out, out_name);
     check_entries(in.rows() * router_.max_selected());
   }
 

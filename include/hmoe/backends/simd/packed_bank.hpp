@@ -78,7 +78,7 @@ public:
   }
 
   template <class Context> void forward_rows(const Context& ctx, vector_view<const expert_rows<float>> groups) const {
-    static_assert(std::same_as<std::remove_cvref_t<decltype(ctx.backend())>, simd<Arch>>,
+    static_assert(std::same_as<std::remove_cvref_t<decltype(ctx.backend())>, backends::simd<Arch>>,
                   "hmoe: the weights of a packed_bank are laid out for backends::simd: run them in a "
                   "context{backends::simd{}, ...} with the same Arch");
     simd_detail::grouped_forward<packed_bank>::run(ctx, *this, groups);

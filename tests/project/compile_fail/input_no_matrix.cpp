@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: MIT
+// expect: hmoe::moe_layer: the input \(x, or dy of backward\) is no matrix: pass an hmoe::matrix
+#include <hmoe/hmoe.hpp>
+
+#include <vector>
+
+using namespace hmoe;
+
+using layer_type = moe_layer<expert_set<experts::glu_bank<float, experts::silu>>, routing::top_k_router<float>>;
+
+void run(const layer_type& layer, const context<backends::reference>& cpu, const matrix<float>& x, matrix<float>& y) {
+#ifdef HMOE_MUST_COMPILE
+  layer.forward(cpu, x, y);
+#else
+  layer.forward(cpu, x(0, 0), y);
+#endif
+}

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: MIT
+// expect: hmoe::moe_layer: the output \(y, or dx of backward\) has another value_type than the layer
+#include <hmoe/hmoe.hpp>
+
+#include <vector>
+
+using namespace hmoe;
+
+using layer_type = moe_layer<expert_set<experts::glu_bank<float, experts::silu>>, routing::top_k_router<float>>;
+
+void run(const layer_type& layer, const context<backends::reference>& cpu, const matrix<float>& x, matrix<float>& y) {
+#ifdef HMOE_MUST_COMPILE
+  layer.forward(cpu, x, y, {});
+#else
+  matrix<double> wide(3, 4);
+  auto tape = layer.make_tape(3);
+  layer.forward(cpu, x, wide, tape);
+#endif
+}
