@@ -2,6 +2,7 @@
 #include <hmoe/core/assignment.hpp>
 #include <hmoe/execution/workspace.hpp>
 
+#include "support/error_of.hpp"
 #include "support/random_matrix.hpp"
 
 #include <doctest/doctest.h>
@@ -102,4 +103,35 @@ TEST_CASE("reserve takes what bytes() promises, and filling takes no more") {
     }
     CHECK(memory.peak() == reserved);
   }
+}
+
+TEST_CASE("counts become offsets, or are refused with the numbers where their sum does not fit") {
+  hmoe::assignment<float> assigned;
+  assigned.resize_tokens(3);
+  const std::vector<index_t> counts{2, 0, 5};
+  std::copy(counts.begin(), counts.end(), assigned.offsets().data() + 1);
+  assigned.sum_counts();
+  CHECK(std::vector<index_t>(assigned.offsets().begin(), assigned.offsets().end()) == std::vector<index_t>{0, 2, 2, 7});
+
+  assigned.resize_tokens(3);
+  const std::vector<index_t> many{3'000'000'000, 1, 1'294'967'295}; // one more than no_index
+  std::copy(many.begin(), many.end(), assigned.offsets().data() + 1);
+  CHECK(support::error_of([&] { assigned.sum_counts(); }) ==
+        "hmoe: 3 tokens with 4294967296 entries in all are too many for 32-bit offsets, which count to 4294967294: "
+        "route them in smaller batches");
+  CHECK(std::vector<index_t>(assigned.offsets().begin() + 1, assigned.offsets().end()) == many);
+  assigned.offsets()[3] = 1'294'967'293;
+  assigned.sum_counts(); // the most there can be
+  CHECK(assigned.size() == 4'294'967'294);
+}
+
+TEST_CASE("sums that were wrapped to 32 bits are refused before anything is written by them") {
+  // 2^24 tokens with 256 experts each, counted in 32 bits: the last offset is 2^32, which is 0.
+  hmoe::assignment<float> assigned;
+  const std::size_t tokens = std::size_t{1} << 24;
+  assigned.resize_tokens(tokens);
+  for (std::size_t t = 0; t < tokens; ++t)
+    assigned.offsets()[t + 1] = static_cast<index_t>(256 * (t + 1));
+  CHECK(support::error_of([&] { assigned.resize_entries(); }) ==
+        "hmoe: assignment offsets of token 16777215 descend: 4294967040 to 0");
 }

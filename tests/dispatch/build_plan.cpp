@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <hmoe/dispatch/build_plan.hpp>
 
+#include "support/error_of.hpp"
 #include "support/random_matrix.hpp"
 
 #include <doctest/doctest.h>
@@ -83,4 +84,22 @@ TEST_CASE("uneven plans") {
   CHECK(plan.size() == 0);
   check(0, 4, [](std::size_t, std::size_t) { return true; });
   check(10, 1, [](std::size_t, std::size_t) { return true; });
+}
+
+TEST_CASE("an assignment whose offsets wrapped or do not fit its ids is refused, and the plan stays") {
+  hmoe::plan plan;
+  auto assigned = make_assignment(3, 2, [](std::size_t, std::size_t) { return true; });
+  hmoe::dispatch::build_plan(assigned, 2, plan);
+  REQUIRE(plan.size() == 6);
+  assigned.offsets()[3] = 0;
+  CHECK(support::error_of([&] { hmoe::dispatch::build_plan(assigned, 2, plan); }) ==
+        "hmoe: assignment offsets of token 2 descend: 4 to 0");
+  assigned.offsets()[3] = 7;
+  CHECK(support::error_of([&] { hmoe::dispatch::build_plan(assigned, 2, plan); }) ==
+        "hmoe: the assignment has 7 entries by its offsets, but 6 ids");
+  assigned.offsets()[3] = hmoe::no_index;
+  CHECK(support::error_of([&] { hmoe::dispatch::build_plan(assigned, 2, plan); }) ==
+        "hmoe: an assignment of 4294967295 entries is too long for 32-bit slots");
+  CHECK(plan.size() == 6);
+  CHECK(plan.expert_count() == 2);
 }

@@ -37,13 +37,34 @@ public:
     return weights().subview(offsets_[token], offsets_[token + 1] - offsets_[token]);
   }
 
-  /// Building one: first the number of tokens, then offsets()[1…T] ascending, then resize_entries(), then the ids and
-  /// weights.
+  /// Building one: first the number of tokens, then offsets()[1…T] ascending, or counts there and sum_counts(), then
+  /// resize_entries(), then the ids and weights.
   void resize_tokens(std::size_t tokens) {
     offsets_.resize_for_overwrite(tokens + 1);
     offsets_.fill(0);
   }
+  /// Makes offsets of counts: offsets()[t + 1] holds how many entries token t has, and becomes the sum of those of the
+  /// tokens 0…t. hmoe::error, with the counts as they were, where the sum does not fit 32-bit offsets.
+  void sum_counts() {
+    std::size_t total = 0;
+    for (std::size_t t = 1; t < offsets_.size(); ++t)
+      total += offsets_[t];
+    require(total < no_index, tokens(), " tokens with ", total,
+            " entries in all are too many for 32-bit offsets, which count to ", no_index - 1,
+            ": route them in smaller batches");
+    for (std::size_t t = 1; t < offsets_.size(); ++t)
+      offsets_[t] += offsets_[t - 1];
+  }
+  /// hmoe::error where offsets descend, as sums do that did not fit 32 bits.
+  void require_ascending_offsets() const {
+    require(offsets_[0] == 0, "assignment offsets start at ", offsets_[0], " instead of 0");
+    for (std::size_t t = 0; t < tokens(); ++t)
+      require(offsets_[t] <= offsets_[t + 1], "assignment offsets of token ", t, " descend: ", offsets_[t], " to ",
+              offsets_[t + 1]);
+  }
+  /// Throws where the offsets descend.
   void resize_entries() {
+    require_ascending_offsets();
     experts_.resize_for_overwrite(size());
     weights_.resize_for_overwrite(size());
   }
@@ -57,10 +78,7 @@ public:
 
   /// Throws unless offsets ascend and every token's ids are below expert_count and ascend strictly.
   void validate(std::size_t expert_count) const {
-    require(offsets_[0] == 0, "assignment offsets start at ", offsets_[0], " instead of 0");
-    for (std::size_t t = 0; t < tokens(); ++t)
-      require(offsets_[t] <= offsets_[t + 1], "assignment offsets of token ", t, " descend: ", offsets_[t], " to ",
-              offsets_[t + 1]);
+    require_ascending_offsets();
     require(experts_.size() >= size() && weights_.size() >= size(), "the assignment has ", size(),
             " entries by its offsets, but ", experts_.size(), " ids and ", weights_.size(), " weights");
     for (std::size_t t = 0; t < tokens(); ++t) {

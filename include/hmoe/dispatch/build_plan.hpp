@@ -10,9 +10,12 @@
 namespace hmoe::dispatch {
 
 /// Turns an assignment (by token) into a plan (by expert) with a stable counting sort: O(entries + experts), tokens
-/// ascend within each expert.
+/// ascend within each expert. hmoe::error for offsets that descend or do not fit the ids, before `result` is touched.
 template <class T> void build_plan(const assignment<T>& assigned, std::size_t expert_count, plan& result) {
+  assigned.require_ascending_offsets(); // sums that did not fit 32 bits descend somewhere
   require(assigned.size() < no_index, "an assignment of ", assigned.size(), " entries is too long for 32-bit slots");
+  require(assigned.experts().size() == assigned.size(), "the assignment has ", assigned.size(),
+          " entries by its offsets, but ", assigned.experts().size(), " ids");
   result.resize(expert_count, assigned.size(), assigned.size());
   const auto offsets = result.offsets();
   for (const index_t e : assigned.experts())

@@ -53,14 +53,19 @@ template <real T, class Weighting = raw> using olmoe = router<linear<T>, top_k<>
 template <real T, class Weighting = raw>
 using deepseek_v2 = router<linear<T>, group_limited<group_score::best, group_mask::zero>, scaled<Weighting>, always_on>;
 
+/// renormalized with the ε = 1e-20 of DeepSeek-V3's code, unless another is given.
+struct deepseek_renormalized : renormalized {
+  constexpr deepseek_renormalized(double epsilon_ = 1e-20) noexcept : renormalized{epsilon_} {}
+};
+
 /// DeepSeek-V3, R1: sigmoid; a bias for the choice only; the best groups by their two best experts; renormalised with
 /// ε = 1e-20, times a scale; shared experts with weight 1. Mask: `excluded` as in the authors' code;
 /// older releases of Hugging Face transformers have `zero`, which differs where biased scores are negative.
-///   deepseek_v3<float> r{7168, 256, {256, {.groups = 8, .kept = 4, .k = 8}}, {.factor = 2.5, .inner = {1e-20}}};
+///   deepseek_v3<float> r{7168, 256, {256, {.groups = 8, .kept = 4, .k = 8}}, {.factor = 2.5}};
 /// mlp.gate.weight [N×d] = router.weight, mlp.gate.e_score_correction_bias [N] = router.selection_bias
 template <real T, group_mask Mask = group_mask::excluded>
-using deepseek_v3 =
-    router<linear<T, sigmoid>, biased<T, group_limited<group_score::best_two, Mask>>, scaled<renormalized>, always_on>;
+using deepseek_v3 = router<linear<T, sigmoid>, biased<T, group_limited<group_score::best_two, Mask>>,
+                           scaled<deepseek_renormalized>, always_on>;
 
 /// gpt-oss: logits with a bias, the top k of them, softmax over those k. There are no probabilities of all experts: a
 /// loss that reads them needs linear<T, softmax, true> in place of this score (the same choices but for rounding).

@@ -156,8 +156,9 @@ public:
     });
     assigned.resize_tokens(tokens);
     choose(ctx, trace, {chosen.data(), tokens, most}, assigned.offsets().subview(1, tokens));
-    for (std::size_t t = 0; t < tokens; ++t)
-      assigned.offsets()[t + 1] += assigned.offsets()[t] + static_cast<index_t>(shared_.size());
+    for (index_t& count : assigned.offsets().subview(1, tokens))
+      count += static_cast<index_t>(shared_.size());
+    assigned.sum_counts();
     assigned.resize_entries();
     hmoe::for_each_row(ctx, tokens, [&](std::size_t t) {
       const std::size_t first = assigned.offsets()[t], count = assigned.offsets()[t + 1] - first - shared_.size();
@@ -275,6 +276,8 @@ private:
 };
 
 /// Softmax routers by name: top_k_router<float> r{d, N, 2}; top_p_router<float> r{d, N, 0.6};
+/// With k = 1 the default weighting gives every token the weight 1, which depends on no parameter: the layer's output
+/// then sends the router no gradient (auxiliary losses still do). For k = 1 take top_k_router<float, raw>, as Switch.
 template <real T, class Weighting = renormalized> using top_k_router = router<linear<T>, top_k<>, Weighting>;
 template <real T, class Weighting = renormalized> using top_p_router = router<linear<T>, top_p, Weighting>;
 template <real T, class Weighting = renormalized> using threshold_router = router<linear<T>, threshold, Weighting>;

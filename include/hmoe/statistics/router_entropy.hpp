@@ -23,7 +23,9 @@ template <class T> [[nodiscard]] std::vector<double> mean_probabilities(const ro
   std::vector<double> means(trace.expert_count());
   for (std::size_t t = 0; t < trace.tokens(); ++t)
     for (std::size_t e = 0; e < means.size(); ++e)
-      means[e] += static_cast<double>(trace.probabilities()(t, e)) / static_cast<double>(trace.tokens());
+      means[e] += static_cast<double>(trace.probabilities()(t, e));
+  for (double& mean : means)
+    mean = trace.tokens() == 0 ? 0 : mean / static_cast<double>(trace.tokens());
   return means;
 }
 

@@ -40,6 +40,8 @@ template <class T>
   require(load.size() == bias.size(), "a load of ", load.size(), " experts for a bias of ", bias.size());
   require(moving == static_cast<std::size_t>(-1) || moving <= bias.size(), "the bias of ", moving, " of ", bias.size(),
           " experts should move");
+  for (std::size_t i = 0; i < load.size(); ++i)
+    require(std::isfinite(load[i]), "the load of expert ", i, " is ", load[i], ": it must be finite");
   return moving < bias.size() ? moving : bias.size();
 }
 } // namespace detail

@@ -3,6 +3,7 @@
 
 #include <hmoe/core/config.hpp>
 #include <hmoe/core/error.hpp>
+#include <hmoe/core/scalar_functions.hpp>
 #include <hmoe/core/vector_view.hpp>
 #include <hmoe/routing/weightings/renormalized.hpp>
 
@@ -37,7 +38,7 @@ template <class Weighting = renormalized> struct scaled {
     for (std::size_t i = 0; i < chosen.size(); ++i)
       w[i] *= static_cast<T>(factor);
   }
-  /// inner.backward with v = w / factor and ∂L/∂v = factor ∂L/∂w
+  /// inner.backward with v = w / factor and ∂L/∂v = factor ∂L/∂w; nothing where the factor is 0 or subnormal in T
   template <class T>
   HMOE_HOST_DEVICE void backward(vector_view<const T> logits, vector_view<const T> p, vector_view<const index_t> chosen,
                                  vector_view<const T> w, vector_view<const T> dw, vector_view<T> d_logits,
@@ -47,6 +48,8 @@ template <class Weighting = renormalized> struct scaled {
         requires(values v) { inner.backward(logits, p, chosen, v, v, d_logits, d_p); },
         "hmoe::routing::scaled: Weighting::backward does not take computed values: make it a template "
         "<class T, class Values> whose w and dw are const Values&, used with operator[] only");
+    if (is_tiny(static_cast<T>(factor)))
+      return;
     inner.backward(logits, p, chosen, values{w, T(1) / static_cast<T>(factor)}, values{dw, static_cast<T>(factor)},
                    d_logits, d_p);
   }
