@@ -10,7 +10,8 @@
 namespace hmoe {
 
 /// Which experts each token goes to, and with what weight: CSR by token. Entry a in [offsets[t], offsets[t+1]) sends
-/// token t to experts()[a] with weights()[a]; ids ascend within a token. A token may have no expert.
+/// token t to experts()[a] with weights()[a]; ids ascend within a token. A token may have no expert; padding tokens
+/// (routing_inputs::valid) have none, shared ones included.
 template <class T> class assignment {
 public:
   assignment() : assignment(std::pmr::get_default_resource()) {}
@@ -20,6 +21,8 @@ public:
 
   /// Number of tokens T.
   [[nodiscard]] std::size_t tokens() const noexcept { return offsets_.size() - 1; }
+  /// Tokens that are not padding.
+  [[nodiscard]] std::size_t valid_tokens() const noexcept { return tokens() - padding_; }
   /// Number of (token, expert) entries.
   [[nodiscard]] std::size_t size() const noexcept { return offsets_[tokens()]; }
 
@@ -42,7 +45,10 @@ public:
   void resize_tokens(std::size_t tokens) {
     offsets_.resize_for_overwrite(tokens + 1);
     offsets_.fill(0);
+    padding_ = 0;
   }
+  /// How many of the tokens are padding; set after resize_tokens, which sets 0.
+  void set_padding(std::size_t tokens) noexcept { padding_ = tokens; }
   /// Makes offsets of counts: offsets()[t + 1] holds how many entries token t has, and becomes the sum of those of the
   /// tokens 0…t. hmoe::error, with the counts as they were, where the sum does not fit 32-bit offsets.
   void sum_counts() {
@@ -99,6 +105,7 @@ public:
 private:
   buffer<index_t> offsets_, experts_;
   buffer<T> weights_;
+  std::size_t padding_ = 0;
 };
 
 } // namespace hmoe

@@ -7,6 +7,8 @@
 #include <hmoe/core/matrix.hpp>
 #include <hmoe/core/random.hpp>
 
+#include <cstdint>
+#include <limits>
 #include <memory_resource>
 #include <optional>
 
@@ -27,6 +29,11 @@ template <class T> struct routing_inputs {
   vector_view<const index_t> token_ids{};        ///< [T] vocabulary ids, for hash selection
   vector_view<const index_t> sequence_offsets{}; ///< [S+1] where sequences begin, for losses per sequence
   router_trace<T>* previous = nullptr;           ///< the previous layer's routing, for gates with residual
+  /// [T] 0 where a token is padding; empty: all tokens are valid. A padding token gets y = 0, no expert (shared ones
+  /// neither), no gradient, and no share in loads, losses, statistics, bias updates and capacity, whatever its values,
+  /// NaN included: the others get what they get in a batch without it (in batch selections, too). While a mask with
+  /// padding is given, a pass takes [T×d] values more of the workspace than workspace_bytes() says.
+  vector_view<const std::uint8_t> valid{};
 };
 
 /// What the router computed for a batch, and where losses leave their gradients.
@@ -49,7 +56,40 @@ public:
   [[nodiscard]] matrix_view<T> score_saved() noexcept { return score_saved_.view(); }
   [[nodiscard]] matrix_view<const T> score_saved() const noexcept { return score_saved_.view(); }
   [[nodiscard]] const routing_inputs<T>& inputs() const noexcept { return inputs_; }
-  void set_inputs(const routing_inputs<T>& inputs) noexcept { inputs_ = inputs; }
+  void set_inputs(const routing_inputs<T>& inputs) noexcept {
+    inputs_ = inputs;
+    padding_ = 0;
+    for (const std::uint8_t valid : inputs_.valid)
+      padding_ += valid == 0 ? 1 : 0;
+  }
+
+  /// False for padding tokens: their logits and probabilities are 0, and losses and statistics leave them out.
+  [[nodiscard]] bool is_valid(std::size_t token) const noexcept {
+    return inputs_.valid.empty() || inputs_.valid[token] != 0;
+  }
+  /// Tokens that are not padding: what a mean over the batch divides by.
+  [[nodiscard]] std::size_t valid_tokens() const noexcept { return tokens() - padding_; }
+  /// Whether an expert is out of service for a token: its logit is −∞ (routing::non_finite::exclude). Its probability
+  /// is then 0.
+  [[nodiscard]] bool is_excluded(std::size_t token, std::size_t expert) const noexcept {
+    return logits_(token, expert) == -std::numeric_limits<T>::infinity();
+  }
+  /// The number of experts that some valid token may get: N, less those that are out of service for all. It is what a
+  /// balance over experts divides by. N without valid tokens.
+  [[nodiscard]] std::size_t experts_in_service() const noexcept {
+    std::size_t count = 0;
+    for (std::size_t e = 0; e < expert_count(); ++e)
+      count += is_in_service(e) ? 1 : 0;
+    return count;
+  }
+  /// Whether some valid token may get this expert; true without valid tokens.
+  [[nodiscard]] bool is_in_service(std::size_t expert) const noexcept {
+    for (std::size_t t = 0; t < tokens(); ++t)
+      if (is_valid(t) && !is_excluded(t, expert))
+        return true;
+    return valid_tokens() == 0;
+  }
+
   /// [N] how many tokens selected each expert.
   [[nodiscard]] vector_view<index_t> tokens_per_expert() noexcept { return tokens_per_expert_.view(); }
   [[nodiscard]] vector_view<const index_t> tokens_per_expert() const noexcept { return tokens_per_expert_.view(); }
@@ -94,6 +134,7 @@ private:
   matrix<T> logits_, probabilities_, d_logits_, d_probabilities_, score_saved_, d_score_saved_;
   buffer<index_t> tokens_per_expert_;
   routing_inputs<T> inputs_;
+  std::size_t padding_ = 0;
 };
 
 /// All that an auxiliary loss or a statistic may look at.

@@ -18,7 +18,7 @@ inline constexpr std::size_t unlimited = static_cast<std::size_t>(-1);
 
 /// What a limit may depend on. Experts are the routed ones; shared experts get every token and have no limit.
 struct demand {
-  std::size_t tokens = 0;                ///< T of the batch
+  std::size_t tokens = 0;                ///< T of the batch, padding tokens not counted
   std::size_t entries = 0;               ///< (token, routed expert) pairs: T·K for top-k
   vector_view<const std::size_t> widths; ///< [N] hidden width of each expert; 0 for zero-cost kinds
   vector_view<const std::size_t> rows;   ///< [N] how many tokens selected each expert

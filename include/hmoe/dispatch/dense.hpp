@@ -62,7 +62,10 @@ struct dense {
       for (std::size_t t = 0; t < tokens; ++t) {
         const std::size_t a = entry(std::as_const(record).assignment(), t, e);
         const T weight = a == none ? T(0) : record.weights_on_input() ? T(1) : record.assignment().weights()[a];
-        rows::copy_scaled(ctx.backend(), weight, dy.row(t), d_out.row(t));
+        if (a == none) // whatever dy is, NaN in padding rows too
+          std::fill(d_out.row(t).begin(), d_out.row(t).end(), T(0));
+        else
+          rows::copy_scaled(ctx.backend(), weight, dy.row(t), d_out.row(t));
         if (a != none && !record.weights_on_input())
           d_weights[a] = rows::dot(ctx.backend(), dy.row(t), std::as_const(record).expert_output().row(e * tokens + t));
       }
@@ -96,16 +99,21 @@ struct dense {
 private:
   static constexpr std::size_t none = static_cast<std::size_t>(-1);
 
-  /// x itself, or each row times its weight for expert e where weights are on the input.
+  /// x itself, or each row times its weight for expert e where weights are on the input; 0 in the rows of padding
+  /// tokens.
   template <execution_context Context, class T>
   static matrix_view<const T> expert_input(const Context& ctx, const tape<T>& record, matrix_view<const T> x,
                                            std::size_t e, matrix<T>& scaled) {
-    if (!record.weights_on_input())
+    if (!record.weights_on_input() && record.assignment().valid_tokens() == x.rows())
       return x;
     scaled.resize_for_overwrite(x.rows(), x.cols());
     for (std::size_t t = 0; t < x.rows(); ++t) {
       const std::size_t a = entry(record.assignment(), t, e);
-      rows::copy_scaled(ctx.backend(), a == none ? T(0) : record.assignment().weights()[a], x.row(t), scaled.row(t));
+      if (!record.trace().is_valid(t) || (a == none && record.weights_on_input()))
+        std::fill(scaled.row(t).begin(), scaled.row(t).end(), T(0));
+      else
+        rows::copy_scaled(ctx.backend(), record.weights_on_input() ? record.assignment().weights()[a] : T(1), x.row(t),
+                          scaled.row(t));
     }
     return scaled.view();
   }

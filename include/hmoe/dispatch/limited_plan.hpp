@@ -70,7 +70,7 @@ void build_limited_plan(const Experts& experts, tape<T>& record, const Capacity&
     for (std::size_t e = 0; e < routed; ++e)
       widths[e] = experts.width(e);
     limits.fill(capacity::unlimited);
-    limit.limits(capacity::demand{assigned.tokens(), by_expert.offsets()[routed], widths.view(),
+    limit.limits(capacity::demand{assigned.valid_tokens(), by_expert.offsets()[routed], widths.view(),
                                   std::as_const(rows).view().subview(0, routed)},
                  limits.view().subview(0, routed));
 
@@ -79,7 +79,7 @@ void build_limited_plan(const Experts& experts, tape<T>& record, const Capacity&
     buffer<index_t> ranks(assigned.size(), memory);
     for (std::size_t e = 0; e < count; ++e) {
       if (limits[e] != capacity::unlimited)
-        limits[e] = std::min(limits[e], assigned.tokens());
+        limits[e] = std::min(limits[e], assigned.valid_tokens());
       if (rows[e] > limits[e])
         detail::mark_dropped(order, std::as_const(record), by_expert.offsets()[e], limits[e], priorities.view(),
                              ranks.view().subview(0, rows[e]), by_expert);

@@ -57,7 +57,7 @@ struct layer_cost {
       sum.bytes += static_cast<double>(experts[e].bytes);
       sum.flops += experts[e].flops_per_token;
     }
-    const double tokens = assigned.tokens() == 0 ? 1.0 : static_cast<double>(assigned.tokens());
+    const double tokens = assigned.valid_tokens() == 0 ? 1.0 : static_cast<double>(assigned.valid_tokens());
     return {sum.experts / tokens, sum.width / tokens, sum.parameters / tokens + static_cast<double>(router_parameters),
             sum.bytes / tokens + static_cast<double>(router_bytes), sum.flops / tokens + router_flops_per_token};
   }

@@ -9,6 +9,7 @@
 #include <hmoe/core/router_trace.hpp>
 #include <hmoe/core/scalar.hpp>
 #include <hmoe/execution/context.hpp>
+#include <hmoe/routing/padding.hpp>
 
 #include <algorithm>
 #include <utility>
@@ -53,12 +54,21 @@ public:
   void forward(const Context&, matrix_view<const T> x, router_trace<T>& trace, assignment<T>& assigned) const {
     require(x.rows() == recorded_.tokens(), "the batch has ", x.rows(), " tokens, the recorded routing ",
             recorded_.tokens());
+    detail::require_mask(trace, x.rows());
     assigned.resize_tokens(recorded_.tokens());
-    std::ranges::copy(recorded_.offsets(), assigned.offsets().begin());
+    assigned.set_padding(x.rows() - trace.valid_tokens());
+    for (std::size_t t = 0; t < x.rows(); ++t)
+      assigned.offsets()[t + 1] = trace.is_valid(t) ? static_cast<index_t>(recorded_.experts_of(t).size()) : 0;
+    assigned.sum_counts();
     assigned.resize_entries();
-    std::ranges::copy(recorded_.experts(), assigned.experts().begin());
-    std::ranges::copy(recorded_.weights(), assigned.weights().begin());
     for (std::size_t t = 0; t < x.rows(); ++t) {
+      if (!trace.is_valid(t)) {
+        std::ranges::fill(trace.logits().row(t), T(0));
+        std::ranges::fill(trace.probabilities().row(t), T(0));
+        continue;
+      }
+      std::ranges::copy(recorded_.experts_of(t), assigned.experts().begin() + assigned.offsets()[t]);
+      std::ranges::copy(recorded_.weights_of(t), assigned.weights().begin() + assigned.offsets()[t]);
       fill_row(logits_, t, trace.logits().row(t));
       fill_row(probabilities_, t, trace.probabilities().row(t));
       const auto ids = recorded_.experts_of(t);

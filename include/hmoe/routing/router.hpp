@@ -12,6 +12,8 @@
 #include <hmoe/execution/context.hpp>
 #include <hmoe/execution/for_each_row.hpp>
 #include <hmoe/routing/batch_selection.hpp>
+#include <hmoe/routing/padding.hpp>
+#include <hmoe/routing/preference.hpp>
 #include <hmoe/routing/projection.hpp>
 #include <hmoe/routing/score.hpp>
 #include <hmoe/routing/score_function.hpp>
@@ -27,6 +29,7 @@
 #include <algorithm>
 #include <cmath>
 #include <concepts>
+#include <limits>
 #include <numeric>
 #include <utility>
 
@@ -63,9 +66,14 @@ concept router = std::copy_constructible<R> && requires(const R& r, R& mutable_r
 
 namespace routing {
 
-/// What to do when a logit is NaN or infinite: throw hmoe::error before anything is written to the caller's output,
-/// or let it run through to the output of the tokens concerned.
-enum class non_finite { error, propagate };
+/// What to do when a logit is NaN or infinite.
+///   error       hmoe::error before anything is written to the caller's output
+///   propagate   it runs through to the output of the tokens concerned
+///   exclude     −∞ takes the expert out of service for the token (a router bias of −∞: for all): selections, weights,
+///               losses and gradients are as if it were not there, and its probability in the trace is 0. NaN, +∞, and
+///               a token that has no expert left are an hmoe::error. A selection sees −∞ in place of the expert's
+///               probability; it may choose it, where fewer are left than it wants, and the choice is dropped.
+enum class non_finite { error, propagate, exclude };
 
 /// The usual router, put together from small policies: Score makes logits and probabilities of a token, Selection picks
 /// experts by probability (a token at a time, or over the whole batch), Weighting says how much each counts, and
@@ -121,8 +129,12 @@ public:
     if constexpr (batch_selection<Selection, value_type>)
       bytes += workspace_bytes_of(select_, tokens, routed());
     else
-      bytes += aligned_bytes<value_type>(concurrency * selection_scratch(select_, routed()));
+      bytes += aligned_bytes<value_type>(concurrency * scratch_per_worker());
     return bytes;
+  }
+  /// Bytes that a pass takes from the workspace on top of that when routing_inputs::valid says that some are padding.
+  [[nodiscard]] std::size_t padding_workspace_bytes(std::size_t tokens) const noexcept {
+    return aligned_bytes<value_type>(tokens * d_model());
   }
   [[nodiscard]] static constexpr bool weights_on_input() noexcept {
     if constexpr (requires { Weighting::on_input; })
@@ -146,21 +158,36 @@ public:
   void forward(const Context& ctx, matrix_view<const value_type> x, router_trace<value_type>& trace,
                assignment<value_type>& assigned) const {
     const std::size_t tokens = x.rows(), most = max_chosen();
+    detail::require_mask(trace, tokens);
+    matrix<value_type> masked(&ctx.workspace());
+    x = detail::without_padding(ctx, x, trace, masked);
     // Choices go to rows of fixed size first: how many a token takes is not known before.
     buffer<index_t> chosen(tokens * most, &ctx.workspace());
     score_.forward(ctx, x, trace);
     hmoe::for_each_row(ctx, tokens, [&](std::size_t t) {
+      if (!trace.is_valid(t)) {
+        std::ranges::fill(trace.logits().row(t), value_type(0));
+        std::ranges::fill(trace.probabilities().row(t), value_type(0));
+        return;
+      }
       check_finite(t, std::as_const(trace).logits().row(t));
       routing::score_row(ctx.backend(), score_.function(), std::as_const(trace).logits().row(t),
                          trace.probabilities().row(t));
+      if (on_non_finite_ == non_finite::exclude)
+        for (std::size_t e = 0; e < routed(); ++e)
+          if (trace.is_excluded(t, e))
+            trace.probabilities()(t, e) = 0;
     });
     assigned.resize_tokens(tokens);
+    assigned.set_padding(tokens - trace.valid_tokens());
     choose(ctx, trace, {chosen.data(), tokens, most}, assigned.offsets().subview(1, tokens));
-    for (index_t& count : assigned.offsets().subview(1, tokens))
-      count += static_cast<index_t>(shared_.size());
+    for (std::size_t t = 0; t < tokens; ++t)
+      assigned.offsets()[t + 1] += static_cast<index_t>(shared_of(trace, t));
     assigned.sum_counts();
     assigned.resize_entries();
     hmoe::for_each_row(ctx, tokens, [&](std::size_t t) {
+      if (!trace.is_valid(t))
+        return;
       const std::size_t first = assigned.offsets()[t], count = assigned.offsets()[t + 1] - first - shared_.size();
       index_t* ids = assigned.experts().data() + first;
       std::copy_n(chosen.data() + t * most, count, ids);
@@ -182,18 +209,28 @@ public:
   void backward(const Context& ctx, matrix_view<const value_type> x, const router_trace<value_type>& trace,
                 const assignment<value_type>& assigned, vector_view<const value_type> d_weights,
                 matrix_view<value_type> dx, router& gradients) const {
+    matrix<value_type> masked(&ctx.workspace());
+    x = detail::without_padding(ctx, x, trace, masked);
     matrix<value_type> d_logits(&ctx.workspace()), d_p(&ctx.workspace());
     d_logits.resize_for_overwrite(x.rows(), routed());
     d_p.resize_for_overwrite(x.rows(), routed());
     hmoe::for_each_row(ctx, x.rows(), [&](std::size_t t) {
+      if (!trace.is_valid(t)) {
+        std::ranges::fill(d_logits.row(t), value_type(0));
+        return;
+      }
       std::ranges::copy(trace.d_logits().row(t), d_logits.row(t).begin());
       std::ranges::copy(trace.d_probabilities().row(t), d_p.row(t).begin());
+      if (on_non_finite_ == non_finite::exclude)
+        clear_excluded(trace, t, d_p.row(t));
       const auto logits = trace.logits().row(t), p = trace.probabilities().row(t);
       const std::size_t first = assigned.offsets()[t], count = assigned.offsets()[t + 1] - first - shared_.size();
       if (count != 0)
         weight_.backward(logits, p, assigned.experts().subview(first, count), assigned.weights().subview(first, count),
                          d_weights.subview(first, count), d_logits.row(t), d_p.row(t));
       score_.function().backward(logits, p, std::as_const(d_p).row(t), d_logits.row(t));
+      if (on_non_finite_ == non_finite::exclude)
+        clear_excluded(trace, t, d_logits.row(t));
     });
     score_.backward(ctx, x, trace, std::as_const(d_logits).view(), dx, gradients.score_);
     shared_.backward(ctx, x, assigned, d_weights, dx, gradients.shared_);
@@ -231,16 +268,32 @@ private:
               vector_view<index_t> counts) const {
     if constexpr (batch_selection<Selection, value_type>) {
       select_(trace, chosen, counts, &ctx.workspace());
-      hmoe::for_each_row(ctx, chosen.rows(), [&](std::size_t t) { check_choice(t, chosen.row(t), counts[t]); });
+      hmoe::for_each_row(ctx, chosen.rows(), [&](std::size_t t) {
+        if (!trace.is_valid(t))
+          counts[t] = 0;
+        check_choice(t, chosen.row(t), counts[t]);
+        if (on_non_finite_ == non_finite::exclude)
+          counts[t] = drop_excluded(trace, t, chosen.row(t), counts[t]);
+      });
     } else {
-      const std::size_t scratch_size = selection_scratch(select_, routed());
+      const std::size_t scratch_size = scratch_per_worker();
       buffer<value_type> scratch(ctx.executor().concurrency() * scratch_size, &ctx.workspace());
       hmoe::for_each_row(ctx, chosen.rows(), [&](std::size_t t, std::size_t worker) {
-        const vector_view<value_type> mine(scratch.data() + worker * scratch_size, scratch_size);
-        const std::size_t count =
-            routing::select_row(ctx.backend(), select_, trace.probabilities().row(t), chosen.row(t), mine);
+        if (!trace.is_valid(t)) {
+          counts[t] = 0;
+          return;
+        }
+        vector_view<value_type> mine(scratch.data() + worker * scratch_size, scratch_size);
+        vector_view<const value_type> p = trace.probabilities().row(t);
+        if (on_non_finite_ == non_finite::exclude) {
+          p = with_excluded_last(trace, t, mine.subview(0, routed()));
+          mine = mine.subview(routed(), scratch_size - routed());
+        }
+        const std::size_t count = routing::select_row(ctx.backend(), select_, p, chosen.row(t), mine);
         check_choice(t, chosen.row(t), count);
         counts[t] = static_cast<index_t>(count);
+        if (on_non_finite_ == non_finite::exclude)
+          counts[t] = drop_excluded(trace, t, chosen.row(t), counts[t]);
       });
     }
   }
@@ -248,8 +301,49 @@ private:
   void check_finite(std::size_t token, vector_view<const value_type> logits) const {
     if (on_non_finite_ == non_finite::propagate)
       return;
-    for (std::size_t e = 0; e < logits.size(); ++e)
-      require(std::isfinite(logits[e]), "the router's logit of token ", token, " for expert ", e, " is ", logits[e]);
+    const bool exclude = on_non_finite_ == non_finite::exclude;
+    std::size_t left = 0;
+    for (std::size_t e = 0; e < logits.size(); ++e) {
+      const bool excluded = exclude && logits[e] == -std::numeric_limits<value_type>::infinity();
+      require(excluded || std::isfinite(logits[e]), "the router's logit of token ", token, " for expert ", e, " is ",
+              logits[e]);
+      left += excluded ? 0 : 1;
+    }
+    require(left != 0, "token ", token, " has no expert left: all ", logits.size(), " logits of the router are -inf");
+  }
+  /// The experts that every token gets, unless it is padding.
+  [[nodiscard]] std::size_t shared_of(const router_trace<value_type>& trace, std::size_t token) const noexcept {
+    return trace.is_valid(token) ? shared_.size() : 0;
+  }
+  /// What the selection wants, and a row of probabilities for it where experts may be out of service.
+  [[nodiscard]] std::size_t scratch_per_worker() const {
+    return selection_scratch(select_, routed()) + (on_non_finite_ == non_finite::exclude ? routed() : 0);
+  }
+  static void clear_excluded(const router_trace<value_type>& trace, std::size_t token,
+                             vector_view<value_type> gradient) noexcept {
+    for (std::size_t e = 0; e < gradient.size(); ++e)
+      if (trace.is_excluded(token, e))
+        gradient[e] = 0;
+  }
+  /// The token's probabilities with −∞ for experts that are out of service: the same row where none is.
+  [[nodiscard]] static vector_view<const value_type>
+  with_excluded_last(const router_trace<value_type>& trace, std::size_t token, vector_view<value_type> row) noexcept {
+    bool any = false;
+    for (std::size_t e = 0; e < row.size(); ++e) {
+      const bool excluded = trace.is_excluded(token, e);
+      row[e] = excluded ? least_preferred<value_type> : trace.probabilities()(token, e);
+      any = any || excluded;
+    }
+    return any ? vector_view<const value_type>(row) : trace.probabilities().row(token);
+  }
+  /// Takes chosen experts that are out of service away; returns how many are left.
+  [[nodiscard]] static index_t drop_excluded(const router_trace<value_type>& trace, std::size_t token,
+                                             vector_view<index_t> ids, index_t count) noexcept {
+    index_t kept = 0;
+    for (index_t i = 0; i < count; ++i)
+      if (!trace.is_excluded(token, ids[i]))
+        ids[kept++] = ids[i];
+    return kept;
   }
   /// A weighting may not look at the value that is NaN, and the choice among NaN means nothing: it must show.
   static void spread_nan(vector_view<const value_type> p, vector_view<value_type> weights) noexcept {

@@ -37,16 +37,24 @@ template <class T>
   return dropped;
 }
 
-/// Share of the tokens that the router gave no expert; 0 without tokens.
+namespace detail {
+/// Of the tokens `without` an expert, padding included, the share that is no padding.
+template <class T> [[nodiscard]] double share_of_valid(const assignment<T>& assigned, std::size_t without) noexcept {
+  const std::size_t padding = assigned.tokens() - assigned.valid_tokens(), valid = assigned.valid_tokens();
+  return valid == 0 ? 0 : static_cast<double>(without - padding) / static_cast<double>(valid);
+}
+} // namespace detail
+
+/// Share of the tokens that the router gave no expert; 0 without tokens. Padding tokens do not count.
 template <class T> [[nodiscard]] double unrouted_rate(const assignment<T>& assigned) noexcept {
   std::size_t without = 0;
   for (std::size_t t = 0; t < assigned.tokens(); ++t)
     without += assigned.experts_of(t).empty() ? 1 : 0;
-  return assigned.tokens() == 0 ? 0 : static_cast<double>(without) / static_cast<double>(assigned.tokens());
+  return detail::share_of_valid(assigned, without);
 }
 
 /// Share of the tokens that no expert works on, because the router gave them none or all were dropped; 0 without
-/// tokens. The plan must be one of this assignment.
+/// tokens. Padding tokens do not count. The plan must be one of this assignment.
 template <class T> [[nodiscard]] double unserved_rate(const assignment<T>& assigned, const plan& planned) {
   require(planned.slots().size() == assigned.size(), "the plan was made of ", planned.slots().size(),
           " entries, the assignment has ", assigned.size());
@@ -57,7 +65,7 @@ template <class T> [[nodiscard]] double unserved_rate(const assignment<T>& assig
       served = served || planned.slots()[a] != no_index;
     without += served ? 0 : 1;
   }
-  return assigned.tokens() == 0 ? 0 : static_cast<double>(without) / static_cast<double>(assigned.tokens());
+  return detail::share_of_valid(assigned, without);
 }
 
 } // namespace hmoe::statistics

@@ -16,7 +16,7 @@ namespace hmoe::statistics {
 /// How many tokens each expert of a layer got, over as many batches as were added.
 struct expert_load {
   std::vector<std::uint64_t> tokens_per_expert; ///< [N]
-  std::uint64_t tokens = 0;                     ///< of the batches, with or without an expert
+  std::uint64_t tokens = 0; ///< of the batches, with or without an expert; padding tokens do not count
 
   expert_load() = default;
   explicit expert_load(std::size_t experts) : tokens_per_expert(experts) {}
@@ -29,10 +29,10 @@ struct expert_load {
               tokens_per_expert.size());
     for (const index_t e : assigned.experts())
       ++tokens_per_expert[e];
-    tokens += assigned.tokens();
+    tokens += assigned.valid_tokens();
   }
-  /// What the experts worked on: without dropped entries and without padding. `batch_tokens` is T, which a plan does
-  /// not know.
+  /// What the experts worked on: without dropped entries and without padding. `batch_tokens` is T, or
+  /// assignment::valid_tokens() where the batch has padding, which a plan does not know.
   void add(const plan& planned, std::size_t batch_tokens) {
     require_size(planned.expert_count());
     for (std::size_t e = 0; e < tokens_per_expert.size(); ++e)
@@ -45,7 +45,7 @@ struct expert_load {
     require_size(trace.expert_count());
     for (std::size_t e = 0; e < tokens_per_expert.size(); ++e)
       tokens_per_expert[e] += trace.tokens_per_expert()[e];
-    tokens += trace.tokens();
+    tokens += trace.valid_tokens();
   }
   /// What another thread, process or period counted.
   void merge(const expert_load& other) {

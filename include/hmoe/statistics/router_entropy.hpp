@@ -15,7 +15,7 @@ template <class T> [[nodiscard]] double router_entropy(const router_trace<T>& tr
   double sum = 0;
   for (std::size_t t = 0; t < trace.tokens(); ++t)
     sum += entropy(trace.probabilities().row(t));
-  return trace.tokens() == 0 ? 0 : sum / static_cast<double>(trace.tokens());
+  return trace.valid_tokens() == 0 ? 0 : sum / static_cast<double>(trace.valid_tokens());
 }
 
 /// [N] P̂_i = (1/T) Σ_t P_{t,i}; all 0 without tokens.
@@ -25,7 +25,7 @@ template <class T> [[nodiscard]] std::vector<double> mean_probabilities(const ro
     for (std::size_t e = 0; e < means.size(); ++e)
       means[e] += static_cast<double>(trace.probabilities()(t, e));
   for (double& mean : means)
-    mean = trace.tokens() == 0 ? 0 : mean / static_cast<double>(trace.tokens());
+    mean = trace.valid_tokens() == 0 ? 0 : mean / static_cast<double>(trace.valid_tokens());
   return means;
 }
 

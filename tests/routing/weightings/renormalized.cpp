@@ -83,8 +83,11 @@ TEST_CASE_TEMPLATE("a sum of 0 gives weights of 0 and no gradient", T, float, do
   check(routing::renormalized{0, routing::epsilon_use::clamped});
   check(routing::scaled<>{2.5});
   check(routing::on_input_side<routing::renormalized>{});
-  check(routing::renormalized{1e-320}); // 0 in float; in double so small that 1 / ε overflows
-  check(routing::renormalized_without_last{1e-320});
+  for (const auto& r : {run<T>(routing::renormalized{1e-320}, {0, 0, 1}), // 0 in float; in double 1 / ε overflows
+                        run<T>(routing::renormalized_without_last{1e-320}, {0, 0, 1})}) {
+    CHECK(r.w == std::vector<T>{0, 0});
+    CHECK(r.d_p == std::vector<T>{0, 0, 0});
+  }
 }
 
 TEST_CASE("a subnormal sum still gives weights, and no gradient that is infinite") {

@@ -13,23 +13,26 @@ namespace hmoe::routing {
 
 /// One expert for each token and the same number of tokens for each expert, with the largest sum of logits that this
 /// allows (BASE layers, Lewis et al. 2021, arXiv 2103.16716; their weight is `sigmoid_of_logit`). Where N does not
-/// divide T, the first T mod N experts get one more. Solved exactly, by successive shortest paths: tokens come one by
+/// divide T, the first T mod N experts get one more. Padding tokens and experts that are out of service (logits of −∞)
+/// count in neither T nor N; a token gets an expert that is out of service for it alone only where the loads leave no
+/// other way. Solved exactly, by successive shortest paths: tokens come one by
 /// one, and each may push others from expert to expert, O(T (T + N²)) in the usual case; BASE itself runs an auction,
 /// which comes as near as its ε. Depends on the whole batch: for training; at inference BASE uses top_k<1>.
 struct balanced {
   [[nodiscard]] static constexpr std::size_t max_selected(std::size_t) noexcept { return 1; }
   [[nodiscard]] static std::size_t workspace_bytes(std::size_t tokens, std::size_t experts) noexcept {
-    return aligned_bytes<index_t>(experts * (tokens / experts + 1)) + 3 * aligned_bytes<index_t>(experts) +
-           aligned_bytes<double>(experts) + aligned_bytes<double>(experts * experts) +
-           aligned_bytes<index_t>(experts * experts);
+    return aligned_bytes<index_t>(tokens) + 4 * aligned_bytes<index_t>(experts + 1) + aligned_bytes<double>(experts) +
+           aligned_bytes<double>(experts * experts) + aligned_bytes<index_t>(experts * experts);
   }
 
   template <class T>
   void operator()(const router_trace<T>& trace, matrix_view<index_t> chosen, vector_view<index_t> counts,
                   std::pmr::memory_resource* memory) const {
-    solver<T> solve(trace.logits(), memory);
+    std::fill(counts.begin(), counts.end(), index_t{0});
+    solver<T> solve(trace, memory);
     for (std::size_t t = 0; t < trace.tokens(); ++t)
-      solve.add(static_cast<index_t>(t));
+      if (trace.is_valid(t))
+        solve.add(static_cast<index_t>(t));
     for (std::size_t e = 0; e < trace.expert_count(); ++e)
       for (const index_t t : solve.tokens_of(e)) {
         chosen(t, 0) = static_cast<index_t>(e);
@@ -41,22 +44,30 @@ private:
   /// Holds an assignment that is optimal for its loads; a token that comes in takes the cheapest way to a free place.
   template <class T> class solver {
   public:
-    solver(matrix_view<const T> scores, std::pmr::memory_resource* memory)
-        : scores_(scores), places_(scores.cols() == 0 ? 0 : scores.rows() / scores.cols() + 1),
-          members_(scores.cols() * places_, memory), loads_(scores.cols(), memory), before_(scores.cols(), memory),
-          mover_(scores.cols(), memory), distance_(scores.cols(), memory),
-          move_cost_(scores.cols() * scores.cols(), memory), moved_(scores.cols() * scores.cols(), memory) {
+    solver(const router_trace<T>& trace, std::pmr::memory_resource* memory)
+        : scores_(trace.logits()), members_(trace.valid_tokens(), memory), first_(scores_.cols() + 1, memory),
+          loads_(scores_.cols(), memory), before_(scores_.cols(), memory), mover_(scores_.cols(), memory),
+          distance_(scores_.cols(), memory), move_cost_(scores_.cols() * scores_.cols(), memory),
+          moved_(scores_.cols() * scores_.cols(), memory) {
       loads_.fill(0);
       std::fill(move_cost_.begin(), move_cost_.end(), std::numeric_limits<double>::infinity());
+      const std::size_t n = scores_.cols(), tokens = trace.valid_tokens(), serving = trace.experts_in_service();
+      first_[0] = 0;
+      for (std::size_t e = 0, rank = 0; e < n; ++e) {
+        const std::size_t room = trace.is_in_service(e) ? tokens / serving + (rank++ < tokens % serving ? 1 : 0) : 0;
+        first_[e + 1] = first_[e] + static_cast<index_t>(room);
+      }
       double largest = 0;
-      for (std::size_t t = 0; t < scores.rows(); ++t)
-        for (const T value : scores.row(t))
-          largest = std::max(largest, std::abs(static_cast<double>(value)));
+      for (std::size_t t = 0; t < scores_.rows(); ++t)
+        for (std::size_t e = 0; e < n; ++e)
+          if (trace.is_valid(t) && !trace.is_excluded(t, e))
+            largest = std::max(largest, std::abs(static_cast<double>(scores_(t, e))));
       slack_ = 1e-12 * largest; // what rounding can make of a way round that gains nothing
+      excluded_ = -4 * (largest + 1) * static_cast<double>(n + 1); // worse than any moves of others
     }
 
     [[nodiscard]] vector_view<const index_t> tokens_of(std::size_t e) const noexcept {
-      return {members_.data() + e * places_, loads_[e]};
+      return {members_.data() + first_[e], loads_[e]};
     }
 
     void add(index_t token) {
@@ -85,7 +96,7 @@ private:
       std::size_t start = end;
       while (before_[start] != no_index)
         start = before_[start];
-      members_[start * places_ + loads_[start]++] = token;
+      members_[first_[start] + loads_[start]++] = token;
       for (std::size_t e = end;; e = before_[e]) {
         find_moves(e);
         if (before_[e] == no_index)
@@ -95,16 +106,15 @@ private:
 
   private:
     [[nodiscard]] double score(std::size_t t, std::size_t e) const noexcept {
-      return static_cast<double>(scores_(t, e));
+      const auto value = static_cast<double>(scores_(t, e));
+      return value == -std::numeric_limits<double>::infinity() ? excluded_ : value;
     }
-    [[nodiscard]] std::size_t capacity(std::size_t e) const noexcept {
-      return scores_.rows() / scores_.cols() + (e < scores_.rows() % scores_.cols() ? 1 : 0);
-    }
+    [[nodiscard]] std::size_t capacity(std::size_t e) const noexcept { return first_[e + 1] - first_[e]; }
     void move(index_t token, std::size_t from, std::size_t to) noexcept {
-      index_t* mine = members_.data() + from * places_;
+      index_t* mine = members_.data() + first_[from];
       *std::find(mine, mine + loads_[from], token) = mine[loads_[from] - 1];
       --loads_[from];
-      members_[to * places_ + loads_[to]++] = token;
+      members_[first_[to] + loads_[to]++] = token;
     }
     /// For each other expert, the token of `from` that loses least by going there; ties to the lower token.
     void find_moves(std::size_t from) noexcept {
@@ -124,11 +134,10 @@ private:
     }
 
     matrix_view<const T> scores_;
-    std::size_t places_;
-    buffer<index_t> members_, loads_, before_, mover_;
+    buffer<index_t> members_, first_, loads_, before_, mover_;
     buffer<double> distance_, move_cost_;
     buffer<index_t> moved_;
-    double slack_ = 0;
+    double slack_ = 0, excluded_ = 0;
   };
 };
 

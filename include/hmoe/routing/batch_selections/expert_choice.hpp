@@ -9,14 +9,14 @@
 #include <algorithm>
 #include <cmath>
 #include <memory_resource>
-#include <numeric>
 
 namespace hmoe::routing {
 
 /// Experts choose tokens (Zhou et al. 2022, arXiv 2202.09368): each takes the c tokens that have the highest
-/// probability for it, c = ⌊factor · T / N⌋, at least 1 and at most T. The load is balanced perfectly; a token may get
-/// any number of experts, none included. Goes with the weighting `raw`. Ties to the lower token. The choice depends on
-/// the whole batch, later tokens of a sequence included: not for autoregressive inference.
+/// probability for it, c = ⌊factor · T / N⌋, at least 1 and at most T. Padding tokens and experts that are out of
+/// service count in neither T nor N. The load is balanced perfectly; a token may get any number of experts, none
+/// included. Goes with the weighting `raw`. Ties to the lower token. The choice depends on the whole batch, later
+/// tokens of a sequence included: not for autoregressive inference.
 struct expert_choice {
   double factor = 2; ///< experts per token on average
 
@@ -36,21 +36,23 @@ struct expert_choice {
   template <class T>
   void operator()(const router_trace<T>& trace, matrix_view<index_t> chosen, vector_view<index_t> counts,
                   std::pmr::memory_resource* memory) const {
-    const std::size_t tokens = trace.tokens(), c = tokens_per_expert(tokens, trace.expert_count());
-    const auto p = trace.probabilities();
-    buffer<index_t> order(tokens, memory);
     std::fill(counts.begin(), counts.end(), index_t{0});
-    for (std::size_t e = 0; e < trace.expert_count() && c < tokens; ++e) {
-      std::iota(order.begin(), order.end(), index_t{0});
-      std::nth_element(order.begin(), order.begin() + c, order.end(),
-                       [&](index_t a, index_t b) { return preferred(p(a, e), a, p(b, e), b); });
-      for (std::size_t i = 0; i < c; ++i)
+    if (trace.valid_tokens() == 0)
+      return;
+    const std::size_t c = tokens_per_expert(trace.valid_tokens(), std::max<std::size_t>(trace.experts_in_service(), 1));
+    const auto p = trace.probabilities();
+    buffer<index_t> order(trace.tokens(), memory);
+    for (std::size_t e = 0; e < trace.expert_count(); ++e) {
+      std::size_t candidates = 0;
+      for (std::size_t t = 0; t < trace.tokens(); ++t)
+        if (trace.is_valid(t) && !trace.is_excluded(t, e))
+          order[candidates++] = static_cast<index_t>(t);
+      if (c < candidates)
+        std::nth_element(order.begin(), order.begin() + c, order.begin() + candidates,
+                         [&](index_t a, index_t b) { return preferred(p(a, e), a, p(b, e), b); });
+      for (std::size_t i = 0; i < std::min(c, candidates); ++i)
         chosen(order[i], counts[order[i]]++) = static_cast<index_t>(e);
     }
-    if (c == tokens)
-      for (std::size_t t = 0; t < tokens; ++t)
-        for (; counts[t] < trace.expert_count(); ++counts[t])
-          chosen(t, counts[t]) = counts[t];
   }
 };
 

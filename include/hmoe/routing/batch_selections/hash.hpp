@@ -27,8 +27,9 @@ struct hash {
                   std::pmr::memory_resource*) const {
     const auto ids = detail::token_ids_of(trace);
     for (std::size_t t = 0; t < trace.tokens(); ++t) {
-      choose(ids[t], trace.expert_count(), chosen.row(t));
-      counts[t] = static_cast<index_t>(k);
+      counts[t] = trace.is_valid(t) ? static_cast<index_t>(k) : 0;
+      if (counts[t] != 0)
+        choose(ids[t], trace.expert_count(), chosen.row(t));
     }
   }
   /// The k experts of vocabulary id `token`, ascending: choice j is uniform among those that are left.

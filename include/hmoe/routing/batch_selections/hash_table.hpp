@@ -21,6 +21,8 @@ public:
     require(k >= 1 && !table_.empty() && table_.size() % k == 0, "a hash table of ", table_.size(),
             " values is not made of rows of k = ", k);
   }
+  /// V, the number of vocabulary ids that the table has.
+  [[nodiscard]] std::size_t vocabulary() const noexcept { return table_.size() / k_; }
   [[nodiscard]] std::size_t max_selected(std::size_t) const noexcept { return k_; }
   void validate(std::size_t experts) const {
     require(k_ <= experts, "hash_table with k = ", k_, " for ", experts, " experts: k must be 1 to ", experts);
@@ -35,6 +37,9 @@ public:
                   std::pmr::memory_resource*) const {
     const auto ids = detail::token_ids_of(trace);
     for (std::size_t t = 0; t < trace.tokens(); ++t) {
+      counts[t] = 0;
+      if (!trace.is_valid(t))
+        continue;
       require(ids[t] < table_.size() / k_, "token ", t, " has vocabulary id ", ids[t], ", the hash table ends at ",
               table_.size() / k_);
       for (std::size_t j = 0; j < k_; ++j)

@@ -18,7 +18,8 @@ namespace hmoe::routing {
 /// and Σ_t Π_te = T/N for every expert, then gives each token the k largest of its row of Π. Alternates rows and
 /// columns, in logarithms, until no column is off by more than tolerance·T/N or `iterations` rounds are over. Counts
 /// are nearly, not exactly, equal. Weights are made of the router's own probabilities, which the transport leaves
-/// alone. Ties to the lower id. Depends on the whole batch: for training; at inference the usual choice is top_k.
+/// alone. Padding tokens and experts that are out of service (logits of −∞) count in neither T nor N. Ties to the lower
+/// id. Depends on the whole batch: for training; at inference the usual choice is top_k.
 struct sinkhorn {
   std::size_t k = 1;
   std::size_t iterations = 100;
@@ -41,19 +42,26 @@ struct sinkhorn {
     buffer<double> log_a(tokens, memory), log_b(experts, memory), row(experts, memory);
     const auto logit = [&](std::size_t t, std::size_t e) { return static_cast<double>(trace.logits()(t, e)); };
     log_b.fill(0);
-    const double wanted = std::log(static_cast<double>(tokens)) - std::log(static_cast<double>(experts));
-    bool balanced = tokens == 0;
+    const double wanted =
+        std::log(static_cast<double>(trace.valid_tokens())) - std::log(static_cast<double>(trace.experts_in_service()));
+    bool balanced = trace.valid_tokens() == 0;
     for (std::size_t i = 0; i < iterations && !balanced; ++i) {
-      for (std::size_t t = 0; t < tokens; ++t)
-        log_a[t] = -log_sum_exp(experts, [&](std::size_t e) { return logit(t, e) + log_b[e]; });
+      for (std::size_t t = 0; t < tokens; ++t) // a padding token has the share 0 of every column
+        log_a[t] =
+            trace.is_valid(t) ? -log_sum_exp(experts, [&](std::size_t e) { return logit(t, e) + log_b[e]; }) : none;
       balanced = true;
       for (std::size_t e = 0; e < experts; ++e) {
         const double column = log_sum_exp(tokens, [&](std::size_t t) { return logit(t, e) + log_a[t]; });
+        if (column == none)
+          continue; // out of service
         balanced = balanced && std::abs(std::expm1(column + log_b[e] - wanted)) <= tolerance;
         log_b[e] = wanted - column;
       }
     }
     for (std::size_t t = 0; t < tokens; ++t) {
+      counts[t] = 0;
+      if (!trace.is_valid(t))
+        continue;
       for (std::size_t e = 0; e < experts; ++e)
         row[e] = logit(t, e) + log_b[e]; // a_t does not change the order
       index_t last = no_index;
@@ -64,10 +72,14 @@ struct sinkhorn {
   }
 
 private:
+  static constexpr double none = -std::numeric_limits<double>::infinity();
+
   template <class F> [[nodiscard]] static double log_sum_exp(std::size_t count, F&& value) {
-    double largest = -std::numeric_limits<double>::infinity(), sum = 0;
+    double largest = none, sum = 0;
     for (std::size_t i = 0; i < count; ++i)
       largest = std::max(largest, value(i));
+    if (largest == none)
+      return none;
     for (std::size_t i = 0; i < count; ++i)
       sum += std::exp(value(i) - largest);
     return largest + std::log(sum);

@@ -10,6 +10,7 @@
 #include <hmoe/routing/projection.hpp>
 #include <hmoe/routing/score.hpp>
 
+#include <limits>
 #include <utility>
 
 namespace hmoe::routing {
@@ -18,7 +19,8 @@ namespace hmoe::routing {
 ///   logits = z + W_g · (logits of the previous layer),   W_g [N×M] for M experts there.
 /// The previous layer's trace comes from routing_inputs::previous; without one (the first layer) the logits are z. In
 /// training its gradient, W_gᵀ ∂L/∂logits, is added to previous->d_logits(): that layer's backward pass must come after
-/// this one's, as it does in a network. Parameter: residual_weight.
+/// this one's, as it does in a network. Padding tokens, and experts of the previous layer that are out of service (−∞),
+/// count as logits of 0. Parameter: residual_weight.
 template <class Score> class gate_residual : public score_wrapper<Score> {
   static_assert(score<Score>, "hmoe::routing::gate_residual: Score does not model hmoe::score (see "
                               "hmoe/routing/score.hpp); wrap for instance routing::linear<float>");
@@ -41,7 +43,8 @@ public:
   [[nodiscard]] matrix_view<const value_type> residual_weight() const noexcept { return residual_weight_; }
 
   [[nodiscard]] std::size_t workspace_bytes(std::size_t tokens) const noexcept {
-    return workspace_bytes_of(inner_, tokens) + aligned_bytes<value_type>(tokens * this->size());
+    return workspace_bytes_of(inner_, tokens) + aligned_bytes<value_type>(tokens * this->size()) +
+           aligned_bytes<value_type>(tokens * residual_weight_.cols());
   }
 
   template <execution_context Context>
@@ -58,7 +61,8 @@ public:
     inner_.forward(ctx, x, trace);
     matrix<value_type> carried(&ctx.workspace());
     carried.resize_for_overwrite(x.rows(), this->size());
-    detail::project(ctx, previous->logits(), residual_weight(), carried.view());
+    matrix<value_type> memory(&ctx.workspace());
+    detail::project(ctx, previous_logits(ctx, trace, memory), residual_weight(), carried.view());
     hmoe::for_each_row(ctx, x.rows(), [&](std::size_t t) {
       for (std::size_t i = 0; i < this->size(); ++i)
         trace.logits()(t, i) += carried(t, i);
@@ -74,9 +78,11 @@ public:
               "the previous layer's trace has gradient sinks for ", previous->d_logits().rows(), " of ", x.rows(),
               " tokens: run its forward pass with a recording tape, on the same batch");
     inner_.backward(ctx, x, trace, d_logits, dx, gradients.inner_);
-    if (previous != nullptr)
-      detail::project_backward(ctx, std::as_const(*previous).logits(), residual_weight(), d_logits,
+    if (previous != nullptr) {
+      matrix<value_type> memory(&ctx.workspace());
+      detail::project_backward(ctx, previous_logits(ctx, trace, memory), residual_weight(), d_logits,
                                previous->d_logits(), gradients.residual_weight());
+    }
   }
 
   template <class Visitor> void visit_parameters(Visitor&& visit) const { hmoe::detail::visit_as_const(*this, visit); }
@@ -91,6 +97,28 @@ public:
   }
 
 private:
+  /// The previous layer's logits, with 0 for padding and −∞.
+  template <execution_context Context>
+  [[nodiscard]] static matrix_view<const value_type>
+  previous_logits(const Context& ctx, const router_trace<value_type>& trace, matrix<value_type>& memory) {
+    const auto logits = std::as_const(*trace.inputs().previous).logits();
+    const auto counts = [&](std::size_t t, value_type z) {
+      return trace.is_valid(t) && z != -std::numeric_limits<value_type>::infinity();
+    };
+    bool all_count = true;
+    for (std::size_t t = 0; t < logits.rows(); ++t)
+      for (const value_type z : logits.row(t))
+        all_count = all_count && counts(t, z);
+    if (all_count)
+      return logits;
+    memory.resize_for_overwrite(logits.rows(), logits.cols());
+    hmoe::for_each_row(ctx, logits.rows(), [&](std::size_t t) {
+      for (std::size_t e = 0; e < logits.cols(); ++e)
+        memory(t, e) = counts(t, logits(t, e)) ? logits(t, e) : value_type(0);
+    });
+    return std::as_const(memory).view();
+  }
+
   matrix<value_type> residual_weight_;
 };
 

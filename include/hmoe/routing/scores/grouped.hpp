@@ -12,8 +12,10 @@
 #include <hmoe/routing/score.hpp>
 #include <hmoe/routing/score_functions/softmax.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -64,6 +66,10 @@ public:
     hmoe::for_each_row(ctx, x.rows(), [&](std::size_t t) {
       for_each_group([&](std::size_t g, std::size_t first, std::size_t size) {
         const vector_view<value_type> z = trace.logits().row(t).subview(first, size);
+        if (std::ranges::all_of(z, [](value_type value) { return value == out_of_service; })) {
+          std::ranges::fill(saved.row(t).subview(first, size), value_type(0));
+          return;
+        }
         softmax::forward(vector_view<const value_type>(z), saved.row(t).subview(first, size));
         value_type largest = z[0], sum = 0;
         for (const value_type value : z)
@@ -119,6 +125,8 @@ private:
       first += sizes_[g];
     }
   }
+
+  static constexpr value_type out_of_service = -std::numeric_limits<value_type>::infinity();
 
   std::vector<std::size_t> sizes_;
   matrix<value_type> group_weight_;

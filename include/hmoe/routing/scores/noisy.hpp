@@ -13,6 +13,7 @@
 #include <hmoe/routing/scores/linear.hpp>
 #include <hmoe/routing/scores/noise.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -83,6 +84,10 @@ public:
     matrix<value_type> d_spread(&ctx.workspace());
     d_spread.resize_for_overwrite(x.rows(), n);
     hmoe::for_each_row(ctx, x.rows(), [&](std::size_t t) {
+      if (!trace.is_valid(t)) {
+        std::ranges::fill(d_spread.row(t), value_type(0));
+        return;
+      }
       for (std::size_t i = 0; i < n; ++i)
         d_spread(t, i) = d_logits(t, i) * drawn(t, i) * hmoe::logistic(spread(t, i)) + sink(t, i);
     });

@@ -12,7 +12,8 @@
 
 namespace hmoe::routing {
 
-/// What cost_aware_top_p does, over costs that somebody else owns: trivially copyable, for device code.
+/// What cost_aware_top_p does, over costs that somebody else owns: trivially copyable, for device code. Experts of
+/// probability −∞ are out of service and never chosen.
 struct cost_aware_top_p_view {
   vector_view<const double> costs;
   double p;
@@ -26,6 +27,8 @@ struct cost_aware_top_p_view {
     index_t last = no_index;
     for (std::size_t i = 0; i < row.size() && !(sum >= p); ++i) {
       last = next(row, last);
+      if (last == no_index)
+        break;
       if (spent + costs[last] > budget)
         continue;
       chosen[count++] = last;
@@ -50,7 +53,8 @@ private:
   [[nodiscard]] HMOE_HOST_DEVICE constexpr index_t next(vector_view<const T> row, index_t previous) const noexcept {
     index_t best = no_index;
     for (index_t i = 0; i < row.size(); ++i)
-      if ((previous == no_index || before(row, previous, i)) && (best == no_index || before(row, i, best)))
+      if (row[i] != least_preferred<T> && (previous == no_index || before(row, previous, i)) &&
+          (best == no_index || before(row, i, best)))
         best = i;
     return best;
   }

@@ -16,7 +16,7 @@ enum class group_mask { excluded, zero };
 
 /// The k best experts of the `kept` best of `groups` equal groups of consecutive experts, which bounds how many devices
 /// a token travels to (DeepSeek-V2, arXiv 2405.04434, section 2.2.2; DeepSeek-V3, arXiv 2412.19437). Ties go to the
-/// lower group and the lower id.
+/// lower group and the lower id. Experts of value −∞ are out of service: a group counts without them.
 template <group_score Score = group_score::best_two, group_mask Mask = group_mask::excluded> struct group_limited {
   std::size_t groups = 1;
   std::size_t kept = 1;
@@ -43,8 +43,8 @@ template <group_score Score = group_score::best_two, group_mask Mask = group_mas
                                                     vector_view<T> scratch) const noexcept {
     const std::size_t n = p.size(), size = n / groups;
     const vector_view<T> values = scratch.subview(0, n), scores = scratch.subview(n, groups);
-    for (T& value : values)
-      value = Mask == group_mask::zero ? T(0) : least_preferred<T>;
+    for (std::size_t e = 0; e < n; ++e)
+      values[e] = Mask == group_mask::zero && p[e] != least_preferred<T> ? T(0) : least_preferred<T>;
     for (std::size_t g = 0; g < groups; ++g)
       scores[g] = value_of(p.subview(g * size, size));
     index_t group = no_index;
@@ -64,8 +64,10 @@ private:
     const index_t first = next_preferred(group, no_index);
     if constexpr (Score == group_score::best)
       return group[first];
-    else
-      return group[first] + group[next_preferred(group, first)];
+    else {
+      const T second = group[next_preferred(group, first)];
+      return second == least_preferred<T> ? group[first] : group[first] + second;
+    }
   }
 };
 

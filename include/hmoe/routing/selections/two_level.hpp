@@ -46,8 +46,14 @@ public:
     const vector_view<T> scores = scratch.subview(0, groups_);
     for (std::size_t g = 0; g < groups_; ++g) {
       scores[g] = 0;
+      bool any = false;
       for (const T value : experts_of(p, g))
-        scores[g] += value;
+        if (value != least_preferred<T>) { // else it is out of service
+          scores[g] += value;
+          any = true;
+        }
+      if (!any)
+        scores[g] = least_preferred<T>;
     }
     std::size_t count = 0;
     index_t group = no_index;

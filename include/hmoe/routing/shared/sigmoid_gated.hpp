@@ -13,6 +13,7 @@
 #include <hmoe/execution/for_each_row.hpp>
 #include <hmoe/routing/projection.hpp>
 
+#include <algorithm>
 #include <utility>
 
 namespace hmoe::routing {
@@ -53,6 +54,10 @@ public:
     matrix<T> d_sums(&ctx.workspace());
     d_sums.resize_for_overwrite(x.rows(), size());
     hmoe::for_each_row(ctx, x.rows(), [&](std::size_t t) {
+      if (assigned.offsets()[t] == assigned.offsets()[t + 1]) { // padding, which has no shared experts
+        std::ranges::fill(d_sums.row(t), T(0));
+        return;
+      }
       const std::size_t first = assigned.offsets()[t + 1] - size(); // shared experts come last
       for (std::size_t j = 0; j < size(); ++j) {
         const T w = assigned.weights()[first + j];
