@@ -68,3 +68,19 @@ TEST_CASE("loads that are not finite are refused before a bias moves") {
     CHECK(bias == numbers(2));
   }
 }
+
+TEST_CASE("the sign rule moves each bias by the rate, toward the mean load") {
+  std::vector<double> bias{0, 1, 2, 3};
+  const std::vector<double> load{10, 2, 6, 6}; // mean 6
+  routing::update_bias_by_sign<double>(bias, load, 0.5);
+  CHECK(bias == std::vector<double>{-0.5, 1.5, 2, 3});
+  routing::update_bias_by_sign<double>(bias, load, 0.5, 2); // mean of the first two: 6
+  CHECK(bias == std::vector<double>{-1, 2, 2, 3});
+  CHECK(support::error_of([&] { routing::update_bias_by_sign<double>(bias, std::vector<double>(3), 0.5); }) ==
+        "hmoe: a load of 3 experts for a bias of 4");
+  CHECK(support::error_of([&] { routing::update_bias_by_sign<double>(bias, load, 0.5, 5); }) ==
+        "hmoe: the bias of 5 of 4 experts should move");
+  CHECK(support::error_of([&] { routing::update_bias_by_sign<double>(bias, load, std::nan("")); }) ==
+        "hmoe: a selection bias cannot move at a rate of nan: it must be finite");
+  CHECK(bias == std::vector<double>{-1, 2, 2, 3});
+}

@@ -9,12 +9,17 @@
 #include <hmoe/routing/score_functions/relu.hpp>
 #include <hmoe/routing/weightings/renormalized_without_last.hpp>
 
+#include "one_row.hpp"
+#include "rows.hpp"
+#include "support/error_of.hpp"
 #include "support/random_matrix.hpp"
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <span>
 #include <vector>
 
 namespace routing = hmoe::routing;
@@ -136,4 +141,40 @@ TEST_CASE("deepseek_v3 where every sigmoid underflows") {
       CHECK(all_finite(gradients));
     }
   }
+}
+
+TEST_CASE("renormalised with an epsilon, added or as a lower bound") {
+  using routing::epsilon_use;
+  one_row::check_equal(one_row::weights(routing::renormalized{}), {0.125, 0.5, 0.375});
+  one_row::check_equal(one_row::weights(routing::renormalized{0.2}), {0.1, 0.4, 0.3});
+  one_row::check_equal(one_row::weights(routing::renormalized{0.2, epsilon_use::clamped}), {0.125, 0.5, 0.375});
+  one_row::check_equal(one_row::weights(routing::renormalized{1.6, epsilon_use::clamped}), {0.0625, 0.25, 0.1875});
+  CHECK(support::error_of([] { routing::renormalized{-1}.validate(2); }) ==
+        "hmoe: renormalized with epsilon = -1: it must be finite and not below 0");
+  const std::vector<float> none{0, 0}, z{0, 0};
+  std::vector<float> w(2);
+  routing::renormalized{1e-20}.forward(vector_view<const float>(z), vector_view<const float>(none),
+                                       vector_view<const index_t>(std::vector<index_t>{0, 1}), vector_view<float>(w));
+  CHECK(w == std::vector<float>{0, 0});
+}
+
+TEST_CASE("renormalized weights are p over the sum of the chosen p") {
+  support::random_source random(11);
+  for (int round = 0; round < 200; ++round) {
+    const rows::row r(random, 6);
+    double total = 0;
+    for (const index_t e : r.chosen)
+      total += r.p[e];
+    const auto w = r.weights(routing::renormalized{});
+    double sum = 0;
+    for (std::size_t i = 0; i < r.chosen.size(); ++i) {
+      CHECK(w[i] == doctest::Approx(r.p[r.chosen[i]] / total).epsilon(1e-14));
+      sum += w[i];
+    }
+    CHECK(sum == doctest::Approx(1).epsilon(1e-14));
+  }
+}
+
+TEST_CASE("backward through renormalized and softmax is the derivative by the logits") {
+  rows::check_backward<routing::renormalized>();
 }

@@ -4,6 +4,7 @@
 #include <hmoe/execution/openmp.hpp>
 #include <hmoe/routing/scores/linear.hpp>
 
+#include "logits.hpp"
 #include "support/random_matrix.hpp"
 
 #include <doctest/doctest.h>
@@ -80,4 +81,25 @@ TEST_CASE("a router between nothing is refused") {
   CHECK_THROWS_WITH_AS(hmoe::routing::linear<float>(0, 3),
                        "hmoe: a router from d_model = 0 to 3 experts: both must be at least 1", hmoe::error);
   CHECK_THROWS_AS(hmoe::routing::linear<float>(3, 0), hmoe::error);
+}
+
+namespace {
+using namespace scores;
+using hmoe::routing::linear;
+} // namespace
+
+TEST_CASE("a linear score with bias adds it to every token's logits") {
+  support::random_source random(1);
+  linear<double, routing::softmax, true> score(d, experts);
+  randomize(score, 2);
+  const auto x = support::random_matrix<double>(random, tokens, d);
+  const auto trace = logits_of(score, x);
+  for (std::size_t t = 0; t < tokens; ++t)
+    for (std::size_t e = 0; e < experts; ++e)
+      CHECK(trace.logits()(t, e) ==
+            doctest::Approx(dot(x.row(t), std::as_const(score).weight().row(e)) + std::as_const(score).bias()[e]));
+  linear<double, routing::softmax, true> drawn(d, experts);
+  drawn.bias()[2] = 1;
+  drawn.initialize(hmoe::seed{1}, 0, {});
+  CHECK(drawn.bias()[2] == 0);
 }
