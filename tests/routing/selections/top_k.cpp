@@ -44,4 +44,7 @@ TEST_CASE("top_k: what cannot be is refused with the numbers") {
   CHECK(error_of(routing::top_k<>{3}, 2) == "hmoe: top_k with k = 3 for 2 experts: k must be 1 to 2");
   CHECK(error_of(routing::top_k<5>{}, 4) == "hmoe: top_k with k = 5 for 4 experts: k must be 1 to 4");
   CHECK(error_of(routing::top_k<>{0}, 4) == "hmoe: top_k with k = 0 for 4 experts: k must be 1 to 4");
+  CHECK(error_of(routing::top_k<2, 4>{}, 4).empty());
+  CHECK(error_of(routing::top_k<2, 4>{}, 5) == "hmoe: top_k of 4 experts in a router of 5");
+  static_assert(routing::top_k<2, 4>{}.max_selected(4) == 2);
 }

@@ -85,9 +85,10 @@ template <class Selection> inline constexpr bool selects_by_warp = false;
 template <class Selection> inline constexpr bool selects_fixed_count = false;
 template <class Selection> [[nodiscard]] std::size_t warp_scratch(const Selection&) noexcept { return 0; }
 
-template <std::size_t K> inline constexpr bool selects_by_warp<routing::top_k<K>> = true;
-template <std::size_t K> inline constexpr bool selects_fixed_count<routing::top_k<K>> = true;
-template <std::size_t K> __device__ unsigned warp_select(const routing::top_k<K>& select, const warp_row& row) {
+template <std::size_t K, std::size_t N> inline constexpr bool selects_by_warp<routing::top_k<K, N>> = true;
+template <std::size_t K, std::size_t N> inline constexpr bool selects_fixed_count<routing::top_k<K, N>> = true;
+template <std::size_t K, std::size_t N>
+__device__ unsigned warp_select(const routing::top_k<K, N>& select, const warp_row& row) {
   warp_preference order(row.values, row.size);
   for (std::size_t i = 0; i < select.k(); ++i)
     order.take();

@@ -146,8 +146,8 @@ template <class Arch> struct routing_rows {
     return routing::select_row(policy, p, chosen, scratch);
   }
 
-  template <std::size_t K, class T>
-  static std::size_t select(const routing::top_k<K>& policy, vector_view<const T> p, vector_view<index_t> chosen,
+  template <std::size_t K, std::size_t N, class T>
+  static std::size_t select(const routing::top_k<K, N>& policy, vector_view<const T> p, vector_view<index_t> chosen,
                             vector_view<T>) noexcept {
     preference<xsimd::batch<T, Arch>> row(p);
     for (std::size_t i = 0; i < policy.k(); ++i) {
