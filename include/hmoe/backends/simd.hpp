@@ -101,6 +101,13 @@ struct simd : simd_detail::activations<Arch>,
     }(std::index_sequence_for<Banks...>{});
   }
 
+  /// A layer for inference: the same router and dispatch, with packed experts. It has no parameters to train.
+  template <class Format = formats::f32, class Layer>
+    requires requires(const Layer& layer) { layer.with_experts(layer.experts()); }
+  [[nodiscard]] static auto pack(const Layer& layer) {
+    return layer.with_experts(pack<Format>(layer.experts()));
+  }
+
 private:
   template <class Format, class Gate>
   [[nodiscard]] static auto pack_weights(const experts::glu_bank<float, Gate>& bank) {

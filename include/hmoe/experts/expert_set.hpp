@@ -36,6 +36,9 @@ public:
   static_assert((std::same_as<typename Banks::value_type, value_type> && ...),
                 "hmoe::expert_set: Banks differ in value_type: give all of them float, or all of them double");
 
+  /// Whether all banks have parameters, so that a layer of them can be trained.
+  static constexpr bool trainable = (expert_bank<Banks> && ...);
+
   /// Numbered bank after bank.
   explicit expert_set(Banks... banks) : banks_(std::move(banks)...) {
     std::size_t next = 0;

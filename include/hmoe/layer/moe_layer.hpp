@@ -13,6 +13,7 @@
 #include <hmoe/dispatch/dispatcher.hpp>
 #include <hmoe/dispatch/sorted.hpp>
 #include <hmoe/execution/context.hpp>
+#include <hmoe/execution/for_each_row.hpp>
 #include <hmoe/experts/bank_memory.hpp>
 #include <hmoe/experts/expert_set.hpp>
 #include <hmoe/layer/argument_checks.hpp>
@@ -62,6 +63,8 @@ public:
   using router_type = Router;
   using dispatch_type = Dispatch;
   using gradients_type = layer_gradients<Experts, Router>;
+  /// False where some experts are packed: then the layer is for inference.
+  static constexpr bool trainable = Experts::trainable;
   static_assert(std::same_as<value_type, typename Router::value_type>,
                 "hmoe::moe_layer: Experts and Router differ in value_type: give both float, or both double");
 
@@ -81,31 +84,48 @@ public:
   [[nodiscard]] const Experts& experts() const noexcept { return experts_; }
   [[nodiscard]] Router& router() noexcept { return router_; }
   [[nodiscard]] const Router& router() const noexcept { return router_; }
+  [[nodiscard]] const Dispatch& dispatch_strategy() const noexcept { return dispatch_; }
+  /// The same layer with other experts of the same d_model, packed ones for instance.
+  template <class Others> [[nodiscard]] moe_layer<Others, Router, Dispatch> with_experts(Others experts) const {
+    return {std::move(experts), router_, dispatch_};
+  }
   /// [N] hidden width of each expert.
   [[nodiscard]] vector_view<const std::size_t> widths() const noexcept { return widths_; }
 
   /// Draws all weights anew (see hmoe::initialization); the same seed gives the same bits everywhere.
   void initialize(seed key, const initialization& options = {}) {
-    experts_.initialize(key, 0, options);
+    static_assert(trainable, "hmoe::moe_layer: initialize: the experts of this layer are packed for inference and have "
+                             "no parameters to train: call it on the layer that was packed");
+    if constexpr (trainable)
+      experts_.initialize(key, 0, options);
     router_.initialize(key, experts_.size() * experts::streams_per_expert, options);
   }
 
   /// f(parameter_info, matrix_view<T>) for each tensor, in an order that never changes.
   template <class Visitor> void visit_parameters(Visitor&& visit) const { hmoe::detail::visit_as_const(*this, visit); }
   template <class Visitor> void visit_parameters(Visitor&& visit) {
-    experts_.visit_parameters(visit);
+    static_assert(trainable, "hmoe::moe_layer: visit_parameters: the experts of this layer are packed for inference "
+                             "and have no parameters to train: call it on the layer that was packed");
+    if constexpr (trainable)
+      experts_.visit_parameters(visit);
     router_.visit_parameters(visit);
   }
   /// Zeros in the shape of the parameters.
   [[nodiscard]] gradients_type make_gradients() const {
+    static_assert(trainable, "hmoe::moe_layer: make_gradients: the experts of this layer are packed for inference and "
+                             "have no parameters to train: call it on the layer that was packed");
     gradients_type gradients{experts_, router_};
-    gradients.set_zero();
+    if constexpr (trainable)
+      gradients.set_zero();
     return gradients;
   }
   /// Appends the layer's tensors with their gradients, as optimisers take them; names get the prefix.
   void append_parameters(gradients_type& gradients, std::vector<parameter<value_type>>& list,
                          std::string_view prefix = "") {
-    hmoe::append_parameters<value_type>(*this, gradients, prefix, list);
+    static_assert(trainable, "hmoe::moe_layer: append_parameters: the experts of this layer are packed for inference "
+                             "and have no parameters to train: call it on the layer that was packed");
+    if constexpr (trainable)
+      hmoe::append_parameters<value_type>(*this, gradients, prefix, list);
   }
 
   /// A tape with room for batches of up to max_tokens.
@@ -138,8 +158,9 @@ public:
     const workspace::scope scope(ctx.workspace());
     run_forward(ctx, x, y, record, inputs);
     record.input().resize_for_overwrite(x.rows(), x.cols());
-    for (std::size_t t = 0; t < x.rows(); ++t)
-      std::ranges::copy(x.row(t), record.input().row(t).begin());
+    hmoe::for_each_row(ctx, x.rows(), [&](std::size_t t) {
+      std::copy(x.row(t).begin(), x.row(t).end(), record.input().row(t).begin());
+    });
     record.set_complete(true);
   }
 
@@ -148,6 +169,8 @@ public:
   template <execution_context Context>
   void backward(const Context& ctx, tape<value_type>& record, matrix_view<const value_type> dy,
                 matrix_view<value_type> dx, gradients_type& gradients) const {
+    static_assert(trainable, "hmoe::moe_layer: backward: the experts of this layer are packed for inference and have "
+                             "no parameters to train: call it on the layer that was packed");
     require(record.complete(), "backward needs a tape that a forward pass of this layer has filled");
     require(dy.rows() == record.input().rows(), "dy has ", dy.rows(), " rows, the tape holds ", record.input().rows(),
             " tokens");
@@ -155,7 +178,8 @@ public:
     check_origin(record, gradients);
     const workspace::scope scope(ctx.workspace());
     buffer<value_type> d_weights(record.assignment().size(), &ctx.workspace());
-    dispatch_.backward(ctx, experts_, record, dy, dx, d_weights.view(), gradients.experts);
+    if constexpr (trainable)
+      dispatch_.backward(ctx, experts_, record, dy, dx, d_weights.view(), gradients.experts);
     router_.backward(ctx, std::as_const(record).input().view(), std::as_const(record).trace(),
                      std::as_const(record).assignment(), std::as_const(d_weights).view(), dx, gradients.router);
   }

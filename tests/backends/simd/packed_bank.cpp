@@ -372,6 +372,18 @@ TEST_CASE_TEMPLATE("packed experts of width 0 return their bias, or nothing, bes
   check(random_bank(experts::mlp_bank<float, experts::gelu_tanh>(d, pruned, experts::biases::all)));
 }
 
+TEST_CASE("packing a layer keeps its router and dispatch and packs its experts") {
+  auto layer = layer_of(expert_set{glu, experts::identity_bank<float>(d, 1)}, dispatch::scattered{},
+                        routing::top_k_router<float>{d, 7, 2});
+  const auto packed = simd<>::pack<formats::bf16>(layer);
+  static_assert(decltype(layer)::trainable && !decltype(packed)::trainable);
+  static_assert(std::same_as<decltype(packed)::dispatch_type, dispatch::scattered>);
+  const auto ours = run(packed, tokens.view());
+  const auto expected = run(
+      moe_layer{simd<>::pack<formats::bf16>(layer.experts()), layer.router(), dispatch::scattered{}}, tokens.view());
+  CHECK(std::memcmp(ours.data(), expected.data(), ours.size() * sizeof(float)) == 0);
+}
+
 TEST_CASE("a class derived from a bank is packed, and computed at once, as the bank") {
   struct named_bank : experts::glu_bank<float, experts::silu> {
     using glu_bank::glu_bank;
