@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from measurements.results import ResultsError, gather
+from whole_file import write_text
 
 
 def machine_option(text):
@@ -33,11 +34,11 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     try:
         results = gather(options.files, options.command, options.machine)
-        options.results.write_text(json.dumps(results, indent=1), encoding="utf-8")
+        write_text(options.results, json.dumps(results, indent=1))
         if options.report:
             from measurements import page  # needs matplotlib, which the results do not
 
-            options.report.write_text(page.html(results), encoding="utf-8")
+            write_text(options.report, page.html(results))
     except ModuleNotFoundError as error:
         print(f"bench_report: {error.name} is missing: pip install -r scripts/requirements.txt", file=sys.stderr)
         return 1

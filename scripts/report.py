@@ -12,15 +12,13 @@ from pathlib import Path
 
 from report import tables
 from report.results import ResultsError, load
+from whole_file import write_text, writing
 
 
 def write_page(results, path):
     from report import page  # needs matplotlib, which --markdown must not
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(page.html(results), encoding="utf-8")
-    partial.replace(path)
+    write_text(path, page.html(results))
 
 
 def write_figure(results, path):
@@ -29,8 +27,8 @@ def write_figure(results, path):
     drawing = figures.readme_figure(results)
     if drawing is None:
         raise ResultsError("the file holds no history of an unequal layer, which the figure shows")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    plotting.save(drawing, path)
+    with writing(path) as partial:
+        plotting.save(drawing, partial)
 
 
 def picture(name):

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from .noise import ABOVE, BELOW, INSIDE, UNKNOWN, compare, noise_of
 from .variants import (
     baseline,
+    best_equal_of_width,
     controls_of,
+    equals_of_router,
     final_mean,
     final_row,
     is_dense,
@@ -208,6 +210,40 @@ def router_findings(results, noise, main, found):
                 f"{title(variant)} has a {difference.verdict} loss than top-k",
             )
         )
+        # Top-p alone may be what helps: the paper compares unequal experts with top-p to equal ones with top-k.
+        for equal in equals_of_router(results, variant):
+            difference = compare(variant, equal, noise)
+            found.append(
+                Finding(
+                    f"{title(variant)}, loss against equal experts with the same router ({title(equal)})",
+                    "has no such control",
+                    reading(difference),
+                    {INSIDE: "no difference seen", UNKNOWN: OPEN}.get(difference.verdict, f"{difference.verdict} loss"),
+                )
+            )
+
+
+def equal_width_findings(results, noise, found):
+    """Each unequal layer beside the best equal one that activates no more."""
+    for variant in results["variants"]:
+        if not is_heterogeneous(variant):
+            continue
+        equal = best_equal_of_width(results, variant)
+        if equal is None:
+            continue
+        difference = compare(variant, equal, noise)
+        widths = [final_mean(v, "activated_width") for v in (variant, equal)]
+        found.append(
+            Finding(
+                f"{title(variant)} (width {widths[0]:.0f}) against the best equal experts that activate no more: "
+                f"{title(equal)} (width {widths[1]:.0f})",
+                "has no such control",
+                reading(difference),
+                {INSIDE: "no difference seen", UNKNOWN: OPEN}.get(
+                    difference.verdict, f"equal experts have the {'lower' if difference.value > 0 else 'higher'} loss"
+                ),
+            )
+        )
 
 
 def dense_finding(results, noise, found):
@@ -260,6 +296,7 @@ def findings(results):
         loss_findings(results, noise, main, found)
         size_findings(results, noise, found)
         router_findings(results, noise, main, found)
+        equal_width_findings(results, noise, found)
     dense_finding(results, noise, found)
     return found
 
@@ -330,7 +367,7 @@ def listed(words):
 
 def width_sentence(main):
     start, end = width_at_start(main), final_mean(main, "activated_width")
-    if start is None or end is None:
+    if not start or end is None:
         return ""
     predicted = main.get("predicted_activated_width")
     beside = f"; {predicted:.1f} was predicted" if predicted is not None else ""
@@ -338,6 +375,26 @@ def width_sentence(main):
     if abs(end / start - 1) <= NOTICEABLE:
         return f"{subject} stayed near {end:.0f}{beside}."
     return f"{subject} {'fell' if end < start else 'rose'} from {start:.0f} to {end:.1f}{beside}."
+
+
+def equal_width_sentence(results, noise):
+    """Whether any unequal layer beats equal experts of its activated width."""
+    if not noise.usable:
+        return ""
+    pairs = [(v, best_equal_of_width(results, v)) for v in results["variants"] if is_heterogeneous(v)]
+    differences = [compare(variant, equal, noise) for variant, equal in pairs if equal is not None]
+    if len(differences) < 2:
+        return ""
+    counts = [sum(d.verdict == verdict for d in differences) for verdict in (BELOW, INSIDE, ABOVE)]
+    sentence = (
+        f"Beside the best equal experts that activate no more, {counts[0]} of {len(differences)} unequal variants have a "
+        f"lower loss by more than the noise, {counts[1]} differ by less than it, {counts[2]} have a higher one"
+    )
+    if all(d.value > 0 for d in differences):
+        sentence += ": in the means equal experts beat every unequal variant of their activated width"
+    elif counts[0] == 0:
+        sentence += ": no unequal variant wins at its activated width"
+    return sentence + "."
 
 
 def paper_sentence(found):
@@ -364,5 +421,6 @@ def summary(results):
     sentences.append(noise.sentence())
     if main is not None:
         sentences.append(width_sentence(main))
+    sentences.append(equal_width_sentence(results, noise))
     sentences.append(paper_sentence(findings(results)))
     return " ".join(sentence for sentence in sentences if sentence)

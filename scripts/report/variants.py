@@ -102,7 +102,7 @@ def width_at_start(variant):
         points = [p for p in run.get("history") or [] if p.get("activated_width") is not None]
         if not points:
             continue
-        if points[0]["step"] > 1 and variant["router"] == "top-k":
+        if (points[0].get("step") or 1) > 1 and router(variant) == "top-k" and variant.get("router_value"):
             values.append(variant["router_value"] * mean(variant["widths"]))
         else:
             values.append(points[0]["activated_width"])
@@ -138,6 +138,37 @@ def main_variant(results):
     candidates = [v for v in results["variants"] if is_heterogeneous(v)]
     with_penalty = [v for v in candidates if "parameter-penalty" in losses(v)] or candidates
     return next((v for v in with_penalty if router(v) in ("", "top-k")), with_penalty[0] if with_penalty else None)
+
+
+def equals_of_router(results, variant):
+    """The layers of equal experts with the router of an unequal one and the same total width, whatever their losses."""
+    total = sum(variant["widths"])
+    return [
+        v
+        for v in results["variants"]
+        if not is_dense(v) and is_uniform(v) and same_router(v, variant) and abs(sum(v["widths"]) / total - 1) <= 0.02
+    ]
+
+
+# Widths are matched to this part, as the controls are.
+SAME_WIDTH = 0.02
+
+
+def best_equal_of_width(results, variant):
+    """Of the layers of equal experts that activate no more than this one, with any router, that of the lowest loss."""
+    width = final_mean(variant, "activated_width")
+    if width is None:
+        return None
+    candidates = [
+        v
+        for v in results["variants"]
+        if v is not variant
+        and not is_dense(v)
+        and is_uniform(v)
+        and final_mean(v, "activated_width") is not None
+        and final_mean(v, "activated_width") <= width * (1 + SAME_WIDTH)
+    ]
+    return min(candidates, key=lambda v: final_mean(v, "bits_per_byte"), default=None)
 
 
 def same_router(a, b):

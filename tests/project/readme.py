@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Holds README.md against the code.
+"""Holds README.md and docs/ against the code.
 
-A code block under a comment <!-- FILE --> must stand in FILE, which the tests compile and run. The table of features
+A code block under a comment <!-- FILE --> must stand in FILE, which the tests compile and run (doc_blocks.py compiles the
+others). The table of features
 must name policies that exist, and at least one from every header of the policy folders. Links must lead somewhere.
 usage: readme.py SOURCE_DIR, or readme.py --self-test
 """
@@ -64,13 +65,15 @@ def definitions(header):
 
 
 def problems(root):
+    for page in [root / "README.md", *sorted((root / "docs").rglob("*.md"))]:
+        shown = page.stem if page.parent == root else page.relative_to(root)
+        for name, code in snippets(page.read_text()):
+            path = root / name
+            if not path.is_file():
+                yield f"{shown} shows code of {name}, which does not exist"
+            elif code.strip() not in path.read_text():
+                yield f"the code that {shown} shows of {name} does not stand there"
     text = (root / "README.md").read_text()
-    for name, code in snippets(text):
-        path = root / name
-        if not path.is_file():
-            yield f"README shows code of {name}, which does not exist"
-        elif code.strip() not in path.read_text():
-            yield f"the code that README shows of {name} does not stand there"
     if not snippets(text):
         yield "README shows no code of the examples"
 

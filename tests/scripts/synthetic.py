@@ -32,7 +32,7 @@ def variant(
     even = [1 / len(widths)] * len(widths)
     inverse = [1 / width / sum(1 / w for w in widths) for width in widths]
     goal = inverse if loss == "parameter-penalty" else even
-    k = 1 if dense else router[1] if router[0] == "top-k" else 1.3
+    k = 1 if dense else router[1] if router[0].endswith("top-k") else 1.3
     predicted = k * sum(share * width for share, width in zip(goal, widths))
     known = router[0] == "top-k" and (loss is not None or len(set(widths)) == 1)
     return {
@@ -189,6 +189,7 @@ def full():
     hybrid = [64, 64, 64, 64, 128, 128, 256, 256]
     even = [128] * 8
     top_p = "arithmetic, top-p 0.6, penalty 0.1, entropy 3e-2 (the paper's)"
+    equal_top_p = "homogeneous 8×128, top-p 0.6, load balance 0.1, entropy 3e-2"
     variants = main_three((1, 2, 3, 4), budget, bits=2.015)
     for name, title, widths, loss, router, control_of, bits in (
         ("homogeneous-no-loss", "homogeneous 8×128, no auxiliary loss", even, None, ("top-k", 2), None, 2.02),
@@ -198,6 +199,8 @@ def full():
         ("hybrid", "hybrid 1,1,1,1,2,2,4,4, penalty 0.1", hybrid, PENALTY, ("top-k", 2), None, 2.01),
         ("top-p", top_p, arithmetic(), PENALTY, ("top-p", 0.6), None, 2.06),
         ("dense", "dense, all parameters active", [1024], None, ("top-k", 1), None, 2.12),
+        ("homogeneous-top-p", equal_top_p, even, LOAD, ("top-p", 0.6), None, 2.05),
+        ("homogeneous-13x79", "homogeneous 13×79, k = 1, raw weights", [79] * 13, LOAD, ("raw-top-k", 1), None, 2.0),
         ("homogeneous-10", "homogeneous 8×10, load balance 1e-2", [10] * 8, LOAD, ("top-k", 2), "geometric", 2.11),
     ):
         variants.append(variant(name, title, widths, loss, router, control_of, bits=bits, budget=budget))

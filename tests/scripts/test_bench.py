@@ -28,7 +28,12 @@ class Options(unittest.TestCase):
             self.assertIn(option, done.stdout)
 
     def test_wrong_options_stop_it_with_a_reason(self):
-        for arguments, words in ((["--fast"], "unknown argument: --fast"), (["--filter"], "--filter needs a value")):
+        for arguments, words in (
+            (["--fast"], "unknown argument: --fast"),
+            (["--filter"], "--filter needs a value"),
+            (["--filter", ""], "--filter needs a value"),
+            (["--filter", "layer/("], "--filter needs a regular expression, not 'layer/('"),
+        ):
             done = bench(*arguments)
             self.assertNotEqual(done.returncode, 0)
             self.assertIn(words, done.stderr)

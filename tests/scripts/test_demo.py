@@ -24,6 +24,8 @@ class Options(unittest.TestCase):
             (["--full", "--smoke"], "exclude each other"),
             (["--threads", "many"], "positive number, not 'many'"),
             (["--threads", "0"], "positive number"),
+            (["--threads", "99999999999999999999"], "number up to 4096, not '99999999999999999999'"),
+            (["--threads", "4097"], "up to 4096"),
             (["--text"], "--text needs a value"),
             (["--full", "--variant"], "--variant needs a value"),
             (["--text", "/nowhere/text.txt"], "cannot read the text /nowhere/text.txt"),

@@ -9,6 +9,7 @@ from report.noise import ABOVE, BELOW, INSIDE, UNKNOWN, compare, noise_of
 from report.tables import ablation_tables, cell_markdown, html, markdown, variant_table
 from report.variants import (
     baseline,
+    best_equal_of_width,
     controls_of,
     loss_ablation,
     main_variant,
@@ -105,8 +106,36 @@ class Verdicts(unittest.TestCase):
         self.assertEqual(verdicts["Unequal experts without an auxiliary loss"], DIFFERS)
         self.assertEqual(verdicts["Homogeneous experts against the dense model"], AGREES)
         self.assertEqual(verdicts["Do harder tokens get wider experts?"], DIFFERS)
-        top_p = [verdict for question, verdict in verdicts.items() if "top-p" in question]
+        top_p = [verdict for question, verdict in verdicts.items() if question.endswith("(the paper's), loss against top-k")]
         self.assertEqual(top_p, [AGREES])
+
+    def test_top_p_beside_equal_experts_with_top_p(self):
+        results = with_losses(synthetic.full(), top_p=2.0, homogeneous_top_p=2.0)
+        asked = "loss against equal experts with the same router (homogeneous 8×128, top-p 0.6"
+        for value, verdict in ((2.0, "no difference seen"), (1.9, "higher loss"), (2.1, "lower loss")):
+            with_losses(results, homogeneous_top_p=value)
+            found = [f.verdict for f in findings(results) if asked in f.question]
+            self.assertEqual(found, [verdict])
+
+    def test_unequal_variants_beside_equal_ones_of_their_width(self):
+        results = synthetic.full()
+        width = {v["name"]: v["runs"][0]["final"]["activated_width"] for v in results["variants"]}
+        self.assertLess(width["homogeneous-13x79"], width["top-p"])
+        equal = best_equal_of_width(results, named(results, "top-p"))
+        self.assertEqual(equal["name"], "homogeneous-13x79")
+        # Only the control of width 10 activates as little as the geometric layer.
+        self.assertLess(width["geometric"], width["homogeneous-13x79"])
+        self.assertEqual(best_equal_of_width(results, named(results, "geometric"))["name"], "homogeneous-10")
+        names = {"hmoe", "arithmetic-no-loss", "arithmetic-load-balance", "hybrid", "top-p", "geometric"}
+        with_losses(results, homogeneous_13x79=1.5, homogeneous_10=1.5)
+        words = summary(results)
+        self.assertIn(f"0 of {len(names)} unequal variants have a lower loss", words)
+        self.assertIn("in the means equal experts beat every unequal variant of their activated width", words)
+        with_losses(results, top_p=1.4)
+        words = summary(results)
+        self.assertIn(f"1 of {len(names)} unequal variants have a lower loss", words)
+        self.assertNotIn("beat every unequal variant", words)
+        self.assertNotIn("unequal variants have a lower loss", summary(synthetic.demo()))
 
     def test_the_first_paragraph_names_the_machine_and_the_run(self):
         words = summary(synthetic.demo())

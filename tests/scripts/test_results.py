@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: MIT
+import contextlib
 import json
 import tempfile
 import unittest
@@ -6,6 +7,7 @@ from pathlib import Path
 
 import synthetic
 from paths import SCRIPTS  # noqa: F401  (makes the next import find the package)
+from report import findings, tables
 from report.results import ResultsError, check, load
 
 
@@ -82,6 +84,49 @@ class Files(unittest.TestCase):
                 self.read(content)
         with self.assertRaisesRegex(ResultsError, "cannot read"):
             load("/nowhere/results.json")
+
+
+def places(value, at=()):
+    """The way to every entry of a file; of long lists to the first two."""
+    entries = value.items() if isinstance(value, dict) else enumerate(value[:2]) if isinstance(value, list) else ()
+    for key, entry in entries:
+        yield (*at, key)
+        yield from places(entry, (*at, key))
+
+
+def shortened():
+    results = synthetic.demo()
+    for variant in results["variants"]:
+        for run in variant["runs"]:
+            run["history"] = run["history"][:3]
+            run["difficulty"]["bins"] = run["difficulty"]["bins"][:2]
+            run["top_tokens"] = [[tokens[:1] for tokens in layer] for layer in run["top_tokens"]]
+    return results
+
+
+class Damage(unittest.TestCase):
+    """Whatever stands in one place of the file: an error that the user can read, or a report."""
+
+    def test_every_place_with_other_values(self):
+        whole = json.dumps(shortened())
+        for place in places(shortened()):
+            for other in (None, "x", -1, 0, [], {}, "missing", "shorter"):
+                results = json.loads(whole)
+                holder = results
+                for key in place[:-1]:
+                    holder = holder[key]
+                if other == "missing":
+                    del holder[place[-1]]
+                elif other == "shorter" and isinstance(holder[place[-1]], list):
+                    holder[place[-1]].pop()
+                else:
+                    holder[place[-1]] = other
+                with self.subTest(place=place, other=other), contextlib.suppress(ResultsError):
+                    check(results)
+                    findings.summary(results)
+                    tables.html(tables.findings_table(results))
+                    tables.html(tables.variant_table(results))
+                    tables.ablation_tables(results)
 
 
 if __name__ == "__main__":
