@@ -21,13 +21,14 @@ struct adaptive_l1 {
     require(target_experts > 0, "adaptive_l1: the target is ", target_experts,
             " experts per token, it must be positive");
     const auto p = record.trace.probabilities();
-    const double scale = static_cast<double>(p.cols()) / (target_experts * static_cast<double>(p.rows()));
+    const double scale = static_cast<double>(record.trace.experts_in_service()) /
+                         (target_experts * static_cast<double>(record.trace.valid_tokens()));
     return detail::mean_probability_loss(record, coefficient, [&](std::size_t e) {
       if (!balanced)
         return 1.0;
       double active = 0;
       for (std::size_t t = 0; t < p.rows(); ++t)
-        active += p(t, e) > 0 ? 1 : 0;
+        active += record.trace.is_valid(t) && p(t, e) > 0 ? 1 : 0;
       return scale * active;
     });
   }

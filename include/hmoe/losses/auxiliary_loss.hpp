@@ -13,7 +13,10 @@ namespace hmoe {
 /// A loss on the routing of one layer and batch. Requirements:
 ///   coefficient                 how much it counts in the training loss
 ///   name                        under which an objective reports it
-///   evaluate(record) -> double  the loss without its coefficient; adds coefficient × its gradient to the trace's sinks
+///   evaluate(record) -> double  the loss without its coefficient; adds coefficient × its gradient to the trace's
+///   sinks.
+///                               Padding tokens have no share: T is trace.valid_tokens(). Nor have experts out of
+///                               service: N is trace.experts_in_service(), and nobody reads their sinks
 /// Calling it twice adds the gradient twice. With no tokens it is 0. An objective evaluates it only on a trace that has
 /// sinks of the trace's shape, so it need not check them.
 template <class L, class T>
@@ -38,20 +41,23 @@ template <class T> void require_gradient_sinks(const routing_record<T>& record) 
 }
 
 /// Σ_i factor(i)·P̂_i with P̂_i = (1/T) Σ_t P_{t,i}, the form of all balancing losses; factor(i) counts as a constant,
-/// so the gradient is factor(i)/T for each token.
+/// so the gradient is factor(i)/T for each token. Sums and T leave padding tokens out.
 template <class T, class Factor>
 double mean_probability_loss(routing_record<T>& record, double coefficient, Factor factor) {
   require_gradient_sinks(record);
   const auto p = record.trace.probabilities();
   const auto d_p = record.trace.d_probabilities();
-  if (p.rows() == 0)
+  const auto tokens = static_cast<double>(record.trace.valid_tokens());
+  if (tokens == 0)
     return 0;
   double value = 0;
   for (std::size_t e = 0; e < p.cols(); ++e) {
-    const double f = mean_probability_slope(factor(e), static_cast<double>(p.rows()));
+    const double f = mean_probability_slope(factor(e), tokens);
     const auto gradient = static_cast<T>(coefficient * f);
     double sum = 0;
     for (std::size_t t = 0; t < p.rows(); ++t) {
+      if (!record.trace.is_valid(t))
+        continue;
       sum += static_cast<double>(p(t, e));
       d_p(t, e) += gradient;
     }

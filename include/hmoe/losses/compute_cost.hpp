@@ -33,8 +33,8 @@ struct compute_cost {
     check_costs(experts);
     double sum = 0;
     for (std::size_t e = 0; e < experts; ++e)
-      sum += cost_of(record, e);
-    const double mean = sum / static_cast<double>(experts);
+      sum += record.trace.is_in_service(e) ? cost_of(record, e) : 0;
+    const double mean = sum / static_cast<double>(record.trace.experts_in_service());
     check_mean(experts, mean);
     return detail::mean_probability_loss(record, coefficient,
                                          [&](std::size_t e) { return factor(cost_of(record, e), mean); });

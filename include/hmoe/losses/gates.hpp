@@ -53,6 +53,8 @@ HMOE_HOST_DEVICE void add_selected_gates_gradient(gate_values kind, double divis
 /// sums[N] += the token's gates.
 template <class T>
 void add_gates(const routing_record<T>& record, gate_values kind, std::size_t token, vector_view<double> sums) {
+  if (!record.trace.is_valid(token))
+    return;
   const auto p = std::as_const(record.trace).probabilities().row(token);
   if (kind == gate_values::probabilities) {
     for (std::size_t e = 0; e < p.size(); ++e)
@@ -70,6 +72,8 @@ void add_gates(const routing_record<T>& record, gate_values kind, std::size_t to
 template <class T>
 void add_gates_gradient(routing_record<T>& record, gate_values kind, std::size_t token,
                         vector_view<const double> slopes) {
+  if (!record.trace.is_valid(token))
+    return;
   const auto p = std::as_const(record.trace).probabilities().row(token);
   const auto d_p = record.trace.d_probabilities().row(token);
   if (kind == gate_values::probabilities) {

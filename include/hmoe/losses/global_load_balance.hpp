@@ -26,14 +26,16 @@ struct global_load_balance {
     const std::size_t experts = record.trace.expert_count();
     require(load->expert_count() == experts, "global_load_balance: the accumulator counts ", load->expert_count(),
             " experts, the batch was routed among ", experts);
-    require(load->tokens() >= record.trace.tokens(), "global_load_balance: the accumulator has ", load->tokens(),
-            " tokens, this batch alone has ", record.trace.tokens(), ": call load_accumulator::add(record) first");
+    require(load->tokens() >= record.trace.valid_tokens(), "global_load_balance: the accumulator has ", load->tokens(),
+            " tokens, this batch alone has ", record.trace.valid_tokens(),
+            ": call load_accumulator::add(record) first");
     double total = 0;
     for (const std::uint64_t count : load->counts())
       total += static_cast<double>(count);
     const double divisor = detail::choice_divisor(normalization, static_cast<double>(load->tokens()), total);
+    const auto serving = static_cast<double>(record.trace.experts_in_service());
     return detail::mean_probability_loss(record, coefficient, [&](std::size_t e) {
-      return load_balance::factor(static_cast<double>(experts), static_cast<double>(load->counts()[e]), divisor);
+      return load_balance::factor(serving, static_cast<double>(load->counts()[e]), divisor);
     });
   }
 };

@@ -26,7 +26,8 @@ struct importance {
     buffer<double> sums = memory.zeros<double>(experts), slopes = memory.zeros<double>(experts);
     for (std::size_t t = 0; t < tokens; ++t)
       detail::add_gates(record, gates, t, sums.view());
-    const double value = detail::squared_variation(std::as_const(sums).view(), slopes.view());
+    const double value = detail::squared_variation(std::as_const(sums).view(), slopes.view(),
+                                                   [&](std::size_t e) { return record.trace.is_in_service(e); });
     for (double& slope : slopes)
       slope *= coefficient;
     for (std::size_t t = 0; t < tokens; ++t)

@@ -36,7 +36,7 @@ struct intra_group_balance {
     const double total = detail::count_choices(record, balance_counts::all_choices, 0, tokens, slopes.view());
     if (!(total > 0))
       return 0;
-    const double rows = static_cast<double>(tokens);
+    const double rows = static_cast<double>(record.trace.valid_tokens());
     const double candidates = static_cast<double>(experts) * (pairs / rows) / static_cast<double>(groups);
     double value = 0;
     for (std::size_t t = 0; t < tokens; ++t)

@@ -43,7 +43,7 @@ public:
     std::fill(batch_.begin(), batch_.end(), std::uint64_t{0});
     detail::count_choices(record, counted_, 0, record.trace.tokens(),
                           vector_view<std::uint64_t>(batch_.data(), expert_count()));
-    batch_.back() = record.trace.tokens();
+    batch_.back() = record.trace.valid_tokens();
     all_reduce(std::span<std::uint64_t>(batch_));
     for (std::size_t i = 0; i < totals_.size(); ++i)
       totals_[i] += batch_[i];

@@ -30,9 +30,11 @@ struct load_balance {
     detail::small_memory memory;
     buffer<double> n = memory.zeros<double>(experts);
     const double total = detail::count_choices(record, counts, 0, tokens, n.view());
-    const double divisor = detail::choice_divisor(normalization, static_cast<double>(tokens), total);
-    return detail::mean_probability_loss(
-        record, coefficient, [&](std::size_t e) { return factor(static_cast<double>(experts), n[e], divisor); });
+    const double divisor =
+        detail::choice_divisor(normalization, static_cast<double>(record.trace.valid_tokens()), total);
+    const auto serving = static_cast<double>(record.trace.experts_in_service());
+    return detail::mean_probability_loss(record, coefficient,
+                                         [&](std::size_t e) { return factor(serving, n[e], divisor); });
   }
 };
 

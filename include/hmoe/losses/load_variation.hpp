@@ -22,7 +22,8 @@ template <class T, class F> void for_each_threshold(const routing_record<T>& rec
     for (index_t e = 0; e < z.size(); ++e) {
       const bool selected = next < chosen.size() && chosen[next] == e;
       next += selected ? 1 : 0;
-      visit(e, selected);
+      if (!record.trace.is_excluded(token, e))
+        visit(e, selected);
     }
   };
   index_t smallest_in = no_index, largest_out = no_index;
@@ -36,9 +37,13 @@ template <class T, class F> void for_each_threshold(const routing_record<T>& rec
     walk([&](index_t e, bool selected) { f(e, selected ? largest_out : smallest_in); });
 }
 
-/// Tokens that select all experts: each of them adds 1 to every load.
+/// Tokens that select all experts in service for them: each of them adds 1 to the loads of these.
 template <class T> bool selects_all(const routing_record<T>& record, std::size_t token) {
+  if (!record.trace.is_valid(token))
+    return false;
   std::size_t count = 0;
+  for (std::size_t e = 0; e < record.trace.expert_count(); ++e)
+    count += record.trace.is_excluded(token, e) ? 1 : 0;
   for (const index_t e : record.assigned.experts_of(token))
     count += e < record.trace.expert_count() ? 1 : 0;
   return count == record.trace.expert_count();
@@ -56,15 +61,16 @@ double load_variation(routing_record<T>& record, double coefficient, Noise noise
   buffer<double> load = memory.zeros<double>(experts), slopes = memory.zeros<double>(experts);
   for (std::size_t t = 0; t < tokens; ++t) {
     if (selects_all(record, t))
-      for (double& sum : load)
-        sum += 1;
+      for (std::size_t e = 0; e < experts; ++e)
+        load[e] += record.trace.is_excluded(t, e) ? 0 : 1;
     for_each_threshold(record, t, [&](index_t i, index_t threshold) {
       const auto [sigma, n] = noise(t, i);
       const double u = static_cast<double>(z(t, i) - z(t, threshold)) / sigma - n;
       load[i] += std::erfc(-u / std::numbers::sqrt2) / 2;
     });
   }
-  const double value = squared_variation(std::as_const(load).view(), slopes.view());
+  const double value = squared_variation(std::as_const(load).view(), slopes.view(),
+                                         [&](std::size_t e) { return record.trace.is_in_service(e); });
   for (std::size_t t = 0; t < tokens; ++t)
     for_each_threshold(record, t, [&](index_t i, index_t threshold) {
       const auto [sigma, n] = noise(t, i);

@@ -37,19 +37,20 @@ struct parameter_penalty {
   }
 
   template <class T> double evaluate(routing_record<T>& record) const {
-    const auto experts = static_cast<double>(record.trace.expert_count());
+    const auto experts = static_cast<double>(record.trace.experts_in_service());
     double sum = 0;
     std::size_t largest = 0;
-    for (const std::size_t h : record.widths) {
-      sum += static_cast<double>(h);
-      largest = std::max(largest, h);
-    }
+    for (std::size_t e = 0; e < record.widths.size(); ++e)
+      if (record.trace.is_in_service(e)) {
+        sum += static_cast<double>(record.widths[e]);
+        largest = std::max(largest, record.widths[e]);
+      }
     check(record.widths.size(), largest);
-    const double one = unit_of(sum, static_cast<double>(largest), static_cast<double>(record.widths.size()));
+    const double one = unit_of(sum, static_cast<double>(largest), experts);
     return detail::mean_probability_loss(record, coefficient, [&](std::size_t e) {
       return factor(experts, static_cast<double>(record.widths[e]), one,
                     static_cast<double>(record.trace.tokens_per_expert()[e]),
-                    static_cast<double>(record.trace.tokens()));
+                    static_cast<double>(record.trace.valid_tokens()));
     });
   }
 };

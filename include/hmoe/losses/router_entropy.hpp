@@ -37,10 +37,10 @@ struct router_entropy {
     detail::require_gradient_sinks(record);
     const auto p = record.trace.probabilities();
     const auto d_p = record.trace.d_probabilities();
-    const auto tokens = static_cast<double>(p.rows());
+    const auto tokens = static_cast<double>(record.trace.valid_tokens());
     double value = 0;
     for (std::size_t t = 0; t < p.rows(); ++t)
-      for (std::size_t e = 0; e < p.cols(); ++e) {
+      for (std::size_t e = 0; e < p.cols() && record.trace.is_valid(t); ++e) {
         const share of = share_of<T>(p(t, e), tokens);
         value += of.value;
         d_p(t, e) += static_cast<T>(of.gradient);

@@ -32,12 +32,12 @@ struct sequence_balance {
     check(offsets, record.trace.tokens());
     double sequences = 0;
     for (std::size_t s = 0; s + 1 < offsets.size(); ++s)
-      sequences += offsets[s] < offsets[s + 1] ? 1 : 0;
+      sequences += valid_tokens(record, offsets[s], offsets[s + 1]) != 0 ? 1 : 0;
     detail::small_memory memory;
     buffer<double> f = memory.zeros<double>(record.trace.expert_count());
     double value = 0;
     for (std::size_t s = 0; s + 1 < offsets.size(); ++s)
-      if (offsets[s] < offsets[s + 1])
+      if (valid_tokens(record, offsets[s], offsets[s + 1]) != 0)
         value += evaluate_sequence(record, offsets[s], offsets[s + 1], 1 / sequences, f.view());
     return value;
   }
@@ -51,13 +51,22 @@ private:
               " before it begins at ", offsets[s]);
   }
 
+  template <class T>
+  [[nodiscard]] static std::size_t valid_tokens(const routing_record<T>& record, std::size_t first, std::size_t last) {
+    std::size_t count = 0;
+    for (std::size_t t = first; t < last; ++t)
+      count += record.trace.is_valid(t) ? 1 : 0;
+    return count;
+  }
+
   /// The sequence of tokens [first, last), which counts with `weight`.
   template <class T>
   double evaluate_sequence(routing_record<T>& record, std::size_t first, std::size_t last, double weight,
                            vector_view<double> f) const {
     const auto p = record.trace.probabilities();
     const auto d_p = record.trace.d_probabilities();
-    const auto tokens = static_cast<double>(last - first), experts = static_cast<double>(f.size());
+    const auto tokens = static_cast<double>(valid_tokens(record, first, last)),
+               experts = static_cast<double>(record.trace.experts_in_service());
     std::fill(f.begin(), f.end(), 0.0);
     const double total = detail::count_choices(record, counts, first, last, f);
     const double divisor = detail::choice_divisor(normalization, tokens, total);
@@ -65,6 +74,8 @@ private:
       count = detail::choice_rate(count, divisor);
     double value = 0;
     for (std::size_t t = first; t < last; ++t) {
+      if (!record.trace.is_valid(t))
+        continue;
       double sum = 0, dot = 0;
       for (std::size_t e = 0; e < f.size(); ++e) {
         sum += static_cast<double>(p(t, e));

@@ -20,7 +20,7 @@ struct smooth_load {
 
   template <class T> double evaluate(routing_record<T>& record) const {
     require(stddev >= 0, "smooth_load: the standard deviation is ", stddev, ", it must not be negative");
-    const double sigma = stddev > 0 ? stddev : 1 / static_cast<double>(record.trace.expert_count());
+    const double sigma = stddev > 0 ? stddev : 1 / static_cast<double>(record.trace.experts_in_service());
     return detail::load_variation(
         record, coefficient, [&](std::size_t, std::size_t) { return std::pair{sigma, 0.0}; },
         [](std::size_t, std::size_t, double) {});

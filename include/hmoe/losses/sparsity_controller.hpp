@@ -44,10 +44,10 @@ public:
     static_assert(std::invocable<AllReduce&, std::span<std::uint64_t>>,
                   "hmoe::losses::sparsity_controller::add: AllReduce is not callable with std::span<std::uint64_t>: "
                   "pass a function that replaces the two counts by their sums over all processes");
-    std::array<std::uint64_t, 2> counts{0, trace.tokens() * trace.expert_count()};
+    std::array<std::uint64_t, 2> counts{0, trace.valid_tokens() * trace.expert_count()};
     for (std::size_t t = 0; t < trace.tokens(); ++t)
       for (const T score : trace.probabilities().row(t))
-        counts[0] += score > 0 ? 1U : 0U;
+        counts[0] += trace.is_valid(t) && score > 0 ? 1U : 0U;
     all_reduce(std::span<std::uint64_t>(counts));
     active_ += counts[0];
     pairs_ += counts[1];

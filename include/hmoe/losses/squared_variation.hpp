@@ -24,16 +24,25 @@ private:
   [[nodiscard]] HMOE_HOST_DEVICE double square() const noexcept { return mean * mean + 1e-10; }
 };
 
-/// CV² of x; writes ∂CV²/∂x_i to slopes.
-inline double squared_variation(vector_view<const double> x, vector_view<double> slopes) {
-  variation of{static_cast<double>(x.size()), 0, 0};
-  for (const double value : x)
-    of.mean += value / of.n;
-  for (const double value : x)
-    of.squares += (value - of.mean) * (value - of.mean);
+/// CV² of the x_i for which counts(i) is true; writes ∂CV²/∂x_i to slopes, 0 for the others.
+template <class Counts>
+double squared_variation(vector_view<const double> x, vector_view<double> slopes, const Counts& counts) {
+  variation of{0, 0, 0};
   for (std::size_t i = 0; i < x.size(); ++i)
-    slopes[i] = of.slope(x[i]);
+    of.n += counts(i) ? 1 : 0;
+  for (std::size_t i = 0; i < x.size(); ++i)
+    if (counts(i))
+      of.mean += x[i] / of.n;
+  for (std::size_t i = 0; i < x.size(); ++i)
+    if (counts(i))
+      of.squares += (x[i] - of.mean) * (x[i] - of.mean);
+  for (std::size_t i = 0; i < x.size(); ++i)
+    slopes[i] = counts(i) ? of.slope(x[i]) : 0;
   return of.value();
+}
+/// CV² of all x_i.
+inline double squared_variation(vector_view<const double> x, vector_view<double> slopes) {
+  return squared_variation(x, slopes, [](std::size_t) { return true; });
 }
 
 } // namespace hmoe::losses::detail

@@ -34,9 +34,11 @@ struct z {
     detail::require_gradient_sinks(record);
     const auto logits = record.trace.logits();
     const auto d_logits = record.trace.d_logits();
-    const auto tokens = static_cast<double>(logits.rows());
+    const auto tokens = static_cast<double>(record.trace.valid_tokens());
     double value = 0;
     for (std::size_t t = 0; t < logits.rows(); ++t) {
+      if (!record.trace.is_valid(t))
+        continue;
       const auto row = logits.row(t);
       const auto largest = static_cast<double>(*std::max_element(row.begin(), row.end()));
       double sum = 0;

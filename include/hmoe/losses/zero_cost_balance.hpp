@@ -24,7 +24,7 @@ struct zero_cost_balance {
     return detail::mean_probability_loss(record, coefficient, [&](std::size_t e) {
       const double weight = !eta.empty() ? eta[e] : record.widths[e] == 0 ? tau : 1;
       return weight * detail::choice_rate(static_cast<double>(record.trace.tokens_per_expert()[e]),
-                                          static_cast<double>(record.trace.tokens()));
+                                          static_cast<double>(record.trace.valid_tokens()));
     });
   }
 };
