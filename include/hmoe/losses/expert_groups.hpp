@@ -32,6 +32,18 @@ inline std::size_t assign_groups(vector_view<const std::size_t> widths, std::spa
   return sizes.size();
 }
 
+/// The number of groups that have an expert in service.
+template <class T> std::size_t groups_in_service(const router_trace<T>& trace, vector_view<const index_t> group_of) {
+  std::size_t groups = 0;
+  index_t last = no_index; // a group is a run of ids
+  for (std::size_t e = 0; e < group_of.size(); ++e)
+    if (group_of[e] != last && trace.is_in_service(e)) {
+      last = group_of[e];
+      ++groups;
+    }
+  return groups;
+}
+
 /// counts[G] = tokens with an expert in each group; returns their sum, the (token, group) pairs.
 template <class T>
 double count_groups(const routing_record<T>& record, vector_view<const index_t> group_of, vector_view<double> counts) {

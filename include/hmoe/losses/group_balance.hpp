@@ -6,6 +6,7 @@
 #include <hmoe/losses/small_memory.hpp>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <utility>
 #include <vector>
@@ -31,39 +32,41 @@ struct group_balance {
     buffer<index_t> group_of = memory.zeros<index_t>(experts);
     const std::size_t groups = detail::assign_groups(record.widths, group_sizes, group_of.view());
     buffer<double> weight = memory.zeros<double>(groups), n = memory.zeros<double>(groups);
-    weigh_groups(record.widths, std::as_const(group_of).view(), weight.view());
+    weigh_groups(record, std::as_const(group_of).view(), weight.view());
+    const auto serving = static_cast<double>(detail::groups_in_service(record.trace, std::as_const(group_of).view()));
     const double total = detail::count_groups(record, std::as_const(group_of).view(), n.view());
     return detail::mean_probability_loss(record, coefficient, [&](std::size_t e) {
       const std::size_t g = group_of[e];
-      return total > 0 ? static_cast<double>(groups) * weight[g] * n[g] / total : 0;
+      return total > 0 ? serving * weight[g] * n[g] / total : 0;
     });
   }
 
 private:
-  /// weight[g] = w_g; the width of a group is the mean over its experts.
-  void weigh_groups(vector_view<const std::size_t> widths, vector_view<const index_t> group_of,
+  /// weight[g] = w_g; the width of a group is the mean over its experts in service, infinite where it has none.
+  template <class T>
+  void weigh_groups(const routing_record<T>& record, vector_view<const index_t> group_of,
                     vector_view<double> weight) const {
     require(step >= 0, "group_balance: the width step is ", step, ", it must not be negative");
     for (std::size_t g = 0; g < weight.size(); ++g) {
       double sum = 0, count = 0;
       for (std::size_t e = 0; e < group_of.size(); ++e)
-        if (group_of[e] == g) {
-          sum += static_cast<double>(widths[e]);
+        if (group_of[e] == g && record.trace.is_in_service(e)) {
+          sum += static_cast<double>(record.widths[e]);
           count += 1;
         }
-      weight[g] = sum / count;
+      weight[g] = count > 0 ? sum / count : std::numeric_limits<double>::infinity();
     }
     const double narrowest = weight.empty() ? 0 : *std::min_element(weight.begin(), weight.end());
     const double delta = step > 0 ? step : smallest_difference(weight);
     for (double& w : weight)
-      w = (w - narrowest + delta) / delta;
+      w = std::isfinite(w) ? (w - narrowest + delta) / delta : 0;
   }
   /// The smallest positive difference between two values; 1 when there is none.
   static double smallest_difference(vector_view<const double> values) {
     double smallest = std::numeric_limits<double>::infinity();
     for (const double a : values)
       for (const double b : values)
-        if (a > b)
+        if (a > b && std::isfinite(a))
           smallest = std::min(smallest, a - b);
     return smallest < std::numeric_limits<double>::infinity() ? smallest : 1;
   }

@@ -37,7 +37,9 @@ struct intra_group_balance {
     if (!(total > 0))
       return 0;
     const double rows = static_cast<double>(record.trace.valid_tokens());
-    const double candidates = static_cast<double>(experts) * (pairs / rows) / static_cast<double>(groups);
+    const auto serving = static_cast<double>(record.trace.experts_in_service());
+    const std::size_t serving_groups = detail::groups_in_service(record.trace, std::as_const(group_of).view());
+    const double candidates = serving * (pairs / rows) / static_cast<double>(serving_groups);
     double value = 0;
     for (std::size_t t = 0; t < tokens; ++t)
       detail::add_gates(record, gates, t, sums.view());

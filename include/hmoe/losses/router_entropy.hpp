@@ -2,17 +2,12 @@
 #pragma once
 
 #include <hmoe/core/config.hpp>
+#include <hmoe/core/scalar_functions.hpp>
 #include <hmoe/losses/auxiliary_loss.hpp>
 
 #include <cmath>
-#include <limits>
 
 namespace hmoe::losses {
-
-namespace detail {
-/// The smallest normal number of T. (Device code may use a constant, but not call std::numeric_limits.)
-template <class T> inline constexpr double smallest_normal = std::numeric_limits<T>::min();
-} // namespace detail
 
 /// L = (1/T) Σ_t −Σ_i P_{t,i} ln P_{t,i}: minimising it sharpens the router, so that top-p needs fewer experts
 /// (Huang et al. 2024, arXiv 2403.07652). HMoE (arXiv 2408.10681) prints the sum with the opposite sign, which would
@@ -29,7 +24,7 @@ struct router_entropy {
   /// −p ln p is 0 at p = 0, where its slope is infinite: the smallest normal number stands in for it there. NaN stays.
   template <class T> [[nodiscard]] HMOE_HOST_DEVICE share share_of(T probability, double tokens) const noexcept {
     const auto p = static_cast<double>(probability);
-    const double log_p = std::log(p < detail::smallest_normal<T> ? detail::smallest_normal<T> : p);
+    const double log_p = std::log(p < double{smallest_normal<T>} ? double{smallest_normal<T>} : p);
     return {-(p * log_p / tokens), -coefficient * (log_p + 1) / tokens};
   }
 

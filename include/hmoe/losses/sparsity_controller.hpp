@@ -44,10 +44,13 @@ public:
     static_assert(std::invocable<AllReduce&, std::span<std::uint64_t>>,
                   "hmoe::losses::sparsity_controller::add: AllReduce is not callable with std::span<std::uint64_t>: "
                   "pass a function that replaces the two counts by their sums over all processes");
-    std::array<std::uint64_t, 2> counts{0, trace.valid_tokens() * trace.expert_count()};
+    std::array<std::uint64_t, 2> counts{0, 0};
     for (std::size_t t = 0; t < trace.tokens(); ++t)
-      for (const T score : trace.probabilities().row(t))
-        counts[0] += trace.is_valid(t) && score > 0 ? 1U : 0U;
+      for (std::size_t e = 0; e < trace.expert_count(); ++e)
+        if (trace.is_valid(t) && !trace.is_excluded(t, e)) {
+          counts[0] += trace.probabilities()(t, e) > 0 ? 1U : 0U;
+          ++counts[1];
+        }
     all_reduce(std::span<std::uint64_t>(counts));
     active_ += counts[0];
     pairs_ += counts[1];
