@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+// clang-format off
 #include <hmoe/core/macros_off.hpp>
+// clang-format on
 
 /// Everything that needs no third-party library, and what the macros of the component targets switch on: link
 /// hmoe::eigen for backends/eigen.hpp, hmoe::simd for backends/simd.hpp, and compile with OpenMP (hmoe::openmp) for
@@ -147,4 +149,6 @@
 #include <hmoe/execution/openmp.hpp>
 #endif
 
+// clang-format off
 #include <hmoe/core/macros_on.hpp>
+// clang-format on

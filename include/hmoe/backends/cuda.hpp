@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+// clang-format off
 #include <hmoe/core/macros_off.hpp>
+// clang-format on
 
 /// The CUDA backend as a host compiler sees it: contexts, device memory, and layers on the device. Kernels come from
 /// one .cu file of the program, which includes hmoe/backends/cuda/layer.cuh and instantiates its layers
@@ -17,4 +19,6 @@
 #include <hmoe/backends/cuda/tape.hpp>
 #include <hmoe/backends/cuda/workspace.hpp>
 
+// clang-format off
 #include <hmoe/core/macros_on.hpp>
+// clang-format on

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+// clang-format off
 #include <hmoe/core/macros_off.hpp>
+// clang-format on
 
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/interop/eigen.hpp>
@@ -37,4 +39,6 @@ struct eigen {
 
 } // namespace hmoe::backends
 
+// clang-format off
 #include <hmoe/core/macros_on.hpp>
+// clang-format on

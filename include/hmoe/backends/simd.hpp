@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+// clang-format off
 #include <hmoe/core/macros_off.hpp>
+// clang-format on
 
 #include <hmoe/backends/simd/activations.hpp>
 #include <hmoe/backends/simd/ffn_backward.hpp>
@@ -128,4 +130,6 @@ private:
 
 } // namespace hmoe::backends
 
+// clang-format off
 #include <hmoe/core/macros_on.hpp>
+// clang-format on

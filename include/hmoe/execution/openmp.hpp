@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+// clang-format off
 #include <hmoe/core/macros_off.hpp>
+// clang-format on
 
 #ifndef _OPENMP
 #error "hmoe/execution/openmp.hpp needs OpenMP: link hmoe::openmp, or compile with -fopenmp"
@@ -58,4 +60,6 @@ private:
 
 } // namespace hmoe::executors
 
+// clang-format off
 #include <hmoe/core/macros_on.hpp>
+// clang-format on

@@ -3,6 +3,10 @@
 // flags: -fopenmp -DHMOE_WITH_EIGEN -DHMOE_WITH_SIMD
 // compile only
 #include <Eigen/Core>
+#include <tbb/parallel_for.h>
+#include <tbb/task_arena.h>
+#include <xsimd/xsimd.hpp>
+
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -15,10 +19,7 @@
 #include <numeric>
 #include <optional>
 #include <sstream>
-#include <tbb/parallel_for.h>
-#include <tbb/task_arena.h>
 #include <thread>
-#include <xsimd/xsimd.hpp>
 
 #define min(a, b) ((a) < (b) ? (a) : (b))
 #define max(a, b) ((a) > (b) ? (a) : (b))
@@ -26,12 +27,11 @@
 #define require(what) require_of_another_header(what)
 #define fail(what) fail_of_another_header(what)
 
-#include <hmoe/hmoe.hpp>
-
 #include <hmoe/backends/eigen.hpp>
 #include <hmoe/backends/simd.hpp>
 #include <hmoe/execution/openmp.hpp>
 #include <hmoe/execution/tbb.hpp>
+#include <hmoe/hmoe.hpp>
 #include <hmoe/interop/eigen.hpp>
 
 static_assert(min(1, 2) == 1 && max(1, 2) == 2);

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+// clang-format off
 #include <hmoe/core/macros_off.hpp>
+// clang-format on
 
 #ifndef __CUDACC__
 #error "hmoe/backends/cuda/layer.cuh is for nvcc: host code includes hmoe/backends/cuda.hpp"
@@ -343,4 +345,6 @@ template <class Layer, class... Losses, class S> struct cuda_objective_kernels<L
 
 } // namespace hmoe::backends
 
+// clang-format off
 #include <hmoe/core/macros_on.hpp>
+// clang-format on
