@@ -46,7 +46,8 @@ inline std::vector<std::size_t> evaluation_windows(std::size_t heldout_tokens, s
   const std::size_t fit = heldout_tokens > 0 ? (heldout_tokens - 1) / context : 0;
   const std::size_t count = std::min(tokens / context, fit) / multiple * multiple;
   hmoe::require(count > 0, "an evaluation on ", tokens, " of ", heldout_tokens, " held-out tokens has not even ",
-                multiple, " windows of ", context, " tokens; give a longer text or smaller windows");
+                multiple, " windows of ", context,
+                " tokens; give a longer text, a smaller --context or --batch, or a larger --evaluation-tokens");
   std::vector<std::size_t> first(count);
   const std::size_t room = heldout_tokens - 1 - context;
   for (std::size_t i = 0; i < count; ++i)

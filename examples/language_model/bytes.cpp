@@ -6,6 +6,8 @@
 #include <array>
 #include <charconv>
 #include <fstream>
+#include <iterator>
+#include <span>
 #include <system_error>
 
 namespace language_model {
@@ -18,34 +20,27 @@ std::string to_hex(std::uint64_t value) {
 }
 
 std::string read_file(const std::filesystem::path& path) {
+  std::error_code ignored;
+  hmoe::require(!std::filesystem::is_directory(path, ignored), "cannot read ", path.string(), ": it is a folder");
   std::ifstream file(path, std::ios::binary);
   std::string contents(std::istreambuf_iterator<char>(file), {});
   hmoe::require(file.is_open() && !file.bad(), "cannot read ", path.string());
   return contents;
 }
 
-void write_file(const std::filesystem::path& path, const std::function<void(std::ostream&)>& write) {
-  if (path.has_parent_path())
-    std::filesystem::create_directories(path.parent_path());
-  std::filesystem::path temporary = path;
-  temporary += ".tmp";
-  {
-    std::ofstream file(temporary, std::ios::binary | std::ios::trunc);
-    write(file);
-    file.flush();
-    if (!file) {
-      file.close();
-      std::error_code ignored;
-      std::filesystem::remove(temporary, ignored);
-      throw hmoe::error("cannot write " + path.string() + " (is the disk full or the folder read-only?)");
-    }
+void write_file(const std::filesystem::path& path, const std::function<void(hmoe::io::file_writer&)>& write) {
+  if (path.has_parent_path()) {
+    std::error_code failure;
+    std::filesystem::create_directories(path.parent_path(), failure);
+    hmoe::require(!failure, "cannot make the folder ", path.parent_path().string(), ": ", failure.message());
   }
-  std::filesystem::rename(temporary, path);
+  hmoe::io::file_writer file(path.string());
+  write(file);
+  file.commit();
 }
 
 void write_file(const std::filesystem::path& path, std::string_view contents) {
-  write_file(path,
-             [&](std::ostream& out) { out.write(contents.data(), static_cast<std::streamsize>(contents.size())); });
+  write_file(path, [&](hmoe::io::file_writer& file) { file.write(std::as_bytes(std::span(contents))); });
 }
 
 } // namespace language_model

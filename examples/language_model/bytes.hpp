@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/io/file_writer.hpp>
+
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
-#include <iosfwd>
 #include <string>
 #include <string_view>
 
@@ -28,12 +29,12 @@ private:
 /// 16 hexadecimal digits.
 std::string to_hex(std::uint64_t value);
 
-/// The whole file; throws hmoe::error when it cannot be read.
+/// The whole file; throws hmoe::error when it cannot be read, or is a folder.
 std::string read_file(const std::filesystem::path& path);
 
-/// Writes a file beside `path` and renames it when it is complete, so that `path` is always an intact file: the old
-/// one or the new one. Throws hmoe::error when writing fails (the old one stays).
-void write_file(const std::filesystem::path& path, const std::function<void(std::ostream&)>& write);
+/// Writes a file as hmoe::io::file_writer does, so that `path` is always an intact file: the old one or the new one.
+/// Makes its folder where there is none. Throws hmoe::error when writing fails (the old file stays).
+void write_file(const std::filesystem::path& path, const std::function<void(hmoe::io::file_writer&)>& write);
 void write_file(const std::filesystem::path& path, std::string_view contents);
 
 } // namespace language_model

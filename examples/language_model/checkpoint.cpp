@@ -5,11 +5,14 @@
 
 #include "bytes.hpp"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstdint>
 #include <cstring>
+#include <span>
 #include <string_view>
+#include <utility>
 
 namespace language_model {
 namespace {
@@ -28,6 +31,16 @@ static_assert(sizeof(header) == 40, "the header has no padding");
 
 std::string_view bytes_of(const std::vector<float>& values) {
   return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float)};
+}
+
+bool is_description(const nlohmann::json& json) {
+  if (!json.is_object() || !json.contains("config") || !json.contains("state") || !json.contains("tensors") ||
+      !json.at("config").is_object() || !json.at("state").is_object() || !json.at("tensors").is_array())
+    return false;
+  return std::ranges::all_of(json.at("tensors"), [](const nlohmann::json& entry) {
+    return entry.is_object() && entry.contains("name") && entry.at("name").is_string() && entry.contains("size") &&
+           entry.at("size").is_number_unsigned();
+  });
 }
 
 } // namespace
@@ -58,10 +71,8 @@ void save_checkpoint(const std::filesystem::path& path, const checkpoint& saved)
     sum.add(bytes_of(t.values));
   h.sum = sum.value();
 
-  write_file(path, [&](std::ostream& out) {
-    const auto put = [&](std::string_view bytes) {
-      out.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-    };
+  write_file(path, [&](hmoe::io::file_writer& file) {
+    const auto put = [&](std::string_view bytes) { file.write(std::as_bytes(std::span(bytes))); };
     put({reinterpret_cast<const char*>(&h), sizeof h});
     put(json);
     for (const auto& t : saved.tensors)
@@ -89,7 +100,8 @@ checkpoint load_checkpoint(const std::filesystem::path& path) {
   hmoe::require(checksum().add(std::string_view(file).substr(sizeof h)).value() == h.sum, name,
                 " is damaged: its checksum does not match its contents");
 
-  const auto description = nlohmann::json::parse(file.substr(sizeof h, h.json_bytes));
+  auto description = nlohmann::json::parse(file.substr(sizeof h, h.json_bytes), nullptr, false);
+  hmoe::require(is_description(description), name, " is damaged: its description is not what this program writes");
   std::uint64_t scalars = 0;
   for (const auto& entry : description.at("tensors")) {
     const auto size = entry.at("size").get<std::uint64_t>();
@@ -97,11 +109,12 @@ checkpoint load_checkpoint(const std::filesystem::path& path) {
                   " scalars that it has: ", entry.at("name").dump(), " should have ", size);
     scalars += size;
   }
-  checkpoint loaded{description.at("config"), description.at("state"), {}};
+  checkpoint loaded{std::move(description.at("config")), std::move(description.at("state")), {}};
   std::size_t at = sizeof h + h.json_bytes;
   for (const auto& entry : description.at("tensors")) {
     checkpoint::tensor t{entry.at("name"), std::vector<float>(entry.at("size").get<std::size_t>())};
-    std::memcpy(t.values.data(), file.data() + at, t.values.size() * sizeof(float));
+    if (!t.values.empty())
+      std::memcpy(t.values.data(), file.data() + at, t.values.size() * sizeof(float));
     at += t.values.size() * sizeof(float);
     loaded.tensors.push_back(std::move(t));
   }
@@ -113,7 +126,9 @@ void require_same_config(const nlohmann::json& found, const nlohmann::json& expe
     return;
   std::string differences;
   for (const auto& change : nlohmann::json::diff(found, expected)) {
-    const nlohmann::json::json_pointer at(change.at("path").get<std::string>());
+    nlohmann::json::json_pointer at(change.at("path").get<std::string>());
+    if (!at.empty() && at.back() == "-")
+      at.pop_back(); // a list that is longer on one side: the list
     const auto shown = [&](const nlohmann::json& config) {
       return config.contains(at) ? config.at(at).dump() : std::string("nothing");
     };

@@ -71,12 +71,12 @@ std::map<std::string, std::string> controls(const std::vector<variant>& variants
   return result;
 }
 
-/// A control for each finished variant that has none and is not a homogeneous layer with load balance itself.
+/// A control for each finished variant that has none and is not a homogeneous layer itself, which needs none.
 std::vector<variant> missing_controls(const std::vector<variant>& variants, const finished_runs& finished) {
   std::vector<variant> all = variants;
   for (const auto& v : variants) {
     const auto width = training_width(finished, v.name);
-    if (!width || has_control(all, v) || matching_control(all, *width) != nullptr)
+    if (!width || v.homogeneous() || has_control(all, v) || matching_control(all, *width) != nullptr)
       continue;
     all.push_back(homogeneous_control(v, *width));
   }

@@ -5,11 +5,16 @@
 #include <hmoe/core/random.hpp>
 
 #include "bytes.hpp"
+#include "errors.hpp"
 #include "tokenizer.hpp"
 
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <cstring>
+#include <iostream>
+#include <string_view>
+#include <system_error>
 
 namespace language_model {
 namespace {
@@ -63,7 +68,8 @@ std::string bytes_of(const std::vector<token>& tokens) {
 
 std::vector<token> tokens_of(const std::string& bytes) {
   std::vector<token> tokens(bytes.size() / sizeof(token));
-  std::copy(bytes.begin(), bytes.end(), reinterpret_cast<char*>(tokens.data()));
+  if (!tokens.empty())
+    std::memcpy(tokens.data(), bytes.data(), tokens.size() * sizeof(token));
   return tokens;
 }
 
@@ -83,16 +89,52 @@ void save(const corpus& c, const std::filesystem::path& folder) {
   write_file(folder / "corpus.json", description.dump(2) + "\n");
 }
 
-/// Whether the folder held the corpus, whole and undamaged.
-bool load(corpus& c, const std::filesystem::path& folder) {
-  if (!std::filesystem::exists(folder / "corpus.json"))
+/// The bytes of a file that an earlier run left in the folder.
+std::string read_kept(const std::filesystem::path& folder, const char* name) {
+  std::error_code ignored;
+  hmoe::require(std::filesystem::is_regular_file(folder / name, ignored), name, " is missing");
+  return read_file(folder / name);
+}
+
+/// Takes what an earlier run left in the folder. Throws hmoe::error that says what is missing or damaged.
+void load(corpus& c, const std::filesystem::path& folder) {
+  const auto description = nlohmann::json::parse(read_kept(folder, "corpus.json"), nullptr, false);
+  hmoe::require(description.is_object(), "corpus.json is not the description of a corpus");
+  const auto entry = [&](const char* key) {
+    const auto found = description.find(key);
+    return found == description.end() ? nlohmann::json() : *found;
+  };
+  const std::string pieces = read_kept(folder, "tokenizer.model");
+  const std::string train = read_kept(folder, "train.tokens"), heldout = read_kept(folder, "heldout.tokens");
+  const auto require_size = [&](const char* name, const std::string& bytes, const char* key) {
+    const nlohmann::json tokens = entry(key);
+    hmoe::require(tokens.is_number_unsigned(), "corpus.json has no number of ", key);
+    hmoe::require(bytes.size() % sizeof(token) == 0 && bytes.size() / sizeof(token) == tokens.get<std::uint64_t>(),
+                  name, " has ", bytes.size(), " bytes, its ", tokens.get<std::uint64_t>(), " tokens take ",
+                  sizeof(token), " each");
+  };
+  require_size("train.tokens", train, "train_tokens");
+  require_size("heldout.tokens", heldout, "heldout_tokens");
+  const std::string sum = to_hex(checksum().add(pieces).add(train).add(heldout).value());
+  hmoe::require(entry("checksum") == sum, "the checksum of its files is ", sum, ", corpus.json has ",
+                entry("checksum").dump());
+  c.tokenizer = pieces;
+  c.train = tokens_of(train);
+  c.heldout = tokens_of(heldout);
+}
+
+/// Whether the folder held the corpus, whole and undamaged. Says so where there is only a part of it.
+bool load_if_intact(corpus& c, const std::filesystem::path& folder, const std::filesystem::path& text_file) {
+  if (std::error_code ignored; !std::filesystem::exists(folder, ignored))
     return false;
-  const auto description = nlohmann::json::parse(read_file(folder / "corpus.json"), nullptr, false);
-  c.tokenizer = read_file(folder / "tokenizer.model");
-  c.train = tokens_of(read_file(folder / "train.tokens"));
-  c.heldout = tokens_of(read_file(folder / "heldout.tokens"));
-  const auto tokens = checksum().add(c.tokenizer).add(bytes_of(c.train)).add(bytes_of(c.heldout)).value();
-  return description.is_object() && description.value("checksum", "") == to_hex(tokens);
+  try {
+    load(c, folder);
+    return true;
+  } catch (const hmoe::error& e) {
+    std::cerr << folder.string() << " is damaged (" << reason(e) << "): it is made again from " << text_file.string()
+              << "\n";
+    return false;
+  }
 }
 
 } // namespace
@@ -138,7 +180,7 @@ corpus load_corpus(const std::filesystem::path& text_file, const std::filesystem
   c.heldout_bytes = heldout.size();
 
   const std::filesystem::path folder = work_folder / ("corpus-" + to_hex(c.fingerprint));
-  const bool cached = load(c, folder);
+  const bool cached = load_if_intact(c, folder, text_file);
   if (!cached)
     c.tokenizer = tokenizer::train(train, options.vocabulary, options.threads);
   const tokenizer pieces(c.tokenizer);

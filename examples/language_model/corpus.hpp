@@ -40,8 +40,9 @@ struct byte_range {
 };
 std::vector<byte_range> heldout_ranges(const std::string& text, std::size_t blocks, std::size_t block_bytes);
 
-/// The tokenised corpus of a text file, from the work folder when it is there, else made and kept there. The
-/// tokeniser is trained on the training part alone. Throws hmoe::error for a text that is too short or not UTF-8.
+/// The tokenised corpus of a text file, from the work folder when it is there and intact, else made and kept there; a
+/// line on std::cerr tells of a damaged one. The tokeniser is trained on the training part alone. Throws hmoe::error
+/// for a text that is too short or not UTF-8.
 corpus load_corpus(const std::filesystem::path& text_file, const std::filesystem::path& work_folder,
                    const corpus_options& options);
 

@@ -4,6 +4,7 @@
 #include <hmoe/core/error.hpp>
 #include <hmoe/losses/sparsity_controller.hpp>
 
+#include "errors.hpp"
 #include "feed_forward.hpp"
 #include "model_shape.hpp"
 #include "policies.hpp"
@@ -45,8 +46,14 @@ template <class T> std::unique_ptr<feed_forward<T>> make_feed_forward(const laye
   for (const auto& table :
        {selection_routers<T>(), score_routers<T>(), noise_routers<T>(), moving_routers<T>(), batch_routers<T>()})
     for (const auto& entry : table)
-      if (entry.name == s.what.router.kind)
-        return entry.make(s);
+      if (entry.name == s.what.router.kind) {
+        try {
+          return entry.make(s);
+        } catch (const hmoe::error& e) {
+          throw hmoe::error("variant " + s.what.name + ": router=" + s.what.router.kind +
+                            " with its values cannot be: " + reason(e));
+        }
+      }
   throw hmoe::error("there is no router " + s.what.router.kind + "; there are " + usage(router_kinds()));
 }
 

@@ -6,8 +6,10 @@
 #include "bytes.hpp"
 #include "comparison.hpp"
 #include "corpus.hpp"
+#include "errors.hpp"
 #include "generation.hpp"
 #include "interrupt.hpp"
+#include "option_checks.hpp"
 #include "policies.hpp"
 #include "run.hpp"
 #include "table.hpp"
@@ -19,9 +21,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <exception>
 #include <filesystem>
 #include <iostream>
+#include <new>
 #include <string>
 #include <thread>
 #include <vector>
@@ -91,11 +95,17 @@ void keep_tokenizer(const corpus& text, const std::filesystem::path& folder) {
   write_file(folder / "tokenizer.model", text.tokenizer);
 }
 
+/// What can be said without the text.
+void require_possible(const run_config& config) {
+  validate(config);
+  require_memory(config);
+}
+
 int train(options& o, bool budget_given) {
   if (!budget_given)
     o.base.budget_flops = 3e12;
   o.base.what = parse_variant(o.variant);
-  validate(o.base); // before the text is tokenised
+  require_possible(o.base); // before the text is tokenised
   const corpus text = open_corpus(o);
   o.base.corpus_fingerprint = text.fingerprint;
   const run_files files(o.out, o.base);
@@ -130,7 +140,13 @@ int compare_variants(options& o, bool budget_given, const std::string& command) 
   for (auto& v : wanted.variants)
     if (o.seeds > 0)
       v.runs = o.seeds;
-  validate(o.base);
+  for (const auto& v : wanted.variants) {
+    run_config config = o.base;
+    config.what = v;
+    require_possible(config);
+    hmoe::require(v.runs <= ~std::uint64_t{0} - o.base.seed, "--seed ", o.base.seed, " is too large for ", v.runs,
+                  " runs, each with the next one");
+  }
   const corpus text = open_corpus(o);
   o.base.corpus_fingerprint = text.fingerprint;
   wanted.base = o.base;
@@ -155,15 +171,26 @@ int generate_text(const options& o) {
                 ": it must be finite and not below 0");
   const std::filesystem::path path = o.checkpoint;
   const checkpoint saved = load_checkpoint(path);
-  const run_config config = run_config_from_json(saved.config);
+  run_config config = run_config_from_json(saved.config);
+  validate(config);
+  config.how.batch = 1;
+  require_memory(config);
   const std::filesystem::path beside = path.parent_path() / "tokenizer.model";
-  const tokenizer pieces(read_file(o.tokenizer.empty() ? beside : std::filesystem::path(o.tokenizer)));
+  const std::filesystem::path file = o.tokenizer.empty() ? beside : std::filesystem::path(o.tokenizer);
+  const std::string serialized = read_file(file);
+  const auto sum = saved.state.find("tokenizer"); // older checkpoints have none
+  hmoe::require(sum == saved.state.end() || *sum == to_hex(checksum().add(serialized).value()), file.string(),
+                " is damaged, or not the tokeniser that the model was trained with: give that one as --tokenizer "
+                "(tokenizer.model in the folder corpus-… of the training's --work)");
+  const tokenizer pieces(serialized);
   hmoe::require(pieces.pieces().size() == config.shape.vocabulary, "the tokeniser has ", pieces.pieces().size(),
                 " pieces, the model ", config.shape.vocabulary, ": give the one it was trained with as --tokenizer");
   decoder<float> model = make_generator(config);
   load_model(saved, model);
   const auto prompt = pieces.encode(o.prompt);
-  hmoe::require(!prompt.empty(), "generate needs a prompt of at least one character");
+  hmoe::require(!prompt.empty(), "generate needs a --prompt of at least one character");
+  hmoe::require(pieces.decode(prompt) == o.prompt,
+                "the prompt has characters that the model's tokeniser does not know: it learnt those of its text");
   std::cout << pieces.decode(generate(model, prompt, o.tokens, o.temperature, hmoe::seed{o.base.seed})) << "\n";
   return 0;
 }
@@ -173,10 +200,10 @@ void add_text_options(CLI::App& command, options& o) {
   command.add_option("--work", o.work, "Folder that keeps the tokeniser and the tokens")->capture_default_str();
   command.add_option("--threads", o.threads, "Threads; they change the speed, never the numbers")
       ->capture_default_str()
-      ->check(CLI::Range(1, 4096));
+      ->check(whole_number(1, 4096));
   command.add_option("--vocabulary", o.base.shape.vocabulary, "Tokens of the vocabulary")
       ->capture_default_str()
-      ->check(CLI::Range(1, 65536));
+      ->check(whole_number(1, 65536));
 }
 
 CLI::Option* add_training_options(CLI::App& command, options& o) {
@@ -186,52 +213,62 @@ CLI::Option* add_training_options(CLI::App& command, options& o) {
   command.add_option("--out", o.out, "Folder for checkpoints and results")->capture_default_str();
   command.add_option("--seed", o.base.seed, "Seed of the (first) run")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
-  auto* budget = command.add_option("--budget", o.base.budget_flops,
-                                    "Training FLOPs of each run (default: 3e12, or what the list says)");
+      ->check(whole_number(0, ~std::uint64_t{0}));
+  auto* budget = command
+                     .add_option("--budget", o.base.budget_flops,
+                                 "Training FLOPs of each run (default: 3e12, or what the list says)")
+                     ->check(finite_number());
   command.add_option("--d-model", shape.d_model, "Size of a token's vector")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber)
+      ->check(whole_number(1))
       ->group("Model");
   command.add_option("--blocks", shape.blocks, "Number of blocks")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber)
+      ->check(whole_number(1))
       ->group("Model");
   command.add_option("--heads", shape.heads, "Attention heads")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber)
+      ->check(whole_number(1))
       ->group("Model");
   command.add_option("--context", shape.context, "Tokens of a window")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber)
+      ->check(whole_number(1))
       ->group("Model");
   command.add_option("--batch", how.batch, "Windows per step")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber)
+      ->check(whole_number(1))
       ->group("Recipe");
   command.add_option("--learning-rate", how.learning_rate, "Peak of AdamW's learning rate")
       ->capture_default_str()
+      ->check(finite_number())
       ->group("Recipe");
   command.add_option("--warmup", how.warmup_steps, "Steps until that peak")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber)
+      ->check(whole_number(0))
       ->group("Recipe");
   command.add_option("--final-rate", how.final_rate, "Share of the peak at the end of the budget (cosine over FLOPs)")
       ->capture_default_str()
+      ->check(finite_number())
       ->group("Recipe");
   command.add_option("--beta1", how.beta1, "AdamW's average of gradients keeps this share")
       ->capture_default_str()
+      ->check(finite_number())
       ->group("Recipe");
-  command.add_option("--beta2", how.beta2, "And that of squared gradients")->capture_default_str()->group("Recipe");
+  command.add_option("--beta2", how.beta2, "And that of squared gradients")
+      ->capture_default_str()
+      ->check(finite_number())
+      ->group("Recipe");
   command.add_option("--weight-decay", how.weight_decay, "AdamW's, times the learning rate per step")
       ->capture_default_str()
+      ->check(finite_number())
       ->group("Recipe");
   command.add_option("--gradient-norm", how.gradient_norm, "Longer gradients are cut to this")
       ->capture_default_str()
+      ->check(finite_number())
       ->group("Recipe");
   command.add_option("--evaluation-tokens", how.evaluation_tokens, "Held-out tokens of the final evaluation")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber)
+      ->check(whole_number(1))
       ->group("Recipe");
   return budget;
 }
@@ -261,7 +298,7 @@ int parse_and_run(int argc, char** argv) {
   compare_command->add_option("--list", o.list, "A built-in list of variants (with its budget)")
       ->check(CLI::IsMember(list_names()));
   compare_command->add_option("--seeds", o.seeds, "Runs of each variant (default: what the list says, else 1)")
-      ->check(CLI::PositiveNumber);
+      ->check(whole_number(1, 10000));
   compare_command->footer(variant_help + policy_help());
 
   auto* list_command =
@@ -273,12 +310,13 @@ int parse_and_run(int argc, char** argv) {
   generate_command->add_option("--prompt", o.prompt, "What it goes on with")->capture_default_str();
   generate_command->add_option("--tokens", o.tokens, "How much it writes")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(whole_number(0, 1'000'000));
   generate_command->add_option("--temperature", o.temperature, "0 takes the likeliest token each time")
-      ->capture_default_str();
+      ->capture_default_str()
+      ->check(finite_number());
   generate_command->add_option("--seed", o.base.seed, "Another seed, another text")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(whole_number(0, ~std::uint64_t{0}));
 
   CLI11_PARSE(app, argc, argv);
   if (list_command->parsed()) {
@@ -304,8 +342,12 @@ int main(int argc, char** argv) {
   try {
     language_model::wait_passively(argv);
     return language_model::parse_and_run(argc, argv);
+  } catch (const std::bad_alloc&) {
+    std::cerr
+        << "error: there is not enough memory for this text, model and batch: give smaller ones (--text, --d-model, "
+           "--blocks, --batch, --context, or the experts of the variant)\n";
   } catch (const std::exception& e) {
-    std::cerr << "error: " << e.what() << "\n";
-    return 1;
+    std::cerr << "error: " << language_model::reason(e) << "\n";
   }
+  return 1;
 }

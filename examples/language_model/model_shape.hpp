@@ -22,8 +22,9 @@ inline void validate(const model_shape& shape) {
   hmoe::require(shape.d_model > 0 && shape.blocks > 0 && shape.heads > 0 && shape.context > 0,
                 "a model needs at least one of everything: d_model ", shape.d_model, ", blocks ", shape.blocks,
                 ", heads ", shape.heads, ", context ", shape.context);
-  hmoe::require(shape.d_model % (2 * shape.heads) == 0, "d_model ", shape.d_model, " does not divide into ",
-                shape.heads, " heads of even size, which rotary positions need");
+  hmoe::require(shape.heads <= shape.d_model / 2 && shape.d_model % (2 * shape.heads) == 0, "d_model ", shape.d_model,
+                " does not divide into ", shape.heads,
+                " heads of even size, which rotary positions need: change --d-model or --heads");
 }
 
 /// Parameters outside the feed-forward layers: embedding and head, attention, norms.

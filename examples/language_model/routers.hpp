@@ -233,6 +233,7 @@ template <class T> std::vector<router_entry<T>> batch_routers() {
        [](setup s) {
          // Tokenisers number their pieces from the most frequent on, so dealing out ids in turn shares out the text.
          const std::size_t k = values(s).count(0), experts = s.what.widths.size();
+         hmoe::require(k >= 1 && k <= experts, "k is ", k, " of ", experts, " experts");
          std::vector<hmoe::index_t> table;
          for (std::size_t i = 0; i < s.vocabulary * k; ++i)
            table.push_back(static_cast<hmoe::index_t>(i % experts));

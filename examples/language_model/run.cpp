@@ -5,10 +5,12 @@
 
 #include "bytes.hpp"
 #include "checkpoint.hpp"
+#include "errors.hpp"
 #include "interrupt.hpp"
 #include "progress.hpp"
 #include "trainer.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <iostream>
 
@@ -17,12 +19,47 @@ namespace {
 
 std::string run_name(const run_config& config) { return config.what.name + "-seed" + std::to_string(config.seed); }
 
-nlohmann::json read_results(const std::filesystem::path& path, const run_config& config) {
-  const auto file = nlohmann::json::parse(read_file(path), nullptr, false);
-  hmoe::require(file.is_object() && file.contains("config") && file.contains("run"), path.string(),
-                " is not the results file of a run; remove it to train that run again");
-  require_same_config(file.at("config"), to_json(config), path.string());
-  return file.at("run");
+std::string checksum_of(const nlohmann::json& config, const nlohmann::json& results) {
+  return to_hex(checksum().add(dump(config)).add(dump(results)).value());
+}
+
+bool has_numbers(const nlohmann::json& json, std::size_t count) {
+  return json.is_array() && json.size() == count &&
+         std::ranges::all_of(json, [](const nlohmann::json& entry) { return entry.is_number(); });
+}
+
+/// Whether the results have what a comparison reads of them. Files of older versions have no checksum.
+bool is_complete(const nlohmann::json& results, const run_config& config) {
+  if (!results.is_object() || !results.contains("final") || !results.at("final").is_object())
+    return false;
+  const auto& final = results.at("final");
+  for (const char* key : {"bits_per_byte", "activated_parameters", "activated_width", "training_activated_width",
+                          "flops_per_token", "tokens_per_second", "seconds", "tokens"})
+    if (!final.contains(key) || !final.at(key).is_number())
+      return false;
+  if (!final.contains("activated_width_per_layer") || !final.contains("share_per_layer"))
+    return false;
+  const auto& shares = final.at("share_per_layer");
+  return has_numbers(final.at("activated_width_per_layer"), config.shape.blocks) && shares.is_array() &&
+         shares.size() == config.shape.blocks && std::ranges::all_of(shares, [&](const nlohmann::json& layer) {
+           return has_numbers(layer, config.what.widths.size());
+         });
+}
+
+/// The results that an earlier call left, or nothing where they are damaged, which a line on std::cerr tells.
+std::optional<nlohmann::json> read_results(const run_files& files, const run_config& config) {
+  const auto file = nlohmann::json::parse(read_file(files.results), nullptr, false);
+  const bool whole = file.is_object() && file.contains("config") && file.at("config").is_object() &&
+                     file.contains("run") && file.at("run").is_object();
+  if (whole && (!file.contains("checksum") || file.at("checksum") == checksum_of(file.at("config"), file.at("run")))) {
+    require_same_config(file.at("config"), to_json(config), files.results.string());
+    if (is_complete(file.at("run"), config))
+      return file.at("run");
+  }
+  std::cerr << files.results.string() << " is damaged: it is made again "
+            << (std::filesystem::exists(files.checkpoint) ? "from " + files.checkpoint.string() : "by training again")
+            << "\n";
+  return std::nullopt;
 }
 
 } // namespace
@@ -37,14 +74,16 @@ std::string dump(const nlohmann::json& json) {
 std::optional<nlohmann::json> run(const run_config& config, const corpus& text, const run_files& files,
                                   std::size_t threads, double save_seconds) {
   if (std::filesystem::exists(files.results))
-    return read_results(files.results, config);
+    if (auto results = read_results(files, config))
+      return results;
 
   trainer training(config, text, threads);
   if (std::filesystem::exists(files.checkpoint)) {
     try {
       training.restore(load_checkpoint(files.checkpoint));
     } catch (const std::exception& e) {
-      throw hmoe::error("cannot resume from " + files.checkpoint.string() + ": " + e.what());
+      throw hmoe::error("cannot resume from " + files.checkpoint.string() + ": " + reason(e) +
+                        "; remove the file to train from the beginning");
     }
     std::cerr << run_name(config) << ": resumed after step " << training.steps() << "\n";
   }
@@ -67,7 +106,9 @@ std::optional<nlohmann::json> run(const run_config& config, const corpus& text, 
   }
   save_checkpoint(files.checkpoint, training.save());
   nlohmann::json results = training.results();
-  write_file(files.results, dump({{"config", to_json(config)}, {"run", results}}));
+  const nlohmann::json described = to_json(config);
+  write_file(files.results,
+             dump({{"config", described}, {"run", results}, {"checksum", checksum_of(described, results)}}));
   return results;
 }
 

@@ -22,8 +22,8 @@ struct run_files {
 };
 
 /// Trains to the end of the budget, from the checkpoint where there is one, saving every `save_seconds` and on
-/// Ctrl-C. Returns the run's results, or nothing when it was interrupted. A finished run is read, not repeated;
-/// files of another configuration are an error and stay as they are.
+/// Ctrl-C. Returns the run's results, or nothing when it was interrupted. A finished run is read, not repeated; damaged
+/// results are made again. A damaged checkpoint, and files of another configuration, are an error and stay as they are.
 std::optional<nlohmann::json> run(const run_config& config, const corpus& text, const run_files& files,
                                   std::size_t threads, double save_seconds = 30.0);
 

@@ -37,8 +37,14 @@ struct run_config {
 /// Throws hmoe::error for sizes, a recipe or a budget that nothing can be trained with.
 void validate(const run_config& config);
 
+/// Bytes that training takes at least: weights with gradients and moments, and what a batch leaves in the layers.
+double least_memory(const run_config& config);
+/// Throws hmoe::error with the options to change where that is more than this machine has.
+void require_memory(const run_config& config);
+
 /// What files of a run carry, and what must agree for a run to be resumed. Titles and the like are left out.
 nlohmann::json to_json(const run_config& config);
+/// Throws hmoe::error for what to_json() does not write.
 run_config run_config_from_json(const nlohmann::json& json);
 
 } // namespace language_model

@@ -9,6 +9,9 @@
 #include <sentencepiece_trainer.h>
 
 #include <algorithm>
+#include <charconv>
+#include <optional>
+#include <system_error>
 #include <unordered_map>
 
 namespace language_model {
@@ -19,8 +22,31 @@ constexpr std::size_t chunk_bytes = 2048;
 constexpr std::size_t training_bytes = std::size_t{8} << 20U;
 constexpr std::string_view space_mark = "▁"; // U+2581
 
-void check(const sentencepiece::util::Status& status, const char* what) {
-  hmoe::require(status.ok(), what, " failed: ", status.ToString());
+/// The first whole number behind `words` in a text, or nothing.
+std::optional<std::size_t> number_behind(const std::string& text, std::string_view words) {
+  const std::size_t found = text.find(words);
+  std::size_t number = 0;
+  if (found == std::string::npos)
+    return std::nullopt;
+  const char* begin = text.data() + found + words.size();
+  if (std::from_chars(begin, text.data() + text.size(), number).ec != std::errc{})
+    return std::nullopt;
+  return number;
+}
+
+/// What SentencePiece's message about a vocabulary means for who chose the text and the vocabulary.
+std::string explain(const std::string& message, std::size_t vocabulary, bool ascii) {
+  if (const auto least = number_behind(message, std::to_string(vocabulary) + " vs "))
+    return "a vocabulary of " + std::to_string(vocabulary) + " is too small for this text: its characters" +
+           (ascii ? "" : " and the 256 bytes for rare ones") + " alone take " + std::to_string(*least) +
+           " tokens. Give --vocabulary " + std::to_string(*least) +
+           " or more, or a text with fewer different characters";
+  if (const auto most = number_behind(message, "value <= "))
+    return "a vocabulary of " + std::to_string(vocabulary) + " is too large for this text: its words give " +
+           std::to_string(*most) + " tokens. Give --vocabulary " + std::to_string(*most) +
+           " or less, or a text with more different words";
+  return "no tokeniser with a vocabulary of " + std::to_string(vocabulary) +
+         " could be made from this text. Give another --vocabulary, or another text";
 }
 
 /// Every printable ASCII character on its own: the trainer makes a piece of each character that it has seen.
@@ -92,7 +118,10 @@ std::size_t next_chunk(std::string_view text) {
 
 tokenizer::tokenizer(const std::string& serialized_model)
     : processor_(std::make_unique<sentencepiece::SentencePieceProcessor>()) {
-  check(processor_->LoadFromSerializedProto(serialized_model), "loading the tokeniser");
+  hmoe::require(processor_->LoadFromSerializedProto(serialized_model).ok() && processor_->GetPieceSize() > 0 &&
+                    processor_->GetPieceSize() <= 65536,
+                "this is no tokeniser, or it is damaged: ", serialized_model.size(),
+                " bytes that SentencePiece cannot read");
 }
 
 tokenizer::tokenizer(tokenizer&&) noexcept = default;
@@ -117,7 +146,9 @@ std::string tokenizer::train(std::string_view text, std::size_t vocabulary, std:
   };
   chunk_iterator chunks(text);
   std::string model;
-  check(sentencepiece::SentencePieceTrainer::Train(options, &chunks, &model), "training the tokeniser");
+  const auto status = sentencepiece::SentencePieceTrainer::Train(options, &chunks, &model);
+  if (!status.ok())
+    throw hmoe::error(explain(status.ToString(), vocabulary, ascii));
   return model;
 }
 

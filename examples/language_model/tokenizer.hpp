@@ -19,13 +19,15 @@ namespace language_model {
 /// UTF-8 text, but for one character (U+2581, SentencePiece's mark for a space).
 class tokenizer {
 public:
+  /// Throws hmoe::error for bytes that are no SentencePiece model.
   explicit tokenizer(const std::string& serialized_model);
   tokenizer(tokenizer&&) noexcept;
   tokenizer& operator=(tokenizer&&) noexcept;
   ~tokenizer();
 
   /// Learns the pieces from a text. An ASCII text covers printable ASCII with pieces of one character; a text with
-  /// other characters takes the 256 byte pieces, so that nothing is unknown.
+  /// other characters takes the 256 byte pieces, so that nothing is unknown. Throws hmoe::error, with the sizes that
+  /// are possible, for a vocabulary that does not suit the text.
   static std::string train(std::string_view text, std::size_t vocabulary, std::size_t threads);
 
   /// Works through the text in chunks that end with a line (see next_chunk), shared among the threads.

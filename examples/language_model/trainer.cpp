@@ -3,13 +3,18 @@
 
 #include "analysis.hpp"
 #include "batches.hpp"
+#include "bytes.hpp"
+#include "errors.hpp"
 #include "feed_forwards.hpp"
 #include "generation.hpp"
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <numeric>
 #include <span>
+#include <sstream>
+#include <string>
 #include <utility>
 
 namespace language_model {
@@ -58,9 +63,17 @@ checkpoint::tensor named(const std::string& name, std::span<const float> values)
 void load_model(const checkpoint& saved, decoder<float>& model) {
   for (const auto& p : model.parameters())
     std::ranges::copy(saved.find(p.name, p.value.size()), p.value.begin());
-  const auto states = saved.state.value("layers", std::vector<std::vector<double>>(model.shape().blocks));
-  for (std::size_t l = 0; l < model.shape().blocks; ++l)
-    model.layer(l).restore(states.at(l));
+  const std::size_t blocks = model.shape().blocks;
+  std::vector<std::vector<double>> states(blocks);
+  try {
+    states = saved.state.value("layers", states);
+  } catch (const nlohmann::json::exception&) {
+    throw hmoe::error("the checkpoint's states of the layers are not what this program writes");
+  }
+  hmoe::require(states.size() == blocks, "the checkpoint has states of ", states.size(), " layers where ", blocks,
+                " are expected");
+  for (std::size_t l = 0; l < blocks; ++l)
+    model.layer(l).restore(states[l]);
 }
 
 decoder<float> make_generator(const run_config& c) {
@@ -70,10 +83,12 @@ decoder<float> make_generator(const run_config& c) {
 void validate(const run_config& config, const corpus& text) {
   validate(config);
   hmoe::require(text.train.size() > config.shape.context, "the training text has ", text.train.size(),
-                " tokens, which is not more than one window of ", config.shape.context);
+                " tokens, which is not more than one window of ", config.shape.context,
+                ": give a smaller --context or a longer text");
   (void)evaluation_windows(text.heldout.size(), config.shape.context, config.how.batch, config.how.evaluation_tokens);
   hmoe::require(text.pieces.size() == config.shape.vocabulary, "the tokeniser has ", text.pieces.size(),
                 " pieces where the model expects ", config.shape.vocabulary);
+  require_memory(config);
 }
 
 trainer::trainer(const run_config& config, const corpus& text, std::size_t threads)
@@ -108,15 +123,44 @@ std::vector<double> trainer::widths_of(const routing_statistics& statistics) con
 
 bool trainer::finished() const { return flops() >= config_.budget_flops; }
 
+bool trainer::all_finite() const {
+  return std::ranges::all_of(parameters_, [](const auto& p) {
+    const auto finite = [](float x) { return std::isfinite(x); };
+    return std::ranges::all_of(p.value, finite) && std::ranges::all_of(p.gradient, finite);
+  });
+}
+
+decoder<float>::losses trainer::accumulate_gradients(const batch& b) {
+  const auto failed = [&](const std::string& why) {
+    return hmoe::error("training " + config_.what.name + " with seed " + std::to_string(config_.seed) +
+                       " failed in step " + std::to_string(steps_ + 1) + ": " + why);
+  };
+  const auto diverged = [&](const std::string& why) {
+    std::ostringstream rate;
+    rate << config_.how.learning_rate;
+    return failed(why + ". Give a smaller --learning-rate (it is " + rate.str() +
+                  ") or smaller values of the router and the losses");
+  };
+  const char* not_finite = "its numbers are no longer finite";
+  decoder<float>::losses losses{};
+  try {
+    losses = model_.accumulate_gradients(b.inputs, b.targets, hmoe::noise_source{hmoe::seed{config_.seed}, steps_});
+    hmoe::training::clip_gradient_norm(parameters_, config_.how.gradient_norm); // refuses what is not finite
+  } catch (const hmoe::error& e) {
+    throw diverged(all_finite() ? reason(e) : not_finite);
+  }
+  if (!std::isfinite(losses.task) || !std::isfinite(losses.auxiliary))
+    throw diverged(not_finite);
+  return losses;
+}
+
 void trainer::step() {
   const auto begin = std::chrono::steady_clock::now();
   const recipe& how = config_.how;
   const batch b = training_batch(text_.train, how.batch, config_.shape.context, hmoe::seed{config_.seed}, steps_);
   for (const auto& p : parameters_)
     std::ranges::fill(p.gradient, 0.0F);
-  const auto losses =
-      model_.accumulate_gradients(b.inputs, b.targets, hmoe::noise_source{hmoe::seed{config_.seed}, steps_});
-  hmoe::training::clip_gradient_norm(parameters_, how.gradient_norm);
+  const auto losses = accumulate_gradients(b);
   const hmoe::training::warmup_cosine schedule{how.learning_rate, how.warmup_steps, how.final_rate};
   optimizer_.step(context_, parameters_, schedule(steps_, fraction_done()));
   for (std::size_t l = 0; l < config_.shape.blocks; ++l)
@@ -167,7 +211,8 @@ checkpoint trainer::save() {
                  {"since_point", to_json(since_point_)},
                  {"loss_since_point", loss_since_point_},
                  {"steps_since_point", steps_since_point_},
-                 {"history", history_}};
+                 {"history", history_},
+                 {"tokenizer", to_hex(checksum().add(text_.tokenizer).value())}};
   for (std::size_t l = 0; l < config_.shape.blocks; ++l)
     saved.state["layers"].push_back(model_.layer(l).state());
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
@@ -189,15 +234,27 @@ void trainer::restore(const checkpoint& saved) {
     load(".first_moment", optimizer_.first_moment(i));
     load(".second_moment", optimizer_.second_moment(i));
   }
-  steps_ = saved.state.at("steps");
+  try {
+    steps_ = saved.state.at("steps");
+    seconds_ = saved.state.at("seconds");
+    last_loss_ = saved.state.at("last_loss");
+    totals_ = statistics_from_json(saved.state.at("totals"));
+    since_point_ = statistics_from_json(saved.state.at("since_point"));
+    loss_since_point_ = saved.state.at("loss_since_point");
+    steps_since_point_ = saved.state.at("steps_since_point");
+    history_ = saved.state.at("history");
+  } catch (const nlohmann::json::exception&) {
+    throw hmoe::error("the checkpoint does not say where its run stands as this program does");
+  }
+  for (const auto* statistics : {&totals_, &since_point_}) {
+    hmoe::require(statistics->size() == config_.shape.blocks, "the checkpoint has counts of ", statistics->size(),
+                  " layers where ", config_.shape.blocks, " are expected");
+    for (const auto& load : *statistics)
+      hmoe::require(load.tokens_per_expert.size() == config_.what.widths.size(), "the checkpoint has counts of ",
+                    load.tokens_per_expert.size(), " experts where ", config_.what.widths.size(), " are expected");
+  }
+  hmoe::require(history_.is_array(), "the checkpoint's history is no list");
   optimizer_.set_steps(steps_);
-  seconds_ = saved.state.at("seconds");
-  last_loss_ = saved.state.at("last_loss");
-  totals_ = statistics_from_json(saved.state.at("totals"));
-  since_point_ = statistics_from_json(saved.state.at("since_point"));
-  loss_since_point_ = saved.state.at("loss_since_point");
-  steps_since_point_ = saved.state.at("steps_since_point");
-  history_ = saved.state.at("history");
 }
 
 nlohmann::json trainer::results() {

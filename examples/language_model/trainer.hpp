@@ -5,6 +5,7 @@
 #include <hmoe/execution/openmp.hpp>
 #include <hmoe/hmoe.hpp>
 
+#include "batches.hpp"
 #include "checkpoint.hpp"
 #include "corpus.hpp"
 #include "decoder.hpp"
@@ -43,6 +44,7 @@ public:
   std::uint64_t steps() const { return steps_; }
   std::uint64_t tokens() const { return totals_.front().tokens; }
   double last_loss() const { return last_loss_; }
+  const std::vector<hmoe::parameter<float>>& parameters() const { return parameters_; }
 
   /// One batch forward, backward, and into the optimiser; now and then a point of the history.
   void step();
@@ -55,6 +57,9 @@ public:
   nlohmann::json results();
 
 private:
+  /// Losses and clipped gradients of a batch. Throws hmoe::error with the remedy when numbers are no longer finite.
+  decoder<float>::losses accumulate_gradients(const batch& b);
+  bool all_finite() const;
   void record_point();
   double flops() const;
   /// Activated width per layer.

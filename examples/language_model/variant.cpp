@@ -4,6 +4,7 @@
 #include <hmoe/core/error.hpp>
 #include <hmoe/experts/widths.hpp>
 
+#include "errors.hpp"
 #include "policies.hpp"
 
 #include <algorithm>
@@ -37,11 +38,20 @@ template <class Number> Number parse_number(const std::string& text, const std::
   return value;
 }
 
+/// More than this nobody means: sums stay far below what a number can hold, and the distances between all pairs of
+/// experts that results tell stay a file.
+constexpr std::size_t most_experts = 1024;
+constexpr std::size_t largest_width = 1'000'000'000;
+constexpr double largest_coefficient = 1e6;
+
 /// "64/128/256"
 std::vector<std::size_t> parse_widths(const std::string& text, const std::string& what) {
   std::vector<std::size_t> widths;
-  for (const auto& width : split(text, '/'))
+  for (const auto& width : split(text, '/')) {
     widths.push_back(parse_number<std::size_t>(width, what));
+    hmoe::require(widths.back() <= largest_width, what, ": a width of ", widths.back(), " is too large, at most ",
+                  largest_width);
+  }
   return widths;
 }
 
@@ -104,8 +114,11 @@ const router_choice the_only_expert{"top-k", {1.0}};
 
 void validate(const variant& v) {
   const double experts = static_cast<double>(v.widths.size());
-  hmoe::require(!v.name.empty() && v.name.find_first_of("/\\ \"'") == std::string::npos, "'", v.name,
-                "' is no name for a variant: it becomes part of file names");
+  const auto in_file_names = [](char c) { return static_cast<unsigned char>(c) > ' ' && c != '\x7F'; };
+  hmoe::require(!v.name.empty() && v.name.size() <= 100 && v.name.find_first_of("/\\\"'") == std::string::npos &&
+                    std::ranges::all_of(v.name, in_file_names),
+                "'", v.name, "' is no name for a variant: it becomes part of file names, so at most 100 bytes without ",
+                "spaces, slashes and quotes");
   hmoe::require(!v.widths.empty() && std::ranges::min(v.widths) > 0, "variant ", v.name,
                 " needs at least one expert, and widths of at least 1");
   hmoe::require(!v.dense() || v.router == the_only_expert, "variant ", v.name, ": a dense layer has one expert, which ",
@@ -129,7 +142,11 @@ void validate(const variant& v) {
                 "' need widths of at least 1; there are ", usage(shared_kinds()));
   hmoe::require(v.shared.kind.empty() || !v.dense(), "variant ", v.name,
                 ": a dense layer has no shared experts; add their width to total");
+  hmoe::require(v.all_widths().size() <= most_experts && std::ranges::max(v.all_widths()) <= largest_width, "variant ",
+                v.name, ": a layer has at most ", most_experts, " experts of a width of at most ", largest_width);
   for (const auto& loss : v.losses) {
+    hmoe::require(std::abs(loss.coefficient) <= largest_coefficient, "variant ", v.name, ": loss=", loss.name, ":",
+                  loss.coefficient, " is too large: at most ", largest_coefficient, ", and less than 1 is usual");
     const policy_kind* loss_kind = find_kind(loss_kinds(), loss.name);
     hmoe::require(loss_kind != nullptr, "variant ", v.name, ": loss ", loss.name, " is unknown; there are ",
                   usage(loss_kinds()));
@@ -218,7 +235,16 @@ variant parse_variant(const std::string& text) {
       throw hmoe::error("'" + key + "' is unknown in a variant; there are name, title, experts, sizes, total, " +
                         "router, shared, loss and control-of");
   }
-  v.widths = make_widths(sizes, experts, total);
+  hmoe::require(experts >= 1 && experts <= most_experts, "experts=", experts, ": a layer has 1 to ", most_experts,
+                " experts");
+  hmoe::require(total >= 1 && total <= largest_width, "total=", total, ": widths sum to at least 1 and at most ",
+                largest_width);
+  try {
+    v.widths = make_widths(sizes, experts, total);
+  } catch (const hmoe::error& e) {
+    throw hmoe::error("sizes=" + sizes + ",experts=" + std::to_string(experts) + ",total=" + std::to_string(total) +
+                      " cannot be: " + reason(e));
+  }
   if (v.dense() && !router_given)
     v.router = the_only_expert;
   if (v.title.empty())
@@ -283,6 +309,19 @@ std::vector<variant> named_list(const std::string& name) {
                       "name=top-p-gentle,router=top-p:0.6,loss=parameter-penalty:0.1,loss=router-entropy:0.003", 2));
   list.push_back(make("arithmetic, top-p 0.6, penalty 0.1, entropy 3e-2 (the paper's)",
                       "name=top-p,router=top-p:0.6,loss=parameter-penalty:0.1,loss=router-entropy:0.03", 2));
+  list.push_back(make("hybrid 1,1,1,1,2,2,4,4, top-p 0.6, penalty 0.1, entropy 3e-2",
+                      "name=hybrid-top-p,sizes=hybrid,router=top-p:0.6,loss=parameter-penalty:0.1,"
+                      "loss=router-entropy:0.03",
+                      2));
+  // Top-p without unequal experts, and more and narrower equal experts instead of unequal ones.
+  list.push_back(make("homogeneous 8×128, top-p 0.6, load balance 0.1, entropy 3e-2",
+                      "name=homogeneous-top-p,sizes=uniform,router=top-p:0.6,loss=load-balance:0.1,"
+                      "loss=router-entropy:0.03",
+                      2));
+  list.push_back(make("homogeneous 13×79, k = 1, raw weights, load balance 1e-2",
+                      "name=homogeneous-13x79,experts=13,sizes=uniform,total=1027,router=raw-top-k:1,"
+                      "loss=load-balance:0.01",
+                      2));
   list.push_back(make("dense, all parameters active", "name=dense,sizes=dense", 2));
   list.push_back(make("dense of the activated width 256", "name=dense-256,sizes=dense,total=256", 2));
   return list;

@@ -10,6 +10,10 @@
 
 #include <cstdint>
 #include <cstring>
+#include <filesystem>
+#include <iterator>
+#include <string>
+#include <vector>
 
 namespace language_model {
 namespace {
@@ -63,10 +67,67 @@ TEST_CASE("a save that fails leaves the old checkpoint intact and no rest behind
   const temporary_folder folder;
   save_checkpoint(folder / "c", example());
   const std::string before = read_file(folder / "c");
-  CHECK_THROWS_WITH_AS(write_file(folder / "c", [](std::ostream& out) { out.setstate(std::ios::badbit); }),
-                       doctest::Contains("cannot write"), hmoe::error);
+  CHECK_THROWS_WITH_AS(write_file(folder / "c",
+                                  [](hmoe::io::file_writer& file) {
+                                    file.write({});
+                                    throw hmoe::error("the disk is full");
+                                  }),
+                       doctest::Contains("the disk is full"), hmoe::error);
   CHECK(read_file(folder / "c") == before);
-  CHECK_FALSE(std::filesystem::exists(folder / "c.tmp"));
+  CHECK(std::distance(std::filesystem::directory_iterator(folder / "."), {}) == 1);
+}
+
+TEST_CASE("what can never be a file is refused with its name") {
+  const temporary_folder folder;
+  std::filesystem::create_directory(folder / "taken");
+  write_file(folder / "plain", "text");
+  CHECK_THROWS_WITH_AS(save_checkpoint(folder / "taken", example()), doctest::Contains("it is a folder"), hmoe::error);
+  CHECK_THROWS_WITH_AS(save_checkpoint(folder / "plain/c", example()), doctest::Contains("cannot make the folder"),
+                       hmoe::error);
+  CHECK_THROWS_WITH_AS(load_checkpoint(folder / "taken"), doctest::Contains("it is a folder"), hmoe::error);
+  CHECK(read_file(folder / "plain") == "text");
+}
+
+/// The file with another description, and the header that belongs to it.
+std::string with_description(const std::string& file, const std::string& description) {
+  std::uint64_t bytes = 0;
+  std::memcpy(&bytes, file.data() + 16, sizeof bytes);
+  std::string changed = file.substr(0, 40) + description + file.substr(40 + bytes);
+  bytes = description.size();
+  std::memcpy(changed.data() + 16, &bytes, sizeof bytes);
+  const std::uint64_t sum = checksum().add(changed.substr(40)).value();
+  std::memcpy(changed.data() + 32, &sum, sizeof sum);
+  return changed;
+}
+
+TEST_CASE("a checkpoint whose description is not what this program writes is refused as such") {
+  const temporary_folder folder;
+  save_checkpoint(folder / "good", example());
+  const std::string good = read_file(folder / "good");
+  const nlohmann::json description{{"config", example().config},
+                                   {"state", example().state},
+                                   {"tensors", {{{"name", "a"}, {"size", 2}}, {{"name", "b"}, {"size", 1}}}}};
+  write_file(folder / "c", with_description(good, description.dump()));
+  CHECK(load_checkpoint(folder / "c").find("b", 1).size() == 1);
+  std::vector<std::string> others{"", "{", "[]", "3", "{}"};
+  for (const char* key : {"config", "state", "tensors"})
+    for (const nlohmann::json& value : {nlohmann::json(), nlohmann::json(3), nlohmann::json("x")}) {
+      auto changed = description;
+      changed[key] = value;
+      others.push_back(changed.dump());
+    }
+  for (const nlohmann::json& entry :
+       {nlohmann::json(1), nlohmann::json{{"name", "a"}}, nlohmann::json{{"name", 1}, {"size", 1}},
+        nlohmann::json{{"name", "a"}, {"size", -1}}, nlohmann::json{{"name", "a"}, {"size", 1e30}}}) {
+    auto changed = description;
+    changed["tensors"][0] = entry;
+    others.push_back(changed.dump());
+  }
+  for (const auto& other : others) {
+    CAPTURE(other);
+    write_file(folder / "c", with_description(good, other));
+    CHECK_THROWS_WITH_AS(load_checkpoint(folder / "c"), doctest::Contains("not what this program writes"), hmoe::error);
+  }
 }
 
 TEST_CASE("another configuration is refused with the settings that differ") {

@@ -8,8 +8,12 @@
 #include "tokenizer.hpp"
 
 #include <doctest/doctest.h>
+#include <nlohmann/json.hpp>
 
+#include <filesystem>
 #include <numeric>
+#include <string>
+#include <vector>
 
 namespace language_model {
 namespace {
@@ -67,9 +71,89 @@ TEST_CASE("a corpus is made once, kept, and made again when what was kept is dam
   CHECK(again().train == c.train);
   const auto kept = world.folder / "work" / ("corpus-" + to_hex(c.fingerprint)) / "train.tokens";
   write_file(kept, "damaged!");
+  const captured_errors errors;
   const corpus repaired = again();
   CHECK(repaired.train == c.train);
   CHECK(repaired.tokenizer == c.tokenizer);
+}
+
+TEST_CASE("whatever happens to a kept corpus, it is noticed, said, and mended from the text") {
+  const small_world world;
+  const corpus_options options{.vocabulary = 160};
+  const auto folder = world.folder / "work" / ("corpus-" + to_hex(world.text.fingerprint));
+  const auto mended = [&] {
+    const captured_errors errors;
+    const corpus again = load_corpus(world.folder / "text.txt", world.folder / "work", options);
+    CHECK(again.train == world.text.train);
+    CHECK(again.heldout == world.text.heldout);
+    CHECK(again.tokenizer == world.text.tokenizer);
+    CHECK(again.pieces == world.text.pieces);
+    return errors.text();
+  };
+  for (const char* name : {"train.tokens", "heldout.tokens", "tokenizer.model"}) {
+    const std::string intact = read_file(folder / name);
+    for (const auto& contents : damaged(intact)) {
+      write_file(folder / name, contents);
+      const std::string said = mended();
+      CHECK(said.find(folder.string() + " is damaged (") == 0);
+      CHECK(said.find("it is made again from " + (world.folder / "text.txt").string()) != std::string::npos);
+      CHECK(read_file(folder / name) == intact);
+    }
+    std::filesystem::remove(folder / name);
+    CHECK(mended().find(std::string(name) + " is missing") != std::string::npos);
+  }
+  CHECK(mended().empty());
+
+  const auto description = nlohmann::json::parse(read_file(folder / "corpus.json"));
+  std::vector<std::string> descriptions{"", "{", "[]", "null", "\"text\"", "{}", "\xFF"};
+  for (const char* key : {"checksum", "train_tokens", "heldout_tokens"})
+    for (const nlohmann::json& value : {nlohmann::json(), nlohmann::json(5), nlohmann::json(-1), nlohmann::json("5"),
+                                        nlohmann::json(1.5), nlohmann::json::array(), nlohmann::json::object()}) {
+      auto changed = description;
+      changed[key] = value;
+      descriptions.push_back(changed.dump());
+      changed.erase(key);
+      descriptions.push_back(changed.dump());
+    }
+  for (const auto& contents : descriptions) {
+    CAPTURE(contents);
+    write_file(folder / "corpus.json", contents);
+    CHECK(mended().find(" is damaged (") != std::string::npos);
+    CHECK(nlohmann::json::parse(read_file(folder / "corpus.json")) == description);
+  }
+  std::filesystem::remove(folder / "corpus.json");
+  CHECK(mended().find("corpus.json is missing") != std::string::npos);
+  CHECK(mended().empty());
+
+  std::filesystem::remove(folder / "train.tokens");
+  std::filesystem::create_directory(folder / "train.tokens");
+  CHECK_THROWS_WITH_AS(load_corpus(world.folder / "text.txt", world.folder / "work", options),
+                       doctest::Contains("it is a folder"), hmoe::error);
+}
+
+TEST_CASE("a vocabulary that does not suit the text is refused with the sizes that do") {
+  const temporary_folder folder;
+  const auto refused = [&](const std::string& contents, std::size_t vocabulary, const char* why) {
+    write_file(folder / "text", contents);
+    std::string message;
+    try {
+      (void)load_corpus(folder / "text", folder / "work", {.vocabulary = vocabulary});
+    } catch (const hmoe::error& e) {
+      message = e.what();
+    }
+    CHECK(message.find(why) != std::string::npos);
+    CHECK(message.find(".cc") == std::string::npos);
+  };
+  std::string few, many;
+  for (int i = 0; i < 20000; ++i) {
+    few += "ab ab ba\n";
+    many += {static_cast<char>(0xE4 + i % 5), static_cast<char>(0x80 + i / 64 % 64), static_cast<char>(0x80 + i % 64),
+             i % 8 == 0 ? '\n' : ' '};
+  }
+  refused(few, 512, "too large for this text: its words give 194 tokens. Give --vocabulary 194 or less");
+  refused(few, 50, "too small for this text: its characters alone take 97 tokens. Give --vocabulary 97 or more");
+  refused(many, 512, "too small for this text: its characters and the 256 bytes for rare ones alone take");
+  CHECK_THROWS_WITH_AS(tokenizer("no tokeniser"), doctest::Contains("this is no tokeniser"), hmoe::error);
 }
 
 TEST_CASE("texts that cannot be learnt are refused with the reason") {

@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 
 #include <cstdlib>
+#include <filesystem>
 #include <string>
 
 namespace language_model {
@@ -95,6 +96,85 @@ TEST_CASE("help explains, and mistakes end with a message and a status") {
             .errors.find("a temperature of -1") != std::string::npos);
   CHECK(call(folder, "generate --checkpoint " + (folder / "noise").string()).errors.find("no checkpoint") !=
         std::string::npos);
+}
+
+TEST_CASE("numbers that cannot work end with a sentence that names the option, before anything is made") {
+  const temporary_folder folder;
+  write_file(folder / "text.txt", random_text(120'000));
+  const std::string text = " --text " + (folder / "text.txt").string() + " --work " + (folder / "work").string() +
+                           " --out " + (folder / "out").string();
+  const auto refused = [&](const std::string& arguments, const char* word) {
+    CAPTURE(arguments);
+    const auto result = call(folder, arguments + text);
+    CAPTURE(result.errors);
+    CHECK(result.status != 0);
+    CHECK(result.status < 128);
+    CHECK(result.errors.find(word) != std::string::npos);
+    for (const char* foreign : {"hmoe:", "std::", "bad_alloc", ".cc", "json", "filesystem", "00000000000000000000"})
+      CHECK(result.errors.find(foreign) == std::string::npos);
+    CHECK_FALSE(std::filesystem::exists(folder / "work"));
+    CHECK_FALSE(std::filesystem::exists(folder / "out"));
+  };
+  for (const char* option : {"--d-model", "--blocks", "--heads", "--context", "--batch"})
+    for (const char* value : {"1000000000000", "18446744073709551615", "99999999999999999999", "0", "-3", "many"})
+      refused(std::string("train ") + option + " " + value, option);
+  for (const char* option :
+       {"--learning-rate", "--beta1", "--beta2", "--final-rate", "--gradient-norm", "--budget", "--weight-decay"})
+    for (const char* value : {"1e300", "-1", "nan", "many"})
+      if (std::string(option) != "--gradient-norm" || std::string(value) != "1e300")
+        refused(std::string("train ") + option + " " + value, option);
+  for (const char* option : {"--threads", "--vocabulary", "--evaluation-tokens"})
+    for (const char* value : {"0", "-1", "99999999999999999999"})
+      refused(std::string("train ") + option + " " + value, option);
+  refused("compare --variant name=a --seeds 1000000000000", "--seeds");
+  refused("compare --variant name=a --seeds 2 --seed 18446744073709551615", "--seed");
+  const auto variant_refused = [&](const std::string& variant, const char* word) {
+    refused("train --variant " + variant, word);
+    refused("compare --variant " + variant, word);
+  };
+  variant_refused("experts=100000000000", "experts=100000000000");
+  variant_refused("experts=0", "experts=0");
+  variant_refused("total=18446744073709551615", "total=18446744073709551615");
+  variant_refused("total=3", "total=3");
+  variant_refused("total=1000000000", "total in the variant");
+  variant_refused("sizes=list:99999999999/1", "99999999999");
+  variant_refused("sizes=arithmetic:1e300:-1e300", "sizes=arithmetic:1e300:-1e300");
+  variant_refused("sizes=geometric:1e300", "sizes=geometric:1e300");
+  variant_refused("sizes=hybrid,experts=7", "experts=7");
+  variant_refused("loss=z:1e300", "loss=z");
+  variant_refused("shared=always-on:18446744073709551615", "18446744073709551615");
+  variant_refused("name=" + std::string(300, 'n'), "name");
+}
+
+TEST_CASE("files that an earlier call left damaged: the cache is mended with a line, a tokeniser is refused") {
+  const temporary_folder folder;
+  write_file(folder / "text.txt", random_text(120'000));
+  const std::string train =
+      "train --budget 2e7 --variant name=c,experts=4,total=64 --threads 1 --vocabulary 160 --text " +
+      (folder / "text.txt").string() + " --work " + (folder / "work").string() +
+      " --d-model 16 --context 32 --batch 4 --evaluation-tokens 2048 --resume --out " + (folder / "out").string();
+  REQUIRE(call(folder, train).status == 0);
+  std::filesystem::remove_all(folder / "out");
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder / "work"))
+    if (entry.path().filename() == "train.tokens")
+      write_file(entry.path(), read_file(entry.path()) + "x");
+  const auto mended = call(folder, train);
+  CHECK(mended.status == 0);
+  CHECK(mended.errors.find("is damaged (train.tokens has ") != std::string::npos);
+
+  const std::string generate = "generate --tokens 5 --checkpoint " + (folder / "out/c-seed1.checkpoint").string();
+  CHECK(call(folder, generate + " --prompt 'ka to'").status == 0);
+  const std::string model = read_file(folder / "out/tokenizer.model");
+  for (const auto& contents : damaged(model)) {
+    write_file(folder / "out/tokenizer.model", contents);
+    const auto result = call(folder, generate + " --prompt 'ka to'");
+    CHECK(result.status == 1);
+    CHECK(result.errors.find("is damaged, or not the tokeniser that the model was trained with") != std::string::npos);
+  }
+  write_file(folder / "out/tokenizer.model", model);
+  CHECK(
+      call(folder, generate + " --prompt 'Ωmega'").errors.find("characters that the model's tokeniser does not know") !=
+      std::string::npos);
 }
 
 } // namespace

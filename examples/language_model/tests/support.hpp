@@ -13,8 +13,12 @@
 #include <array>
 #include <cstddef>
 #include <filesystem>
+#include <iostream>
+#include <sstream>
+#include <streambuf>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace language_model {
 
@@ -37,6 +41,32 @@ public:
 private:
   std::filesystem::path path_;
 };
+
+/// What is written to std::cerr while it lives.
+class captured_errors {
+public:
+  captured_errors() : before_(std::cerr.rdbuf(text_.rdbuf())) {}
+  ~captured_errors() { std::cerr.rdbuf(before_); }
+  captured_errors(const captured_errors&) = delete;
+  captured_errors& operator=(const captured_errors&) = delete;
+
+  std::string text() const { return text_.str(); }
+
+private:
+  std::ostringstream text_;
+  std::streambuf* before_;
+};
+
+/// The kinds of damage that a file can suffer: cut, something behind it, bits changed at both ends and in the middle.
+inline std::vector<std::string> damaged(const std::string& intact) {
+  std::vector<std::string> all{"", intact.substr(0, intact.size() - 1), intact.substr(0, intact.size() / 2),
+                               intact + "x", intact + "xy"};
+  for (const std::size_t at : {std::size_t{0}, intact.size() / 2, intact.size() - 1}) {
+    all.push_back(intact);
+    all.back()[at] = static_cast<char>(all.back()[at] ^ 4);
+  }
+  return all;
+}
 
 /// Lines of random words of a small language: something that a tokeniser and a model can learn.
 inline std::string random_text(std::size_t bytes) {

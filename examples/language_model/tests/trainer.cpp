@@ -10,9 +10,13 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <csignal>
 #include <cstring>
+#include <filesystem>
+#include <string>
+#include <vector>
 
 namespace language_model {
 namespace {
@@ -77,6 +81,121 @@ TEST_CASE("what nothing can be trained with is refused with its numbers") {
   refused([&](run_config& c) { c.budget_flops = nan; }, "a budget of nan FLOPs");
   refused([](run_config& c) { c.budget_flops = 0; }, "a budget of 0 FLOPs");
   refused([](run_config& c) { c.shape.context = 100'000'000; }, "not more than one window of 100000000");
+  refused([](run_config& c) { c.budget_flops = 1e300; }, "--budget must be above 0 and at most 1e21");
+  refused([](run_config& c) { c.how.learning_rate = 1e300; }, "a learning rate of 1e+300: --learning-rate must be");
+  refused([](run_config& c) { c.how.beta1 = 1; }, "a beta1 of 1: --beta1 must be in [0, 1)");
+  refused([](run_config& c) { c.how.beta2 = -1e9; }, "a beta2 of -1e+09: --beta2 must be in [0, 1)");
+  refused([](run_config& c) { c.how.weight_decay = 1e300; }, "a weight decay of 1e+300: --weight-decay must");
+  refused([](run_config& c) { c.how.gradient_norm = 0; }, "a gradient norm of 0: --gradient-norm must be finite");
+  refused([](run_config& c) { c.shape.heads = std::size_t{1} << 63U; }, "change --d-model or --heads");
+  refused([](run_config& c) { c.shape.d_model = 1'000'000'000'000; },
+          "GB, is for attention: give a smaller --d-model or --blocks");
+  refused([](run_config& c) { c.shape.blocks = 1'000'000'000'000; }, "GB of memory, and this machine has");
+  refused([](run_config& c) { c.what.widths.assign(1'024, 1'000'000'000); },
+          "is for the experts: give a smaller number of experts or total in the variant");
+}
+
+TEST_CASE("the memory of model S is what its tensors take") {
+  run_config c;
+  c.what = parse_variant("sizes=uniform");
+  // Weights: 2 blocks of 8 experts of 3 · 64 · 128, a router of 8 · 64 and attention of 4 · 64²; twice 512 · 64.
+  const double weights = 2 * (8 * 3 * 64 * 128 + 8 * 64 + 4 * 64 * 64) + 2 * 512 * 64;
+  CHECK(least_memory(c) >= 16 * weights);
+  CHECK(least_memory(c) < 100e6); // a run takes about 60 MB
+  CHECK_NOTHROW(require_memory(c));
+}
+
+TEST_CASE("a run that diverges ends with the option to change, not with NaN") {
+  const small_world world;
+  run_config config = world.config;
+  config.how.learning_rate = 1;
+  config.how.warmup_steps = 0;
+  config.how.weight_decay = 0;
+  config.how.gradient_norm = 1e30;
+  config.what.losses = {{"z", 1e6, {}}};
+  config.budget_flops = 1e12;
+  trainer t(config, world.text, 1);
+  for (const auto& p : t.parameters())
+    std::ranges::fill(p.value, 1e30F);
+  CHECK_THROWS_WITH_AS(t.step(),
+                       doctest::Contains("failed in step 1: its numbers are no longer finite. Give a smaller "
+                                         "--learning-rate (it is 1)"),
+                       hmoe::error);
+}
+
+TEST_CASE("damaged results of a finished run are made again from its checkpoint, and a line says so") {
+  small_world world;
+  world.config.budget_flops /= 4;
+  const run_files files(world.folder / "runs", world.config);
+  const auto results = run(world.config, world.text, files, 1);
+  REQUIRE(results);
+  const std::string intact = read_file(files.results);
+  const auto again = [&](const std::string& contents) {
+    write_file(files.results, contents);
+    const captured_errors errors;
+    CHECK((run(world.config, world.text, files, 1) == results));
+    CHECK(read_file(files.results) == intact);
+    return errors.text();
+  };
+  CHECK(again(intact).empty());
+  const std::string expected = files.results.string() + " is damaged: it is made again from ";
+  std::vector<std::string> others = damaged(intact);
+  const auto parsed = nlohmann::json::parse(intact);
+  std::string digit = intact; // still JSON, and of the right types
+  const std::size_t at = digit.find("\"bits_per_byte\": ") + 17;
+  digit[at] = digit[at] == '3' ? '4' : '3';
+  others.push_back(digit);
+  auto old = parsed; // as older versions wrote it
+  old.erase("checksum");
+  old["run"]["final"]["bits_per_byte"] = "2.2";
+  others.push_back(old.dump());
+  old["run"]["final"] = nullptr;
+  others.push_back(old.dump());
+  old["run"] = 3;
+  others.push_back(old.dump());
+  for (const auto& contents : {"null", "[]", "{\"config\": 1, \"run\": 2}"})
+    if (std::string(contents) != others.back())
+      others.emplace_back(contents);
+  for (const auto& contents : others) {
+    CAPTURE(contents.substr(0, 100));
+    if (contents.starts_with(intact.substr(0, intact.size() - 1)) && contents.size() <= intact.size())
+      continue; // without the last line feed it is whole
+    CHECK(again(contents).starts_with(expected));
+  }
+  old = parsed;
+  old.erase("checksum");
+  write_file(files.results, old.dump());
+  CHECK((run(world.config, world.text, files, 1) == results));
+  CHECK(read_file(files.results) == old.dump());
+
+  std::filesystem::remove(files.checkpoint);
+  write_file(files.results, "damaged");
+  const captured_errors errors;
+  const auto trained = run(world.config, world.text, files, 1);
+  CHECK(errors.text().find("it is made again by training again") != std::string::npos);
+  REQUIRE(trained);
+  CHECK(trained->at("final").at("bits_per_byte") == results->at("final").at("bits_per_byte"));
+}
+
+TEST_CASE("a checkpoint with a state of other types or sizes is refused in words") {
+  const small_world world;
+  trainer t(world.config, world.text, 1);
+  t.step();
+  const checkpoint saved = t.save();
+  for (const char* key : {"steps", "seconds", "last_loss", "totals", "since_point", "loss_since_point",
+                          "steps_since_point", "history", "layers"})
+    for (const nlohmann::json& value : {nlohmann::json("x"), nlohmann::json::object(), nlohmann::json{{1, 2, 3}}}) {
+      if (std::string(key) == "history" && value.is_array())
+        continue;
+      CAPTURE(key);
+      CAPTURE(value.dump());
+      checkpoint other = saved;
+      other.state[key] = value;
+      trainer u(world.config, world.text, 1);
+      CHECK_THROWS_WITH_AS(u.restore(other), doctest::Contains("the checkpoint"), hmoe::error);
+    }
+  CHECK_THROWS_WITH_AS(run_config_from_json({{"model", 3}}), doctest::Contains("not the description of a run"),
+                       hmoe::error);
 }
 
 TEST_CASE("the number of threads does not show in a single bit") {
