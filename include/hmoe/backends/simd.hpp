@@ -15,6 +15,7 @@
 #include <hmoe/backends/simd/routing.hpp>
 #include <hmoe/backends/simd/rows.hpp>
 #include <hmoe/core/expert_rows.hpp>
+#include <hmoe/core/macros_off.hpp>
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/core/vector_view.hpp>
 #include <hmoe/experts/expert_set.hpp>
@@ -66,7 +67,7 @@ struct simd : simd_detail::activations<Arch>,
   /// computed so unless it declares forward or backward anew.
   template <class Bank> [[nodiscard]] static auto takes_bank(const Bank& bank) noexcept {
     if constexpr (simd_detail::feed_forward<Bank>)
-      return simd_detail::worth_packing(bank);
+      return simd_detail::worth_packing(bank) && bank.weights().stacked();
     else
       return std::false_type{};
   }
@@ -78,6 +79,9 @@ struct simd : simd_detail::activations<Arch>,
   template <class Context, simd_detail::feed_forward Bank>
   static void backward_bank(const Context& ctx, const Bank& bank,
                             vector_view<const expert_rows<typename Bank::value_type>> rows, Bank& gradients) {
+    require(gradients.weights().stacked(),
+            "the gradients of a feed-forward bank lie in memory of the caller's where the "
+            "lanes of an expert are apart: let layer.make_gradients() make them");
     simd_detail::ffn_backward<simd_detail::feed_forward_t<Bank>, Arch>::run(ctx, bank, rows, gradients);
   }
 

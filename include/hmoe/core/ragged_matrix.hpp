@@ -5,6 +5,7 @@
 #include <hmoe/core/matrix_view.hpp>
 
 #include <limits>
+#include <memory_resource>
 #include <utility>
 #include <vector>
 
@@ -17,8 +18,10 @@ public:
   using shape = std::pair<std::size_t, std::size_t>; ///< rows, cols
 
   ragged_matrix() : offsets_{0} {}
-  /// Zeros in the given shapes.
-  explicit ragged_matrix(std::vector<shape> shapes) : shapes_(std::move(shapes)), offsets_{0} {
+  /// Zeros in the given shapes, in memory of the given resource.
+  explicit ragged_matrix(std::vector<shape> shapes,
+                         std::pmr::memory_resource* memory = std::pmr::get_default_resource())
+      : shapes_(std::move(shapes)), offsets_{0}, values_(memory) {
     offsets_.reserve(shapes_.size() + 1);
     for (const auto& [rows, cols] : shapes_) {
       require(cols == 0 || rows <= (std::numeric_limits<std::size_t>::max() - offsets_.back()) / cols, "a matrix of ",

@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <memory_resource>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -21,20 +22,33 @@ namespace hmoe::experts {
 /// Whether the projections of a bank have biases.
 enum class biases { none, all };
 
+/// The tensors of one expert in the caller's memory: row-major, at any address, with any distance between rows. The
+/// biases are empty where there are none.
+template <class T, std::size_t Lanes> struct ffn_tensors {
+  std::array<matrix_view<T>, Lanes> lanes;         ///< [h × d] each; of a GLU gate and up
+  matrix_view<T> output;                           ///< [d × h]
+  std::array<matrix_view<T>, Lanes> lane_biases{}; ///< [1 × h] each
+  matrix_view<T> output_bias{};                    ///< [1 × d]
+};
+
 /// The weights that every two-layer feed-forward kind shares: per expert one matrix that reads the token,
 /// [Lanes·h × d] (a GLU has two lanes: h gate rows above h up rows; an MLP has one), and one that writes it, [d × h],
-/// both as checkpoints store them (y = W x), in ragged storage without padding. Width 0 is legal: an expert that was
-/// pruned away, which returns its output bias, or zero. What kinds do with them differs only
+/// both as checkpoints store them (y = W x). They are the bank's own, in ragged storage without padding, or the
+/// caller's: then they must outlive the bank, and a copy of the bank has weights of its own. Width 0 is legal: an
+/// expert that was pruned away, which returns its output bias, or zero. What kinds do with the weights differs only
 /// between the two projections.
 template <real T, std::size_t Lanes> class ffn_weights {
 public:
-  ffn_weights(std::size_t d_model, std::vector<std::size_t> widths, biases bias)
-      : d_model_(d_model), widths_(std::move(widths)), bias_(bias) {
+  using tensors = ffn_tensors<T, Lanes>;
+
+  /// Zeros, in memory of the given resource.
+  ffn_weights(std::size_t d_model, const std::vector<std::size_t>& widths, biases bias,
+              std::pmr::memory_resource* memory = std::pmr::get_default_resource())
+      : d_model_(d_model), bias_(bias), owned_(true) {
     require(d_model >= 1, "an expert bank needs d_model >= 1");
-    require(!widths_.empty(), "an expert bank needs at least one expert");
+    require(!widths.empty(), "an expert bank needs at least one expert");
     std::vector<shape> in, out, in_bias, out_bias;
-    for (std::size_t e = 0; e < widths_.size(); ++e) {
-      const std::size_t h = widths_[e];
+    for (const std::size_t h : widths) {
       in.push_back({Lanes * h, d_model});
       out.push_back({d_model, h});
       if (bias == biases::all) {
@@ -42,82 +56,161 @@ public:
         out_bias.push_back({1, d_model});
       }
     }
-    in_ = ragged_matrix<T>(std::move(in));
-    out_ = ragged_matrix<T>(std::move(out));
-    in_bias_ = ragged_matrix<T>(std::move(in_bias));
-    out_bias_ = ragged_matrix<T>(std::move(out_bias));
+    in_ = ragged_matrix<T>(std::move(in), memory);
+    out_ = ragged_matrix<T>(std::move(out), memory);
+    in_bias_ = ragged_matrix<T>(std::move(in_bias), memory);
+    out_bias_ = ragged_matrix<T>(std::move(out_bias), memory);
+    for (std::size_t e = 0; e < widths.size(); ++e) {
+      const std::size_t h = widths[e];
+      tensors expert{.lanes = {}, .output = out_[e]};
+      for (std::size_t l = 0; l < Lanes; ++l) {
+        expert.lanes[l] = in_[e].row_block(l * h, h);
+        if (has_biases())
+          expert.lane_biases[l] = in_bias_[e].column_block(l * h, h);
+      }
+      if (has_biases())
+        expert.output_bias = out_bias_[e];
+      experts_.push_back(expert);
+    }
+  }
+  /// On the caller's memory. hmoe::error where shapes do not fit one another, or some tensors have biases and others
+  /// none.
+  explicit ffn_weights(std::vector<tensors> experts) : experts_(std::move(experts)) {
+    require(!experts_.empty(), "an expert bank needs at least one expert");
+    d_model_ = experts_[0].output.rows();
+    bias_ = experts_[0].output_bias.rows() != 0 ? biases::all : biases::none;
+    require(d_model_ >= 1, "an expert bank needs d_model >= 1");
+    for (std::size_t e = 0; e < experts_.size(); ++e) {
+      const tensors& given = experts_[e];
+      const std::size_t h = given.output.cols();
+      check_shape(e, "output", given.output, d_model_, h);
+      check_shape(e, "output bias", given.output_bias, has_biases() ? 1 : 0, has_biases() ? d_model_ : 0);
+      for (std::size_t l = 0; l < Lanes; ++l) {
+        check_shape(e, "input", given.lanes[l], h, d_model_);
+        check_shape(e, "input bias", given.lane_biases[l], has_biases() ? 1 : 0, has_biases() ? h : 0);
+      }
+    }
+  }
+  /// On the caller's memory, to read: the bank cannot be initialised or trained, and shows no mutable view.
+  explicit ffn_weights(const std::vector<ffn_tensors<const T, Lanes>>& experts) : ffn_weights(mutable_views(experts)) {
+    read_only_ = true;
   }
 
-  [[nodiscard]] std::size_t size() const noexcept { return widths_.size(); }
+  /// The copy owns its weights, whoever owns those of `other`.
+  ffn_weights(const ffn_weights& other) : ffn_weights(other.d_model_, other.widths(), other.bias_) {
+    for (std::size_t e = 0; e < size(); ++e) {
+      for (std::size_t l = 0; l < Lanes; ++l) {
+        copy(other.experts_[e].lanes[l], experts_[e].lanes[l]);
+        copy(other.experts_[e].lane_biases[l], experts_[e].lane_biases[l]);
+      }
+      copy(other.experts_[e].output, experts_[e].output);
+      copy(other.experts_[e].output_bias, experts_[e].output_bias);
+    }
+  }
+  ffn_weights(ffn_weights&&) noexcept = default;
+  ffn_weights& operator=(const ffn_weights& other) {
+    if (this != &other)
+      *this = ffn_weights(other);
+    return *this;
+  }
+  ffn_weights& operator=(ffn_weights&&) noexcept = default;
+  ~ffn_weights() = default;
+
+  [[nodiscard]] std::size_t size() const noexcept { return experts_.size(); }
   [[nodiscard]] std::size_t d_model() const noexcept { return d_model_; }
-  [[nodiscard]] std::size_t width(std::size_t e) const noexcept { return widths_[e]; }
+  [[nodiscard]] std::size_t width(std::size_t e) const noexcept { return experts_[e].output.cols(); }
   [[nodiscard]] bool has_biases() const noexcept { return bias_ == biases::all; }
+  /// Whether the bank holds its weights itself.
+  [[nodiscard]] bool owned() const noexcept { return owned_; }
   [[nodiscard]] std::size_t parameter_count(std::size_t e) const noexcept {
-    return (Lanes + 1) * d_model_ * widths_[e] + (has_biases() ? Lanes * widths_[e] + d_model_ : 0);
+    return (Lanes + 1) * d_model_ * width(e) + (has_biases() ? Lanes * width(e) + d_model_ : 0);
   }
   [[nodiscard]] double flops_per_row(std::size_t e) const noexcept {
-    return 2.0 * static_cast<double>((Lanes + 1) * d_model_ * widths_[e]);
+    return 2.0 * static_cast<double>((Lanes + 1) * d_model_ * width(e));
   }
 
-  /// [h×d] rows of one lane of expert e, [d×h] its output matrix, and the biases (empty without).
-  [[nodiscard]] matrix_view<T> lane(std::size_t e, std::size_t l) noexcept {
-    return in_[e].row_block(l * widths_[e], widths_[e]);
-  }
-  [[nodiscard]] matrix_view<const T> lane(std::size_t e, std::size_t l) const noexcept {
-    return in_[e].row_block(l * widths_[e], widths_[e]);
-  }
-  /// [Lanes·h × d] all lanes of expert e, one above the other, and their biases (empty without).
-  [[nodiscard]] matrix_view<T> input(std::size_t e) noexcept { return in_[e]; }
-  [[nodiscard]] matrix_view<const T> input(std::size_t e) const noexcept { return in_[e]; }
-  [[nodiscard]] matrix_view<T> input_bias(std::size_t e) noexcept {
-    return has_biases() ? in_bias_[e] : matrix_view<T>{};
-  }
-  [[nodiscard]] matrix_view<T> output(std::size_t e) noexcept { return out_[e]; }
-  [[nodiscard]] matrix_view<const T> output(std::size_t e) const noexcept { return out_[e]; }
-  [[nodiscard]] matrix_view<T> lane_bias(std::size_t e, std::size_t l) noexcept {
-    return has_biases() ? in_bias_[e].column_block(l * widths_[e], widths_[e]) : matrix_view<T>{};
-  }
+  /// [h×d] rows of one lane of expert e, [d×h] its output matrix, and the biases (empty without). Mutable views are an
+  /// hmoe::error where the caller's memory is to be read only.
+  [[nodiscard]] matrix_view<T> lane(std::size_t e, std::size_t l) { return writable(e).lanes[l]; }
+  [[nodiscard]] matrix_view<const T> lane(std::size_t e, std::size_t l) const noexcept { return at(e).lanes[l]; }
+  [[nodiscard]] matrix_view<T> output(std::size_t e) { return writable(e).output; }
+  [[nodiscard]] matrix_view<const T> output(std::size_t e) const noexcept { return at(e).output; }
+  [[nodiscard]] matrix_view<T> lane_bias(std::size_t e, std::size_t l) { return writable(e).lane_biases[l]; }
   [[nodiscard]] matrix_view<const T> lane_bias(std::size_t e, std::size_t l) const noexcept {
-    return has_biases() ? in_bias_[e].column_block(l * widths_[e], widths_[e]) : matrix_view<const T>{};
+    return at(e).lane_biases[l];
   }
-  [[nodiscard]] matrix_view<T> output_bias(std::size_t e) noexcept {
-    return has_biases() ? out_bias_[e] : matrix_view<T>{};
+  [[nodiscard]] matrix_view<T> output_bias(std::size_t e) { return writable(e).output_bias; }
+  [[nodiscard]] matrix_view<const T> output_bias(std::size_t e) const noexcept { return at(e).output_bias; }
+
+  /// Whether the lanes of every expert stand one above the other, as in the bank's own storage.
+  [[nodiscard]] bool stacked() const noexcept {
+    for (std::size_t e = 0; e < size(); ++e)
+      if (!stacked(e))
+        return false;
+    return true;
   }
-  [[nodiscard]] matrix_view<const T> output_bias(std::size_t e) const noexcept {
-    return has_biases() ? out_bias_[e] : matrix_view<const T>{};
+  /// [Lanes·h × d] all lanes of expert e, one above the other, and their biases (empty without); for stacked lanes.
+  [[nodiscard]] matrix_view<T> input(std::size_t e) { return stack(writable(e).lanes); }
+  [[nodiscard]] matrix_view<const T> input(std::size_t e) const noexcept { return stack(at(e).lanes); }
+  [[nodiscard]] matrix_view<T> input_bias(std::size_t e) {
+    if (!has_biases())
+      return {};
+    require(owned_, "input_bias(", e, ") of a bank on the caller's memory: its lanes may lie apart");
+    return in_bias_[e];
   }
 
   /// hidden[n × Lanes·h] = x W_inᵀ + b_in
   template <class Math>
   void project_in(const Math& math, std::size_t e, matrix_view<const T> x, matrix_view<T> hidden) const {
-    math.multiply_transposed(x, in_[e], hidden);
+    const std::size_t h = width(e);
+    if (stacked(e))
+      math.multiply_transposed(x, input(e), hidden);
+    else
+      for (std::size_t l = 0; l < Lanes; ++l)
+        math.multiply_transposed(x, lane(e, l), hidden.column_block(l * h, h));
     if (has_biases())
-      add_to_rows(in_bias_[e].row(0), hidden);
+      for (std::size_t l = 0; l < Lanes; ++l)
+        add_to_rows(lane_bias(e, l).row(0), hidden.column_block(l * h, h));
   }
   /// y[n×d] = activated W_outᵀ + b_out
   template <class Math>
   void project_out(const Math& math, std::size_t e, matrix_view<const T> activated, matrix_view<T> y) const {
-    math.multiply_transposed(activated, out_[e], y);
+    math.multiply_transposed(activated, output(e), y);
     if (has_biases())
-      add_to_rows(out_bias_[e].row(0), y);
+      add_to_rows(output_bias(e).row(0), y);
   }
   /// d_activated = dy W_out; gradients of W_out and b_out.
   template <class Math>
   void backward_out(const Math& math, std::size_t e, matrix_view<const T> activated, matrix_view<const T> dy,
                     matrix_view<T> d_activated, ffn_weights& gradients) const {
-    math.multiply(dy, out_[e], d_activated);
-    math.accumulate_transposed(dy, activated, gradients.out_[e]);
+    math.multiply(dy, output(e), d_activated);
+    math.accumulate_transposed(dy, activated, gradients.output(e));
     if (has_biases())
-      add_column_sums(dy, gradients.out_bias_[e].row(0));
+      add_column_sums(dy, gradients.output_bias(e).row(0));
   }
-  /// dx = d_hidden W_in; gradients of W_in and b_in.
+  /// dx = d_hidden W_in; gradients of W_in and b_in. Where lanes lie apart, dx is the sum of a product for each, which
+  /// may differ in the last bits from the product with stacked lanes.
   template <class Math>
   void backward_in(const Math& math, std::size_t e, matrix_view<const T> x, matrix_view<const T> d_hidden,
                    matrix_view<T> dx, ffn_weights& gradients) const {
-    math.multiply(d_hidden, in_[e], dx);
-    math.accumulate_transposed(d_hidden, x, gradients.in_[e]);
-    if (has_biases())
-      add_column_sums(d_hidden, gradients.in_bias_[e].row(0));
+    const std::size_t h = width(e);
+    if (stacked(e))
+      math.multiply(d_hidden, input(e), dx);
+    else
+      for (std::size_t l = 0; l < Lanes; ++l)
+        if (l == 0)
+          math.multiply(d_hidden.column_block(0, h), lane(e, 0), dx);
+        else
+          math.accumulate(d_hidden.column_block(l * h, h), lane(e, l), dx);
+    if (gradients.stacked(e))
+      math.accumulate_transposed(d_hidden, x, gradients.input(e));
+    for (std::size_t l = 0; l < Lanes; ++l) {
+      const matrix_view<const T> d_lane = d_hidden.column_block(l * h, h);
+      if (!gradients.stacked(e))
+        math.accumulate_transposed(d_lane, x, gradients.lane(e, l));
+      if (has_biases())
+        add_column_sums(d_lane, gradients.lane_bias(e, l).row(0));
+    }
   }
 
   template <class Visitor>
@@ -138,21 +231,80 @@ public:
   void initialize(seed key, std::uint64_t first_stream, const initialization& options) {
     for (std::size_t e = 0; e < size(); ++e) {
       const std::uint64_t stream = first_stream + e * streams_per_expert;
-      const auto all = [](matrix_view<T> m) { return vector_view<T>(m.data(), m.size()); };
-      fill_normal(all(in_[e]), 1.0 / std::sqrt(static_cast<double>(d_model_)), key, stream);
-      fill_normal(all(out_[e]),
-                  options.output_gain / std::sqrt(static_cast<double>(std::max<std::size_t>(widths_[e], 1))), key,
-                  stream + 1);
-      if (has_biases()) {
-        fill_normal(all(in_bias_[e]), 0.0, key, stream);
-        fill_normal(all(out_bias_[e]), 0.0, key, stream);
-      }
+      const double fan_in = static_cast<double>(std::max<std::size_t>(width(e), 1));
+      for (std::size_t l = 0; l < Lanes; ++l)
+        draw(lane(e, l), 1.0 / std::sqrt(static_cast<double>(d_model_)), key, stream, l * width(e) * d_model_);
+      draw(output(e), options.output_gain / std::sqrt(fan_in), key, stream + 1, 0);
+      for (std::size_t l = 0; l < Lanes; ++l)
+        clear(lane_bias(e, l));
+      clear(output_bias(e));
     }
   }
 
 private:
   using shape = typename ragged_matrix<T>::shape;
 
+  [[nodiscard]] static std::vector<tensors> mutable_views(const std::vector<ffn_tensors<const T, Lanes>>& experts) {
+    const auto view = [](matrix_view<const T> v) {
+      return matrix_view<T>(const_cast<T*>(v.data()), v.rows(), v.cols(), v.stride());
+    };
+    std::vector<tensors> result;
+    for (const auto& given : experts) {
+      tensors& t = result.emplace_back();
+      for (std::size_t l = 0; l < Lanes; ++l) {
+        t.lanes[l] = view(given.lanes[l]);
+        t.lane_biases[l] = view(given.lane_biases[l]);
+      }
+      t.output = view(given.output);
+      t.output_bias = view(given.output_bias);
+    }
+    return result;
+  }
+  static void check_shape(std::size_t e, std::string_view name, matrix_view<const T> given, std::size_t rows,
+                          std::size_t cols) {
+    require(given.rows() == rows && given.cols() == cols, "expert ", e, ": its ", name, " is ", given.rows(), " x ",
+            given.cols(), ", needed is ", rows, " x ", cols);
+  }
+  [[nodiscard]] std::vector<std::size_t> widths() const {
+    std::vector<std::size_t> result;
+    for (std::size_t e = 0; e < size(); ++e)
+      result.push_back(width(e));
+    return result;
+  }
+  [[nodiscard]] const tensors& at(std::size_t e) const noexcept {
+    HMOE_ASSERT_INDEX("expert", e, size());
+    return experts_[e];
+  }
+  [[nodiscard]] tensors& writable(std::size_t e) {
+    HMOE_ASSERT_INDEX("expert", e, size());
+    require(!read_only_, "the weights of this bank are in memory that it may only read: copy the bank to change them");
+    return experts_[e];
+  }
+  [[nodiscard]] bool stacked(std::size_t e) const noexcept {
+    const auto& lanes = experts_[e].lanes;
+    for (std::size_t l = 1; l < Lanes; ++l)
+      if (lanes[l].stride() != lanes[0].stride() ||
+          lanes[l].data() != lanes[0].data() + l * width(e) * lanes[0].stride())
+        return false;
+    return true;
+  }
+  [[nodiscard]] static matrix_view<T> stack(const std::array<matrix_view<T>, Lanes>& lanes) noexcept {
+    return {lanes[0].data(), Lanes * lanes[0].rows(), lanes[0].cols(), lanes[0].stride()};
+  }
+  static void copy(matrix_view<const T> from, matrix_view<T> to) noexcept {
+    for (std::size_t r = 0; r < from.rows(); ++r)
+      std::copy(from.row(r).begin(), from.row(r).end(), to.row(r).begin());
+  }
+  static void clear(matrix_view<T> values) noexcept {
+    for (std::size_t r = 0; r < values.rows(); ++r)
+      std::fill(values.row(r).begin(), values.row(r).end(), T(0));
+  }
+  /// Value (r, c) is element first + r·cols + c of the stream, wherever the rows lie.
+  static void draw(matrix_view<T> values, double stddev, seed key, std::uint64_t stream, std::uint64_t first) noexcept {
+    for (std::size_t r = 0; r < values.rows(); ++r)
+      for (T& value : values.row(r))
+        value = static_cast<T>(stddev * normal(key, stream, first++));
+  }
   static void add_to_rows(vector_view<const T> bias, matrix_view<T> rows) noexcept {
     for (std::size_t r = 0; r < rows.rows(); ++r)
       for (std::size_t c = 0; c < rows.cols(); ++c)
@@ -164,10 +316,11 @@ private:
         sums[c] += rows(r, c);
   }
 
-  std::size_t d_model_;
-  std::vector<std::size_t> widths_;
-  biases bias_;
-  ragged_matrix<T> in_, out_, in_bias_, out_bias_;
+  std::size_t d_model_ = 0;
+  biases bias_ = biases::none;
+  bool owned_ = false, read_only_ = false;
+  ragged_matrix<T> in_, out_, in_bias_, out_bias_; ///< empty where the caller has the weights
+  std::vector<tensors> experts_;
 };
 
 } // namespace hmoe::experts

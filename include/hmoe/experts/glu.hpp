@@ -7,6 +7,7 @@
 #include <hmoe/experts/ffn_weights.hpp>
 #include <hmoe/experts/gating.hpp>
 
+#include <memory_resource>
 #include <utility>
 #include <vector>
 
@@ -25,9 +26,18 @@ public:
                 "hmoe::experts::glu_bank: Gate models neither hmoe::activation (static value(z) and derivative(z)) nor "
                 "hmoe::gating (value(g, u) and backward(g, u, da, dg, du)): pass for instance experts::silu");
 
-  /// `widths`: hidden width of each expert; see hmoe::widths for the strategies of the paper.
-  glu_bank(std::size_t d_model, std::vector<std::size_t> widths, biases bias = biases::none, gate_type gate = {})
-      : weights_(d_model, std::move(widths), bias), gate_(std::move(gate)) {
+  /// `widths`: hidden width of each expert; see hmoe::widths for the strategies of the paper. The weights are zeros, in
+  /// memory of the given resource.
+  glu_bank(std::size_t d_model, const std::vector<std::size_t>& widths, biases bias = biases::none, gate_type gate = {},
+           std::pmr::memory_resource* memory = std::pmr::get_default_resource())
+      : weights_(d_model, widths, bias, memory), gate_(std::move(gate)) {
+    if constexpr (requires { gate_.validate(); })
+      gate_.validate();
+  }
+  /// On the caller's weights, which must outlive the bank; lanes are gate and up. A copy of the bank owns its weights.
+  /// ffn_tensors<T, 2> can be trained in place, ffn_tensors<const T, 2> are read only (a mapped file).
+  explicit glu_bank(ffn_weights<T, 2> weights, gate_type gate = {})
+      : weights_(std::move(weights)), gate_(std::move(gate)) {
     if constexpr (requires { gate_.validate(); })
       gate_.validate();
   }
@@ -39,11 +49,11 @@ public:
   [[nodiscard]] double flops_per_row(std::size_t e) const noexcept { return weights_.flops_per_row(e); }
 
   [[nodiscard]] const gate_type& gate_function() const noexcept { return gate_; }
-  [[nodiscard]] matrix_view<T> gate(std::size_t e) noexcept { return weights_.lane(e, 0); }
+  [[nodiscard]] matrix_view<T> gate(std::size_t e) { return weights_.lane(e, 0); }
   [[nodiscard]] matrix_view<const T> gate(std::size_t e) const noexcept { return weights_.lane(e, 0); }
-  [[nodiscard]] matrix_view<T> up(std::size_t e) noexcept { return weights_.lane(e, 1); }
+  [[nodiscard]] matrix_view<T> up(std::size_t e) { return weights_.lane(e, 1); }
   [[nodiscard]] matrix_view<const T> up(std::size_t e) const noexcept { return weights_.lane(e, 1); }
-  [[nodiscard]] matrix_view<T> down(std::size_t e) noexcept { return weights_.output(e); }
+  [[nodiscard]] matrix_view<T> down(std::size_t e) { return weights_.output(e); }
   [[nodiscard]] matrix_view<const T> down(std::size_t e) const noexcept { return weights_.output(e); }
 
   /// All weights and biases, as backends that compute whole banks take them.

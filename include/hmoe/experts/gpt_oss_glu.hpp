@@ -17,9 +17,12 @@ namespace hmoe::experts {
 /// and down(e) is the transpose.
 template <real T> class gpt_oss_glu_bank : public glu_bank<T, gpt_oss_gate> {
 public:
-  gpt_oss_glu_bank(std::size_t d_model, std::vector<std::size_t> widths, gpt_oss_gate gate = {},
+  gpt_oss_glu_bank(std::size_t d_model, const std::vector<std::size_t>& widths, gpt_oss_gate gate = {},
                    biases bias = biases::all)
-      : glu_bank<T, gpt_oss_gate>(d_model, std::move(widths), bias, gate) {}
+      : glu_bank<T, gpt_oss_gate>(d_model, widths, bias, gate) {}
+  /// On the caller's weights, see glu_bank.
+  explicit gpt_oss_glu_bank(ffn_weights<T, 2> weights, gpt_oss_gate gate = {})
+      : glu_bank<T, gpt_oss_gate>(std::move(weights), gate) {}
 };
 
 } // namespace hmoe::experts

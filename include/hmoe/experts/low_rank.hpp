@@ -18,8 +18,7 @@ template <real T> class low_rank_bank {
 public:
   using value_type = T;
 
-  low_rank_bank(std::size_t d_model, std::vector<std::size_t> ranks)
-      : weights_(d_model, std::move(ranks), biases::none) {}
+  low_rank_bank(std::size_t d_model, const std::vector<std::size_t>& ranks) : weights_(d_model, ranks, biases::none) {}
 
   [[nodiscard]] std::size_t size() const noexcept { return weights_.size(); }
   [[nodiscard]] std::size_t d_model() const noexcept { return weights_.d_model(); }
@@ -30,9 +29,9 @@ public:
     return weights_.flops_per_row(e) + static_cast<double>(d_model());
   }
 
-  [[nodiscard]] matrix_view<T> a(std::size_t e) noexcept { return weights_.lane(e, 0); }
+  [[nodiscard]] matrix_view<T> a(std::size_t e) { return weights_.lane(e, 0); }
   [[nodiscard]] matrix_view<const T> a(std::size_t e) const noexcept { return weights_.lane(e, 0); }
-  [[nodiscard]] matrix_view<T> b(std::size_t e) noexcept { return weights_.output(e); }
+  [[nodiscard]] matrix_view<T> b(std::size_t e) { return weights_.output(e); }
   [[nodiscard]] matrix_view<const T> b(std::size_t e) const noexcept { return weights_.output(e); }
 
   /// All weights, as backends that keep a form of their own read them.

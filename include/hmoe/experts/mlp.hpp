@@ -6,6 +6,7 @@
 #include <hmoe/experts/elementwise.hpp>
 #include <hmoe/experts/ffn_weights.hpp>
 
+#include <memory_resource>
 #include <utility>
 #include <vector>
 
@@ -18,8 +19,13 @@ public:
   using value_type = T;
   using activation_type = Activation;
 
-  mlp_bank(std::size_t d_model, std::vector<std::size_t> widths, biases bias = biases::none)
-      : weights_(d_model, std::move(widths), bias) {}
+  /// Zeros of the given widths, in memory of the given resource.
+  mlp_bank(std::size_t d_model, const std::vector<std::size_t>& widths, biases bias = biases::none,
+           std::pmr::memory_resource* memory = std::pmr::get_default_resource())
+      : weights_(d_model, widths, bias, memory) {}
+  /// On the caller's weights, which must outlive the bank. A copy of the bank owns its weights. ffn_tensors<T, 1> can
+  /// be trained in place, ffn_tensors<const T, 1> are read only (a mapped file).
+  explicit mlp_bank(ffn_weights<T, 1> weights) : weights_(std::move(weights)) {}
 
   [[nodiscard]] std::size_t size() const noexcept { return weights_.size(); }
   [[nodiscard]] std::size_t d_model() const noexcept { return weights_.d_model(); }
@@ -27,9 +33,9 @@ public:
   [[nodiscard]] std::size_t parameter_count(std::size_t e) const noexcept { return weights_.parameter_count(e); }
   [[nodiscard]] double flops_per_row(std::size_t e) const noexcept { return weights_.flops_per_row(e); }
 
-  [[nodiscard]] matrix_view<T> up(std::size_t e) noexcept { return weights_.lane(e, 0); }
+  [[nodiscard]] matrix_view<T> up(std::size_t e) { return weights_.lane(e, 0); }
   [[nodiscard]] matrix_view<const T> up(std::size_t e) const noexcept { return weights_.lane(e, 0); }
-  [[nodiscard]] matrix_view<T> down(std::size_t e) noexcept { return weights_.output(e); }
+  [[nodiscard]] matrix_view<T> down(std::size_t e) { return weights_.output(e); }
   [[nodiscard]] matrix_view<const T> down(std::size_t e) const noexcept { return weights_.output(e); }
 
   /// All weights and biases, as backends that compute whole banks take them.

@@ -187,22 +187,33 @@ private:
   std::size_t count_ = 0;
 };
 
+/// The rows of one bank, under its own ids, by the backend or by the bank itself.
+template <class Context, class Bank, class T>
+void forward_bank(const Context& ctx, const Bank& bank, runner who, vector_view<const expert_rows<T>> local) {
+  if constexpr (operations::bank_passes<Context, Bank>())
+    if (who == runner::backend)
+      return ctx.backend().forward_bank(ctx, bank, local);
+  if constexpr (bank_has_forward_rows<Context, Bank>())
+    if (who == runner::bank)
+      bank.forward_rows(ctx, local);
+}
+template <class Context, class Bank, class T>
+void backward_bank(const Context& ctx, const Bank& bank, vector_view<const expert_rows<T>> local, Bank& gradients) {
+  if constexpr (operations::bank_passes<Context, Bank>())
+    ctx.backend().backward_bank(ctx, bank, local, gradients);
+}
+
 template <class Context, class Experts, class T>
 void forward_contiguous(const Context& ctx, const Experts& experts, vector_view<const expert_rows<T>> rows) {
   const typename Context::workspace_scope scope(ctx.workspace());
   remaining_rows<T> others(rows.size(), &ctx.workspace());
   experts.for_each_bank([&, b = std::size_t{0}](const auto& bank, vector_view<const std::size_t>) mutable {
-    using bank_type = std::remove_cvref_t<decltype(bank)>;
     const std::size_t own = b++;
     const runner who = experts::forward_runner(ctx, bank);
     if (who == runner::tiles)
       return others.add_bank(experts, own, rows);
     detail::with_rows_of_bank(ctx, experts, own, rows, [&](vector_view<const expert_rows<T>> local) {
-      if constexpr (operations::bank_passes<Context, bank_type>())
-        if (who == runner::backend)
-          return ctx.backend().forward_bank(ctx, bank, local);
-      if constexpr (bank_has_forward_rows<Context, bank_type>())
-        bank.forward_rows(ctx, local);
+      detail::forward_bank(ctx, bank, who, local);
     });
   });
   detail::forward_tiles(ctx, experts, others.view());
@@ -269,11 +280,10 @@ void forward_rows(const Context& ctx, const Experts& experts, vector_view<const 
       continue;
     }
     experts.for_each_bank([&, b = std::size_t{0}](const auto& bank, vector_view<const std::size_t>) mutable {
-      if constexpr (detail::bank_has_forward_rows<Context, std::remove_cvref_t<decltype(bank)>>())
-        if (b == bank_of_first)
-          detail::with_rows_of_bank(ctx, experts, b, turn,
-                                    [&](vector_view<const expert_rows<T>> local) { bank.forward_rows(ctx, local); });
-      ++b;
+      if (b++ == bank_of_first)
+        detail::with_rows_of_bank(ctx, experts, bank_of_first, turn, [&](vector_view<const expert_rows<T>> local) {
+          detail::forward_bank(ctx, bank, runner::bank, local);
+        });
     });
   }
 }
@@ -287,12 +297,11 @@ void backward_rows(const Context& ctx, const Experts& experts, vector_view<const
   experts.for_each_bank_with(gradients, [&, b = std::size_t{0}](const auto& bank, vector_view<const std::size_t>,
                                                                 auto& bank_gradients) mutable {
     const std::size_t own = b++;
-    if constexpr (operations::bank_passes<Context, std::remove_cvref_t<decltype(bank)>>())
-      if (experts::backward_runner(ctx, bank) == runner::backend)
-        return detail::with_rows_of_bank(ctx, experts, own, rows, [&](vector_view<const expert_rows<T>> local) {
-          ctx.backend().backward_bank(ctx, bank, local, bank_gradients);
-        });
-    others.add_bank(experts, own, rows);
+    if (experts::backward_runner(ctx, bank) == runner::tiles)
+      return others.add_bank(experts, own, rows);
+    detail::with_rows_of_bank(ctx, experts, own, rows, [&](vector_view<const expert_rows<T>> local) {
+      detail::backward_bank(ctx, bank, local, bank_gradients);
+    });
   });
   detail::backward_experts(ctx, experts, others.view(), gradients);
 }

@@ -291,7 +291,8 @@ private:
   template <class Bank> void check_bank(Bank bank) {
     bank.initialize(seed{77}, 0, {});
     const std::size_t d = bank.d_model();
-    const context ours{math_}, plain{backends::reference{}};
+    const context ours{math_};
+    const context plain{backends::reference{}};
     expert_set set{std::move(bank)};
     const auto pass = [&](const auto& ctx) {
       std::vector<guarded_matrix<T>> x, dy, y, dx, saved;
