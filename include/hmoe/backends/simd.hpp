@@ -18,6 +18,7 @@
 #include <hmoe/core/macros_off.hpp>
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/core/vector_view.hpp>
+#include <hmoe/execution/context.hpp>
 #include <hmoe/experts/expert_set.hpp>
 #include <hmoe/experts/glu.hpp>
 #include <hmoe/experts/mlp.hpp>
@@ -71,12 +72,12 @@ struct simd : simd_detail::activations<Arch>,
     else
       return std::false_type{};
   }
-  template <class Context, simd_detail::feed_forward Bank>
+  template <execution_context Context, simd_detail::feed_forward Bank>
   static void forward_bank(const Context& ctx, const Bank& bank,
                            vector_view<const expert_rows<typename Bank::value_type>> rows) {
     simd_detail::ffn_forward<simd_detail::feed_forward_t<Bank>, Arch>::run(ctx, bank, rows);
   }
-  template <class Context, simd_detail::feed_forward Bank>
+  template <execution_context Context, simd_detail::feed_forward Bank>
   static void backward_bank(const Context& ctx, const Bank& bank,
                             vector_view<const expert_rows<typename Bank::value_type>> rows, Bank& gradients) {
     require(gradients.weights().stacked(),

@@ -40,7 +40,7 @@ struct name_of_forward_rows {
 template <class Bank> struct with_forward_rows : Bank, name_of_forward_rows {};
 
 /// Whether the bank has forward_rows; a compile error where it has one that does not fit, or no way at all.
-template <class Context, class Bank> [[nodiscard]] consteval bool bank_has_forward_rows() {
+template <execution_context Context, class Bank> [[nodiscard]] consteval bool bank_has_forward_rows() {
   using T = typename Bank::value_type;
   constexpr bool has = requires(const Context& ctx, const Bank& bank, vector_view<const expert_rows<T>> rows) {
     { bank.forward_rows(ctx, rows) } -> std::same_as<void>;
@@ -85,7 +85,7 @@ template <execution_context Context, class Bank>
 namespace detail {
 
 /// The rows of bank b under its own ids, without those that are empty: f(rows) unless there are none.
-template <class Context, class Experts, class T, class F>
+template <execution_context Context, class Experts, class T, class F>
 void with_rows_of_bank(const Context& ctx, const Experts& experts, std::size_t b,
                        vector_view<const expert_rows<T>> rows, F&& f) {
   const typename Context::workspace_scope scope(ctx.workspace());
@@ -101,7 +101,7 @@ void with_rows_of_bank(const Context& ctx, const Experts& experts, std::size_t b
 }
 
 /// Experts whose rows are contiguous, expert by expert: rows are independent, so many of them are cut into tiles.
-template <class Context, class Experts, class T>
+template <execution_context Context, class Experts, class T>
 void forward_tiles(const Context& ctx, const Experts& experts, vector_view<const expert_rows<T>> rows) {
   struct tile {
     std::size_t rows, first;
@@ -134,7 +134,7 @@ void forward_tiles(const Context& ctx, const Experts& experts, vector_view<const
 /// an expert is one task; they are started in descending order of cost, which keeps the threads evenly loaded when
 /// experts are unequal. Where one expert has more than a quarter of the work (all tokens on one expert, a dense layer),
 /// experts go one after the other and the threads share the products of each.
-template <class Context, class Experts, class T>
+template <execution_context Context, class Experts, class T>
 void backward_experts(const Context& ctx, const Experts& experts, vector_view<const expert_rows<T>> rows,
                       Experts& gradients) {
   struct task {
@@ -188,7 +188,7 @@ private:
 };
 
 /// The rows of one bank, under its own ids, by the backend or by the bank itself.
-template <class Context, class Bank, class T>
+template <execution_context Context, class Bank, class T>
 void forward_bank(const Context& ctx, const Bank& bank, runner who, vector_view<const expert_rows<T>> local) {
   if constexpr (operations::bank_passes<Context, Bank>())
     if (who == runner::backend)
@@ -197,13 +197,13 @@ void forward_bank(const Context& ctx, const Bank& bank, runner who, vector_view<
     if (who == runner::bank)
       bank.forward_rows(ctx, local);
 }
-template <class Context, class Bank, class T>
+template <execution_context Context, class Bank, class T>
 void backward_bank(const Context& ctx, const Bank& bank, vector_view<const expert_rows<T>> local, Bank& gradients) {
   if constexpr (operations::bank_passes<Context, Bank>())
     ctx.backend().backward_bank(ctx, bank, local, gradients);
 }
 
-template <class Context, class Experts, class T>
+template <execution_context Context, class Experts, class T>
 void forward_contiguous(const Context& ctx, const Experts& experts, vector_view<const expert_rows<T>> rows) {
   const typename Context::workspace_scope scope(ctx.workspace());
   remaining_rows<T> others(rows.size(), &ctx.workspace());
@@ -221,7 +221,7 @@ void forward_contiguous(const Context& ctx, const Experts& experts, vector_view<
 
 /// Gathers the rows of banks that read and write contiguous rows only, computes them, and adds the results to their
 /// tokens in ascending order of experts.
-template <class Context, class Experts, class T>
+template <execution_context Context, class Experts, class T>
 void forward_gathered(const Context& ctx, const Experts& experts, vector_view<const expert_rows<T>> rows) {
   const typename Context::workspace_scope scope(ctx.workspace());
   std::size_t total = 0;

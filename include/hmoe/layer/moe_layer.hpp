@@ -294,7 +294,7 @@ private:
               gradients.experts.width(e), ", this one's has ", widths_[e]);
   }
 
-  template <class Context>
+  template <execution_context Context>
   void run_forward(const Context& ctx, matrix_view<const value_type> x, matrix_view<value_type> y,
                    tape<value_type>& record, const routing_inputs<value_type>& inputs) const {
     static_assert(dispatcher<Dispatch, Context, Experts>,

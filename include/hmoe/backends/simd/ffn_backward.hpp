@@ -7,6 +7,7 @@
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/expert_rows.hpp>
 #include <hmoe/core/matrix_view.hpp>
+#include <hmoe/execution/context.hpp>
 
 #include <algorithm>
 #include <array>
@@ -41,7 +42,7 @@ template <class Bank, class Arch> class ffn_backward {
   };
 
 public:
-  template <class Context>
+  template <execution_context Context>
   static void run(const Context& ctx, const Bank& bank, vector_view<const expert_rows<T>> all_rows, Bank& gradients) {
     const std::size_t d = bank.d_model();
     const auto packed = [&](std::size_t h, std::size_t rows) {
@@ -67,7 +68,7 @@ public:
   }
 
 private:
-  template <class Context>
+  template <execution_context Context>
   static void run_phases(const Context& ctx, const Bank& bank, vector_view<const chunk> chunks, Bank& gradients) {
     const std::size_t d = bank.d_model();
     auto& sums = gradients.weights();

@@ -7,6 +7,7 @@
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/expert_rows.hpp>
 #include <hmoe/core/matrix_view.hpp>
+#include <hmoe/execution/context.hpp>
 
 #include <algorithm>
 #include <array>
@@ -38,7 +39,7 @@ template <class Bank, class Arch> class ffn_forward {
   };
 
 public:
-  template <class Context>
+  template <execution_context Context>
   static void run(const Context& ctx, const Bank& bank, vector_view<const expert_rows<T>> all_rows) {
     const std::size_t d = bank.d_model();
     // Without a tape the saved values have a place in the workspace.
@@ -63,7 +64,7 @@ public:
   }
 
 private:
-  template <class Context>
+  template <execution_context Context>
   static void run_phases(const Context& ctx, const Bank& bank, vector_view<const chunk> chunks) {
     const std::size_t d = bank.d_model();
     work::run(

@@ -5,6 +5,7 @@
 #include <hmoe/backends/simd/work_pieces.hpp>
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/matrix_view.hpp>
+#include <hmoe/execution/context.hpp>
 
 #include <algorithm>
 #include <array>
@@ -83,7 +84,7 @@ template <class T, class Arch> struct ffn_work {
 
   /// One phase: all that work(chunk), an array of divisible_work, says; f(chunk, piece), where piece.kind is the index
   /// in that array.
-  template <class Context, class Chunk, class Work, class F>
+  template <execution_context Context, class Chunk, class Work, class F>
   static void run(const Context& ctx, vector_view<const Chunk> chunks, const Work& work, const F& f) {
     const typename Context::workspace_scope scope(ctx.workspace());
     constexpr std::size_t kinds = std::tuple_size_v<decltype(work(chunks[0]))>;

@@ -5,6 +5,7 @@
 #include <hmoe/backends/simd/tile.hpp>
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/expert_rows.hpp>
+#include <hmoe/execution/context.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -57,7 +58,7 @@ template <class Bank> class grouped_forward {
   static constexpr std::size_t most_strips = tuning.paired_rows > 0 ? 2 : 1;
 
 public:
-  template <class Context>
+  template <execution_context Context>
   static void run(const Context& ctx, const Bank& bank, vector_view<const expert_rows<float>> groups,
                   const schedule& plan = default_schedule) {
     const typename Context::workspace_scope scope(ctx.workspace());
@@ -122,7 +123,7 @@ private:
     return (rows + most - 1) / most;
   }
 
-  template <class Context>
+  template <execution_context Context>
   static void run_batch(const Context& ctx, const Bank& bank, vector_view<const chunk> chunks, std::size_t values,
                         const schedule& plan) {
     const typename Context::workspace_scope scope(ctx.workspace());
@@ -149,7 +150,7 @@ private:
     });
   }
 
-  template <class Context> static buffer<work_item> row_items(const Context& ctx, vector_view<const chunk> chunks) {
+  template <execution_context Context> static buffer<work_item> row_items(const Context& ctx, vector_view<const chunk> chunks) {
     std::size_t count = 0;
     for (const chunk& c : chunks)
       count += (c.group.count + least_rows_per_item - 1) / least_rows_per_item;
@@ -162,7 +163,7 @@ private:
   }
 
   /// Pieces of about equal cost. A panel costs its multiply-adds, and as much as a block of rows for reading it.
-  template <class Context>
+  template <execution_context Context>
   static buffer<work_item> hidden_items(const Context& ctx, const Bank& bank, vector_view<const chunk> chunks,
                                         const schedule& plan) {
     const auto strips_of = [&](const chunk& c) { return (bank.width(c.group.expert) + strip_width - 1) / strip_width; };

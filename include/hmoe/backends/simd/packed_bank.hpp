@@ -6,6 +6,7 @@
 #include <hmoe/backends/simd/packed_ffn.hpp>
 #include <hmoe/core/expert_rows.hpp>
 #include <hmoe/core/matrix_view.hpp>
+#include <hmoe/execution/context.hpp>
 #include <hmoe/experts/elementwise.hpp>
 #include <hmoe/experts/ffn_weights.hpp>
 
@@ -77,7 +78,7 @@ public:
     return weights_.bytes(e) + (has_biases_ ? columns * panel_columns * sizeof(float) : 0);
   }
 
-  template <class Context> void forward_rows(const Context& ctx, vector_view<const expert_rows<float>> groups) const {
+  template <execution_context Context> void forward_rows(const Context& ctx, vector_view<const expert_rows<float>> groups) const {
     static_assert(std::same_as<std::remove_cvref_t<decltype(ctx.backend())>, backends::simd<Arch>>,
                   "hmoe: the weights of a packed_bank are laid out for backends::simd: run them in a "
                   "context{backends::simd{}, ...} with the same Arch");

@@ -3,6 +3,7 @@
 
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/vector_view.hpp>
+#include <hmoe/execution/context.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -29,7 +30,7 @@ inline constexpr piece_size default_piece_size{64, 1U << 17U};
 
 /// f(piece) for all of the work, in pieces of about equal cost, the costliest first: one huge expert is shared among
 /// all workers, many tiny ones fill the gaps. Cut by size only, so results cannot depend on who works.
-template <class Context, class F>
+template <execution_context Context, class F>
 void run_in_pieces(const Context& ctx, vector_view<const divisible_work> work, F&& f,
                    const piece_size& size = default_piece_size) {
   const typename Context::workspace_scope scope(ctx.workspace());
