@@ -10,8 +10,8 @@
 #define HMOE_HOST_DEVICE
 #endif
 
-/// Before a HMOE_HOST_DEVICE template that calls what a template argument brings, which may be for the host only: nvcc
-/// does not warn of that call then.
+/// Put before a host/device template that calls a member of one of its arguments: silences nvcc's warning when that
+/// member is host-only.
 #if defined(__CUDACC__)
 #define HMOE_CALLS_ARGUMENT _Pragma("nv_exec_check_disable")
 #else

@@ -9,7 +9,7 @@
 
 namespace hmoe {
 
-/// The assignment turned round: CSR by expert. Slot s in [offsets[e], offsets[e+1]) is one row that expert e works
+/// The assignment transposed: CSR by expert. Slot s in [offsets[e], offsets[e+1]) is one row that expert e works
 /// on: tokens()[s] is its source row, entries()[s] the entry of the assignment it came from. slots()[a] is the
 /// inverse: the slot of entry a, or no_index where the entry was dropped. Tokens ascend within an expert. A strategy
 /// that gives experts a fixed number of rows adds padding slots behind the tokens of an expert: their token and entry

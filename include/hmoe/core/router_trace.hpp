@@ -22,7 +22,7 @@ struct noise_source {
   std::uint64_t step = 0;
 };
 
-/// What some routers and losses look at besides the tokens; everything is optional, and views must stay valid until
+/// Further data of a batch that some routers and losses read. Everything is optional, and views must stay valid until
 /// the backward pass is over.
 template <class T> struct routing_inputs {
   std::optional<noise_source> noise{};           ///< noisy scores add noise only when it is given
@@ -52,7 +52,7 @@ public:
   [[nodiscard]] matrix_view<const T> logits() const noexcept { return logits_.view(); }
   [[nodiscard]] matrix_view<T> probabilities() noexcept { return probabilities_.view(); }
   [[nodiscard]] matrix_view<const T> probabilities() const noexcept { return probabilities_.view(); }
-  /// [T×S] whatever the score policy needs again on the way back.
+  /// [T×S] whatever the score policy needs again in the backward pass.
   [[nodiscard]] matrix_view<T> score_saved() noexcept { return score_saved_.view(); }
   [[nodiscard]] matrix_view<const T> score_saved() const noexcept { return score_saved_.view(); }
   [[nodiscard]] const routing_inputs<T>& inputs() const noexcept { return inputs_; }
@@ -100,8 +100,8 @@ public:
   [[nodiscard]] matrix_view<T> d_probabilities() noexcept { return d_probabilities_.view(); }
   [[nodiscard]] matrix_view<const T> d_logits() const noexcept { return d_logits_.view(); }
   [[nodiscard]] matrix_view<const T> d_probabilities() const noexcept { return d_probabilities_.view(); }
-  /// [T×S] the sink of losses that look at what the score saved, for scores that say what it is (routing::noisy): the
-  /// gradient by a saved value with the logits held constant.
+  /// [T×S] sink for losses on score_saved(), for scores that document its layout (routing::noisy): ∂L/∂(saved value)
+  /// with the logits held constant.
   [[nodiscard]] matrix_view<T> d_score_saved() noexcept { return d_score_saved_.view(); }
   [[nodiscard]] matrix_view<const T> d_score_saved() const noexcept { return d_score_saved_.view(); }
 

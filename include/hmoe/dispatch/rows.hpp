@@ -57,7 +57,7 @@ void gather_output_gradient(const Context& ctx, const tape<T>& record, std::size
   });
 }
 
-/// The rest of the way back where weights are on the input: ∂L/∂weight = ⟨∂L/∂row, x[token]⟩, then d_rows becomes
+/// The rest of the backward pass where weights are on the input: ∂L/∂weight = ⟨∂L/∂row, x[token]⟩, then d_rows becomes
 /// ∂L/∂x = weight · ∂L/∂row.
 template <execution_context Context, class T>
 void scale_input_gradient(const Context& ctx, const tape<T>& record, std::size_t first, matrix_view<T> d_rows,

@@ -13,7 +13,7 @@
 
 namespace hmoe {
 
-/// Everything a pass needs besides its data: who does the arithmetic, who runs the tasks, and the scratch memory.
+/// Everything that a pass needs in addition to its data: a backend, an executor and scratch memory.
 /// Nothing is global. One context serves one calling thread at a time (its workspace is in use during a pass).
 template <class Backend, class Executor = executors::serial> class context {
   static_assert(backend<Backend>, "hmoe::context: Backend does not model hmoe::backend: it lacks multiply_transposed, "

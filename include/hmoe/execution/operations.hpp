@@ -13,28 +13,32 @@
 /// Everything that a backend may do, in one place: what the author of a backend reads from top to bottom.
 ///
 /// Required, for float and double: the four matrix products of hmoe/core/products.hpp.
-/// Optional: the operations below. Where a backend lacks one, the plain form runs, which is the definition (the header
-/// named in brackets). Where a backend has a function of that name, it must be callable as stated, const, for every T
+/// Optional: the operations below. Where a backend lacks one, the plain form runs, which is the definition (in the
+/// headers named below). Where a backend has a function of that name, it must be callable as stated, const, for every T
 /// (float and double) and every policy that it is asked for; a function that does not fit is a compile error and never
 /// ignored. A backend that is fast for some policies only has an overload that calls the plain form for the others.
 /// `testing::check_backend` compares all operations of a backend with the plain forms.
 ///
-/// | operation | computes |
-/// |---|---|
-/// | `add_scaled(weight, from, to)`             | to += weight · from   [row_operations.hpp] |
-/// | `copy_scaled(weight, from, to)`            | to = weight · from |
-/// | `weighted_sum(count, weight, row, to)`     | to = Σ_{i < count} weight(i) · row(i), i ascending; empty rows add
-/// nothing | | `dot(a, b)`                                | Σ a_i b_i | | `activate<Activation>(z, a)`               |
-/// a = act(z)   [experts/elementwise.hpp] | | `activate_backward<Activation>(z, d)`      | d = d · act'(z) | |
-/// `gate(gate, g, u, a)`                      | a = gate(g, u) | | `gate_backward(gate, g, u, dg, du)`        | dg =
-/// ∂L/∂g and du = ∂L/∂u from du = ∂L/∂a | | `score(function, z, p)`                    | a token's probabilities p from
-/// its logits z   [routing/score_functions.hpp] | | `select(selection, p, chosen, scratch)`    | writes the ids of the
-/// chosen experts and returns their number; the same experts as the plain form   [routing/selection.hpp] | |
-/// `update_adamw(factors, count, value, gradient, m, v)` | a step of AdamW for `count` values   [training/adamw.hpp] |
-/// | `takes_bank(bank)`                         | whether it computes all experts of this bank at once. A bool, or
-/// std::false_type for kinds of banks that it never takes. If it does:   [experts/run.hpp] | | `forward_bank(ctx, bank,
-/// rows)`            | y of each expert_rows, contiguous, in ascending order of experts | | `backward_bank(ctx, bank,
-/// rows, gradients)`| dx =, gradients += |
+/// Rows (hmoe/execution/row_operations.hpp):
+///   add_scaled(weight, from, to)            to += weight · from
+///   copy_scaled(weight, from, to)           to = weight · from
+///   weighted_sum(count, weight, row, to)    to = Σ_{i < count} weight(i) · row(i), i ascending; empty rows add nothing
+///   dot(a, b)                               Σ a_i b_i
+/// Hidden values of experts (hmoe/experts/elementwise.hpp):
+///   activate<Activation>(z, a)              a = act(z)
+///   activate_backward<Activation>(z, d)     d = d · act'(z)
+///   gate(gate, g, u, a)                     a = gate(g, u)
+///   gate_backward(gate, g, u, dg, du)       dg = ∂L/∂g and du = ∂L/∂u from du = ∂L/∂a
+/// A token in the router (hmoe/routing/score_function.hpp, selection.hpp):
+///   score(function, z, p)                   its probabilities p from its logits z
+///   select(selection, p, chosen, scratch)   writes the chosen ids and returns how many; the experts of the plain form
+/// Training (hmoe/training/adamw.hpp):
+///   update_adamw(factors, count, value, gradient, m, v)   a step of AdamW for `count` values
+/// Whole banks (hmoe/experts/run.hpp), with the memory of experts::bank_memory:
+///   takes_bank(bank)                        whether it computes all experts of this bank at once: a bool, or
+///                                           std::false_type for kinds of banks that it never takes
+///   forward_bank(ctx, bank, rows)           y of each expert_rows; rows are contiguous, in ascending order of experts
+///   backward_bank(ctx, bank, rows, gradients)   dx =, gradients +=
 ///
 /// Rows are vector_view<const T> (read) and vector_view<T> (written); the outputs overlap no input except where one
 /// argument is both.

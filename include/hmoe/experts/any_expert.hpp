@@ -20,7 +20,7 @@
 namespace hmoe::experts {
 
 namespace detail {
-/// What no bank has. Asked first, because whether a bank of any_experts is copyable would depend on itself.
+/// True for experts, never for banks. Tested first: asking std::copyable of bank_of<any_expert> would be recursive.
 template <class E>
 concept forwards_rows = requires(const E& e, matrix_view<const typename E::value_type> x,
                                  matrix_view<typename E::value_type> y) { e.forward(x, y); };

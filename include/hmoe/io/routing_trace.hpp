@@ -35,7 +35,7 @@ template <real T> struct recorded_routing {
   bool weights_on_input = false;    ///< whether an entry's weight scales what the expert reads, not what it returns
 };
 
-/// What to keep of a batch besides the assignment.
+/// Parts of a batch that are kept in addition to the assignment.
 enum class record_scores { no, yes };
 
 /// A copy of what a forward pass of a layer with `experts` experts left in its tape. Token ids are taken from the

@@ -48,7 +48,7 @@ template <class Experts, class Router> struct layer_gradients {
 
 /// A Mixture-of-Experts layer: y_t = Σ_{e ∈ E_t} w_{t,e} · expert_e(x_t), where the router gives each token t its
 /// experts E_t and weights. Parts: an expert_set, a router, and a dispatch strategy. The layer holds parameters only;
-/// what a pass needs besides is in the context (scratch) and the tape (what backward needs), so one layer serves many
+/// scratch memory is in the context and the values that backward needs are in the tape, so one layer serves many
 /// threads.
 template <class Experts, class Router, class Dispatch = dispatch::sorted<>> class moe_layer {
   static_assert(
@@ -138,7 +138,7 @@ public:
     return record;
   }
 
-  /// Inference: y[T×d] = layer(x[T×d]). x and y must not overlap. `inputs`: what some routers want besides x.
+  /// Inference: y[T×d] = layer(x[T×d]). x and y must not overlap. `inputs`: further data that some routers read.
   template <execution_context Context>
   void forward(const Context& ctx, matrix_view<const value_type> x, matrix_view<value_type> y,
                const routing_inputs<value_type>& inputs = {}) const {
@@ -164,8 +164,8 @@ public:
     record.set_complete(true);
   }
 
-  /// The way back from dy = ∂L/∂y: dx = ∂L/∂x, gradients += ∂L/∂parameters; includes what auxiliary losses left in the
-  /// tape's trace. dx must not overlap dy.
+  /// The backward pass from dy = ∂L/∂y: dx = ∂L/∂x, gradients += ∂L/∂parameters; includes what auxiliary losses left in
+  /// the tape's trace. dx must not overlap dy.
   template <execution_context Context>
   void backward(const Context& ctx, tape<value_type>& record, matrix_view<const value_type> dy,
                 matrix_view<value_type> dx, gradients_type& gradients) const {

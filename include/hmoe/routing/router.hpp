@@ -47,7 +47,7 @@ namespace hmoe {
 ///   backward(ctx, x, trace, assigned, d_weights, dx, gradients)
 ///                                           dx += and gradients +=, from ∂L/∂weights and the trace's sinks
 ///   visit_parameters(f), initialize(seed, stream, options)
-/// Optional: policy_workspace_bytes(T, concurrency), what it takes from the workspace besides rows of chosen ids and
+/// Optional: policy_workspace_bytes(T, concurrency), workspace in addition to rows of chosen ids and
 /// two T×N matrices. It can be copied (assignment is not needed, so lambdas with captures may be parts of it); its
 /// gradients are an object of the same type. Forward and backward are templates over the context, so they are checked
 /// where a layer is run.

@@ -13,7 +13,7 @@
 ///
 /// A forward pass where the gate weights are on the output (the usual place):
 ///   ffn_forward per bank with x = {x, plan.tokens, stride}; combine with the gate weights.
-/// and the way back:
+/// and the backward pass:
 ///   weigh_rows(dy → d_outputs = w·dy, d_weights = ⟨dy, outputs⟩); ffn_backward per bank with d_outputs by slot;
 ///   combine(d_rows → dx) without weights.
 /// Where the weights are on the input (Llama 4):

@@ -139,8 +139,8 @@ template <class S, class Atom, tile_shape Shape> struct weight_gradient {
   }
 };
 
-/// All products of the way back. A gradient has d · width sums whatever the number of rows, so it always has the large
-/// tiles.
+/// All products of the backward pass. A gradient has d · width sums whatever the number of rows, so it always has the
+/// large tiles.
 template <std::size_t Lanes, class Atom, tile_shape Shape, tile_shape Large, class S, class Gate>
 void backward_products(cudaStream_t stream, const launch_target& target, const bank_rows& bank,
                        const ffn_arrays<S>& weights, const ffn_backward_arrays<S>& pass,

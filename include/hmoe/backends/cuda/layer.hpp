@@ -156,8 +156,8 @@ public:
   template <class... Losses>
   device_losses<Losses...> evaluate(const cuda_context& ctx, const objective<Losses...>& aux, tape_type& record) const
     requires trainable;
-  /// The way back from dy = ∂L/∂y: dx = ∂L/∂x, gradients += ∂L/∂parameters; includes what losses left in the tape's
-  /// trace. dx must not overlap dy.
+  /// The backward pass from dy = ∂L/∂y: dx = ∂L/∂x, gradients += ∂L/∂parameters; includes what losses left in the
+  /// tape's trace. dx must not overlap dy.
   void backward(const cuda_context& ctx, tape_type& record, input dy, output dx, cuda_gradients& gradients) const
     requires trainable;
   /// Bytes of workspace that suffice for any pass over up to `tokens` tokens, forward or backward, and for losses.

@@ -65,7 +65,7 @@ __device__ inline void load_blocks(std::uint32_t (&words)[4], const void* row) {
                : "r"(shared_address(row))
                : "memory");
 }
-/// The same for blocks of 8 × 8 16-bit values, turned round.
+/// The same for blocks of 8 × 8 16-bit values, transposed.
 __device__ inline void load_blocks_transposed(std::uint32_t (&words)[4], const void* row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])

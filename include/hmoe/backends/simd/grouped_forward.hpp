@@ -105,7 +105,8 @@ public:
 private:
   static constexpr std::size_t least_rows_per_item = 32;
 
-  /// Panels that so many rows read side by side: for few, memory is all that counts, and gives more for two.
+  /// Panels streamed side by side: two for few rows, where bandwidth is the limit and two streams get more of it; else
+  /// one.
   static constexpr std::size_t panels_together(std::size_t rows) noexcept { return rows <= tuning.paired_rows ? 2 : 1; }
   static std::size_t row_length(const Bank& bank) noexcept { return format::row_length(bank.d_model()); }
   static std::size_t hidden_length(const Bank& bank, const chunk& c) noexcept {
@@ -150,7 +151,8 @@ private:
     });
   }
 
-  template <execution_context Context> static buffer<work_item> row_items(const Context& ctx, vector_view<const chunk> chunks) {
+  template <execution_context Context>
+  static buffer<work_item> row_items(const Context& ctx, vector_view<const chunk> chunks) {
     std::size_t count = 0;
     for (const chunk& c : chunks)
       count += (c.group.count + least_rows_per_item - 1) / least_rows_per_item;

@@ -19,14 +19,17 @@ struct tile_tuning {
 };
 
 /// rows · 2 sums, two registers of weights and one activation have to fit the 32 registers of AVX-512 and of NEON on
-/// 64-bit ARM, or the 16 of the others; 6 to 14 rows reach the same speed with AVX-512. Prefetching, as measured:
-///   Zen 3, AVX2    f32 from DRAM at 17 GB/s for 1 row and 14 for 4 and 6 with 4 KB, at 19, 19 and 18 with
-///                  256 bytes a row (a plain read: 19); 16 bits at 18 GB/s for 1 row and 16 for 4 with that, at
-///                  21 and 20 with 2 KB. Two panels take 0.8 times as long as one after the other for 1 and 2
-///                  rows, 0.85 for 4 (a plain read in two places: also 0.8); quantised ones, which have two
-///                  streams already, longer
-///   Zen 4, AVX-512 4 KB; of quantised weights they are used up sooner than memory answers: 32 KB, into L2, read 1.3
-///                  (8 bits) to 1.4 (4 bits) times as fast, and make no difference on a Zen 3
+/// 64-bit ARM, or the 16 of the others; 6 to 14 rows reach the same speed with AVX-512. GB/s from DRAM by the distance
+/// of the prefetches, on a Zen 3 with AVX2:
+///   | weights | distance        | 1 row | 4 rows | 6 rows | plain read |
+///   | 32 bits | 4 KB            |    17 |     14 |     14 |         19 |
+///   | 32 bits | 256 bytes a row |    19 |     19 |     18 |         19 |
+///   | 16 bits | 256 bytes a row |    18 |     16 |        |            |
+///   | 16 bits | 2 KB            |    21 |     20 |        |            |
+/// Time of two panels side by side ÷ one after the other there: 0.8 for 1 and 2 rows, 0.85 for 4 (a plain read in two
+/// places: 0.8); above 1 for quantised weights, which are two streams already. On a Zen 4 with AVX-512 4 KB is best,
+/// and 32 KB (into L2) for quantised weights: 1.3 times (8 bits) to 1.4 times (4 bits) as fast as 4 KB; no difference
+/// on a Zen 3.
 template <class Format, class Arch>
 inline constexpr tile_tuning tuning_of = [] {
   constexpr std::size_t n = xsimd::batch<float, Arch>::size,

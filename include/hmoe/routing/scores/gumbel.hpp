@@ -17,7 +17,7 @@ namespace hmoe::routing {
 /// Gumbel noise on the logits of another score: logits_i = z_i + s g_i, g_i = −log(−log u_i). With s = 1 the top k of
 /// the logits are k draws without replacement from softmax(z) (Kool et al. 2019, arXiv 1903.06059); probabilities are
 /// made of the noisy logits. u comes from routing_inputs::noise (see `noisy`); without it the logits are z. Adds no
-/// parameter, and no cost on the way back.
+/// parameter, and no cost in the backward pass.
 template <class Score> class gumbel : public score_wrapper<Score> {
   static_assert(score<Score>, "hmoe::routing::gumbel: Score does not model hmoe::score (see hmoe/routing/score.hpp); "
                               "wrap for instance routing::linear<float>");
