@@ -10,11 +10,15 @@
 
 #include <doctest/doctest.h>
 
+#include <string>
+#include <vector>
+
 using namespace hmoe;
 
 TEST_CASE("backends::eigen obeys the laws; the order of its sums is Eigen's") {
   const auto found = testing::check_backend(backends::eigen{}, {.same_bits_in_any_batch = false});
   CHECK(found.text() == "");
+  CHECK(found.has() == std::vector<std::string>{"activate", "activate_backward", "gate", "gate_backward"});
 }
 
 #ifdef HMOE_WITH_SIMD
