@@ -14,7 +14,7 @@ struct even_probabilities {
   double coefficient = 1e-2;
   static constexpr std::string_view name = "even_probabilities";
 
-  template <class T> double evaluate(routing_record<T>& record) const {
+  template <class T> double evaluate(routed_batch<T>& record) const {
     const auto p = record.trace.probabilities();
     const auto d_p = record.trace.d_probabilities();
     const auto tokens = static_cast<double>(p.rows()), experts = static_cast<double>(p.cols());

@@ -28,7 +28,7 @@ public:
   }
 
   /// Adds up the losses with their coefficients, and their gradients in the trace's sinks.
-  double evaluate(hmoe::routing_record<T>& record) const {
+  double evaluate(hmoe::routed_batch<T>& record) const {
     double sum = 0.0;
     for (const auto& evaluate_one : terms_)
       sum += evaluate_one(record);
@@ -36,10 +36,10 @@ public:
   }
 
 private:
-  using term = std::function<double(hmoe::routing_record<T>&)>;
+  using term = std::function<double(hmoe::routed_batch<T>&)>;
 
   static term plain(const auto& loss) {
-    return [loss](hmoe::routing_record<T>& record) { return loss.coefficient * loss.evaluate(record); };
+    return [loss](hmoe::routed_batch<T>& record) { return loss.coefficient * loss.evaluate(record); };
   }
 
   /// The value that an option's word stands for, the first without one.
@@ -76,13 +76,12 @@ private:
          [=] { return plain(losses::sequence_balance{.coefficient = c, .normalization = of_sequence}); }},
         {"global-load-balance",
          [=]() -> term {
-           return
-               [c, normalization, load = losses::load_accumulator(experts)](hmoe::routing_record<T>& record) mutable {
-                 load.clear();
-                 load.add(record);
-                 return c * losses::global_load_balance{.coefficient = c, .load = &load, .normalization = normalization}
-                                .evaluate(record);
-               };
+           return [c, normalization, load = losses::load_accumulator(experts)](hmoe::routed_batch<T>& record) mutable {
+             load.clear();
+             load.add(record);
+             return c * losses::global_load_balance{.coefficient = c, .load = &load, .normalization = normalization}
+                            .evaluate(record);
+           };
          }},
         {"importance", [=] { return plain(losses::importance{.coefficient = c, .gates = gates}); }},
         {"load", [=] { return plain(losses::smooth_load{.coefficient = c}); }},
@@ -93,7 +92,7 @@ private:
         {"compute-cost", [=] { return plain(losses::compute_cost{.coefficient = c}); }},
         {"adaptive-l1",
          [=]() -> term {
-           return [sparsity](hmoe::routing_record<T>& record) {
+           return [sparsity](hmoe::routed_batch<T>& record) {
              const losses::adaptive_l1 loss = sparsity->loss();
              sparsity->add(record.trace);
              return loss.coefficient * loss.evaluate(record);

@@ -18,7 +18,7 @@ template <class T> struct parameter;
 template <class T> class assignment;
 class plan;
 template <class T> class router_trace;
-template <class T> struct routing_record;
+template <class T> struct routed_batch;
 template <class T> class tape;
 
 class workspace;

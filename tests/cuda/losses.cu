@@ -53,7 +53,7 @@ public:
     trace_.clear_gradients();
     const on_device::array<double> values(sizeof...(Losses));
     const on_device::array<std::byte> workspace(kernels::evaluate_losses_bytes(aux, tokens, experts));
-    routing_record<float> record{trace_, assigned_, widths_};
+    routed_batch<float> record{trace_, assigned_, widths_};
     const kernels::record_arrays arrays{device_.trace, device_.assigned, device_.plan, device_widths_.data(),
                                         static_cast<index_t>(widths_.back())};
     INFO("experts ", experts, ", tokens ", tokens);

@@ -139,7 +139,7 @@ TEST_CASE("choices are counted for a part of the batch, and rates have nothing t
   support::routing_batch batch(4, 3);
   batch.set([](std::size_t t, std::size_t e) { return t == e ? 1.0 : 0.0; },
             [](std::size_t t, std::size_t e) { return t != 3 && e <= t; }); // 1, 2, 3 and no experts
-  hmoe::routing_record<double> record{batch.trace, batch.assigned, batch.widths};
+  hmoe::routed_batch<double> record{batch.trace, batch.assigned, batch.widths};
   namespace detail = hmoe::losses::detail;
   std::vector<double> counts(3);
   const hmoe::vector_view<double> view(counts);

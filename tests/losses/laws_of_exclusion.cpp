@@ -78,7 +78,7 @@ struct batch {
     std::copy(ids.begin(), ids.end(), assigned.experts().begin());
     std::fill(assigned.weights().begin(), assigned.weights().end(), 0.5);
   }
-  [[nodiscard]] hmoe::routing_record<double> record() { return {trace, assigned, widths}; }
+  [[nodiscard]] hmoe::routed_batch<double> record() { return {trace, assigned, widths}; }
 };
 
 template <class Loss, class Other> void check(const Loss& loss, const Other& of_four) {

@@ -9,7 +9,7 @@ using hmoe::losses::load_accumulator;
 
 namespace {
 
-hmoe::routing_record<double> record_of(support::routing_batch& batch) {
+hmoe::routed_batch<double> record_of(support::routing_batch& batch) {
   return {batch.trace, batch.assigned, batch.widths};
 }
 

@@ -17,7 +17,7 @@ std::vector<std::pair<index_t, index_t>> thresholds(const std::vector<double>& l
   support::routing_batch batch(1, logits.size());
   batch.set([&](std::size_t, std::size_t e) { return logits[e]; },
             [&](std::size_t, std::size_t e) { return chosen[e] != 0; });
-  const hmoe::routing_record<double> record{batch.trace, batch.assigned, batch.widths};
+  const hmoe::routed_batch<double> record{batch.trace, batch.assigned, batch.widths};
   std::vector<std::pair<index_t, index_t>> result;
   detail::for_each_threshold(record, 0, [&](index_t e, index_t threshold) { result.emplace_back(e, threshold); });
   return result;
@@ -36,7 +36,7 @@ TEST_CASE("a gradient by the deviation is handed on at constant logits") {
   support::routing_batch batch(1, 2);
   batch.set([](std::size_t, std::size_t e) { return e == 0 ? 1.0 : 0.0; },
             [](std::size_t, std::size_t e) { return e == 0; });
-  hmoe::routing_record<double> record{batch.trace, batch.assigned, batch.widths};
+  hmoe::routed_batch<double> record{batch.trace, batch.assigned, batch.widths};
   double sigma = 0.7, received = 0;
   const auto value = [&] {
     return detail::load_variation(

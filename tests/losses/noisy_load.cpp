@@ -47,7 +47,7 @@ struct noisy_batch {
     router.forward(ctx, x.view(), trace, assigned);
   }
   double evaluate(const noisy_load& loss) {
-    hmoe::routing_record<double> record{trace, assigned, widths};
+    hmoe::routed_batch<double> record{trace, assigned, widths};
     return loss.evaluate(record);
   }
 };

@@ -17,7 +17,7 @@ namespace losses = hmoe::losses;
 namespace {
 /// What objective::evaluate(layer, tape) needs of a layer.
 struct fake_layer {
-  hmoe::routing_record<double> routing(support::routing_batch& batch) const {
+  hmoe::routed_batch<double> routing(support::routing_batch& batch) const {
     return {batch.trace, batch.assigned, batch.widths};
   }
 };
@@ -25,7 +25,7 @@ struct fake_layer {
 struct first_probability {
   double coefficient = 2;
   static constexpr std::string_view name = "first_probability";
-  template <class T> double evaluate(hmoe::routing_record<T>& record) const {
+  template <class T> double evaluate(hmoe::routed_batch<T>& record) const {
     double sum = 0;
     for (std::size_t t = 0; t < record.trace.tokens(); ++t) {
       sum += double{record.trace.probabilities()(t, 0)};
@@ -38,7 +38,7 @@ struct first_probability {
 struct unchecked {
   double coefficient = 1;
   static constexpr std::string_view name = "unchecked";
-  template <class T> double evaluate(hmoe::routing_record<T>& record) const {
+  template <class T> double evaluate(hmoe::routed_batch<T>& record) const {
     if (record.trace.tokens() != 0)
       record.trace.d_probabilities()(0, 0) += static_cast<T>(coefficient);
     return 0;
@@ -82,7 +82,7 @@ TEST_CASE("an objective refuses a trace without sinks before any loss sees it") 
   support::routing_batch batch(3, 5);
   hmoe::router_trace<double> inference;
   inference.resize(3, 5, 0, false);
-  hmoe::routing_record<double> record{inference, batch.assigned, batch.widths};
+  hmoe::routed_batch<double> record{inference, batch.assigned, batch.widths};
   const hmoe::objective aux{unchecked{}};
   CHECK_THROWS_WITH_AS((void)aux.evaluate(record),
                        "hmoe: an auxiliary loss needs a trace with gradient sinks for 3 tokens, this one has 0: run "

@@ -143,7 +143,7 @@ TEST_CASE("a group whose only expert is out of service is no group") {
 TEST_CASE("counts over batches leave both out") {
   twins batches(5);
   losses::load_accumulator few(5), many(6);
-  const hmoe::routing_record<double> plain{batches.plain.trace, batches.plain.assigned, batches.plain.widths},
+  const hmoe::routed_batch<double> plain{batches.plain.trace, batches.plain.assigned, batches.plain.widths},
       masked{batches.masked.trace, batches.masked.assigned, batches.masked.widths};
   few.add(plain);
   many.add(masked);
@@ -154,7 +154,7 @@ TEST_CASE("counts over batches leave both out") {
   of_few.add(std::as_const(batches.plain).trace);
   of_many.add(std::as_const(batches.masked).trace);
   CHECK(of_many.sparsity() == of_few.sparsity());
-  hmoe::routing_record<double> record = {batches.masked.trace, batches.masked.assigned, batches.masked.widths};
+  hmoe::routed_batch<double> record = {batches.masked.trace, batches.masked.assigned, batches.masked.widths};
   CHECK(losses::global_load_balance{1, &many}.evaluate(record) ==
         doctest::Approx(batches.plain.evaluate(losses::global_load_balance{1, &few})).epsilon(1e-12));
 }

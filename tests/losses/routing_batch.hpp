@@ -73,7 +73,7 @@ struct routing_batch {
     return sum / static_cast<double>(tokens());
   }
   template <class Loss> double evaluate(const Loss& loss) {
-    hmoe::routing_record<double> record{trace, assigned, widths};
+    hmoe::routed_batch<double> record{trace, assigned, widths};
     return loss.evaluate(record);
   }
 

@@ -38,7 +38,7 @@ template <fault Fault> struct squares {
   static constexpr std::string_view name = "squares";
   static inline std::atomic<int> calls = 0;
 
-  template <class T> double evaluate(hmoe::routing_record<T>& record) const {
+  template <class T> double evaluate(hmoe::routed_batch<T>& record) const {
     if (Fault == fault::throws)
       throw std::runtime_error("out of order");
     auto& trace = record.trace;
@@ -66,7 +66,7 @@ template <fault Fault> struct squares {
 };
 /// Forgets what the learned spreads have to do with it.
 struct spreadless : losses::noisy_load {
-  template <class T> double evaluate(hmoe::routing_record<T>& record) const {
+  template <class T> double evaluate(hmoe::routed_batch<T>& record) const {
     const double value = losses::noisy_load::evaluate(record);
     const auto sink = record.trace.d_score_saved();
     std::fill_n(sink.data(), sink.size(), T(0));
@@ -78,7 +78,7 @@ struct mean_square {
   double coefficient = 1;
   static constexpr std::string_view name = "mean_square";
 
-  template <class T> double evaluate(hmoe::routing_record<T>& record) const {
+  template <class T> double evaluate(hmoe::routed_batch<T>& record) const {
     const auto p = record.trace.probabilities(), dp = record.trace.d_probabilities();
     if (p.rows() == 0)
       return 0;

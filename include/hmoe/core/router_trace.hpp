@@ -138,7 +138,7 @@ private:
 };
 
 /// All that an auxiliary loss or a statistic may look at.
-template <class T> struct routing_record {
+template <class T> struct routed_batch {
   router_trace<T>& trace;
   const assignment<T>& assigned;
   vector_view<const std::size_t> widths; ///< [N] hidden width of each routed expert

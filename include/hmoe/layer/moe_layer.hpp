@@ -197,7 +197,7 @@ public:
   }
 
   /// What auxiliary losses and statistics look at; objective::evaluate(layer, tape) calls it.
-  [[nodiscard]] routing_record<value_type> routing(tape<value_type>& record) const {
+  [[nodiscard]] routed_batch<value_type> routing(tape<value_type>& record) const {
     require(record.complete(), "an auxiliary loss needs a tape that a forward pass of this layer has filled");
     return {record.trace(), record.assignment(), widths().subview(0, router_.routed())};
   }

@@ -17,7 +17,7 @@ struct adaptive_l1 {
   bool balanced = true;
   static constexpr std::string_view name = "adaptive_l1";
 
-  template <class T> double evaluate(routing_record<T>& record) const {
+  template <class T> double evaluate(routed_batch<T>& record) const {
     require(target_experts > 0, "adaptive_l1: the target is ", target_experts,
             " experts per token, it must be positive");
     const auto p = record.trace.probabilities();

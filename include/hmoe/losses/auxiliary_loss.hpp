@@ -20,7 +20,7 @@ namespace hmoe {
 /// Calling it twice adds the gradient twice. With no tokens it is 0. An objective evaluates it only on a trace that has
 /// sinks of the trace's shape, so it need not check them.
 template <class L, class T>
-concept auxiliary_loss = requires(const L& loss, routing_record<T>& record) {
+concept auxiliary_loss = requires(const L& loss, routed_batch<T>& record) {
   { loss.coefficient } -> std::convertible_to<double>;
   { L::name } -> std::convertible_to<std::string_view>;
   { loss.evaluate(record) } -> std::convertible_to<double>;
@@ -28,7 +28,7 @@ concept auxiliary_loss = requires(const L& loss, routing_record<T>& record) {
 
 namespace losses::detail {
 
-template <class T> void require_gradient_sinks(const routing_record<T>& record) {
+template <class T> void require_gradient_sinks(const routed_batch<T>& record) {
   const auto& trace = record.trace;
   require(trace.d_probabilities().rows() == trace.tokens() && trace.d_logits().rows() == trace.tokens(),
           "an auxiliary loss needs a trace with gradient sinks for ", trace.tokens(), " tokens, this one has ",
@@ -43,7 +43,7 @@ template <class T> void require_gradient_sinks(const routing_record<T>& record) 
 /// Σ_i factor(i)·P̂_i with P̂_i = (1/T) Σ_t P_{t,i}, the form of all balancing losses; factor(i) counts as a constant,
 /// so the gradient is factor(i)/T for each token. Sums and T leave padding tokens out.
 template <class T, class Factor>
-double mean_probability_loss(routing_record<T>& record, double coefficient, Factor factor) {
+double mean_probability_loss(routed_batch<T>& record, double coefficient, Factor factor) {
   require_gradient_sinks(record);
   const auto p = record.trace.probabilities();
   const auto d_p = record.trace.d_probabilities();

@@ -35,7 +35,7 @@ template <class T>
 
 /// Adds to counts[N] the choices of tokens [first, last) and returns how many there were.
 template <class T, class Count>
-Count count_choices(const routing_record<T>& record, balance_counts which, std::size_t first, std::size_t last,
+Count count_choices(const routed_batch<T>& record, balance_counts which, std::size_t first, std::size_t last,
                     vector_view<Count> counts) {
   Count total{};
   const auto add = [&](index_t e) {

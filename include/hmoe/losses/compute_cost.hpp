@@ -28,7 +28,7 @@ struct compute_cost {
     require(mean > 0, "compute_cost: the mean cost of ", experts, " experts is ", mean, ", it must be positive");
   }
 
-  template <class T> double evaluate(routing_record<T>& record) const {
+  template <class T> double evaluate(routed_batch<T>& record) const {
     const std::size_t experts = record.trace.expert_count();
     check_costs(experts);
     double sum = 0;
@@ -41,7 +41,7 @@ struct compute_cost {
   }
 
 private:
-  template <class T> [[nodiscard]] double cost_of(const routing_record<T>& record, std::size_t e) const {
+  template <class T> [[nodiscard]] double cost_of(const routed_batch<T>& record, std::size_t e) const {
     return costs.empty() ? static_cast<double>(record.widths[e]) : costs[e];
   }
 };

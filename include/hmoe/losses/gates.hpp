@@ -52,7 +52,7 @@ HMOE_HOST_DEVICE void add_selected_gates_gradient(gate_values kind, double divis
 
 /// sums[N] += the token's gates.
 template <class T>
-void add_gates(const routing_record<T>& record, gate_values kind, std::size_t token, vector_view<double> sums) {
+void add_gates(const routed_batch<T>& record, gate_values kind, std::size_t token, vector_view<double> sums) {
   if (!record.trace.is_valid(token))
     return;
   const auto p = std::as_const(record.trace).probabilities().row(token);
@@ -70,7 +70,7 @@ void add_gates(const routing_record<T>& record, gate_values kind, std::size_t to
 
 /// Adds to the trace's sinks, given slopes[N] = ∂L/∂g_{t,i}, the same for all tokens.
 template <class T>
-void add_gates_gradient(routing_record<T>& record, gate_values kind, std::size_t token,
+void add_gates_gradient(routed_batch<T>& record, gate_values kind, std::size_t token,
                         vector_view<const double> slopes) {
   if (!record.trace.is_valid(token))
     return;

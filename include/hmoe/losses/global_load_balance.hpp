@@ -20,7 +20,7 @@ struct global_load_balance {
   balance_normalization normalization = balance_normalization::to_k;
   static constexpr std::string_view name = "global_load_balance";
 
-  template <class T> double evaluate(routing_record<T>& record) const {
+  template <class T> double evaluate(routed_batch<T>& record) const {
     detail::require_gradient_sinks(record);
     require(load != nullptr, "global_load_balance has no accumulator: set its member load");
     const std::size_t experts = record.trace.expert_count();

@@ -25,7 +25,7 @@ struct group_balance {
   double step = 0;                        ///< Δ in hidden units; 0: the smallest difference between group widths
   static constexpr std::string_view name = "group_balance";
 
-  template <class T> double evaluate(routing_record<T>& record) const {
+  template <class T> double evaluate(routed_batch<T>& record) const {
     detail::require_gradient_sinks(record);
     detail::small_memory memory;
     const std::size_t experts = record.trace.expert_count();
@@ -44,7 +44,7 @@ struct group_balance {
 private:
   /// weight[g] = w_g; the width of a group is the mean over its experts in service, infinite where it has none.
   template <class T>
-  void weigh_groups(const routing_record<T>& record, vector_view<const index_t> group_of,
+  void weigh_groups(const routed_batch<T>& record, vector_view<const index_t> group_of,
                     vector_view<double> weight) const {
     require(step >= 0, "group_balance: the width step is ", step, ", it must not be negative");
     for (std::size_t g = 0; g < weight.size(); ++g) {

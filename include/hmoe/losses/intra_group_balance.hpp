@@ -24,7 +24,7 @@ struct intra_group_balance {
   gate_values gates = gate_values::renormalized;
   static constexpr std::string_view name = "intra_group_balance";
 
-  template <class T> double evaluate(routing_record<T>& record) const {
+  template <class T> double evaluate(routed_batch<T>& record) const {
     detail::require_gradient_sinks(record);
     const std::size_t tokens = record.trace.tokens(), experts = record.trace.expert_count();
     detail::small_memory memory;

@@ -33,7 +33,7 @@ public:
   /// numbers (choices per expert, then the number of tokens) by their sums over all processes. It sees this batch only,
   /// so what was added before is not summed twice; every process must call add equally often, with empty batches if
   /// need be.
-  template <class T, class AllReduce> void add(const routing_record<T>& record, AllReduce&& all_reduce) {
+  template <class T, class AllReduce> void add(const routed_batch<T>& record, AllReduce&& all_reduce) {
     static_assert(
         std::invocable<AllReduce&, std::span<std::uint64_t>>,
         "hmoe::losses::load_accumulator::add: AllReduce is not callable with std::span<std::uint64_t>: pass a "
@@ -49,7 +49,7 @@ public:
       totals_[i] += batch_[i];
   }
   /// Adds the choices of a batch of this process alone.
-  template <class T> void add(const routing_record<T>& record) {
+  template <class T> void add(const routed_batch<T>& record) {
     add(record, [](std::span<std::uint64_t>) {});
   }
   void clear() noexcept { std::fill(totals_.begin(), totals_.end(), std::uint64_t{0}); }

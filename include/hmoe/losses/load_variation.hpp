@@ -14,7 +14,7 @@ namespace hmoe::losses::detail {
 /// f(i, threshold) for each expert i of a token: the id whose logit i had to beat to be selected, which is the largest
 /// logit not selected for an expert that is, and the smallest selected one for an expert that is not; lower ids on
 /// ties. Nothing is called when the token selected all experts or none.
-template <class T, class F> void for_each_threshold(const routing_record<T>& record, std::size_t token, F&& f) {
+template <class T, class F> void for_each_threshold(const routed_batch<T>& record, std::size_t token, F&& f) {
   const auto z = std::as_const(record.trace).logits().row(token);
   const auto chosen = record.assigned.experts_of(token);
   const auto walk = [&](auto&& visit) { // visit(id, selected), ids ascend
@@ -38,7 +38,7 @@ template <class T, class F> void for_each_threshold(const routing_record<T>& rec
 }
 
 /// Tokens that select all experts in service for them: each of them adds 1 to the loads of these.
-template <class T> bool selects_all(const routing_record<T>& record, std::size_t token) {
+template <class T> bool selects_all(const routed_batch<T>& record, std::size_t token) {
   if (!record.trace.is_valid(token))
     return false;
   std::size_t count = 0;
@@ -52,7 +52,7 @@ template <class T> bool selects_all(const routing_record<T>& record, std::size_t
 /// CV² of load_i = Σ_t Φ(u_{t,i}), u = (z_i − z_threshold) / σ_{t,i} − n_{t,i}. `noise(t, i)` gives {σ, n};
 /// `add_noise_gradient(t, i, ∂L/∂σ at constant z)` takes the rest of the gradient.
 template <class T, class Noise, class AddNoiseGradient>
-double load_variation(routing_record<T>& record, double coefficient, Noise noise, AddNoiseGradient add_noise_gradient) {
+double load_variation(routed_batch<T>& record, double coefficient, Noise noise, AddNoiseGradient add_noise_gradient) {
   require_gradient_sinks(record);
   const std::size_t tokens = record.trace.tokens(), experts = record.trace.expert_count();
   const auto z = std::as_const(record.trace).logits();

@@ -19,7 +19,7 @@ struct noisy_load {
   std::size_t column = 0; ///< the first saved value of routing::noisy: the wrapped score's saved_per_token()
   static constexpr std::string_view name = "noisy_load";
 
-  template <class T> double evaluate(routing_record<T>& record) const {
+  template <class T> double evaluate(routed_batch<T>& record) const {
     detail::require_gradient_sinks(record);
     const std::size_t experts = record.trace.expert_count();
     const auto saved = std::as_const(record.trace).score_saved();

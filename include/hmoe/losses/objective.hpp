@@ -61,7 +61,7 @@ template <class... Losses> class objective {
                 "static constexpr std::string_view name = \"…\";");
   static_assert((auxiliary_loss<Losses, float> && ...),
                 "hmoe::objective: an element of Losses does not model hmoe::auxiliary_loss: it needs a member "
-                "coefficient, a static name and evaluate(routing_record<T>&) const, which returns the value and adds "
+                "coefficient, a static name and evaluate(routed_batch<T>&) const, which returns the value and adds "
                 "coefficient × gradient to the trace's sinks (see hmoe/losses/auxiliary_loss.hpp)");
 
 public:
@@ -76,7 +76,7 @@ public:
     auto record = layer.routing(tape);
     return evaluate(record);
   }
-  template <class T> [[nodiscard]] loss_report<sizeof...(Losses)> evaluate(routing_record<T>& record) const {
+  template <class T> [[nodiscard]] loss_report<sizeof...(Losses)> evaluate(routed_batch<T>& record) const {
     losses::detail::require_gradient_sinks(record);
     return std::apply(
         [&](const auto&... loss) {

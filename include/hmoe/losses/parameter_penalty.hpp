@@ -36,7 +36,7 @@ struct parameter_penalty {
             " experts have width 0");
   }
 
-  template <class T> double evaluate(routing_record<T>& record) const {
+  template <class T> double evaluate(routed_batch<T>& record) const {
     const auto experts = static_cast<double>(record.trace.experts_in_service());
     double sum = 0;
     std::size_t largest = 0;

@@ -28,7 +28,7 @@ struct router_entropy {
     return {-(p * log_p / tokens), -coefficient * (log_p + 1) / tokens};
   }
 
-  template <class T> double evaluate(routing_record<T>& record) const {
+  template <class T> double evaluate(routed_batch<T>& record) const {
     detail::require_gradient_sinks(record);
     const auto p = record.trace.probabilities();
     const auto d_p = record.trace.d_probabilities();

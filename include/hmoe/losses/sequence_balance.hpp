@@ -23,7 +23,7 @@ struct sequence_balance {
   bool normalize_scores = true; ///< off: q = P, for scores that add up to 1 already
   static constexpr std::string_view name = "sequence_balance";
 
-  template <class T> double evaluate(routing_record<T>& record) const {
+  template <class T> double evaluate(routed_batch<T>& record) const {
     detail::require_gradient_sinks(record);
     const index_t whole[] = {0, static_cast<index_t>(record.trace.tokens())};
     vector_view<const index_t> offsets = record.trace.inputs().sequence_offsets;
@@ -52,7 +52,7 @@ private:
   }
 
   template <class T>
-  [[nodiscard]] static std::size_t valid_tokens(const routing_record<T>& record, std::size_t first, std::size_t last) {
+  [[nodiscard]] static std::size_t valid_tokens(const routed_batch<T>& record, std::size_t first, std::size_t last) {
     std::size_t count = 0;
     for (std::size_t t = first; t < last; ++t)
       count += record.trace.is_valid(t) ? 1 : 0;
@@ -61,7 +61,7 @@ private:
 
   /// The sequence of tokens [first, last), which counts with `weight`.
   template <class T>
-  double evaluate_sequence(routing_record<T>& record, std::size_t first, std::size_t last, double weight,
+  double evaluate_sequence(routed_batch<T>& record, std::size_t first, std::size_t last, double weight,
                            vector_view<double> f) const {
     const auto p = record.trace.probabilities();
     const auto d_p = record.trace.d_probabilities();

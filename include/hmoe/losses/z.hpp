@@ -30,7 +30,7 @@ struct z {
     return coefficient * 2 / tokens * log_sum * std::exp(logit - log_sum);
   }
 
-  template <class T> double evaluate(routing_record<T>& record) const {
+  template <class T> double evaluate(routed_batch<T>& record) const {
     detail::require_gradient_sinks(record);
     const auto logits = record.trace.logits();
     const auto d_logits = record.trace.d_logits();

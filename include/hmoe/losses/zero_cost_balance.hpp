@@ -18,7 +18,7 @@ struct zero_cost_balance {
   std::vector<double> eta{}; ///< [N] to say it for each expert; empty: 1, or tau where the width is 0
   static constexpr std::string_view name = "zero_cost_balance";
 
-  template <class T> double evaluate(routing_record<T>& record) const {
+  template <class T> double evaluate(routed_batch<T>& record) const {
     require(eta.empty() || eta.size() == record.trace.expert_count(), "zero_cost_balance: eta has ", eta.size(),
             " values for ", record.trace.expert_count(), " experts");
     return detail::mean_probability_loss(record, coefficient, [&](std::size_t e) {

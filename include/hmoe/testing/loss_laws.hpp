@@ -68,7 +68,7 @@ template <class T> struct routing_sample {
     std::copy(ids.begin(), ids.end(), assigned.experts().data());
     std::fill(assigned.weights().begin(), assigned.weights().end(), T(0.5));
   }
-  [[nodiscard]] routing_record<T> record() { return {trace, assigned, widths}; }
+  [[nodiscard]] routed_batch<T> record() { return {trace, assigned, widths}; }
   [[nodiscard]] std::vector<T> sinks() const {
     return join(trace.d_logits(), trace.d_probabilities(), trace.d_score_saved());
   }

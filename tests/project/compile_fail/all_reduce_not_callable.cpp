@@ -2,7 +2,7 @@
 // expect: AllReduce is not callable with std::span<std::uint64_t>: pass a function that replaces
 #include <hmoe/losses/load_accumulator.hpp>
 
-void count(hmoe::losses::load_accumulator& load, const hmoe::routing_record<float>& record) {
+void count(hmoe::losses::load_accumulator& load, const hmoe::routed_batch<float>& record) {
 #ifdef HMOE_MUST_COMPILE
   load.add(record, [](std::span<std::uint64_t>) {});
 #else

@@ -9,7 +9,7 @@ struct zero {
   double coefficient = 1;
 #endif
   static constexpr std::string_view name = "zero";
-  template <class T> double evaluate(routing_record<T>&) const { return 0; }
+  template <class T> double evaluate(routed_batch<T>&) const { return 0; }
 };
 
 objective aux{zero{}};

@@ -9,7 +9,7 @@ struct zero {
 #ifdef HMOE_MUST_COMPILE
   static constexpr std::string_view name = "zero";
 #endif
-  template <class T> double evaluate(routing_record<T>&) const { return 0; }
+  template <class T> double evaluate(routed_batch<T>&) const { return 0; }
 };
 
 objective aux{zero{}};

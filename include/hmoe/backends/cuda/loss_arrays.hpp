@@ -9,7 +9,7 @@
 
 namespace hmoe::backends::cuda_detail {
 
-/// hmoe::routing_record on the device, with the plan.
+/// hmoe::routed_batch on the device, with the plan.
 struct record_arrays {
   trace_arrays trace; ///< with sinks
   assignment_arrays assigned;
