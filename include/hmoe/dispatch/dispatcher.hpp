@@ -46,10 +46,10 @@ concept dispatched_experts =
 template <class D, class Context, class Experts>
 concept dispatcher = requires(const D& dispatch, const Context& ctx, const Experts& experts, Experts& gradients,
                               matrix_view<const typename Experts::value_type> in,
-                              matrix_view<typename Experts::value_type> out, tape<typename Experts::value_type>& record,
+                              matrix_view<typename Experts::value_type> out, tape<typename Experts::value_type>& tape,
                               vector_view<typename Experts::value_type> d_weights, std::size_t n) {
-  dispatch.forward(ctx, experts, in, out, record);
-  dispatch.backward(ctx, experts, record, in, out, d_weights, gradients);
+  dispatch.forward(ctx, experts, in, out, tape);
+  dispatch.backward(ctx, experts, tape, in, out, d_weights, gradients);
   { dispatch.slots(n, n, n) } -> std::convertible_to<std::size_t>;
   { dispatch.workspace_rows(n, n) } -> std::convertible_to<std::size_t>;
 };

@@ -11,7 +11,7 @@
 namespace hmoe {
 
 /// Which tokens an expert keeps when more come than its capacity allows. One function:
-///   priority(record, token, entry)     of an entry of the assignment in the tape: the higher is kept; equals go to the
+///   priority(tape, token, entry)     of an entry of the assignment in the tape: the higher is kept; equals go to the
 ///                                      lower token, and NaN comes last
 /// It may look at everything that the tape has by then: assignment, logits, probabilities, routing inputs.
 template <class D>
@@ -30,16 +30,16 @@ struct keep_first {
 
 /// Higher weights win (Megatron's "probs"), the lower token on ties.
 struct keep_heaviest {
-  template <class T> static double priority(const tape<T>& record, std::size_t, std::size_t entry) noexcept {
-    return static_cast<double>(record.assignment().weights()[entry]);
+  template <class T> static double priority(const tape<T>& tape, std::size_t, std::size_t entry) noexcept {
+    return static_cast<double>(tape.assignment().weights()[entry]);
   }
 };
 
 /// All first choices before all second choices and so on, by position within each (GShard, DeepSpeed's top-2 gating).
 /// A token's choices rank by weight, ties by expert id.
 struct keep_first_choices {
-  template <class T> static double priority(const tape<T>& record, std::size_t token, std::size_t entry) noexcept {
-    const auto& assigned = record.assignment();
+  template <class T> static double priority(const tape<T>& tape, std::size_t token, std::size_t entry) noexcept {
+    const auto& assigned = tape.assignment();
     const T weight = assigned.weights()[entry];
     double better = 0;
     for (std::size_t a = assigned.offsets()[token]; a < assigned.offsets()[token + 1]; ++a)
@@ -53,9 +53,9 @@ struct keep_first_choices {
 struct keep_random {
   seed key;
 
-  template <class T> double priority(const tape<T>& record, std::size_t token, std::size_t entry) const noexcept {
-    const auto& noise = record.trace().inputs().noise;
-    const std::uint64_t expert = record.assignment().experts()[entry];
+  template <class T> double priority(const tape<T>& tape, std::size_t token, std::size_t entry) const noexcept {
+    const auto& noise = tape.trace().inputs().noise;
+    const std::uint64_t expert = tape.assignment().experts()[entry];
     return uniform(key, noise ? noise->step : 0, (std::uint64_t{token} << 32U) | expert);
   }
 };

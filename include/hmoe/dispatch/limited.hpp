@@ -28,14 +28,14 @@ template <class Capacity, class Order, spare_rows Spare> class limited {
 public:
   template <execution_context Context, dispatched_experts<Context> Experts, class T>
   void forward(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y,
-               tape<T>& record) const {
-    dispatch::build_limited_plan(experts, record, capacity_, order_, Spare, &ctx.workspace());
-    permuted::forward(ctx, experts, x, y, record);
+               tape<T>& tape) const {
+    dispatch::build_limited_plan(experts, tape, capacity_, order_, Spare, &ctx.workspace());
+    permuted::forward(ctx, experts, x, y, tape);
   }
   template <execution_context Context, dispatched_experts<Context> Experts, class T>
-  void backward(const Context& ctx, const Experts& experts, tape<T>& record, matrix_view<const T> dy, matrix_view<T> dx,
+  void backward(const Context& ctx, const Experts& experts, tape<T>& tape, matrix_view<const T> dy, matrix_view<T> dx,
                 vector_view<T> d_weights, Experts& gradients) const {
-    permuted::backward(ctx, experts, record, dy, dx, d_weights, gradients);
+    permuted::backward(ctx, experts, tape, dy, dx, d_weights, gradients);
   }
 
   [[nodiscard]] static std::size_t workspace_rows(std::size_t, std::size_t slots) noexcept { return 3 * slots; }

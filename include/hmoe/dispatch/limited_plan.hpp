@@ -34,12 +34,12 @@ namespace detail {
 
 /// Marks what expert e drops of its slots [first, first + ranks.size()): all but the `limit` of the highest priority.
 template <class T, class Order>
-void mark_dropped(const Order& order, const tape<T>& record, std::size_t first, std::size_t limit,
+void mark_dropped(const Order& order, const tape<T>& tape, std::size_t first, std::size_t limit,
                   vector_view<double> priorities, vector_view<index_t> ranks, plan& by_expert) {
   std::iota(ranks.begin(), ranks.end(), index_t{0});
   if constexpr (!std::same_as<Order, capacity::keep_first>) { // slots are in the order of tokens already
     for (std::size_t i = 0; i < ranks.size(); ++i) {
-      const double p = order.priority(record, by_expert.tokens()[first + i], by_expert.entries()[first + i]);
+      const double p = order.priority(tape, by_expert.tokens()[first + i], by_expert.entries()[first + i]);
       priorities[i] = std::isnan(p) ? -std::numeric_limits<double>::infinity() : p;
     }
     std::nth_element(ranks.begin(), ranks.begin() + limit, ranks.end(), [&](index_t a, index_t b) {
@@ -56,14 +56,14 @@ void mark_dropped(const Order& order, const tape<T>& record, std::size_t first, 
 /// in `order`, and where `spare` says so, experts with a limit get padding slots up to it. Tokens ascend within an
 /// expert. The experts beyond the columns of the router's trace are shared: no limit, no padding.
 template <class Experts, class T, class Capacity, class Order>
-void build_limited_plan(const Experts& experts, tape<T>& record, const Capacity& limit, const Order& order,
+void build_limited_plan(const Experts& experts, tape<T>& tape, const Capacity& limit, const Order& order,
                         spare_rows spare, std::pmr::memory_resource* memory) {
-  const auto& assigned = std::as_const(record).assignment();
-  plan& by_expert = record.plan();
+  const auto& assigned = std::as_const(tape).assignment();
+  plan& by_expert = tape.plan();
   build_plan(assigned, experts.size(), by_expert);
   if constexpr (!std::same_as<Capacity, capacity::no_capacity>) {
     const std::size_t count = experts.size();
-    const std::size_t routed = record.trace().expert_count() == 0 ? count : record.trace().expert_count();
+    const std::size_t routed = tape.trace().expert_count() == 0 ? count : tape.trace().expert_count();
     buffer<std::size_t> widths(routed, memory), rows(count, memory), limits(count, memory), next(count, memory);
     for (std::size_t e = 0; e < count; ++e)
       rows[e] = by_expert.rows_of(e);
@@ -81,7 +81,7 @@ void build_limited_plan(const Experts& experts, tape<T>& record, const Capacity&
       if (limits[e] != capacity::unlimited)
         limits[e] = std::min(limits[e], assigned.valid_tokens());
       if (rows[e] > limits[e])
-        detail::mark_dropped(order, std::as_const(record), by_expert.offsets()[e], limits[e], priorities.view(),
+        detail::mark_dropped(order, std::as_const(tape), by_expert.offsets()[e], limits[e], priorities.view(),
                              ranks.view().subview(0, rows[e]), by_expert);
       rows[e] = std::min(rows[e], limits[e]);
       kept += rows[e];

@@ -22,12 +22,12 @@ namespace hmoe::dispatch {
 struct looped {
   template <execution_context Context, dispatched_experts<Context> Experts, class T>
   void forward(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y,
-               tape<T>& record) const {
-    plan& by_expert = record.plan();
-    build_plan(std::as_const(record).assignment(), experts.size(), by_expert);
-    if (record.recording()) {
-      record.expert_output().resize_for_overwrite(by_expert.size(), x.cols());
-      record.layout_activations(
+               tape<T>& tape) const {
+    plan& by_expert = tape.plan();
+    build_plan(std::as_const(tape).assignment(), experts.size(), by_expert);
+    if (tape.recording()) {
+      tape.expert_output().resize_for_overwrite(by_expert.size(), x.cols());
+      tape.layout_activations(
           experts.size(), [&](std::size_t e) { return by_expert.rows_of(e); },
           [&](std::size_t e) { return experts.saved_per_row(e); });
     }
@@ -40,28 +40,28 @@ struct looped {
       const auto tokens = std::as_const(by_expert).tokens().subview(first, count);
       matrix<T> rows(&ctx.workspace()), unrecorded(&ctx.workspace());
       rows.resize_for_overwrite(count, x.cols());
-      if (!record.recording())
+      if (!tape.recording())
         unrecorded.resize_for_overwrite(count, x.cols());
       const matrix_view<T> out =
-          record.recording() ? record.expert_output().view().row_block(first, count) : unrecorded.view();
-      dispatch::gather_input(ctx, std::as_const(record), first, x, rows.view());
+          tape.recording() ? tape.expert_output().view().row_block(first, count) : unrecorded.view();
+      dispatch::gather_input(ctx, std::as_const(tape), first, x, rows.view());
       const expert_rows<T> work{.expert = e,
                                 .count = count,
                                 .x = rows.view(),
                                 .y = out,
-                                .saved = record.recording() ? record.activations(e, count) : matrix_view<T>{}};
+                                .saved = tape.recording() ? tape.activations(e, count) : matrix_view<T>{}};
       experts.forward_rows(ctx, vector_view<const expert_rows<T>>(&work, 1));
       hmoe::for_each_row(ctx, count, [&](std::size_t i) { // a token comes once per expert, so no two tasks share a row
-        rows::add_scaled(ctx.backend(), record.weights_on_input() ? T(1) : slot_weight(record, first + i),
+        rows::add_scaled(ctx.backend(), tape.weights_on_input() ? T(1) : slot_weight(tape, first + i),
                          vector_view<const T>(out.row(i)), y.row(tokens[i]));
       });
     }
   }
 
   template <execution_context Context, dispatched_experts<Context> Experts, class T>
-  void backward(const Context& ctx, const Experts& experts, tape<T>& record, matrix_view<const T> dy, matrix_view<T> dx,
+  void backward(const Context& ctx, const Experts& experts, tape<T>& tape, matrix_view<const T> dy, matrix_view<T> dx,
                 vector_view<T> d_weights, Experts& gradients) const {
-    const plan& by_expert = record.plan();
+    const plan& by_expert = tape.plan();
     std::fill(d_weights.begin(), d_weights.end(), T(0));
     for (std::size_t t = 0; t < dx.rows(); ++t)
       std::fill(dx.row(t).begin(), dx.row(t).end(), T(0));
@@ -73,16 +73,16 @@ struct looped {
       matrix<T> rows(&ctx.workspace()), d_out(&ctx.workspace()), d_rows(&ctx.workspace());
       for (matrix<T>* m : {&rows, &d_out, &d_rows})
         m->resize_for_overwrite(count, dy.cols());
-      dispatch::gather_input(ctx, std::as_const(record), first, std::as_const(record).input().view(), rows.view());
-      dispatch::gather_output_gradient(ctx, std::as_const(record), first, dy, d_out.view(), d_weights);
+      dispatch::gather_input(ctx, std::as_const(tape), first, std::as_const(tape).input().view(), rows.view());
+      dispatch::gather_output_gradient(ctx, std::as_const(tape), first, dy, d_out.view(), d_weights);
       const expert_rows<T> work{.expert = e,
                                 .count = count,
                                 .x = rows.view(),
-                                .saved = record.activations(e, count),
+                                .saved = tape.activations(e, count),
                                 .dy = d_out.view(),
                                 .dx = d_rows.view()};
       experts.backward_rows(ctx, vector_view<const expert_rows<T>>(&work, 1), gradients);
-      dispatch::scale_input_gradient(ctx, std::as_const(record), first, d_rows.view(), d_weights);
+      dispatch::scale_input_gradient(ctx, std::as_const(tape), first, d_rows.view(), d_weights);
       hmoe::for_each_row(ctx, count, [&](std::size_t i) {
         rows::add_scaled(ctx.backend(), T(1), std::as_const(d_rows).row(i), dx.row(tokens[i]));
       });

@@ -21,15 +21,15 @@ namespace hmoe::dispatch::permuted {
 /// to[t] = Σ over t's entries, experts ascending, of weight(entry) · by_expert[slot of entry]; dropped entries add
 /// nothing.
 template <execution_context Context, class T, class Weight>
-void combine(const Context& ctx, const tape<T>& record, matrix_view<const T> by_expert, matrix_view<T> to,
+void combine(const Context& ctx, const tape<T>& tape, matrix_view<const T> by_expert, matrix_view<T> to,
              Weight weight) {
-  const auto& assigned = record.assignment();
+  const auto& assigned = tape.assignment();
   hmoe::for_each_row(ctx, to.rows(), [&](std::size_t t) {
     const std::size_t first = assigned.offsets()[t], count = assigned.offsets()[t + 1] - first;
     rows::weighted_sum(
         ctx.backend(), count, [&](std::size_t i) { return weight(first + i); },
         [&](std::size_t i) {
-          const index_t slot = record.plan().slots()[first + i];
+          const index_t slot = tape.plan().slots()[first + i];
           return slot == no_index ? vector_view<const T>{} : by_expert.row(slot);
         },
         to.row(t));
@@ -38,15 +38,15 @@ void combine(const Context& ctx, const tape<T>& record, matrix_view<const T> by_
 
 /// y from x; takes one row per slot from the workspace.
 template <execution_context Context, dispatched_experts<Context> Experts, class T>
-void forward(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y, tape<T>& record) {
-  const plan& by_expert = record.plan();
+void forward(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y, tape<T>& tape) {
+  const plan& by_expert = tape.plan();
   matrix<T> rows(&ctx.workspace());
   rows.resize_for_overwrite(by_expert.size(), x.cols());
-  record.expert_output().resize_for_overwrite(by_expert.size(), x.cols());
-  dispatch::gather_input(ctx, std::as_const(record), 0, x, rows.view());
+  tape.expert_output().resize_for_overwrite(by_expert.size(), x.cols());
+  dispatch::gather_input(ctx, std::as_const(tape), 0, x, rows.view());
 
-  if (record.recording())
-    record.layout_activations(
+  if (tape.recording())
+    tape.layout_activations(
         experts.size(), [&](std::size_t e) { return by_expert.rows_of(e); },
         [&](std::size_t e) { return experts.saved_per_row(e); });
   buffer<expert_rows<T>> work(experts.size(), &ctx.workspace());
@@ -55,26 +55,26 @@ void forward(const Context& ctx, const Experts& experts, matrix_view<const T> x,
     work[e] = {.expert = e,
                .count = count,
                .x = rows.view().row_block(first, count),
-               .y = record.expert_output().view().row_block(first, count),
-               .saved = record.recording() ? record.activations(e, count) : matrix_view<T>{}};
+               .y = tape.expert_output().view().row_block(first, count),
+               .saved = tape.recording() ? tape.activations(e, count) : matrix_view<T>{}};
   }
   experts.forward_rows(ctx, std::as_const(work).view());
-  permuted::combine(
-      ctx, std::as_const(record), std::as_const(record).expert_output().view(), y,
-      [&](std::size_t entry) { return record.weights_on_input() ? T(1) : record.assignment().weights()[entry]; });
+  permuted::combine(ctx, std::as_const(tape), std::as_const(tape).expert_output().view(), y, [&](std::size_t entry) {
+    return tape.weights_on_input() ? T(1) : tape.assignment().weights()[entry];
+  });
 }
 
 /// dx =, d_weights = (0 for dropped entries), gradients +=; takes three rows per slot from the workspace.
 template <execution_context Context, dispatched_experts<Context> Experts, class T>
-void backward(const Context& ctx, const Experts& experts, tape<T>& record, matrix_view<const T> dy, matrix_view<T> dx,
+void backward(const Context& ctx, const Experts& experts, tape<T>& tape, matrix_view<const T> dy, matrix_view<T> dx,
               vector_view<T> d_weights, Experts& gradients) {
-  const plan& by_expert = record.plan();
+  const plan& by_expert = tape.plan();
   matrix<T> rows(&ctx.workspace()), d_out(&ctx.workspace()), d_rows(&ctx.workspace());
   for (matrix<T>* m : {&rows, &d_out, &d_rows})
     m->resize_for_overwrite(by_expert.size(), dy.cols());
   std::fill(d_weights.begin(), d_weights.end(), T(0)); // dropped entries keep this
-  dispatch::gather_input(ctx, std::as_const(record), 0, std::as_const(record).input().view(), rows.view());
-  dispatch::gather_output_gradient(ctx, std::as_const(record), 0, dy, d_out.view(), d_weights);
+  dispatch::gather_input(ctx, std::as_const(tape), 0, std::as_const(tape).input().view(), rows.view());
+  dispatch::gather_output_gradient(ctx, std::as_const(tape), 0, dy, d_out.view(), d_weights);
 
   buffer<expert_rows<T>> work(experts.size(), &ctx.workspace());
   for (std::size_t e = 0; e < experts.size(); ++e) {
@@ -82,13 +82,13 @@ void backward(const Context& ctx, const Experts& experts, tape<T>& record, matri
     work[e] = {.expert = e,
                .count = count,
                .x = rows.view().row_block(first, count),
-               .saved = record.activations(e, count),
+               .saved = tape.activations(e, count),
                .dy = d_out.view().row_block(first, count),
                .dx = d_rows.view().row_block(first, count)};
   }
   experts.backward_rows(ctx, std::as_const(work).view(), gradients);
-  dispatch::scale_input_gradient(ctx, std::as_const(record), 0, d_rows.view(), d_weights);
-  permuted::combine(ctx, std::as_const(record), std::as_const(d_rows).view(), dx, [](std::size_t) { return T(1); });
+  dispatch::scale_input_gradient(ctx, std::as_const(tape), 0, d_rows.view(), d_weights);
+  permuted::combine(ctx, std::as_const(tape), std::as_const(d_rows).view(), dx, [](std::size_t) { return T(1); });
 }
 
 } // namespace hmoe::dispatch::permuted

@@ -12,24 +12,24 @@
 namespace hmoe::dispatch {
 
 /// The weight of the entry that slot s came from.
-template <class T> [[nodiscard]] T slot_weight(const tape<T>& record, std::size_t slot) noexcept {
-  return record.assignment().weights()[record.plan().entries()[slot]];
+template <class T> [[nodiscard]] T slot_weight(const tape<T>& tape, std::size_t slot) noexcept {
+  return tape.assignment().weights()[tape.plan().entries()[slot]];
 }
 
 /// What the experts of slots [first, first + rows.rows()) read: x[token], times the weight where that is on the input;
 /// zeros in padding slots.
 template <execution_context Context, class T>
-void gather_input(const Context& ctx, const tape<T>& record, std::size_t first, matrix_view<const T> x,
+void gather_input(const Context& ctx, const tape<T>& tape, std::size_t first, matrix_view<const T> x,
                   matrix_view<T> rows) {
   hmoe::for_each_row(ctx, rows.rows(), [&](std::size_t i) {
-    const index_t token = record.plan().tokens()[first + i];
+    const index_t token = tape.plan().tokens()[first + i];
     if (token == no_index) {
       std::fill(rows.row(i).begin(), rows.row(i).end(), T(0));
       return;
     }
     const auto from = x.row(token);
-    if (record.weights_on_input())
-      rows::copy_scaled(ctx.backend(), slot_weight(record, first + i), from, rows.row(i));
+    if (tape.weights_on_input())
+      rows::copy_scaled(ctx.backend(), slot_weight(tape, first + i), from, rows.row(i));
     else
       std::ranges::copy(from, rows.row(i).begin());
   });
@@ -38,21 +38,21 @@ void gather_input(const Context& ctx, const tape<T>& record, std::size_t first, 
 /// ∂L/∂output of the experts of slots [first, first + d_out.rows()): dy[token], times the weight where that is on the
 /// output; then also ∂L/∂weight = ⟨dy[token], output[slot]⟩. Zeros in padding slots.
 template <execution_context Context, class T>
-void gather_output_gradient(const Context& ctx, const tape<T>& record, std::size_t first, matrix_view<const T> dy,
+void gather_output_gradient(const Context& ctx, const tape<T>& tape, std::size_t first, matrix_view<const T> dy,
                             matrix_view<T> d_out, vector_view<T> d_weights) {
   hmoe::for_each_row(ctx, d_out.rows(), [&](std::size_t i) {
     const std::size_t slot = first + i;
-    const index_t token = record.plan().tokens()[slot];
+    const index_t token = tape.plan().tokens()[slot];
     if (token == no_index) {
       std::fill(d_out.row(i).begin(), d_out.row(i).end(), T(0));
       return;
     }
     const auto from = dy.row(token);
-    if (record.weights_on_input()) {
+    if (tape.weights_on_input()) {
       std::ranges::copy(from, d_out.row(i).begin());
     } else {
-      rows::copy_scaled(ctx.backend(), slot_weight(record, slot), from, d_out.row(i));
-      d_weights[record.plan().entries()[slot]] = rows::dot(ctx.backend(), from, record.expert_output().row(slot));
+      rows::copy_scaled(ctx.backend(), slot_weight(tape, slot), from, d_out.row(i));
+      d_weights[tape.plan().entries()[slot]] = rows::dot(ctx.backend(), from, tape.expert_output().row(slot));
     }
   });
 }
@@ -60,18 +60,18 @@ void gather_output_gradient(const Context& ctx, const tape<T>& record, std::size
 /// The rest of the backward pass where weights are on the input: ∂L/∂weight = ⟨∂L/∂row, x[token]⟩, then d_rows becomes
 /// ∂L/∂x = weight · ∂L/∂row.
 template <execution_context Context, class T>
-void scale_input_gradient(const Context& ctx, const tape<T>& record, std::size_t first, matrix_view<T> d_rows,
+void scale_input_gradient(const Context& ctx, const tape<T>& tape, std::size_t first, matrix_view<T> d_rows,
                           vector_view<T> d_weights) {
-  if (!record.weights_on_input())
+  if (!tape.weights_on_input())
     return;
   hmoe::for_each_row(ctx, d_rows.rows(), [&](std::size_t i) {
     const std::size_t slot = first + i;
-    const index_t token = record.plan().tokens()[slot];
+    const index_t token = tape.plan().tokens()[slot];
     if (token == no_index)
       return;
     const vector_view<const T> row = d_rows.row(i);
-    d_weights[record.plan().entries()[slot]] = rows::dot(ctx.backend(), row, record.input().row(token));
-    rows::copy_scaled(ctx.backend(), slot_weight(record, slot), row, d_rows.row(i));
+    d_weights[tape.plan().entries()[slot]] = rows::dot(ctx.backend(), row, tape.input().row(token));
+    rows::copy_scaled(ctx.backend(), slot_weight(tape, slot), row, d_rows.row(i));
   });
 }
 

@@ -22,14 +22,14 @@ namespace hmoe::dispatch {
 struct scattered {
   template <execution_context Context, dispatched_experts<Context> Experts, class T>
   void forward(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y,
-               tape<T>& record) const {
-    build_plan(std::as_const(record).assignment(), experts.size(), record.plan());
-    if (record.recording()) {
-      permuted::forward(ctx, experts, x, y, record);
+               tape<T>& tape) const {
+    build_plan(std::as_const(tape).assignment(), experts.size(), tape.plan());
+    if (tape.recording()) {
+      permuted::forward(ctx, experts, x, y, tape);
       return;
     }
     hmoe::for_each_row(ctx, y.rows(), [&](std::size_t t) { std::fill(y.row(t).begin(), y.row(t).end(), T(0)); });
-    const tape<T>& routed = record;
+    const auto& routed = std::as_const(tape);
     buffer<expert_rows<T>> work(experts.size(), &ctx.workspace());
     std::size_t count = 0;
     for (std::size_t e = 0; e < experts.size(); ++e) {
@@ -47,9 +47,9 @@ struct scattered {
     experts.forward_rows(ctx, std::as_const(work).view().subview(0, count));
   }
   template <execution_context Context, dispatched_experts<Context> Experts, class T>
-  void backward(const Context& ctx, const Experts& experts, tape<T>& record, matrix_view<const T> dy, matrix_view<T> dx,
+  void backward(const Context& ctx, const Experts& experts, tape<T>& tape, matrix_view<const T> dy, matrix_view<T> dx,
                 vector_view<T> d_weights, Experts& gradients) const {
-    permuted::backward(ctx, experts, record, dy, dx, d_weights, gradients);
+    permuted::backward(ctx, experts, tape, dy, dx, d_weights, gradients);
   }
 
   [[nodiscard]] static std::size_t slots(std::size_t, std::size_t entries, std::size_t) noexcept { return entries; }

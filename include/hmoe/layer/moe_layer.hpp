@@ -132,10 +132,10 @@ public:
   [[nodiscard]] tape<value_type> make_tape(std::size_t max_tokens) const {
     const std::size_t entries = max_tokens * router_.max_selected();
     const std::size_t slots = dispatch_.slots(max_tokens, entries, size());
-    tape<value_type> record;
-    record.reserve(max_tokens, d_model(), size(), router_.saved_per_token(), entries, slots,
-                   most_values(max_tokens, slots, [&](std::size_t e) { return experts_.saved_per_row(e); }));
-    return record;
+    tape<value_type> tape;
+    tape.reserve(max_tokens, d_model(), size(), router_.saved_per_token(), entries, slots,
+                 most_values(max_tokens, slots, [&](std::size_t e) { return experts_.saved_per_row(e); }));
+    return tape;
   }
 
   /// Inference: y[T×d] = layer(x[T×d]). x and y must not overlap. `inputs`: further data that some routers read.
@@ -144,44 +144,44 @@ public:
                const routing_inputs<value_type>& inputs = {}) const {
     check_shapes(x, y, "y");
     const workspace::scope scope(ctx.workspace());
-    tape<value_type> record(&ctx.workspace(), false);
-    run_forward(ctx, x, y, record, inputs);
+    tape<value_type> tape(&ctx.workspace(), false);
+    run_forward(ctx, x, y, tape, inputs);
   }
 
   /// Training: as above, and the tape keeps what backward needs.
   template <execution_context Context>
-  void forward(const Context& ctx, matrix_view<const value_type> x, matrix_view<value_type> y, tape<value_type>& record,
+  void forward(const Context& ctx, matrix_view<const value_type> x, matrix_view<value_type> y, tape<value_type>& tape,
                const routing_inputs<value_type>& inputs = {}) const {
     check_shapes(x, y, "y");
-    require(record.recording(), "this tape does not record: take one from layer.make_tape(tokens)");
-    record.set_complete(false);
+    require(tape.recording(), "this tape does not record: take one from layer.make_tape(tokens)");
+    tape.set_complete(false);
     const workspace::scope scope(ctx.workspace());
-    run_forward(ctx, x, y, record, inputs);
-    record.input().resize_for_overwrite(x.rows(), x.cols());
+    run_forward(ctx, x, y, tape, inputs);
+    tape.input().resize_for_overwrite(x.rows(), x.cols());
     hmoe::for_each_row(ctx, x.rows(), [&](std::size_t t) {
-      std::copy(x.row(t).begin(), x.row(t).end(), record.input().row(t).begin());
+      std::copy(x.row(t).begin(), x.row(t).end(), tape.input().row(t).begin());
     });
-    record.set_complete(true);
+    tape.set_complete(true);
   }
 
   /// The backward pass from dy = ∂L/∂y: dx = ∂L/∂x, gradients += ∂L/∂parameters; includes what auxiliary losses left in
   /// the tape's trace. dx must not overlap dy.
   template <execution_context Context>
-  void backward(const Context& ctx, tape<value_type>& record, matrix_view<const value_type> dy,
+  void backward(const Context& ctx, tape<value_type>& tape, matrix_view<const value_type> dy,
                 matrix_view<value_type> dx, gradients_type& gradients) const {
     static_assert(trainable, "hmoe::moe_layer: backward: the experts of this layer are packed for inference and have "
                              "no parameters to train: call it on the layer that was packed");
-    require(record.complete(), "backward needs a tape that a forward pass of this layer has filled");
-    require(dy.rows() == record.input().rows(), "dy has ", dy.rows(), " rows, the tape holds ", record.input().rows(),
+    require(tape.complete(), "backward needs a tape that a forward pass of this layer has filled");
+    require(dy.rows() == tape.input().rows(), "dy has ", dy.rows(), " rows, the tape holds ", tape.input().rows(),
             " tokens");
     check_shapes(dy, dx, "dx");
-    check_origin(record, gradients);
+    check_origin(tape, gradients);
     const workspace::scope scope(ctx.workspace());
-    buffer<value_type> d_weights(record.assignment().size(), &ctx.workspace());
+    buffer<value_type> d_weights(tape.assignment().size(), &ctx.workspace());
     if constexpr (trainable)
-      dispatch_.backward(ctx, experts_, record, dy, dx, d_weights.view(), gradients.experts);
-    router_.backward(ctx, std::as_const(record).input().view(), std::as_const(record).trace(),
-                     std::as_const(record).assignment(), std::as_const(d_weights).view(), dx, gradients.router);
+      dispatch_.backward(ctx, experts_, tape, dy, dx, d_weights.view(), gradients.experts);
+    router_.backward(ctx, std::as_const(tape).input().view(), std::as_const(tape).trace(),
+                     std::as_const(tape).assignment(), std::as_const(d_weights).view(), dx, gradients.router);
   }
 
   /// Never valid: these say in words what is wrong with the arguments.
@@ -197,9 +197,9 @@ public:
   }
 
   /// What auxiliary losses and statistics look at; objective::evaluate(layer, tape) calls it.
-  [[nodiscard]] routed_batch<value_type> routing(tape<value_type>& record) const {
-    require(record.complete(), "an auxiliary loss needs a tape that a forward pass of this layer has filled");
-    return {record.trace(), record.assignment(), widths().subview(0, router_.routed())};
+  [[nodiscard]] routed_batch<value_type> routing(tape<value_type>& tape) const {
+    require(tape.complete(), "an auxiliary loss needs a tape that a forward pass of this layer has filled");
+    return {tape.trace(), tape.assignment(), widths().subview(0, router_.routed())};
   }
 
   /// FLOPs, parameters and bytes, per expert and (with an assignment) per token.
@@ -282,9 +282,9 @@ private:
   }
 
   /// A tape or gradients of another layer would lead beyond their memory.
-  void check_origin(const tape<value_type>& record, const gradients_type& gradients) const {
-    require(record.trace().expert_count() == router_.routed(), "the tape is of a layer that routes to ",
-            record.trace().expert_count(), " experts, this one to ", router_.routed());
+  void check_origin(const tape<value_type>& tape, const gradients_type& gradients) const {
+    require(tape.trace().expert_count() == router_.routed(), "the tape is of a layer that routes to ",
+            tape.trace().expert_count(), " experts, this one to ", router_.routed());
     require(gradients.experts.size() == size(), "the gradients are of a layer with ", gradients.experts.size(),
             " experts, this one has ", size());
     require(gradients.experts.d_model() == d_model(), "the gradients are of a layer with d_model ",
@@ -296,15 +296,15 @@ private:
 
   template <execution_context Context>
   void run_forward(const Context& ctx, matrix_view<const value_type> x, matrix_view<value_type> y,
-                   tape<value_type>& record, const routing_inputs<value_type>& inputs) const {
+                   tape<value_type>& tape, const routing_inputs<value_type>& inputs) const {
     static_assert(dispatcher<Dispatch, Context, Experts>,
                   "hmoe::moe_layer: Dispatch does not model hmoe::dispatcher: it needs forward, backward, slots and "
                   "workspace_rows (see hmoe/dispatch/dispatcher.hpp); pass for instance dispatch::sorted{}");
-    record.trace().resize(x.rows(), router_.routed(), router_.saved_per_token(), record.recording());
-    record.trace().set_inputs(inputs);
-    record.set_weights_on_input(router_.weights_on_input());
-    router_.forward(ctx, x, record.trace(), record.assignment());
-    dispatch_.forward(ctx, experts_, x, y, record);
+    tape.trace().resize(x.rows(), router_.routed(), router_.saved_per_token(), tape.recording());
+    tape.trace().set_inputs(inputs);
+    tape.set_weights_on_input(router_.weights_on_input());
+    router_.forward(ctx, x, tape.trace(), tape.assignment());
+    dispatch_.forward(ctx, experts_, x, y, tape);
   }
 
   /// How many expert rows are in work at the same time at most.
