@@ -350,26 +350,23 @@ TEST_CASE("the announced workspace suffices and nothing else is allocated") {
 }
 
 TEST_CASE_TEMPLATE("packed experts of width 0 return their bias, or nothing, beside others", Format, formats::f32,
-                   formats::bf16, formats::q8, formats::q4) {
+                   formats::q8) {
   const std::vector<std::size_t> pruned{0, 16, 0, 33, 64, 0};
-  const auto check = [&](const auto& bank) {
-    const auto packed = layer_of(simd<>::pack<Format>(expert_set{bank}), dispatch::scattered{});
+  for (const experts::biases bias : {experts::biases::none, experts::biases::all}) {
+    const expert_set set{random_bank(experts::glu_bank<float, experts::gelu>(d, pruned, bias))};
+    const auto packed = layer_of(simd<>::pack<Format>(set), dispatch::scattered{});
     const auto scattered = run(packed, tokens.view(), 3);
-    const auto sorted = run(layer_of(simd<>::pack<Format>(expert_set{bank})), tokens.view());
-    REQUIRE(scattered.size() == sorted.size());
+    const auto sorted = run(layer_of(simd<>::pack<Format>(set)), tokens.view());
     CHECK(std::memcmp(scattered.data(), sorted.data(), sorted.size() * sizeof(float)) == 0);
-    const auto exact = run(layer_of(expert_set{bank}), tokens.view());
+    const auto exact = run(layer_of(set), tokens.view());
     float largest = 0, difference = 0;
     for (std::size_t i = 0; i < exact.size(); ++i) {
       largest = std::max(largest, std::abs(exact.data()[i]));
       difference = std::max(difference, std::abs(exact.data()[i] - scattered.data()[i]));
     }
     CHECK(largest > 0);
-    CHECK(difference < 0.2F * largest); // 4 bits per weight
-  };
-  check(random_bank(experts::glu_bank<float, experts::silu>(d, pruned)));
-  check(random_bank(experts::glu_bank<float, experts::gelu>(d, pruned, experts::biases::all)));
-  check(random_bank(experts::mlp_bank<float, experts::gelu_tanh>(d, pruned, experts::biases::all)));
+    CHECK(difference < 0.02F * largest); // 8 bits per weight and activation
+  }
 }
 
 TEST_CASE("packing a layer keeps its router and dispatch and packs its experts") {
