@@ -219,7 +219,7 @@ TEST_CASE("values that a router cannot have are refused when its layer is made")
   refused("sinkhorn:5", "k must be 1 to 4");
   refused("hash:1.5", "whole number");
   refused("cost-aware-top-p:0.5:1", "the cheapest expert costs");
-  refused("hash-table:5", "k must be 1 to 4");
+  refused("hash-table:5", "k is 5 of 4 experts");
 }
 
 } // namespace

@@ -15,7 +15,6 @@
 #include <hmoe/backends/simd/routing.hpp>
 #include <hmoe/backends/simd/rows.hpp>
 #include <hmoe/core/expert_rows.hpp>
-#include <hmoe/core/macros_off.hpp>
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/core/vector_view.hpp>
 #include <hmoe/execution/context.hpp>

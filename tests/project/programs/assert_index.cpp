@@ -3,7 +3,7 @@
 // flags: -O0
 // flags: -O1 -DNDEBUG -DHMOE_ASSERTIONS=1
 // aborts
-// prints: hmoe: matrix 7 is out of range: there are 1
+// prints: hmoe: expert 7 is out of range: there are 1
 #include <hmoe/experts/activation.hpp>
 #include <hmoe/experts/glu.hpp>
 
