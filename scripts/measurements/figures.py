@@ -4,11 +4,13 @@
 from report.plotting import DASHES, INK, PALETTE, Key
 from report.series import Figure
 
-from .results import OURS, PAIRS, curve, ordered, pick, ratios
+from .results import OURS, PAIRS, curve, joint_spreads, ordered, pick, ratios
 
 
-def lines(axes, curves, label, logarithmic=False, order=()):
+def lines(axes, curves, label, logarithmic=False, order=(), spreads=None):
     """Draws {words: {tokens: value}} and a line at 1; returns the legend, or None where there is nothing to draw.
+
+    `spreads`, {words: {tokens: relative spread}}, are drawn as bars.
 
     Words that stand in `order` have the same colour in every panel.
     """
@@ -19,7 +21,10 @@ def lines(axes, curves, label, logarithmic=False, order=()):
     for words, points in curves.items():
         index = ordered([*order, *curves]).index(words)
         colour, dashes = PALETTE[index % len(PALETTE)], DASHES[index // len(PALETTE) % len(DASHES)]
-        axes.plot(list(points), list(points.values()), color=colour, linestyle=dashes, marker="o", markersize=3.5)
+        known = (spreads or {}).get(words, {})
+        bars = [value * (known.get(tokens) or 0) for tokens, value in points.items()]
+        axes.errorbar(list(points), list(points.values()), yerr=bars, color=colour, linestyle=dashes, marker="o",
+                      markersize=3.5, elinewidth=0.8, capsize=2)  # fmt: skip
         keys.append(Key(words, colour, dashes))
     axes.set_xscale("log", base=2)
     if logarithmic:
@@ -55,7 +60,8 @@ def efficiency(results):
     )
     for words, folded, cells in groups(pick(results["layer"], routing="uniform", subject=OURS)):
         curves = {dtype: curve(pick(cells, dtype=dtype), "efficiency") for dtype in ordered(c["dtype"] for c in cells)}
-        drawn.add(words, lines, curves, "efficiency", folded=folded)
+        spreads = {dtype: curve(pick(cells, dtype=dtype), "spread") for dtype in curves}
+        drawn.add(words, lines, curves, "efficiency", False, (), spreads, folded=folded)
     return drawn
 
 
@@ -73,7 +79,8 @@ def competitors(results):
             ours = curve(pick(same, subject=OURS))
             others = [subject for subject in ordered(cell["subject"] for cell in same) if subject != OURS]
             curves = {subject: ratios(curve(pick(same, subject=subject)), ours) for subject in others}
-            drawn.add(f"{words}, {dtype}", lines, curves, "times hmoe's time", True, order, folded=folded)
+            spreads = {subject: joint_spreads(pick(same, subject=subject), pick(same, subject=OURS)) for subject in others}
+            drawn.add(f"{words}, {dtype}", lines, curves, "times hmoe's time", True, order, spreads, folded=folded)
     return drawn
 
 

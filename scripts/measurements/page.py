@@ -9,7 +9,7 @@ from report.tables import Table
 from report.tables import html as table_html
 
 from .figures import draw_all
-from .results import OURS, curve, pick, ratios
+from .results import OURS, curve, doubtful, pick, ratios, unsteady_limits
 
 HEADLINE = "hmoe's layers beside the limits of the machine and beside others"
 
@@ -27,6 +27,11 @@ def lead(results):
     known = [cell["efficiency"] for cell in ours if "efficiency" in cell]
     if not known:
         return "This run measured no layer of hmoe itself."
+    if unsteady := unsteady_limits(results["layer"]):
+        return (
+            "This run is not reliable: the machine's limits moved while it measured: " + "; ".join(unsteady) + ". "
+            "Efficiencies and ratios of this page mean nothing: repeat it while nothing else runs."
+        )
     words = f"With one thread and even routing, hmoe reaches {min(known):.2f} to {max(known):.2f} of what this machine's limits allow"
     slower = [
         (ratio, cell["shape"], subject["subject"], tokens)
@@ -93,6 +98,13 @@ def compile_section(results):
     return section("compile", "Compile times", text)
 
 
+def doubtful_section(results):
+    rows = [list(entry) for entry in doubtful(results["layer"] + results["training"])]
+    if not rows:
+        return ""
+    return section("doubtful", "Not to be quoted", table_html(Table(["What", "Why"], rows, 2)))
+
+
 def skipped_section(results):
     if not results["skipped"]:
         return ""
@@ -128,6 +140,7 @@ def html(results):
         ("layers", "Layers", layer_section(results)),
         ("steps", "Training steps", training_section(results)),
         ("compile", "Compile times", compile_section(results)),
+        ("doubtful", "Doubtful", doubtful_section(results)),
         ("skipped", "Not measured", skipped_section(results)),
         ("setup", "Setup", setup_section(results)),
     ]

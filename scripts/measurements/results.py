@@ -119,6 +119,53 @@ def curve(entries, value="milliseconds"):
     return {entry["tokens"]: entry[value] for entry in sorted(entries, key=lambda e: e["tokens"]) if value in entry}
 
 
+def joint_spreads(above, below):
+    """{tokens: relative spread of the quotient} of two lists of entries, as of independent values."""
+    numerator, denominator = curve(above, "spread"), curve(below, "spread")
+    return {
+        tokens: ((numerator[tokens] or 0) ** 2 + (denominator[tokens] or 0) ** 2) ** 0.5
+        for tokens in numerator
+        if tokens in denominator
+    }
+
+
+# How far a limit of the machine may move within a run before its figures mean nothing.
+STEADY = {"peak_gflops": ("peak", "GFLOP/s", 1.25), "dram_gbs": ("memory", "GB/s", 1.5)}
+
+
+def unsteady_limits(entries):
+    """[words] for each limit that moved too far while it was measured; peaks differ between data types."""
+    found = []
+    for counter, (name, unit, most) in STEADY.items():
+        groups = {}
+        for entry in entries:
+            if entry.get(counter):
+                kind = entry["dtype"] if counter == "peak_gflops" else ""
+                groups.setdefault((kind, entry["threads"]), []).append(entry[counter])
+        for (kind, threads), values in sorted(groups.items()):
+            if max(values) > most * min(values):
+                whose = f" of {kind}" if kind else ""
+                found.append(
+                    f"the {name}{whose} with {threads} thread{'s' if threads > 1 else ''} was measured as "
+                    f"{min(values):.3g} to {max(values):.3g} {unit}"
+                )
+    return found
+
+
+def doubtful(entries):
+    """[(name, why)] of single measurements that cannot be right or are too noisy to quote."""
+    found = []
+    for entry in entries:
+        name = "/".join(
+            str(entry[key]) for key in ("shape", "dtype", "subject", "tokens", "threads") if key in entry
+        ) + f"/{entry.get('routing') or entry.get('phase')}"
+        if entry.get("router_share", 0) > 1:
+            found.append((name, f"router and plan alone took {entry['router_share']:.2f} times as long as the whole"))
+        if (entry.get("spread") or 0) > 0.1:
+            found.append((name, f"its repetitions spread by {100 * entry['spread']:.0f} %"))
+    return found
+
+
 def ratios(above, below):
     """{tokens: above ÷ below} where both are known."""
     return {tokens: above[tokens] / below[tokens] for tokens in above if below.get(tokens)}

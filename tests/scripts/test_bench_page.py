@@ -45,6 +45,33 @@ class Page(unittest.TestCase):
         self.assertNotIn("<script", text)
         self.assertIn("takes 1.50 times hmoe&#x27;s time", text)
 
+    def test_limits_that_moved_make_the_whole_page_unreliable(self):
+        results = synthetic()
+        self.assertNotIn("not reliable", page.html(results))
+        moved = [cell for cell in results["layer"] if cell["threads"] == 1]
+        moved[0]["dram_gbs"], moved[1]["dram_gbs"] = 3.0, 25.0
+        text = page.html(results)
+        self.assertIn("This run is not reliable", text)
+        self.assertIn("the memory with 1 thread was measured as 3 to 25 GB/s", text)
+        self.assertNotIn("hardest competitor", text)
+
+    def test_peaks_of_different_data_types_are_no_noise(self):
+        results = synthetic()
+        for cell in results["layer"]:
+            if cell["shape"] == "hmoe_0.4b":
+                cell["dtype"], cell["peak_gflops"] = "bf16", 235.0
+        self.assertNotIn("not reliable", page.html(results))
+
+    def test_shares_above_1_and_noisy_cells_are_named(self):
+        results = synthetic()
+        results["layer"][0]["router_share"] = 1.3
+        results["layer"][1]["spread"] = 0.25
+        text = page.html(results)
+        self.assertIn('<section id="doubtful">', text)
+        self.assertIn("took 1.30 times as long as the whole", text)
+        self.assertIn("spread by 25 %", text)
+        self.assertNotIn('<section id="doubtful">', page.html(synthetic()))
+
     def test_a_run_without_hmoe_or_without_anything_has_a_page_too(self):
         results = synthetic()
         results["layer"] = [cell for cell in results["layer"] if cell["subject"] == "padded"]
