@@ -89,14 +89,18 @@ struct simd : simd_detail::activations<Arch>,
   /// kernels read. The bank given is not needed afterwards. hmoe::error where a weight is not finite or beyond
   /// Format::largest_weight.
   template <class Format = formats::f32, simd_detail::has_feed_forward_base Bank>
-    requires std::same_as<typename Bank::value_type, float>
   [[nodiscard]] static auto pack(const Bank& bank) {
+    constexpr bool of_float = std::same_as<typename Bank::value_type, float>;
+    static_assert(of_float,
+                  "hmoe::backends::simd::pack: Bank has the value_type double, and packed weights are computed "
+                  "in float: give a bank of float, or run this one as it is");
     static_assert(
         simd_detail::feed_forward<Bank>,
         "hmoe::backends::simd::pack: Bank is derived from a glu_bank or an mlp_bank and declares forward or "
         "backward anew, which packed weights would not compute: pack the bank that it is derived from, or run "
         "it as it is");
-    return pack_weights<Format>(bank);
+    if constexpr (of_float)
+      return pack_weights<Format>(bank);
   }
   /// All banks of a set that have an inference form; the others stay as they are:
   ///   moe_layer fast{simd<>::pack<formats::bf16>(layer.experts()), layer.router(), dispatch::scattered{}};
