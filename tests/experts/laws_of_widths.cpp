@@ -17,8 +17,9 @@ TEST_CASE("size strategies") {
   CHECK(check_widths(widths::arithmetic{.count = 8, .total = 12288}, {.relative = steps}).text() == "");
   CHECK(check_widths(widths::arithmetic{.count = 8, .total = 12288, .multiple = 32}, {.relative = steps}).text() == "");
   CHECK(check_widths(widths::arithmetic{.count = 1, .total = 7}).text() == "");
-  CHECK(check_widths(widths::geometric{.count = 8, .total = 12288}, {.relative = {1, 2, 4, 8, 16, 32, 64, 128}})
-            .text() == "");
+  CHECK(
+      check_widths(widths::geometric{.count = 8, .total = 12288}, {.relative = {1, 2, 4, 8, 16, 32, 64, 128}}).text() ==
+      "");
   CHECK(check_widths(widths::geometric{.count = 5, .total = 640, .ratio = 0.5, .multiple = 8},
                      {.relative = {16, 8, 4, 2, 1}})
             .text() == "");

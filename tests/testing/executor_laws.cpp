@@ -59,7 +59,8 @@ template <fault Fault> struct faulty {
       if (Fault == fault::skips && i == 6)
         continue;
       try {
-        task(i + (Fault == fault::task_too_many && i == 6 ? count : 0), Fault == fault::worker_too_many ? i % 3 : i % 2);
+        task(i + (Fault == fault::task_too_many && i == 6 ? count : 0),
+             Fault == fault::worker_too_many ? i % 3 : i % 2);
         if (Fault == fault::repeats && i == 6)
           task(i, std::size_t{1});
       } catch (...) {

@@ -116,7 +116,8 @@ TEST_CASE("each fault of an optimiser is named") {
   CHECK(names(laws<fault::drifts>(), "gives the same bits every time"));
   CHECK(names(laws<fault::shares_state>(), "copies are independent: a step of a copy"));
   CHECK(names(laws<fault::by_thread>(), "threads change no bit: 3 threads"));
-  CHECK(names(laws<fault::unchecked>(), "refuses what it was not made for: a list with a tensor less is no hmoe::error"));
+  CHECK(
+      names(laws<fault::unchecked>(), "refuses what it was not made for: a list with a tensor less is no hmoe::error"));
   CHECK(names(laws<fault::checks_late>(), "writes nothing when it refuses: values changed"));
   CHECK(names(laws<fault::overflows>(), "values stay finite: not after step 0"));
 }

@@ -22,17 +22,28 @@ template <fault Fault> struct ascending {
   operator sizes() const {
     const std::size_t unit = total / 6;
     switch (Fault) {
-    case fault::nobody: return {};
-    case fault::too_few: return {unit * 3, unit * 3};
-    case fault::wrong_sum: return {unit, 2 * unit, 3 * unit + 2};
-    case fault::no_multiple: return {unit - 1, 2 * unit + 1, 3 * unit};
-    case fault::zero: return {0, 3 * unit, 3 * unit};
-    case fault::lopsided: return {unit - 2, 2 * unit, 3 * unit + 2};
-    case fault::descends: return {3 * unit, 2 * unit, unit};
-    case fault::shrinks: return total == 24 ? sizes{4, 8, 12} : sizes{2, 8, total - 10};
-    case fault::drifts: return ++calls % 2 == 0 ? sizes{unit, 2 * unit, 3 * unit} : sizes{unit + 2, 2 * unit, 3 * unit - 2};
-    case fault::throws: throw std::runtime_error("out of order");
-    default: return {unit, 2 * unit, 3 * unit};
+    case fault::nobody:
+      return {};
+    case fault::too_few:
+      return {unit * 3, unit * 3};
+    case fault::wrong_sum:
+      return {unit, 2 * unit, 3 * unit + 2};
+    case fault::no_multiple:
+      return {unit - 1, 2 * unit + 1, 3 * unit};
+    case fault::zero:
+      return {0, 3 * unit, 3 * unit};
+    case fault::lopsided:
+      return {unit - 2, 2 * unit, 3 * unit + 2};
+    case fault::descends:
+      return {3 * unit, 2 * unit, unit};
+    case fault::shrinks:
+      return total == 24 ? sizes{4, 8, 12} : sizes{2, 8, total - 10};
+    case fault::drifts:
+      return ++calls % 2 == 0 ? sizes{unit, 2 * unit, 3 * unit} : sizes{unit + 2, 2 * unit, 3 * unit - 2};
+    case fault::throws:
+      throw std::runtime_error("out of order");
+    default:
+      return {unit, 2 * unit, 3 * unit};
     }
   }
 };
@@ -57,8 +68,9 @@ TEST_CASE("each fault of a size strategy is named") {
   CHECK(names(laws<fault::zero>(), "no expert is narrower than the narrowest: expert 0 has width 0"));
   CHECK(laws<fault::zero>({.narrowest = 0}) == "");
   CHECK(laws<fault::lopsided>() == "");
-  CHECK(names(laws<fault::lopsided>(one_two_three),
-              "widths are in proportion to the relative sizes: expert 0 has width 2, its share is 4 in multiples of 2"));
+  CHECK(
+      names(laws<fault::lopsided>(one_two_three),
+            "widths are in proportion to the relative sizes: expert 0 has width 2, its share is 4 in multiples of 2"));
   CHECK(names(laws<fault::descends>(one_two_three), "the larger size gets no smaller width: experts 0 and 1 have"));
   CHECK(names(laws<fault::shrinks>(), "no width shrinks when total is doubled: expert 0 had width 4 of 24 and has 2"));
   CHECK(names(laws<fault::drifts>(), "gives the same widths every time"));

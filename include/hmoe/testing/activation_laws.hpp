@@ -38,8 +38,8 @@ template <activation A> [[nodiscard]] report check_activation(const activation_o
         continue;
       const double step = std::min(1e-5 * std::max(1.0, std::abs(z)), std::abs(z) / 4);
       const double numeric = (A::value(z + step) - A::value(z - step)) / ((z + step) - (z - step));
-      found.expect(std::abs(slope - numeric) <= 1e-6 * std::max(1.0, std::abs(numeric)),
-                   "derivative is that of value", "at ", z, ": got ", slope, ", finite differences give ", numeric);
+      found.expect(std::abs(slope - numeric) <= 1e-6 * std::max(1.0, std::abs(numeric)), "derivative is that of value",
+                   "at ", z, ": got ", slope, ", finite differences give ", numeric);
       const auto narrow = static_cast<float>(z);
       const auto same = static_cast<double>(narrow);
       const auto agree = [&](const char* what, float a, double b) {

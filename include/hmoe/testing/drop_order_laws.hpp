@@ -86,12 +86,14 @@ template <drop_order Order>
     const detail::routed_tape<float> narrow(options.tokens, options.experts);
     const detail::routed_tape<double> wide(options.tokens, options.experts);
     const std::vector<double> of_float = narrow.priorities(order), of_double = wide.priorities(order);
-    found.expect(repeatable([&] { return narrow.priorities(order); }) &&
-                     repeatable([&] { return wide.priorities(order); }) &&
-                     same_bits(detail::routed_tape<double>(options.tokens, options.experts).priorities(order), of_double),
-                 "gives the same priorities every time",
-                 "the same batch again, in another tape, or on another thread, got others");
-    const auto last = [](double priority) { return std::isnan(priority) ? -std::numeric_limits<double>::infinity() : priority; };
+    found.expect(
+        repeatable([&] { return narrow.priorities(order); }) && repeatable([&] { return wide.priorities(order); }) &&
+            same_bits(detail::routed_tape<double>(options.tokens, options.experts).priorities(order), of_double),
+        "gives the same priorities every time",
+        "the same batch again, in another tape, or on another thread, got others");
+    const auto last = [](double priority) {
+      return std::isnan(priority) ? -std::numeric_limits<double>::infinity() : priority;
+    };
     for (std::size_t a = 0; a < of_float.size(); ++a)
       for (std::size_t b = 0; b < a; ++b)
         found.expect((last(of_float[a]) < last(of_float[b])) == (last(of_double[a]) < last(of_double[b])) &&

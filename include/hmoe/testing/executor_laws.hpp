@@ -66,7 +66,8 @@ template <class Executor> void check_tasks(const Executor& executor, std::size_t
 template <class Executor> void check_failures(const Executor& executor, bool finishes_all, report& found) {
   constexpr std::size_t count = 64;
   for (int round = 0; round < 20; ++round) {
-    const auto started = std::make_shared<std::atomic<std::size_t>>(0), ended = std::make_shared<std::atomic<std::size_t>>(0);
+    const auto started = std::make_shared<std::atomic<std::size_t>>(0),
+               ended = std::make_shared<std::atomic<std::size_t>>(0);
     std::string caught = "nothing";
     try {
       executor.for_each(count, [started, ended](std::size_t task, std::size_t) {

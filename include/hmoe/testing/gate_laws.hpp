@@ -78,8 +78,8 @@ template <gating Gate> [[nodiscard]] report check_gate(const Gate& gate, const g
     for (const double g : {-options.largest, 0.0, options.largest})
       for (const double u : {-options.largest, 0.0, options.largest}) {
         const auto a = slopes(static_cast<float>(g), static_cast<float>(u), 1.0F, 0.0F);
-        found.expect(std::isfinite(gate.value(static_cast<float>(g), static_cast<float>(u))) && std::isfinite(a.first) &&
-                         std::isfinite(a.second),
+        found.expect(std::isfinite(gate.value(static_cast<float>(g), static_cast<float>(u))) &&
+                         std::isfinite(a.first) && std::isfinite(a.second),
                      "writes finite values and derivatives", "not at gate ", g, " and up ", u, " in float");
       }
     found.expect(repeatable([&] {

@@ -191,7 +191,8 @@ template <real T, std::invocable<const std::vector<parameter<T>>&> Make>
       found.expect(list.margins_intact(), "writes only values", "memory beside a tensor changed");
       return list.values();
     };
-    found.expect(same_bits(on_threads(1), on_threads(3)), "threads change no bit", "3 threads give another value than 1");
+    found.expect(same_bits(on_threads(1), on_threads(3)), "threads change no bit",
+                 "3 threads give another value than 1");
   });
 
   const auto refuses = [&](const char* what, const std::vector<std::size_t>& sizes, double learning_rate,

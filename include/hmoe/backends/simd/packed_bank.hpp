@@ -78,7 +78,8 @@ public:
     return weights_.bytes(e) + (has_biases_ ? columns * panel_columns * sizeof(float) : 0);
   }
 
-  template <execution_context Context> void forward_rows(const Context& ctx, vector_view<const expert_rows<float>> groups) const {
+  template <execution_context Context>
+  void forward_rows(const Context& ctx, vector_view<const expert_rows<float>> groups) const {
     static_assert(std::same_as<std::remove_cvref_t<decltype(ctx.backend())>, backends::simd<Arch>>,
                   "hmoe: the weights of a packed_bank are laid out for backends::simd: run them in a "
                   "context{backends::simd{}, ...} with the same Arch");
