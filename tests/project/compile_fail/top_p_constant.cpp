@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// expect: (the_p_of_top_p_must_be_above_0_and_at_most_1|constexpr variable .policy. must be initialized by a constant
-// expression)
+// expect: (the_p_of_top_p_must_be_above_0_and_at_most_1|policy. must be initialized by a constant)
 #include <hmoe/routing/selections/top_p.hpp>
 
 #ifdef HMOE_MUST_COMPILE
