@@ -23,10 +23,10 @@ using glu = experts::glu_bank<float, experts::silu>;
 
 namespace {
 constexpr std::size_t d = 7;
-const std::vector<std::size_t> widths{5, 0, 3};
+const std::vector<std::size_t> sizes{5, 0, 3};
 
 glu random_bank(biases bias) {
-  glu bank(d, widths, bias);
+  glu bank(d, sizes, bias);
   support::random_source random(41);
   bank.visit_parameters([&](const parameter_info&, auto view) { support::fill(random, view); });
   return bank;
@@ -148,11 +148,11 @@ TEST_CASE("changes go to the caller's memory; a copy has weights of its own") {
   CHECK(moved.gate(0).data() == theirs.tensors[0].lanes[0].data());
 
   // The same numbers are drawn wherever they go.
-  glu drawn(d, widths, biases::all), in_place{experts::ffn_weights<float, 2>{theirs.tensors}};
+  glu drawn(d, sizes, biases::all), in_place{experts::ffn_weights<float, 2>{theirs.tensors}};
   drawn.initialize(seed{5}, 3, {});
   in_place.initialize(seed{5}, 3, {});
-  for (std::size_t e = 0; e < widths.size(); ++e)
-    for (std::size_t r = 0; r < widths[e]; ++r)
+  for (std::size_t e = 0; e < sizes.size(); ++e)
+    for (std::size_t r = 0; r < sizes[e]; ++r)
       for (std::size_t c = 0; c < d; ++c) {
         CHECK(theirs.tensors[e].lanes[1](r, c) == std::as_const(drawn).up(e)(r, c));
         CHECK(theirs.tensors[e].output(c, r) == std::as_const(drawn).down(e)(c, r));
@@ -194,7 +194,7 @@ TEST_CASE("tensors that do not fit one another are refused with the numbers") {
 TEST_CASE("a bank of its own weights takes them from the given resource and gives them back") {
   support::counting_resource memory;
   {
-    const glu bank(d, widths, biases::all, {}, &memory);
+    const glu bank(d, sizes, biases::all, {}, &memory);
     CHECK(memory.live_bytes >= (3 * 8 * d + 16 + 3 * d) * sizeof(float));
   }
   CHECK(memory.live_bytes == 0);

@@ -95,8 +95,10 @@ private:
     bytes = aligned_bytes<std::byte>(bytes == 0 ? 1 : bytes);
     // used_ counts all bytes, those of overflow blocks too, so that peak_ is what one block would need.
     const std::size_t begin = used_, end = used_ + bytes;
-    std::byte* result = block_ + begin;
-    if (end > capacity_) {
+    std::byte* result = nullptr;
+    if (end <= capacity_) {
+      result = block_ + begin;
+    } else {
       check_upstream(end);
       auto* raw = static_cast<std::byte*>(upstream_->allocate(bytes + memory_alignment, memory_alignment));
       overflow_ = ::new (raw) overflow_block{overflow_, bytes};
