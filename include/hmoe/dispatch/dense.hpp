@@ -33,11 +33,8 @@ struct dense {
       const typename Context::workspace_scope scope(ctx.workspace());
       const matrix_view<T> out = tape.expert_output().view().row_block(tape.recording() ? e * tokens : 0, tokens);
       matrix<T> scaled(&ctx.workspace());
-      const expert_rows<T> work{.expert = e,
-                                .count = tokens,
-                                .x = expert_input(ctx, tape, x, e, scaled),
-                                .y = out,
-                                .saved = tape.recording() ? tape.activations(e, tokens) : matrix_view<T>{}};
+      const auto work = expert_rows<T>::forward(e, expert_input(ctx, tape, x, e, scaled), out,
+                                                tape.recording() ? tape.activations(e, tokens) : matrix_view<T>{});
       experts.forward_rows(ctx, vector_view<const expert_rows<T>>(&work, 1));
       for (std::size_t t = 0; t < tokens; ++t)
         if (const std::size_t a = entry(std::as_const(tape).assignment(), t, e); a != none)
@@ -69,12 +66,8 @@ struct dense {
         if (a != none && !tape.weights_on_input())
           d_weights[a] = rows::dot(ctx.backend(), dy.row(t), std::as_const(tape).expert_output().row(e * tokens + t));
       }
-      const expert_rows<T> work{.expert = e,
-                                .count = tokens,
-                                .x = expert_input(ctx, tape, x, e, scaled),
-                                .saved = tape.activations(e, tokens),
-                                .dy = d_out.view(),
-                                .dx = d_rows.view()};
+      const auto work = expert_rows<T>::backward(e, expert_input(ctx, tape, x, e, scaled), tape.activations(e, tokens),
+                                                 d_out.view(), d_rows.view());
       experts.backward_rows(ctx, vector_view<const expert_rows<T>>(&work, 1), gradients);
       for (std::size_t t = 0; t < tokens; ++t) {
         const std::size_t a = entry(std::as_const(tape).assignment(), t, e);

@@ -45,11 +45,8 @@ struct looped {
       const matrix_view<T> out =
           tape.recording() ? tape.expert_output().view().row_block(first, count) : unrecorded.view();
       dispatch::gather_input(ctx, std::as_const(tape), first, x, rows.view());
-      const expert_rows<T> work{.expert = e,
-                                .count = count,
-                                .x = rows.view(),
-                                .y = out,
-                                .saved = tape.recording() ? tape.activations(e, count) : matrix_view<T>{}};
+      const auto work = expert_rows<T>::forward(e, rows.view(), out,
+                                                tape.recording() ? tape.activations(e, count) : matrix_view<T>{});
       experts.forward_rows(ctx, vector_view<const expert_rows<T>>(&work, 1));
       hmoe::for_each_row(ctx, count, [&](std::size_t i) { // a token comes once per expert, so no two tasks share a row
         rows::add_scaled(ctx.backend(), tape.weights_on_input() ? T(1) : slot_weight(tape, first + i),
@@ -75,12 +72,8 @@ struct looped {
         m->resize_for_overwrite(count, dy.cols());
       dispatch::gather_input(ctx, std::as_const(tape), first, std::as_const(tape).input().view(), rows.view());
       dispatch::gather_output_gradient(ctx, std::as_const(tape), first, dy, d_out.view(), d_weights);
-      const expert_rows<T> work{.expert = e,
-                                .count = count,
-                                .x = rows.view(),
-                                .saved = tape.activations(e, count),
-                                .dy = d_out.view(),
-                                .dx = d_rows.view()};
+      const auto work =
+          expert_rows<T>::backward(e, rows.view(), tape.activations(e, count), d_out.view(), d_rows.view());
       experts.backward_rows(ctx, vector_view<const expert_rows<T>>(&work, 1), gradients);
       dispatch::scale_input_gradient(ctx, std::as_const(tape), first, d_rows.view(), d_weights);
       hmoe::for_each_row(ctx, count, [&](std::size_t i) {

@@ -52,11 +52,9 @@ void forward(const Context& ctx, const Experts& experts, matrix_view<const T> x,
   buffer<expert_rows<T>> work(experts.size(), &ctx.workspace());
   for (std::size_t e = 0; e < experts.size(); ++e) {
     const std::size_t first = by_expert.offsets()[e], count = by_expert.rows_of(e);
-    work[e] = {.expert = e,
-               .count = count,
-               .x = rows.view().row_block(first, count),
-               .y = tape.expert_output().view().row_block(first, count),
-               .saved = tape.recording() ? tape.activations(e, count) : matrix_view<T>{}};
+    work[e] = expert_rows<T>::forward(e, rows.view().row_block(first, count),
+                                      tape.expert_output().view().row_block(first, count),
+                                      tape.recording() ? tape.activations(e, count) : matrix_view<T>{});
   }
   experts.forward_rows(ctx, std::as_const(work).view());
   permuted::combine(ctx, std::as_const(tape), std::as_const(tape).expert_output().view(), y, [&](std::size_t entry) {
@@ -79,12 +77,8 @@ void backward(const Context& ctx, const Experts& experts, tape<T>& tape, matrix_
   buffer<expert_rows<T>> work(experts.size(), &ctx.workspace());
   for (std::size_t e = 0; e < experts.size(); ++e) {
     const std::size_t first = by_expert.offsets()[e], count = by_expert.rows_of(e);
-    work[e] = {.expert = e,
-               .count = count,
-               .x = rows.view().row_block(first, count),
-               .saved = tape.activations(e, count),
-               .dy = d_out.view().row_block(first, count),
-               .dx = d_rows.view().row_block(first, count)};
+    work[e] = expert_rows<T>::backward(e, rows.view().row_block(first, count), tape.activations(e, count),
+                                       d_out.view().row_block(first, count), d_rows.view().row_block(first, count));
   }
   experts.backward_rows(ctx, std::as_const(work).view(), gradients);
   dispatch::scale_input_gradient(ctx, std::as_const(tape), 0, d_rows.view(), d_weights);

@@ -34,15 +34,18 @@ struct scattered {
     std::size_t count = 0;
     for (std::size_t e = 0; e < experts.size(); ++e) {
       const std::size_t first = routed.plan().offsets()[e], rows = routed.plan().rows_of(e);
-      if (rows != 0)
-        work[count++] = {.expert = e,
-                         .count = rows,
-                         .x = x,
-                         .y = y,
-                         .tokens = routed.plan().tokens().subview(first, rows),
-                         .entries = routed.plan().entries().subview(first, rows),
-                         .weights = routed.assignment().weights(),
-                         .weights_on_input = routed.weights_on_input()};
+      if (rows == 0)
+        continue;
+      expert_rows<T>& own = work[count++];
+      own = {};
+      own.expert = e;
+      own.count = rows;
+      own.x = x;
+      own.y = y;
+      own.tokens = routed.plan().tokens().subview(first, rows);
+      own.entries = routed.plan().entries().subview(first, rows);
+      own.weights = routed.assignment().weights();
+      own.weights_on_input = routed.weights_on_input();
     }
     experts.forward_rows(ctx, std::as_const(work).view().subview(0, count));
   }

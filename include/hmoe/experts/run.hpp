@@ -236,10 +236,8 @@ void forward_gathered(const Context& ctx, const Experts& experts, vector_view<co
   std::size_t first = 0;
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const expert_rows<T>& r = rows[i];
-    contiguous[i] = {.expert = r.expert,
-                     .count = r.count,
-                     .x = in.view().row_block(first, r.count),
-                     .y = out.view().row_block(first, r.count)};
+    contiguous[i] = expert_rows<T>::forward(r.expert, in.view().row_block(first, r.count),
+                                            out.view().row_block(first, r.count), {});
     const matrix_view<T> to = in.view().row_block(first, r.count);
     hmoe::for_each_row(ctx, r.count, [&](std::size_t row) {
       if (r.weights_on_input)

@@ -67,7 +67,7 @@ public:
 
   template <class Visitor> void visit_parameters(Visitor&& visit) const { hmoe::detail::visit_as_const(*this, visit); }
   template <class Visitor> void visit_parameters(Visitor&& visit) {
-    visit(parameter_info{.name = "router.selection_bias", .decay = false, .trained = false}, bias_.view());
+    visit(parameter_info{"router.selection_bias", false, parameter_info::no_expert, false}, bias_.view());
   }
 
 private:
