@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// expect: hmoe::experts::any_expert: the expert's value_type differs from T: use any_expert<float> for an expert of
-// float, any_expert<double> for one of double
+// expect: hmoe::experts::any_expert: the expert's value_type differs from T: use any_expert<float> for an expert of float, any_expert<double> for one of double
 #include <hmoe/experts/any_expert.hpp>
 
 using namespace hmoe;

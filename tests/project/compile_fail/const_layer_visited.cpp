@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// expect: hmoe: visit_parameters of a const object: its visitor is called with \(const parameter_info&,
-// matrix_view<const T>\)
+// expect: hmoe: visit_parameters of a const object: its visitor is called with \(const parameter_info&, matrix_view<const T>\)
 #include <hmoe/backends/reference.hpp>
 #include <hmoe/hmoe.hpp>
 

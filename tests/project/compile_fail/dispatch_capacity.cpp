@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// expect: hmoe::dispatch: Capacity does not model hmoe::capacity_policy: it needs limits\(capacity::demand,
-// vector_view<std::size_t>\) const .* pass for instance capacity::by_factor\{1.25\}
+// expect: hmoe::dispatch: Capacity does not model hmoe::capacity_policy: it needs limits\(capacity::demand, vector_view<std::size_t>\) const .* pass for instance capacity::by_factor\{1.25\}
 #include <hmoe/dispatch/sorted.hpp>
 
 using namespace hmoe;

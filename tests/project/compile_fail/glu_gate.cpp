@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// expect: hmoe::experts::glu_bank: Gate models neither hmoe::activation \(static value\(z\) and derivative\(z\)\) nor
-// hmoe::gating \(value\(g, u\) and backward\(g, u, da, dg, du\)\): pass for instance experts::silu
+// expect: hmoe::experts::glu_bank: Gate models neither hmoe::activation \(static value\(z\) and derivative\(z\)\) nor hmoe::gating \(value\(g, u\) and backward\(g, u, da, dg, du\)\): pass for instance experts::silu
 #include <hmoe/experts/glu.hpp>
 
 using namespace hmoe;

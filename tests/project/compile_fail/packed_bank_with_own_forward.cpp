@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// expect: hmoe::backends::simd::pack: Bank is derived from a glu_bank or an mlp_bank and declares forward or backward
-// anew
+// expect: hmoe::backends::simd::pack: Bank is derived from a glu_bank or an mlp_bank and declares forward or backward anew
 #include <hmoe/backends/simd.hpp>
 #include <hmoe/experts/glu.hpp>
 

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// expect: hmoe::moe_layer: make_gradients: the experts of this layer are packed for inference and have no parameters to
-// train
+// expect: hmoe::moe_layer: make_gradients: the experts of this layer are packed for inference and have no parameters to train
 #include <hmoe/backends/simd.hpp>
 #include <hmoe/hmoe.hpp>
 

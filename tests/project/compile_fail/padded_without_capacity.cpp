@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// expect: hmoe::dispatch::padded: Capacity is no_capacity, which gives nothing to pad to: use capacity::busiest\{\} to
-// pad without dropping, or dispatch::sorted\{\} to do neither
+// expect: hmoe::dispatch::padded: Capacity is no_capacity, which gives nothing to pad to: use capacity::busiest\{\} to pad without dropping, or dispatch::sorted\{\} to do neither
 #include <hmoe/dispatch/padded.hpp>
 
 using namespace hmoe;
