@@ -121,7 +121,7 @@ template <execution_context Context, class Layer>
       moved.add(values);
   });
   if (moved.all != 0 && moved.not_zero == 0 && assigned.size() != 0)
-    found.push_back(
+    found.emplace_back(
         "The router gets no gradient from the layer's output, because the weights of a token's experts do "
         "not depend on its logits (renormalized with one expert per token, or equal): only auxiliary losses "
         "train it. For k = 1 take the weighting raw or sigmoid_of_logit.");
