@@ -13,6 +13,9 @@
 
 namespace hmoe {
 
+/// Says that a workspace hands out no memory and only counts.
+struct dry_run {};
+
 /// Scratch memory of forward and backward passes: a stack of bytes that the caller owns. Passes open a
 /// `workspace::scope`, take what they need and give all of it back at its end. When the reserved block is too small,
 /// extra blocks are taken from the upstream resource, by default the heap, and at the end of the outermost scope the
@@ -20,6 +23,9 @@ namespace hmoe {
 /// `moe_layer::workspace_bytes` tells what to reserve so that the first pass allocates nothing either. The block may be
 /// the caller's; with std::pmr::null_memory_resource() as upstream it never grows, and a pass that needs more is an
 /// hmoe::error with the number of bytes. Not for use by several threads at once.
+///
+/// `workspace dry{dry_run{}}` is for code that lays out memory: it hands out addresses that nobody may read or write,
+/// and peak() tells what the same code would take from a real one.
 class workspace final : public std::pmr::memory_resource {
 public:
   /// Reserves `bytes` bytes of the upstream resource, which must outlive the workspace.
@@ -40,6 +46,8 @@ public:
       borrowed_ = true;
     }
   }
+  /// Counts what is asked for, and has no memory.
+  explicit workspace(dry_run) noexcept : upstream_(std::pmr::null_memory_resource()), dry_(true) {}
   workspace(const workspace&) = delete;
   workspace& operator=(const workspace&) = delete;
   ~workspace() override {
@@ -96,7 +104,9 @@ private:
     // used_ counts all bytes, those of overflow blocks too, so that peak_ is what one block would need.
     const std::size_t begin = used_, end = used_ + bytes;
     std::byte* result = nullptr;
-    if (end <= capacity_) {
+    if (dry_) {
+      result = reinterpret_cast<std::byte*>(memory_alignment); // NOLINT: an address that nobody uses
+    } else if (end <= capacity_) {
       result = block_ + begin;
     } else {
       check_upstream(end);
@@ -145,6 +155,7 @@ private:
   overflow_block* overflow_ = nullptr;
   std::size_t capacity_ = 0, used_ = 0, peak_ = 0, depth_ = 0;
   bool borrowed_ = false; ///< block_ is the caller's
+  bool dry_ = false;      ///< counts only
 };
 
 } // namespace hmoe
