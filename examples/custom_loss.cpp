@@ -14,9 +14,9 @@ struct even_probabilities {
   double coefficient = 1e-2;
   static constexpr std::string_view name = "even_probabilities";
 
-  template <class T> double evaluate(routed_batch<T>& record) const {
-    const auto p = record.trace.probabilities();
-    const auto d_p = record.trace.d_probabilities();
+  template <class T> double evaluate(routed_batch<T>& batch) const {
+    const auto p = batch.trace.probabilities();
+    const auto d_p = batch.trace.d_probabilities();
     const auto tokens = static_cast<double>(p.rows()), experts = static_cast<double>(p.cols());
     double value = 0;
     for (std::size_t e = 0; e < p.cols() && p.rows() != 0; ++e) {

@@ -28,10 +28,10 @@ public:
   }
 
   /// Adds up the losses with their coefficients, and their gradients in the trace's sinks.
-  double evaluate(hmoe::routed_batch<T>& record) const {
+  double evaluate(hmoe::routed_batch<T>& batch) const {
     double sum = 0.0;
     for (const auto& evaluate_one : terms_)
-      sum += evaluate_one(record);
+      sum += evaluate_one(batch);
     return sum;
   }
 
@@ -39,7 +39,7 @@ private:
   using term = std::function<double(hmoe::routed_batch<T>&)>;
 
   static term plain(const auto& loss) {
-    return [loss](hmoe::routed_batch<T>& record) { return loss.coefficient * loss.evaluate(record); };
+    return [loss](hmoe::routed_batch<T>& batch) { return loss.coefficient * loss.evaluate(batch); };
   }
 
   /// The value that an option's word stands for, the first without one.
@@ -76,11 +76,11 @@ private:
          [=] { return plain(losses::sequence_balance{.coefficient = c, .normalization = of_sequence}); }},
         {"global-load-balance",
          [=]() -> term {
-           return [c, normalization, load = losses::load_accumulator(experts)](hmoe::routed_batch<T>& record) mutable {
+           return [c, normalization, load = losses::load_accumulator(experts)](hmoe::routed_batch<T>& batch) mutable {
              load.clear();
-             load.add(record);
+             load.add(batch);
              return c * losses::global_load_balance{.coefficient = c, .load = &load, .normalization = normalization}
-                            .evaluate(record);
+                            .evaluate(batch);
            };
          }},
         {"importance", [=] { return plain(losses::importance{.coefficient = c, .gates = gates}); }},
@@ -92,10 +92,10 @@ private:
         {"compute-cost", [=] { return plain(losses::compute_cost{.coefficient = c}); }},
         {"adaptive-l1",
          [=]() -> term {
-           return [sparsity](hmoe::routed_batch<T>& record) {
+           return [sparsity](hmoe::routed_batch<T>& batch) {
              const losses::adaptive_l1 loss = sparsity->loss();
-             sparsity->add(record.trace);
-             return loss.coefficient * loss.evaluate(record);
+             sparsity->add(batch.trace);
+             return loss.coefficient * loss.evaluate(batch);
            };
          }},
     };

@@ -43,8 +43,8 @@ public:
     layer_.forward(context_, x, y, tape_, inputs);
   }
   double add_auxiliary_losses() override {
-    auto record = layer_.routing(tape_);
-    return losses_.evaluate(record);
+    auto batch = layer_.routing(tape_);
+    return losses_.evaluate(batch);
   }
   void backward(const matrix<T>& dy, matrix<T>& dx) override { layer_.backward(context_, tape_, dy, dx, gradients_); }
   void after_step() override {

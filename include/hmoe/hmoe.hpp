@@ -52,7 +52,7 @@
 #include <hmoe/experts/mlp.hpp>
 #include <hmoe/experts/widths.hpp>
 #include <hmoe/experts/zero.hpp>
-#include <hmoe/io/routing_trace.hpp>
+#include <hmoe/io/routing_log.hpp>
 #include <hmoe/layer/diagnose.hpp>
 #include <hmoe/layer/moe_layer.hpp>
 #include <hmoe/losses/adaptive_l1.hpp>

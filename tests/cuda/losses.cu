@@ -53,12 +53,12 @@ public:
     trace_.clear_gradients();
     const on_device::array<double> values(sizeof...(Losses));
     const on_device::array<std::byte> workspace(kernels::evaluate_losses_bytes(aux, tokens, experts));
-    routed_batch<float> record{trace_, assigned_, widths_};
-    const kernels::record_arrays arrays{device_.trace, device_.assigned, device_.plan, device_widths_.data(),
-                                        static_cast<index_t>(widths_.back())};
+    routed_batch<float> batch{trace_, assigned_, widths_};
+    const kernels::routed_batch_arrays arrays{device_.trace, device_.assigned, device_.plan, device_widths_.data(),
+                                              static_cast<index_t>(widths_.back())};
     INFO("experts ", experts, ", tokens ", tokens);
     for (int round = 0; round < 2; ++round) {
-      const auto expected = aux.evaluate(record);
+      const auto expected = aux.evaluate(batch);
       kernels::evaluate_losses(aux, arrays, values.data(), workspace.data(), nullptr);
       kernels::require_cuda(cudaDeviceSynchronize(), "losses");
       const auto report = kernels::report_of(aux, values.download().data());
@@ -141,31 +141,31 @@ TEST_CASE("more tokens and experts than one block adds up, tokens without an exp
 
 TEST_CASE("what cannot be evaluated") {
   const on_device::routed device(2, 6, 6, 12);
-  const auto error_of = [&](const kernels::record_arrays& record, const auto& loss) {
+  const auto error_of = [&](const kernels::routed_batch_arrays& batch, const auto& loss) {
     try {
       const objective aux{losses::z{0.1}, loss};
       const on_device::array<std::byte> workspace(kernels::evaluate_losses_bytes(aux, 2, 6));
       const on_device::array<double> value(2);
-      kernels::evaluate_losses(aux, record, value.data(), workspace.data(), nullptr);
+      kernels::evaluate_losses(aux, batch, value.data(), workspace.data(), nullptr);
     } catch (const hmoe::error& e) {
       return std::string(e.what());
     }
     return std::string("no error");
   };
   // Experts without hidden units, such as identity and constant; texts are the host's.
-  kernels::record_arrays record{device.trace, device.assigned, device.plan, nullptr, 0};
+  kernels::routed_batch_arrays batch{device.trace, device.assigned, device.plan, nullptr, 0};
   for (const index_t tokens : {0, 2}) {
-    record.trace.tokens = tokens;
-    CHECK(error_of(record, losses::compute_cost{0.3, {1, 2}}) == "hmoe: compute_cost: there are 2 costs for 6 experts");
+    batch.trace.tokens = tokens;
+    CHECK(error_of(batch, losses::compute_cost{0.3, {1, 2}}) == "hmoe: compute_cost: there are 2 costs for 6 experts");
     for (const auto& costs : {std::vector<double>{}, std::vector<double>(6), std::vector<double>{3, 3, 3, -3, -3, -3}})
-      CHECK(error_of(record, losses::compute_cost{0.3, costs}) ==
+      CHECK(error_of(batch, losses::compute_cost{0.3, costs}) ==
             "hmoe: compute_cost: the mean cost of 6 experts is 0, it must be positive");
     for (const auto unit : {losses::width_unit::mean, losses::width_unit::max})
-      CHECK(error_of(record, losses::parameter_penalty{0.1, unit}) ==
+      CHECK(error_of(batch, losses::parameter_penalty{0.1, unit}) ==
             "hmoe: parameter_penalty: all 6 experts have width 0");
   }
-  record.widest = 4;
-  record.trace.d_logits = nullptr;
-  CHECK(error_of(record, losses::compute_cost{}) ==
+  batch.widest = 4;
+  batch.trace.d_logits = nullptr;
+  CHECK(error_of(batch, losses::compute_cost{}) ==
         "hmoe: an auxiliary loss needs a trace with gradient sinks: run forward with a tape");
 }

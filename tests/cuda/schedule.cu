@@ -19,7 +19,7 @@ using hmoe::index_t;
 /// Counts how often each tile is computed, and by its place.
 struct count_tiles {
   using value_type = float;
-  static constexpr tile_shape shape{32, 16, 8, 1, 1, 2};
+  static constexpr block_shape shape{32, 16, 8, 1, 1, 2};
   index_t* counts; ///< of expert i from firsts[i] on, by rows of tiles
   const index_t* firsts;
   index_t columns; ///< of tiles of each expert
@@ -95,13 +95,13 @@ TEST_CASE("A schedule has each tile once, those of the dearest experts first [ra
 TEST_CASE("A schedule of more experts than threads") { check(300, 4); }
 
 TEST_CASE("The number of stages is what fits into the shared memory of a multiprocessor") {
-  constexpr tile_shape large = product_tiles<hmoe::bfloat16>().many, small = product_tiles<hmoe::bfloat16>().few;
+  constexpr block_shape large = product_tiles<hmoe::bfloat16>().many, small = product_tiles<hmoe::bfloat16>().few;
   static_assert(large.stage_bytes(2) == 16 * 1024 && large.threads() == 128);
   CHECK(pipeline_stages(80, large, 2) == 4);
   CHECK(pipeline_stages(86, large, 2) == 3);
   CHECK(pipeline_stages(90, large, 2) == 4);
   for (const int capability : {80, 86, 87, 89, 90, 100, 103, 110, 120, 121, 999})
-    for (const tile_shape& shape : {large, small}) {
+    for (const block_shape& shape : {large, small}) {
       const int stages = pipeline_stages(capability, shape, 2);
       CHECK(stages >= 2);
       CHECK(shape.blocks * (stages * shape.stage_bytes(2) + 1024) <= shared_memory_of(capability));

@@ -38,25 +38,25 @@ struct given_limits {
 /// Keeps what another order drops.
 template <class Order> struct reversed {
   Order order;
-  template <class T> double priority(const hmoe::tape<T>& record, std::size_t token, std::size_t entry) const {
-    return -order.priority(record, token, entry);
+  template <class T> double priority(const hmoe::tape<T>& tape, std::size_t token, std::size_t entry) const {
+    return -order.priority(tape, token, entry);
   }
 };
 
 /// What expert e keeps, found by sorting: (token, entry) in the order of tokens.
 template <class Order>
-std::vector<std::pair<std::size_t, std::size_t>> kept_by(const hmoe::tape<double>& record, std::size_t e,
+std::vector<std::pair<std::size_t, std::size_t>> kept_by(const hmoe::tape<double>& tape, std::size_t e,
                                                          std::size_t limit, const Order& order) {
   struct candidate {
     double priority;
     std::size_t token, entry;
   };
   std::vector<candidate> all;
-  const auto& assigned = record.assignment();
+  const auto& assigned = tape.assignment();
   for (std::size_t t = 0; t < assigned.tokens(); ++t)
     for (std::size_t a = assigned.offsets()[t]; a < assigned.offsets()[t + 1]; ++a)
       if (assigned.experts()[a] == e)
-        all.push_back({order.priority(record, t, a), t, a});
+        all.push_back({order.priority(tape, t, a), t, a});
   std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) {
     return a.priority != b.priority ? a.priority > b.priority : a.token < b.token;
   });
@@ -70,17 +70,17 @@ std::vector<std::pair<std::size_t, std::size_t>> kept_by(const hmoe::tape<double
 }
 
 template <class Order>
-void check_plan(const hmoe::tape<double>& record, const std::vector<std::size_t>& limits, const Order& order,
+void check_plan(const hmoe::tape<double>& tape, const std::vector<std::size_t>& limits, const Order& order,
                 bool padding) {
-  const hmoe::plan& plan = record.plan();
-  const auto& assigned = record.assignment();
+  const hmoe::plan& plan = tape.plan();
+  const auto& assigned = tape.assignment();
   REQUIRE(plan.expert_count() == limits.size());
   REQUIRE(plan.slots().size() == assigned.size());
   REQUIRE(plan.offsets()[limits.size()] == plan.size());
   std::size_t kept_in_all = 0, padding_in_all = 0;
   std::set<std::size_t> kept_entries;
   for (std::size_t e = 0; e < limits.size(); ++e) {
-    const auto expected = kept_by(record, e, limits[e], order);
+    const auto expected = kept_by(tape, e, limits[e], order);
     const bool padded = padding && limits[e] != capacity::unlimited;
     const std::size_t rows = padded ? std::min(limits[e], assigned.tokens()) : expected.size();
     REQUIRE(plan.rows_of(e) == rows);
@@ -110,18 +110,18 @@ template <class Order> void check_order(const Order& order, std::uint64_t seed) 
   hmoe::workspace memory;
   for (int i = 0; i < 60; ++i) {
     const std::size_t tokens = random.size(0, 40), experts = random.size(1, 7), shared = random.size(0, experts - 1);
-    hmoe::tape<double> record;
-    record.trace().resize(tokens, experts - shared, 0, true);
-    dispatch_checks::assign_randomly(random, tokens, experts, shared, record.assignment());
+    hmoe::tape<double> tape;
+    tape.trace().resize(tokens, experts - shared, 0, true);
+    dispatch_checks::assign_randomly(random, tokens, experts, shared, tape.assignment());
     std::vector<std::size_t> limits(experts, capacity::unlimited);
     for (std::size_t e = 0; e + shared < experts; ++e)
       if (random.size(0, 4) != 0)
         limits[e] = random.size(0, tokens + 3);
     for (const auto spare : {spare_rows::none, spare_rows::padding}) {
       const hmoe::workspace::scope scope(memory);
-      hmoe::dispatch::build_limited_plan(widths_only{std::vector<std::size_t>(experts, 4)}, record,
-                                         given_limits{limits}, order, spare, &memory);
-      check_plan(record, limits, order, spare == spare_rows::padding);
+      hmoe::dispatch::build_limited_plan(widths_only{std::vector<std::size_t>(experts, 4)}, tape, given_limits{limits},
+                                         order, spare, &memory);
+      check_plan(tape, limits, order, spare == spare_rows::padding);
     }
   }
 }
@@ -138,29 +138,29 @@ TEST_CASE("plans over random assignments keep what the order says, and nothing e
 
 TEST_CASE("without a capacity the plan is the plain one") {
   support::random_source random(36);
-  hmoe::tape<double> record, plain;
-  dispatch_checks::assign_randomly(random, 30, 5, 0, record.assignment());
-  plain.assignment() = record.assignment();
+  hmoe::tape<double> tape, plain;
+  dispatch_checks::assign_randomly(random, 30, 5, 0, tape.assignment());
+  plain.assignment() = tape.assignment();
   const widths_only experts{{1, 2, 3, 4, 5}};
   hmoe::dispatch::build_plan(std::as_const(plain).assignment(), 5, plain.plan());
   const auto same = [&] {
     const auto equal = [](auto a, auto b) { return std::ranges::equal(a, b); };
-    const hmoe::plan &a = record.plan(), &b = plain.plan();
+    const hmoe::plan &a = tape.plan(), &b = plain.plan();
     return equal(a.offsets(), b.offsets()) && equal(a.tokens(), b.tokens()) && equal(a.entries(), b.entries()) &&
            equal(a.slots(), b.slots()) && a.dropped() == 0 && a.padding() == 0;
   };
   auto* memory = std::pmr::null_memory_resource(); // and it needs no memory
-  hmoe::dispatch::build_limited_plan(experts, record, capacity::no_capacity{}, capacity::keep_first{}, spare_rows::none,
+  hmoe::dispatch::build_limited_plan(experts, tape, capacity::no_capacity{}, capacity::keep_first{}, spare_rows::none,
                                      memory);
   CHECK(same());
-  hmoe::dispatch::build_limited_plan(experts, record, capacity::by_factor{1e9}, capacity::keep_heaviest{},
+  hmoe::dispatch::build_limited_plan(experts, tape, capacity::by_factor{1e9}, capacity::keep_heaviest{},
                                      spare_rows::none, std::pmr::get_default_resource());
   CHECK(same());
 }
 
 TEST_CASE("entries with a NaN weight are dropped first") {
-  hmoe::tape<double> record;
-  auto& assigned = record.assignment();
+  hmoe::tape<double> tape;
+  auto& assigned = tape.assignment();
   assigned.resize_tokens(3);
   for (index_t t = 0; t < 3; ++t)
     assigned.offsets()[t + 1] = t + 1;
@@ -169,11 +169,11 @@ TEST_CASE("entries with a NaN weight are dropped first") {
   assigned.weights()[0] = std::numeric_limits<double>::quiet_NaN();
   assigned.weights()[1] = 0.1;
   assigned.weights()[2] = 0.2;
-  hmoe::dispatch::build_limited_plan(widths_only{{1}}, record, given_limits{{2}}, capacity::keep_heaviest{},
+  hmoe::dispatch::build_limited_plan(widths_only{{1}}, tape, given_limits{{2}}, capacity::keep_heaviest{},
                                      spare_rows::none, std::pmr::get_default_resource());
-  CHECK(record.plan().slots()[0] == no_index);
-  CHECK(record.plan().slots()[1] == 0);
-  CHECK(record.plan().slots()[2] == 1);
+  CHECK(tape.plan().slots()[0] == no_index);
+  CHECK(tape.plan().slots()[1] == 0);
+  CHECK(tape.plan().slots()[2] == 1);
 }
 
 TEST_CASE("the load that a capacity sees is that of the routed experts") {
@@ -189,33 +189,33 @@ TEST_CASE("the load that a capacity sees is that of the routed experts") {
     }
   };
   support::random_source random(37);
-  hmoe::tape<double> record;
-  record.trace().resize(20, 3, 0, true);
-  dispatch_checks::assign_randomly(random, 20, 5, 2, record.assignment());
+  hmoe::tape<double> tape;
+  tape.trace().resize(20, 3, 0, true);
+  dispatch_checks::assign_randomly(random, 20, 5, 2, tape.assignment());
   hmoe::capacity::demand seen;
   std::vector<std::size_t> rows, widths;
-  hmoe::dispatch::build_limited_plan(widths_only{{7, 8, 9, 10, 11}}, record, probe{&seen, &rows, &widths},
+  hmoe::dispatch::build_limited_plan(widths_only{{7, 8, 9, 10, 11}}, tape, probe{&seen, &rows, &widths},
                                      capacity::keep_first{}, spare_rows::padding, std::pmr::get_default_resource());
   CHECK(seen.tokens == 20);
-  CHECK(seen.entries == record.assignment().size() - 40);
+  CHECK(seen.entries == tape.assignment().size() - 40);
   CHECK(widths == std::vector<std::size_t>{7, 8, 9});
   CHECK(rows.size() == 3);
   CHECK(rows[0] + rows[1] + rows[2] == seen.entries);
-  CHECK(record.plan().rows_of(4) == 20);
-  CHECK(record.plan().padding() == 0);
+  CHECK(tape.plan().rows_of(4) == 20);
+  CHECK(tape.plan().padding() == 0);
 }
 
 TEST_CASE("planning takes no more workspace than announced") {
   support::random_source random(38);
   for (int i = 0; i < 20; ++i) {
     const std::size_t tokens = random.size(0, 200), experts = random.size(1, 40);
-    hmoe::tape<double> record;
-    dispatch_checks::assign_randomly(random, tokens, experts, 0, record.assignment());
+    hmoe::tape<double> tape;
+    dispatch_checks::assign_randomly(random, tokens, experts, 0, tape.assignment());
     hmoe::workspace memory;
     const hmoe::workspace::scope scope(memory);
-    hmoe::dispatch::build_limited_plan(widths_only{std::vector<std::size_t>(experts, 1)}, record, capacity::fixed{3},
+    hmoe::dispatch::build_limited_plan(widths_only{std::vector<std::size_t>(experts, 1)}, tape, capacity::fixed{3},
                                        capacity::keep_heaviest{}, spare_rows::padding, &memory);
-    CHECK(memory.peak() <= hmoe::dispatch::limited_plan_bytes<capacity::fixed>(record.assignment().size(), experts));
+    CHECK(memory.peak() <= hmoe::dispatch::limited_plan_bytes<capacity::fixed>(tape.assignment().size(), experts));
   }
   CHECK(hmoe::dispatch::limited_plan_bytes<capacity::no_capacity>(100, 10) == 0);
 }

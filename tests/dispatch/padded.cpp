@@ -60,15 +60,15 @@ TEST_CASE("every expert runs exactly its capacity, and padding is counted") {
   support::random_source random(41);
   const auto x = support::random_matrix<float>(random, tokens, 10);
   hmoe::matrix<float> y(tokens, 10);
-  auto record = layer.make_tape(tokens);
-  layer.forward(hmoe::context{hmoe::backends::reference{}}, x, y, record);
-  const hmoe::plan& plan = record.plan();
+  auto tape = layer.make_tape(tokens);
+  layer.forward(hmoe::context{hmoe::backends::reference{}}, x, y, tape);
+  const hmoe::plan& plan = tape.plan();
   for (std::size_t e = 0; e < 6; ++e)
     CHECK(plan.rows_of(e) == 90); // 0.9 · 600 / 6
   CHECK(plan.size() == 540);
   CHECK(plan.dropped() > 0);
   CHECK(plan.size() - plan.padding() + plan.dropped() == 600);
-  CHECK(record.expert_output().rows() == 540);
+  CHECK(tape.expert_output().rows() == 540);
 }
 
 TEST_CASE("slots announces the most rows") {

@@ -42,8 +42,8 @@ struct twice_the_median {
   }
 };
 struct keep_likeliest { // by probability instead of weight
-  template <class T> double priority(const tape<T>& record, std::size_t token, std::size_t entry) const {
-    return record.trace().probabilities()(token, record.assignment().experts()[entry]);
+  template <class T> double priority(const tape<T>& tape, std::size_t token, std::size_t entry) const {
+    return tape.trace().probabilities()(token, tape.assignment().experts()[entry]);
   }
 };
 
@@ -80,15 +80,15 @@ TEST_CASE("y is the weighted sum over the entries that were kept") {
   const auto x = support::random_matrix<double>(random, tokens, d);
   for_each_limited([&](auto dispatch) {
     const auto layer = make_layer<double>(dispatch);
-    auto record = layer.make_tape(tokens);
+    auto tape = layer.make_tape(tokens);
     matrix<double> y(tokens, d), inferred(tokens, d), expected(tokens, d);
-    layer.forward(context{backends::reference{}}, x, y, record);
+    layer.forward(context{backends::reference{}}, x, y, tape);
     layer.forward(context{backends::reference{}}, x, inferred);
-    const auto& assigned = std::as_const(record).assignment();
+    const auto& assigned = std::as_const(tape).assignment();
     std::size_t dropped = 0;
     for (std::size_t t = 0; t < tokens; ++t)
       for (std::size_t a = assigned.offsets()[t]; a < assigned.offsets()[t + 1]; ++a) {
-        if (record.plan().slots()[a] == no_index) {
+        if (tape.plan().slots()[a] == no_index) {
           ++dropped;
           continue;
         }
@@ -98,7 +98,7 @@ TEST_CASE("y is the weighted sum over the entries that were kept") {
         for (std::size_t c = 0; c < d; ++c)
           expected(t, c) += assigned.weights()[a] * out(0, c);
       }
-    CHECK(record.plan().dropped() == dropped);
+    CHECK(tape.plan().dropped() == dropped);
     CHECK(support::largest_difference(y.view(), expected.view()) == 0);
     CHECK(support::largest_difference(inferred.view(), expected.view()) == 0);
   });
@@ -111,9 +111,9 @@ TEST_CASE("gradients with drops agree with finite differences, weights on the ou
   std::size_t drops = 0;
   const auto check = [&](auto layer) {
     matrix<double> y(14, d);
-    auto record = layer.make_tape(14);
-    layer.forward(ctx, x, y, record);
-    drops += record.plan().dropped() > 0 ? 1 : 0;
+    auto tape = layer.make_tape(14);
+    layer.forward(ctx, x, y, tape);
+    drops += tape.plan().dropped() > 0 ? 1 : 0;
     const auto [error, where] = support::layer_gradient_error(ctx, layer, x, dy);
     CAPTURE(where);
     CHECK(error <= 1e-6);
@@ -134,12 +134,12 @@ TEST_CASE("a token that loses all its experts has output 0 and gradient 0") {
   matrix<float> x(tokens, d), y(tokens, d), dx(tokens, d);
   for (std::size_t t = 0; t < tokens; ++t)
     std::copy_n(first.data(), d, x.row(t).data());
-  auto record = layer.make_tape(tokens);
+  auto tape = layer.make_tape(tokens);
   auto gradients = layer.make_gradients();
   const context ctx{backends::reference{}};
-  layer.forward(ctx, x, y, record);
-  layer.backward(ctx, record, dy, dx, gradients);
-  CHECK(record.plan().dropped() == 6);
+  layer.forward(ctx, x, y, tape);
+  layer.backward(ctx, tape, dy, dx, gradients);
+  CHECK(tape.plan().dropped() == 6);
   CHECK(y(0, 0) != 0);
   for (std::size_t t = 1; t < tokens; ++t)
     for (std::size_t i = 0; i < d; ++i) {
@@ -160,13 +160,13 @@ TEST_CASE("shared experts have no capacity") {
     support::random_source random(75);
     const auto x = support::random_matrix<float>(random, tokens, d);
     matrix<float> y(tokens, d);
-    auto record = layer.make_tape(tokens);
-    layer.forward(context{backends::reference{}}, x, y, record);
-    CHECK(record.plan().rows_of(3) == tokens);
-    CHECK(record.plan().dropped() > 0);
+    auto tape = layer.make_tape(tokens);
+    layer.forward(context{backends::reference{}}, x, y, tape);
+    CHECK(tape.plan().rows_of(3) == tokens);
+    CHECK(tape.plan().dropped() > 0);
     for (std::size_t e = 0; e < 3; ++e)
-      CHECK(record.plan().rows_of(e) <= 10); // 0.5 · 60 / 3: shared entries do not count
-    return record.plan().padding();
+      CHECK(tape.plan().rows_of(e) <= 10); // 0.5 · 60 / 3: shared entries do not count
+    return tape.plan().padding();
   };
   CHECK(check(dispatch::sorted{capacity::by_factor{0.5}}) == 0);
   check(dispatch::padded{capacity::by_factor{0.5}});
@@ -179,11 +179,11 @@ TEST_CASE("routing inputs choose the lots of a step") {
   const auto x = support::random_matrix<float>(random, tokens, d);
   const auto dropped_in = [&](std::uint64_t step) {
     matrix<float> y(tokens, d);
-    auto record = layer.make_tape(tokens);
+    auto tape = layer.make_tape(tokens);
     routing_inputs<float> inputs;
     inputs.noise = noise_source{seed{1}, step};
-    layer.forward(context{backends::reference{}}, x, y, record, inputs);
-    const auto slots = record.plan().slots();
+    layer.forward(context{backends::reference{}}, x, y, tape, inputs);
+    const auto slots = tape.plan().slots();
     std::vector<bool> dropped;
     for (const index_t slot : slots)
       dropped.push_back(slot == no_index);
@@ -200,7 +200,7 @@ TEST_CASE("workspace_bytes is enough for every capacity, and a tape from make_ta
     for (const std::size_t tokens : {0U, 1U, 7U, 200U}) {
       support::counting_resource heap;
       auto* previous = std::pmr::set_default_resource(&heap);
-      auto record = layer.make_tape(tokens);
+      auto tape = layer.make_tape(tokens);
       std::pmr::set_default_resource(previous);
       const int reserved = heap.allocations;
       auto gradients = layer.make_gradients();
@@ -211,11 +211,11 @@ TEST_CASE("workspace_bytes is enough for every capacity, and a tape from make_ta
         matrix<T> y(batch, d), dx(batch, d);
         layer.forward(ctx, x, y);
         CHECK(memory.peak() <= layer.workspace_bytes(batch));
-        layer.forward(ctx, x, y, record);
+        layer.forward(ctx, x, y, tape);
         CHECK(memory.peak() <= layer.workspace_bytes(batch));
-        layer.backward(ctx, record, dy, dx, gradients);
+        layer.backward(ctx, tape, dy, dx, gradients);
         CHECK(memory.peak() <= layer.workspace_bytes(batch));
-        CHECK(record.plan().size() <= layer.size() * batch);
+        CHECK(tape.plan().size() <= layer.size() * batch);
       }
       CHECK(heap.allocations == reserved);
     }
@@ -240,12 +240,12 @@ TEST_CASE("workspace_bytes counts what planning and wide experts take, where row
     const auto x = support::random_matrix<float>(random, tokens, 1),
                dy = support::random_matrix<float>(random, tokens, 1);
     matrix<float> y(tokens, 1), dx(tokens, 1);
-    auto record = layer.make_tape(tokens);
+    auto tape = layer.make_tape(tokens);
     auto gradients = layer.make_gradients();
     layer.forward(ctx, x, y);
-    layer.forward(ctx, x, y, record);
-    layer.backward(ctx, record, dy, dx, gradients);
-    CHECK(record.plan().size() > 0);
+    layer.forward(ctx, x, y, tape);
+    layer.backward(ctx, tape, dy, dx, gradients);
+    CHECK(tape.plan().size() > 0);
     CHECK(memory.peak() <= layer.workspace_bytes(tokens));
   };
   const routing::top_k_router<float> router(1, 4, 2);

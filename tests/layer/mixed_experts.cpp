@@ -68,12 +68,12 @@ TEST_CASE("a layer of all kinds is the weighted sum of its experts, shared ones 
   const std::size_t tokens = 40;
   const auto x = support::random_matrix<double>(random, tokens, d);
   matrix<double> y(tokens, d);
-  auto record = layer.make_tape(tokens);
-  layer.forward(context{backends::reference{}}, x, y, record);
+  auto tape = layer.make_tape(tokens);
+  layer.forward(context{backends::reference{}}, x, y, tape);
   for (std::size_t e = 0; e < 8; ++e)
-    CHECK(record.trace().tokens_per_expert()[e] > 0);
+    CHECK(tape.trace().tokens_per_expert()[e] > 0);
 
-  const auto& assigned = std::as_const(record).assignment();
+  const auto& assigned = std::as_const(tape).assignment();
   const auto& set = layer.experts();
   matrix<double> expected(tokens, d);
   for (std::size_t t = 0; t < tokens; ++t) {

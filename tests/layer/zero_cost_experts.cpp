@@ -28,7 +28,7 @@ using support::counting_backend;
 constexpr std::size_t d = 6, tokens = 150;
 
 /// Multiply-adds of inference, and of forward and backward together, that are not the router's.
-template <class Layer> std::pair<std::size_t, std::size_t> work_of_experts(const Layer& layer, tape<float>& record) {
+template <class Layer> std::pair<std::size_t, std::size_t> work_of_experts(const Layer& layer, tape<float>& tape) {
   support::random_source random(51);
   const auto x = support::random_matrix<float>(random, tokens, d),
              dy = support::random_matrix<float>(random, tokens, d);
@@ -37,8 +37,8 @@ template <class Layer> std::pair<std::size_t, std::size_t> work_of_experts(const
   counting_backend::counts inference, training;
   layer.forward(context{counting_backend{&inference}}, x, y);
   const context ctx{counting_backend{&training}};
-  layer.forward(ctx, x, y, record);
-  layer.backward(ctx, record, dy, dx, gradients);
+  layer.forward(ctx, x, y, tape);
+  layer.backward(ctx, tape, dy, dx, gradients);
   const std::size_t router = tokens * layer.size() * d; // once forward, twice backward
   REQUIRE(inference.multiply_adds >= router);
   REQUIRE(training.multiply_adds >= 3 * router);
@@ -50,11 +50,11 @@ template <class Dispatch> void check_only_zero_cost(Dispatch dispatch) {
                              experts::constant_bank<float>(d, 3)},
                   routing::top_k_router<float>(d, 6, 2), dispatch};
   layer.initialize(seed{1}, {.router_stddev = 1});
-  auto record = layer.make_tape(tokens);
-  const auto [inference, training] = work_of_experts(layer, record);
+  auto tape = layer.make_tape(tokens);
+  const auto [inference, training] = work_of_experts(layer, tape);
   CHECK(inference == 0);
   CHECK(training == 0);
-  for (const index_t count : record.trace().tokens_per_expert())
+  for (const index_t count : tape.trace().tokens_per_expert())
     CHECK(count > 0); // each kind was used
 }
 
@@ -63,11 +63,11 @@ template <class Dispatch> void check_beside_others(Dispatch dispatch, bool every
                              experts::zero_bank<float>(d), experts::constant_bank<float>(d)},
                   routing::top_k_router<float>(d, 5, 2), dispatch};
   layer.initialize(seed{2}, {.router_stddev = 1});
-  auto record = layer.make_tape(tokens);
-  const auto [inference, training] = work_of_experts(layer, record);
+  auto tape = layer.make_tape(tokens);
+  const auto [inference, training] = work_of_experts(layer, tape);
   std::size_t expected = 0; // a GLU has 3 d h multiply-adds per row
   for (std::size_t e = 0; e < 2; ++e) {
-    const std::size_t rows = everything ? tokens : record.plan().rows_of(e);
+    const std::size_t rows = everything ? tokens : tape.plan().rows_of(e);
     CHECK(rows > 0);
     expected += rows * 3 * d * layer.widths()[e];
   }
@@ -100,9 +100,9 @@ TEST_CASE("zero-cost experts do to a token what they say, in the layer") {
   support::random_source random(52);
   const auto x = support::random_matrix<double>(random, 9, d);
   matrix<double> y(9, d);
-  auto record = layer.make_tape(9);
-  layer.forward(context{backends::reference{}}, x, y, record);
+  auto tape = layer.make_tape(9);
+  layer.forward(context{backends::reference{}}, x, y, tape);
   for (std::size_t t = 0; t < 9; ++t)
     for (std::size_t i = 0; i < d; ++i)
-      CHECK(y(t, i) == record.assignment().weights()[2 * t] * x(t, i));
+      CHECK(y(t, i) == tape.assignment().weights()[2 * t] * x(t, i));
 }

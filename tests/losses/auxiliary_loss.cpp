@@ -45,9 +45,9 @@ TEST_CASE("the rate of an expert is the share of tokens that selected it") {
   support::routing_batch batch(4, 3);
   batch.set([](std::size_t, std::size_t) { return 0.0; },
             [](std::size_t t, std::size_t e) { return e == 0 || t == 2; });
-  const hmoe::routed_batch<double> record{batch.trace, batch.assigned, batch.widths};
+  const hmoe::routed_batch<double> routed{batch.trace, batch.assigned, batch.widths};
   const auto rate = [&](std::size_t e) {
-    return losses::detail::choice_rate(static_cast<double>(record.trace.tokens_per_expert()[e]), 4);
+    return losses::detail::choice_rate(static_cast<double>(routed.trace.tokens_per_expert()[e]), 4);
   };
   CHECK(rate(0) == 1);
   CHECK(rate(1) == 0.25);
@@ -59,9 +59,9 @@ TEST_CASE("a mean probability weighs with its factor, and its slope is the same 
   batch.trace.probabilities()(1, 0) = 0.75;
   batch.trace.probabilities()(0, 1) = 0.5;
   batch.trace.probabilities()(1, 1) = 1;
-  hmoe::routed_batch<double> record{batch.trace, batch.assigned, batch.widths};
+  hmoe::routed_batch<double> routed{batch.trace, batch.assigned, batch.widths};
   const auto factor = [](std::size_t e) { return e == 0 ? 2.0 : 8.0; };
-  CHECK(losses::detail::mean_probability_loss(record, 0.5, factor) == 2 * 0.5 + 8 * 0.75);
+  CHECK(losses::detail::mean_probability_loss(routed, 0.5, factor) == 2 * 0.5 + 8 * 0.75);
   for (std::size_t t = 0; t < 2; ++t) {
     CHECK(batch.trace.d_probabilities()(t, 0) == 0.5 * losses::detail::mean_probability_slope(2, 2));
     CHECK(batch.trace.d_probabilities()(t, 1) == 2);

@@ -139,13 +139,13 @@ TEST_CASE("choices are counted for a part of the batch, and rates have nothing t
   support::routing_batch batch(4, 3);
   batch.set([](std::size_t t, std::size_t e) { return t == e ? 1.0 : 0.0; },
             [](std::size_t t, std::size_t e) { return t != 3 && e <= t; }); // 1, 2, 3 and no experts
-  hmoe::routed_batch<double> record{batch.trace, batch.assigned, batch.widths};
+  hmoe::routed_batch<double> routed{batch.trace, batch.assigned, batch.widths};
   namespace detail = hmoe::losses::detail;
   std::vector<double> counts(3);
   const hmoe::vector_view<double> view(counts);
-  CHECK(detail::count_choices(record, balance_counts::all_choices, 1, 4, view) == 5);
+  CHECK(detail::count_choices(routed, balance_counts::all_choices, 1, 4, view) == 5);
   CHECK(counts == std::vector<double>{2, 2, 1});
-  CHECK(detail::count_choices(record, balance_counts::first_choice, 0, 4, view) == 3);
+  CHECK(detail::count_choices(routed, balance_counts::first_choice, 0, 4, view) == 3);
   CHECK(counts == std::vector<double>{3, 3, 2});
   CHECK(detail::choice_rate(3, detail::choice_divisor(balance_normalization::to_k, 4, 8)) == 0.75);
   CHECK(detail::choice_rate(3, detail::choice_divisor(balance_normalization::to_one, 4, 8)) == 0.375);

@@ -40,9 +40,9 @@ TEST_CASE("a token counts once in each group that it has an expert in") {
   support::routing_batch batch(3, 4);
   batch.set([](std::size_t, std::size_t) { return 0.0; },
             [](std::size_t t, std::size_t e) { return t == 0 ? e < 3 : t == 1 && e == 3; }); // 3, 1 and no experts
-  const hmoe::routed_batch<double> record{batch.trace, batch.assigned, batch.widths};
+  const hmoe::routed_batch<double> routed{batch.trace, batch.assigned, batch.widths};
   const std::vector<index_t> group{0, 0, 1, 2};
   std::vector<double> counts(3);
-  CHECK(detail::count_groups(record, hmoe::vector_view<const index_t>(group), hmoe::vector_view<double>(counts)) == 3);
+  CHECK(detail::count_groups(routed, hmoe::vector_view<const index_t>(group), hmoe::vector_view<double>(counts)) == 3);
   CHECK(counts == std::vector<double>{1, 1, 1});
 }

@@ -13,9 +13,7 @@ using hmoe::losses::load_accumulator;
 
 namespace {
 
-hmoe::routed_batch<double> record_of(support::routing_batch& batch) {
-  return {batch.trace, batch.assigned, batch.widths};
-}
+hmoe::routed_batch<double> routed(support::routing_batch& batch) { return {batch.trace, batch.assigned, batch.widths}; }
 
 } // namespace
 
@@ -25,8 +23,8 @@ TEST_CASE("f is of all batches, P̂ of this one") {
   first.randomize(random);
   second.randomize(random);
   load_accumulator load(4);
-  load.add(record_of(first));
-  load.add(record_of(second));
+  load.add(routed(first));
+  load.add(routed(second));
   double to_k = 0, sum = 0;
   for (std::size_t e = 0; e < 4; ++e) {
     const double n = first.trace.tokens_per_expert()[e] + second.trace.tokens_per_expert()[e];
@@ -47,7 +45,7 @@ TEST_CASE("with this batch alone it is load_balance, bit for bit") {
       support::routing_batch batch(7, 5);
       batch.randomize(random);
       load_accumulator load(5, counts);
-      load.add(record_of(batch));
+      load.add(routed(batch));
       CHECK(batch.evaluate(global_load_balance{1, &load, normalization}) ==
             batch.evaluate(hmoe::losses::load_balance{1, counts, normalization}));
     }
@@ -58,8 +56,8 @@ TEST_CASE("a batch that lacks some experts is balanced if the others make up for
   support::routing_batch low(4, 4), high(4, 4);
   low.set([](std::size_t, std::size_t) { return 0.0; }, [](std::size_t, std::size_t e) { return e < 2; });
   high.set([](std::size_t, std::size_t) { return 0.0; }, [](std::size_t, std::size_t e) { return e >= 2; });
-  load.add(record_of(low));
-  load.add(record_of(high));
+  load.add(routed(low));
+  load.add(routed(high));
   const auto two = doctest::Approx(2).epsilon(1e-14);
   CHECK(low.evaluate(global_load_balance{1, &load}) == two);
   CHECK(low.trace.d_probabilities()(0, 0) == low.trace.d_probabilities()(0, 3)); // no expert is pushed
@@ -72,7 +70,7 @@ TEST_CASE("mistakes are told") {
   support::routing_batch batch(3, 4), none(0, 4);
   CHECK_THROWS_WITH_AS(batch.evaluate(global_load_balance{}), doctest::Contains("set its member load"), hmoe::error);
   load_accumulator load(4), other(5);
-  CHECK_THROWS_WITH_AS(batch.evaluate(global_load_balance{1, &load}), doctest::Contains("add(record) first"),
+  CHECK_THROWS_WITH_AS(batch.evaluate(global_load_balance{1, &load}), doctest::Contains("add(batch) first"),
                        hmoe::error);
   CHECK_THROWS_WITH_AS(batch.evaluate(global_load_balance{1, &other}), doctest::Contains("counts 5 experts"),
                        hmoe::error);

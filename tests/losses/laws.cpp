@@ -37,10 +37,10 @@ struct accumulated {
   losses::balance_normalization normalization;
   static constexpr std::string_view name = losses::global_load_balance::name;
 
-  template <class T> double evaluate(hmoe::routed_batch<T>& record) const {
-    losses::load_accumulator load(record.trace.expert_count(), counts);
-    load.add(record);
-    return losses::global_load_balance{coefficient, &load, normalization}.evaluate(record);
+  template <class T> double evaluate(hmoe::routed_batch<T>& batch) const {
+    losses::load_accumulator load(batch.trace.expert_count(), counts);
+    load.add(batch);
+    return losses::global_load_balance{coefficient, &load, normalization}.evaluate(batch);
   }
 };
 } // namespace

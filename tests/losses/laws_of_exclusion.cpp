@@ -78,13 +78,13 @@ struct batch {
     std::copy(ids.begin(), ids.end(), assigned.experts().begin());
     std::fill(assigned.weights().begin(), assigned.weights().end(), 0.5);
   }
-  [[nodiscard]] hmoe::routed_batch<double> record() { return {trace, assigned, widths}; }
+  [[nodiscard]] hmoe::routed_batch<double> routed() { return {trace, assigned, widths}; }
 };
 
 template <class Loss, class Other> void check(const Loss& loss, const Other& of_four) {
   for (const std::size_t k : {1U, 2U, 4U}) {
     batch gapped(true, k), plain(false, k);
-    auto with = gapped.record(), without = plain.record();
+    auto with = gapped.routed(), without = plain.routed();
     const double value = loss.evaluate(with), expected = of_four.evaluate(without);
     CHECK(value == doctest::Approx(expected).epsilon(1e-12));
     for (std::size_t t = 0; t < tokens; ++t)
@@ -121,8 +121,8 @@ TEST_CASE("nor in the balance over a global batch") {
   batch gapped(true, 2), plain(false, 2);
   losses::load_accumulator five(5), four(4);
   for (int i = 0; i < 3; ++i) { // enough tokens for every k of the check
-    five.add(gapped.record());
-    four.add(plain.record());
+    five.add(gapped.routed());
+    four.add(plain.routed());
   }
   check(losses::global_load_balance{1, &five}, losses::global_load_balance{1, &four});
 }

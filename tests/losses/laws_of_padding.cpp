@@ -83,12 +83,12 @@ struct batch {
     std::copy(ids.begin(), ids.end(), assigned.experts().begin());
     std::fill(assigned.weights().begin(), assigned.weights().end(), 0.5);
   }
-  [[nodiscard]] hmoe::routed_batch<double> record() { return {trace, assigned, widths}; }
+  [[nodiscard]] hmoe::routed_batch<double> routed() { return {trace, assigned, widths}; }
 };
 
 template <class Loss> void check(const Loss& loss) {
   batch padded(true), plain(false);
-  auto with = padded.record(), without = plain.record();
+  auto with = padded.routed(), without = plain.routed();
   const double value = loss.evaluate(with), expected = loss.evaluate(without);
   CHECK(value == doctest::Approx(expected).epsilon(1e-12));
   CHECK(value != 0);
@@ -133,8 +133,8 @@ TEST_CASE("padding has no share in any loss") {
 TEST_CASE("nor in what is counted over batches") {
   batch padded(true), plain(false);
   losses::load_accumulator with(experts), without(experts);
-  with.add(padded.record());
-  without.add(plain.record());
+  with.add(padded.routed());
+  without.add(plain.routed());
   CHECK(with.tokens() == without.tokens());
   CHECK(std::ranges::equal(with.counts(), without.counts()));
   check(losses::global_load_balance{1, &without});

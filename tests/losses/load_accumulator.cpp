@@ -9,9 +9,7 @@ using hmoe::losses::load_accumulator;
 
 namespace {
 
-hmoe::routed_batch<double> record_of(support::routing_batch& batch) {
-  return {batch.trace, batch.assigned, batch.widths};
-}
+hmoe::routed_batch<double> routed(support::routing_batch& batch) { return {batch.trace, batch.assigned, batch.widths}; }
 
 } // namespace
 
@@ -22,7 +20,7 @@ TEST_CASE("the accumulator sums choices and tokens of batches") {
   for (const std::size_t tokens : {5U, 0U, 7U}) {
     support::routing_batch batch(tokens, 4);
     batch.randomize(random);
-    load.add(record_of(batch));
+    load.add(routed(batch));
     for (std::size_t e = 0; e < 4; ++e)
       expected[e] += batch.trace.tokens_per_expert()[e];
   }
@@ -47,7 +45,7 @@ TEST_CASE("an all-reduce sees each batch once: N counts, then the tokens") {
   support::routing_batch batch(2, 3);
   batch.set([](std::size_t, std::size_t) { return 0.0; }, [](std::size_t t, std::size_t e) { return e >= t; });
   for (int i = 0; i < 3; ++i)
-    load.add(record_of(batch), all_reduce);
+    load.add(routed(batch), all_reduce);
   CHECK(calls == 3);
   CHECK(load.tokens() == 12); // and not more: sums of earlier batches are not reduced again
   CHECK(std::ranges::equal(load.counts(), std::vector<std::uint64_t>{6, 12, 12}));
@@ -58,8 +56,8 @@ TEST_CASE("it can count first choices, and wants the experts that it was made fo
   support::routing_batch batch(4, 3);
   batch.set([](std::size_t, std::size_t e) { return e == 2 ? 1.0 : 0.0; },
             [](std::size_t, std::size_t e) { return e != 0; });
-  load.add(record_of(batch));
+  load.add(routed(batch));
   CHECK(std::ranges::equal(load.counts(), std::vector<std::uint64_t>{0, 0, 4}));
   support::routing_batch other(4, 5);
-  CHECK_THROWS_WITH_AS(load.add(record_of(other)), doctest::Contains("5 experts"), hmoe::error);
+  CHECK_THROWS_WITH_AS(load.add(routed(other)), doctest::Contains("5 experts"), hmoe::error);
 }

@@ -17,9 +17,9 @@ std::vector<std::pair<index_t, index_t>> thresholds(const std::vector<double>& l
   support::routing_batch batch(1, logits.size());
   batch.set([&](std::size_t, std::size_t e) { return logits[e]; },
             [&](std::size_t, std::size_t e) { return chosen[e] != 0; });
-  const hmoe::routed_batch<double> record{batch.trace, batch.assigned, batch.widths};
+  const hmoe::routed_batch<double> routed{batch.trace, batch.assigned, batch.widths};
   std::vector<std::pair<index_t, index_t>> result;
-  detail::for_each_threshold(record, 0, [&](index_t e, index_t threshold) { result.emplace_back(e, threshold); });
+  detail::for_each_threshold(routed, 0, [&](index_t e, index_t threshold) { result.emplace_back(e, threshold); });
   return result;
 }
 } // namespace
@@ -36,11 +36,11 @@ TEST_CASE("a gradient by the deviation is handed on at constant logits") {
   support::routing_batch batch(1, 2);
   batch.set([](std::size_t, std::size_t e) { return e == 0 ? 1.0 : 0.0; },
             [](std::size_t, std::size_t e) { return e == 0; });
-  hmoe::routed_batch<double> record{batch.trace, batch.assigned, batch.widths};
+  hmoe::routed_batch<double> routed{batch.trace, batch.assigned, batch.widths};
   double sigma = 0.7, received = 0;
   const auto value = [&] {
     return detail::load_variation(
-        record, 1, [&](std::size_t, std::size_t) { return std::pair{sigma, 0.1}; },
+        routed, 1, [&](std::size_t, std::size_t) { return std::pair{sigma, 0.1}; },
         [&](std::size_t, std::size_t, double by_sigma) { received += by_sigma; });
   };
   value();

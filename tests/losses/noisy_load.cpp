@@ -47,8 +47,8 @@ struct noisy_batch {
     router.forward(ctx, x.view(), trace, assigned);
   }
   double evaluate(const noisy_load& loss) {
-    hmoe::routed_batch<double> record{trace, assigned, widths};
-    return loss.evaluate(record);
+    hmoe::routed_batch<double> routed{trace, assigned, widths};
+    return loss.evaluate(routed);
   }
 };
 

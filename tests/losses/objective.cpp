@@ -25,11 +25,11 @@ struct fake_layer {
 struct first_probability {
   double coefficient = 2;
   static constexpr std::string_view name = "first_probability";
-  template <class T> double evaluate(hmoe::routed_batch<T>& record) const {
+  template <class T> double evaluate(hmoe::routed_batch<T>& batch) const {
     double sum = 0;
-    for (std::size_t t = 0; t < record.trace.tokens(); ++t) {
-      sum += double{record.trace.probabilities()(t, 0)};
-      record.trace.d_probabilities()(t, 0) += static_cast<T>(coefficient);
+    for (std::size_t t = 0; t < batch.trace.tokens(); ++t) {
+      sum += double{batch.trace.probabilities()(t, 0)};
+      batch.trace.d_probabilities()(t, 0) += static_cast<T>(coefficient);
     }
     return sum;
   }
@@ -38,9 +38,9 @@ struct first_probability {
 struct unchecked {
   double coefficient = 1;
   static constexpr std::string_view name = "unchecked";
-  template <class T> double evaluate(hmoe::routed_batch<T>& record) const {
-    if (record.trace.tokens() != 0)
-      record.trace.d_probabilities()(0, 0) += static_cast<T>(coefficient);
+  template <class T> double evaluate(hmoe::routed_batch<T>& batch) const {
+    if (batch.trace.tokens() != 0)
+      batch.trace.d_probabilities()(0, 0) += static_cast<T>(coefficient);
     return 0;
   }
 };
@@ -82,9 +82,9 @@ TEST_CASE("an objective refuses a trace without sinks before any loss sees it") 
   support::routing_batch batch(3, 5);
   hmoe::router_trace<double> inference;
   inference.resize(3, 5, 0, false);
-  hmoe::routed_batch<double> record{inference, batch.assigned, batch.widths};
+  hmoe::routed_batch<double> routed{inference, batch.assigned, batch.widths};
   const hmoe::objective aux{unchecked{}};
-  CHECK_THROWS_WITH_AS((void)aux.evaluate(record),
+  CHECK_THROWS_WITH_AS((void)aux.evaluate(routed),
                        "hmoe: an auxiliary loss needs a trace with gradient sinks for 3 tokens, this one has 0: run "
                        "forward with a tape",
                        hmoe::error);

@@ -154,8 +154,8 @@ TEST_CASE("counts over batches leave both out") {
   of_few.add(std::as_const(batches.plain).trace);
   of_many.add(std::as_const(batches.masked).trace);
   CHECK(of_many.sparsity() == of_few.sparsity());
-  hmoe::routed_batch<double> record = {batches.masked.trace, batches.masked.assigned, batches.masked.widths};
-  CHECK(losses::global_load_balance{1, &many}.evaluate(record) ==
+  hmoe::routed_batch<double> routed = {batches.masked.trace, batches.masked.assigned, batches.masked.widths};
+  CHECK(losses::global_load_balance{1, &many}.evaluate(routed) ==
         doctest::Approx(batches.plain.evaluate(losses::global_load_balance{1, &few})).epsilon(1e-12));
 }
 

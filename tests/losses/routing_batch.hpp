@@ -73,8 +73,8 @@ struct routing_batch {
     return sum / static_cast<double>(tokens());
   }
   template <class Loss> double evaluate(const Loss& loss) {
-    hmoe::routed_batch<double> record{trace, assigned, widths};
-    return loss.evaluate(record);
+    hmoe::routed_batch<double> routed{trace, assigned, widths};
+    return loss.evaluate(routed);
   }
 
   /// ∂(coefficient·loss)/∂logits as the sinks have it, d_probabilities taken through the softmax, against finite

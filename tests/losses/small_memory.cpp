@@ -27,7 +27,7 @@ TEST_CASE("losses among up to a few hundred experts take nothing from the heap")
   for (const std::size_t experts : {4U, 256U}) {
     support::routing_batch batch(5, experts);
     batch.randomize(random);
-    hmoe::routed_batch<double> record{batch.trace, batch.assigned, batch.widths};
+    hmoe::routed_batch<double> routed{batch.trace, batch.assigned, batch.widths};
     losses::load_accumulator load(experts);
     const hmoe::objective all{losses::adaptive_l1{},      losses::compute_cost{}, losses::global_load_balance{1, &load},
                               losses::group_balance{},    losses::importance{},   losses::intra_group_balance{},
@@ -35,8 +35,8 @@ TEST_CASE("losses among up to a few hundred experts take nothing from the heap")
                               losses::zero_cost_balance{}};
     double total = 0;
     CHECK(support::allocations_in([&] {
-            load.add(record);
-            total = all.evaluate(record).total();
+            load.add(routed);
+            total = all.evaluate(routed).total();
           }) == 0);
     CHECK(std::isfinite(total));
   }

@@ -27,10 +27,10 @@ template <class Context, class Layer>
 std::pair<double, std::string> layer_gradient_error(const Context& ctx, Layer& layer, hmoe::matrix<double> x,
                                                     const hmoe::matrix<double>& dy) {
   hmoe::matrix<double> y(x.rows(), x.cols()), dx(x.rows(), x.cols());
-  auto record = layer.make_tape(x.rows());
+  auto tape = layer.make_tape(x.rows());
   auto gradients = layer.make_gradients();
-  layer.forward(ctx, x, y, record);
-  layer.backward(ctx, record, dy, dx, gradients);
+  layer.forward(ctx, x, y, tape);
+  layer.backward(ctx, tape, dy, dx, gradients);
   const auto loss = [&] {
     layer.forward(ctx, x, y);
     double sum = 0;

@@ -33,8 +33,8 @@ struct faulty : base {
   fault kind = fault::none;
   template <class Context, class Experts, class T>
   void forward(const Context& ctx, const Experts& experts, hmoe::matrix_view<const T> x, hmoe::matrix_view<T> y,
-               hmoe::tape<T>& record) const {
-    base::forward(ctx, experts, x, y, record);
+               hmoe::tape<T>& tape) const {
+    base::forward(ctx, experts, x, y, tape);
     hmoe::matrix<T> more(&ctx.workspace());
     if (kind == fault::unannounced)
       more.resize_for_overwrite(20 * x.rows(), x.cols());
@@ -44,7 +44,7 @@ struct faulty : base {
       y(199, 5) = 0;
     if (kind == fault::hates_layers && x.rows() == 200)
       throw std::runtime_error("out of order");
-    if (kind == fault::needs_a_tape && !record.recording())
+    if (kind == fault::needs_a_tape && !tape.recording())
       y(0, 0) = 0;
     if (kind == fault::past_the_row)
       y.row(0).data()[y.cols()] = 0;
@@ -56,9 +56,9 @@ struct faulty : base {
       y(0, 0) += static_cast<T>(ctx.executor().concurrency() - 1);
   }
   template <class Context, class Experts, class T>
-  void backward(const Context& ctx, const Experts& experts, hmoe::tape<T>& record, hmoe::matrix_view<const T> dy,
+  void backward(const Context& ctx, const Experts& experts, hmoe::tape<T>& tape, hmoe::matrix_view<const T> dy,
                 hmoe::matrix_view<T> dx, hmoe::vector_view<T> d_weights, Experts& gradients) const {
-    base::backward(ctx, experts, record, dy, dx, d_weights, gradients);
+    base::backward(ctx, experts, tape, dy, dx, d_weights, gradients);
     if (kind == fault::wrong_dx && dy.rows() == 3)
       dx(2, 1) = 0;
     if (kind == fault::past_the_weights)
@@ -76,11 +76,11 @@ struct faulty : base {
 struct leaking : hmoe::dispatch::sorted<hmoe::capacity::fixed> {
   leaking() : sorted(hmoe::capacity::fixed{7}) {}
   template <class Context, class Experts, class T>
-  void backward(const Context& ctx, const Experts& experts, hmoe::tape<T>& record, hmoe::matrix_view<const T> dy,
+  void backward(const Context& ctx, const Experts& experts, hmoe::tape<T>& tape, hmoe::matrix_view<const T> dy,
                 hmoe::matrix_view<T> dx, hmoe::vector_view<T> d_weights, Experts& gradients) const {
-    sorted::backward(ctx, experts, record, dy, dx, d_weights, gradients);
+    sorted::backward(ctx, experts, tape, dy, dx, d_weights, gradients);
     for (std::size_t a = 0; a < d_weights.size(); ++a)
-      if (record.plan().slots()[a] == hmoe::no_index)
+      if (tape.plan().slots()[a] == hmoe::no_index)
         d_weights[a] = 1;
   }
 };

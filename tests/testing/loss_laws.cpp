@@ -38,10 +38,10 @@ template <fault Fault> struct squares {
   static constexpr std::string_view name = "squares";
   static inline std::atomic<int> calls = 0;
 
-  template <class T> double evaluate(hmoe::routed_batch<T>& record) const {
+  template <class T> double evaluate(hmoe::routed_batch<T>& batch) const {
     if (Fault == fault::throws)
       throw std::runtime_error("out of order");
-    auto& trace = record.trace;
+    auto& trace = batch.trace;
     const auto p = trace.probabilities();
     double sum = Fault == fault::drifts ? ++calls : 0;
     for (std::size_t t = 0; t < p.rows(); ++t)
@@ -66,9 +66,9 @@ template <fault Fault> struct squares {
 };
 /// Forgets what the learned spreads have to do with it.
 struct spreadless : losses::noisy_load {
-  template <class T> double evaluate(hmoe::routed_batch<T>& record) const {
-    const double value = losses::noisy_load::evaluate(record);
-    const auto sink = record.trace.d_score_saved();
+  template <class T> double evaluate(hmoe::routed_batch<T>& batch) const {
+    const double value = losses::noisy_load::evaluate(batch);
+    const auto sink = batch.trace.d_score_saved();
     std::fill_n(sink.data(), sink.size(), T(0));
     return value;
   }
@@ -78,8 +78,8 @@ struct mean_square {
   double coefficient = 1;
   static constexpr std::string_view name = "mean_square";
 
-  template <class T> double evaluate(hmoe::routed_batch<T>& record) const {
-    const auto p = record.trace.probabilities(), dp = record.trace.d_probabilities();
+  template <class T> double evaluate(hmoe::routed_batch<T>& batch) const {
+    const auto p = batch.trace.probabilities(), dp = batch.trace.d_probabilities();
     if (p.rows() == 0)
       return 0;
     const double scale = 1 / static_cast<double>(p.rows());

@@ -17,18 +17,18 @@ struct adaptive_l1 {
   bool balanced = true;
   static constexpr std::string_view name = "adaptive_l1";
 
-  template <class T> double evaluate(routed_batch<T>& record) const {
+  template <class T> double evaluate(routed_batch<T>& batch) const {
     require(target_experts > 0, "adaptive_l1: the target is ", target_experts,
             " experts per token, it must be positive");
-    const auto p = record.trace.probabilities();
-    const double scale = static_cast<double>(record.trace.experts_in_service()) /
-                         (target_experts * static_cast<double>(record.trace.valid_tokens()));
-    return detail::mean_probability_loss(record, coefficient, [&](std::size_t e) {
+    const auto p = batch.trace.probabilities();
+    const double scale = static_cast<double>(batch.trace.experts_in_service()) /
+                         (target_experts * static_cast<double>(batch.trace.valid_tokens()));
+    return detail::mean_probability_loss(batch, coefficient, [&](std::size_t e) {
       if (!balanced)
         return 1.0;
       double active = 0;
       for (std::size_t t = 0; t < p.rows(); ++t)
-        active += record.trace.is_valid(t) && p(t, e) > 0 ? 1 : 0;
+        active += batch.trace.is_valid(t) && p(t, e) > 0 ? 1 : 0;
       return scale * active;
     });
   }

@@ -13,23 +13,23 @@ namespace hmoe {
 /// A loss on the routing of one layer and batch. Requirements:
 ///   coefficient                 how much it counts in the training loss
 ///   name                        under which an objective reports it
-///   evaluate(record) -> double  the loss without its coefficient; adds coefficient × its gradient to the trace's
+///   evaluate(batch) -> double  the loss without its coefficient; adds coefficient × its gradient to the trace's
 ///   sinks.
 ///                               Padding tokens have no share: T is trace.valid_tokens(). Nor have experts out of
 ///                               service: N is trace.experts_in_service(), and nobody reads their sinks
 /// Calling it twice adds the gradient twice. With no tokens it is 0. An objective evaluates it only on a trace that has
 /// sinks of the trace's shape, so it need not check them.
 template <class L, class T>
-concept auxiliary_loss = requires(const L& loss, routed_batch<T>& record) {
+concept auxiliary_loss = requires(const L& loss, routed_batch<T>& batch) {
   { loss.coefficient } -> std::convertible_to<double>;
   { L::name } -> std::convertible_to<std::string_view>;
-  { loss.evaluate(record) } -> std::convertible_to<double>;
+  { loss.evaluate(batch) } -> std::convertible_to<double>;
 };
 
 namespace losses::detail {
 
-template <class T> void require_gradient_sinks(const routed_batch<T>& record) {
-  const auto& trace = record.trace;
+template <class T> void require_gradient_sinks(const routed_batch<T>& batch) {
+  const auto& trace = batch.trace;
   require(trace.d_probabilities().rows() == trace.tokens() && trace.d_logits().rows() == trace.tokens(),
           "an auxiliary loss needs a trace with gradient sinks for ", trace.tokens(), " tokens, this one has ",
           trace.d_probabilities().rows(), ": run forward with a tape");
@@ -43,11 +43,11 @@ template <class T> void require_gradient_sinks(const routed_batch<T>& record) {
 /// Σ_i factor(i)·P̂_i with P̂_i = (1/T) Σ_t P_{t,i}, the form of all balancing losses; factor(i) counts as a constant,
 /// so the gradient is factor(i)/T for each token. Sums and T leave padding tokens out.
 template <class T, class Factor>
-double mean_probability_loss(routed_batch<T>& record, double coefficient, Factor factor) {
-  require_gradient_sinks(record);
-  const auto p = record.trace.probabilities();
-  const auto d_p = record.trace.d_probabilities();
-  const auto tokens = static_cast<double>(record.trace.valid_tokens());
+double mean_probability_loss(routed_batch<T>& batch, double coefficient, Factor factor) {
+  require_gradient_sinks(batch);
+  const auto p = batch.trace.probabilities();
+  const auto d_p = batch.trace.d_probabilities();
+  const auto tokens = static_cast<double>(batch.trace.valid_tokens());
   if (tokens == 0)
     return 0;
   double value = 0;
@@ -56,7 +56,7 @@ double mean_probability_loss(routed_batch<T>& record, double coefficient, Factor
     const auto gradient = static_cast<T>(coefficient * f);
     double sum = 0;
     for (std::size_t t = 0; t < p.rows(); ++t) {
-      if (!record.trace.is_valid(t))
+      if (!batch.trace.is_valid(t))
         continue;
       sum += static_cast<double>(p(t, e));
       d_p(t, e) += gradient;

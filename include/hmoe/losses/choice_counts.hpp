@@ -35,7 +35,7 @@ template <class T>
 
 /// Adds to counts[N] the choices of tokens [first, last) and returns how many there were.
 template <class T, class Count>
-Count count_choices(const routed_batch<T>& record, balance_counts which, std::size_t first, std::size_t last,
+Count count_choices(const routed_batch<T>& batch, balance_counts which, std::size_t first, std::size_t last,
                     vector_view<Count> counts) {
   Count total{};
   const auto add = [&](index_t e) {
@@ -46,9 +46,9 @@ Count count_choices(const routed_batch<T>& record, balance_counts which, std::si
   };
   for (std::size_t t = first; t < last; ++t)
     if (which == balance_counts::first_choice)
-      add(first_choice(std::as_const(record.trace).probabilities().row(t), record.assigned.experts_of(t)));
+      add(first_choice(std::as_const(batch.trace).probabilities().row(t), batch.assigned.experts_of(t)));
     else
-      for (const index_t e : record.assigned.experts_of(t))
+      for (const index_t e : batch.assigned.experts_of(t))
         add(e);
   return total;
 }

@@ -28,21 +28,21 @@ struct compute_cost {
     require(mean > 0, "compute_cost: the mean cost of ", experts, " experts is ", mean, ", it must be positive");
   }
 
-  template <class T> double evaluate(routed_batch<T>& record) const {
-    const std::size_t experts = record.trace.expert_count();
+  template <class T> double evaluate(routed_batch<T>& batch) const {
+    const std::size_t experts = batch.trace.expert_count();
     check_costs(experts);
     double sum = 0;
     for (std::size_t e = 0; e < experts; ++e)
-      sum += record.trace.is_in_service(e) ? cost_of(record, e) : 0;
-    const double mean = sum / static_cast<double>(record.trace.experts_in_service());
+      sum += batch.trace.is_in_service(e) ? cost_of(batch, e) : 0;
+    const double mean = sum / static_cast<double>(batch.trace.experts_in_service());
     check_mean(experts, mean);
-    return detail::mean_probability_loss(record, coefficient,
-                                         [&](std::size_t e) { return factor(cost_of(record, e), mean); });
+    return detail::mean_probability_loss(batch, coefficient,
+                                         [&](std::size_t e) { return factor(cost_of(batch, e), mean); });
   }
 
 private:
-  template <class T> [[nodiscard]] double cost_of(const routed_batch<T>& record, std::size_t e) const {
-    return costs.empty() ? static_cast<double>(record.widths[e]) : costs[e];
+  template <class T> [[nodiscard]] double cost_of(const routed_batch<T>& batch, std::size_t e) const {
+    return costs.empty() ? static_cast<double>(batch.widths[e]) : costs[e];
   }
 };
 

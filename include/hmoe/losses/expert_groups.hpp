@@ -46,11 +46,11 @@ template <class T> std::size_t groups_in_service(const router_trace<T>& trace, v
 
 /// counts[G] = tokens with an expert in each group; returns their sum, the (token, group) pairs.
 template <class T>
-double count_groups(const routed_batch<T>& record, vector_view<const index_t> group_of, vector_view<double> counts) {
+double count_groups(const routed_batch<T>& batch, vector_view<const index_t> group_of, vector_view<double> counts) {
   double total = 0;
-  for (std::size_t t = 0; t < record.trace.tokens(); ++t) {
+  for (std::size_t t = 0; t < batch.trace.tokens(); ++t) {
     index_t last = no_index; // ids ascend, and a group is a run of ids
-    for (const index_t e : record.assigned.experts_of(t))
+    for (const index_t e : batch.assigned.experts_of(t))
       if (e < group_of.size() && group_of[e] != last) {
         last = group_of[e];
         counts[last] += 1;

@@ -52,16 +52,16 @@ HMOE_HOST_DEVICE void add_selected_gates_gradient(gate_values kind, double divis
 
 /// sums[N] += the token's gates.
 template <class T>
-void add_gates(const routed_batch<T>& record, gate_values kind, std::size_t token, vector_view<double> sums) {
-  if (!record.trace.is_valid(token))
+void add_gates(const routed_batch<T>& batch, gate_values kind, std::size_t token, vector_view<double> sums) {
+  if (!batch.trace.is_valid(token))
     return;
-  const auto p = std::as_const(record.trace).probabilities().row(token);
+  const auto p = std::as_const(batch.trace).probabilities().row(token);
   if (kind == gate_values::probabilities) {
     for (std::size_t e = 0; e < p.size(); ++e)
       sums[e] += static_cast<double>(p[e]);
     return;
   }
-  const auto chosen = record.assigned.experts_of(token);
+  const auto chosen = batch.assigned.experts_of(token);
   const double divisor = gate_divisor(kind, p, chosen);
   for (const index_t e : chosen)
     if (e < p.size())
@@ -70,18 +70,17 @@ void add_gates(const routed_batch<T>& record, gate_values kind, std::size_t toke
 
 /// Adds to the trace's sinks, given slopes[N] = ∂L/∂g_{t,i}, the same for all tokens.
 template <class T>
-void add_gates_gradient(routed_batch<T>& record, gate_values kind, std::size_t token,
-                        vector_view<const double> slopes) {
-  if (!record.trace.is_valid(token))
+void add_gates_gradient(routed_batch<T>& batch, gate_values kind, std::size_t token, vector_view<const double> slopes) {
+  if (!batch.trace.is_valid(token))
     return;
-  const auto p = std::as_const(record.trace).probabilities().row(token);
-  const auto d_p = record.trace.d_probabilities().row(token);
+  const auto p = std::as_const(batch.trace).probabilities().row(token);
+  const auto d_p = batch.trace.d_probabilities().row(token);
   if (kind == gate_values::probabilities) {
     for (std::size_t e = 0; e < p.size(); ++e)
       d_p[e] += static_cast<T>(slopes[e]);
     return;
   }
-  const auto chosen = record.assigned.experts_of(token);
+  const auto chosen = batch.assigned.experts_of(token);
   add_selected_gates_gradient(kind, gate_divisor(kind, p, chosen), p, chosen, slopes, d_p);
 }
 

@@ -20,21 +20,20 @@ struct global_load_balance {
   balance_normalization normalization = balance_normalization::to_k;
   static constexpr std::string_view name = "global_load_balance";
 
-  template <class T> double evaluate(routed_batch<T>& record) const {
-    detail::require_gradient_sinks(record);
+  template <class T> double evaluate(routed_batch<T>& batch) const {
+    detail::require_gradient_sinks(batch);
     require(load != nullptr, "global_load_balance has no accumulator: set its member load");
-    const std::size_t experts = record.trace.expert_count();
+    const std::size_t experts = batch.trace.expert_count();
     require(load->expert_count() == experts, "global_load_balance: the accumulator counts ", load->expert_count(),
             " experts, the batch was routed among ", experts);
-    require(load->tokens() >= record.trace.valid_tokens(), "global_load_balance: the accumulator has ", load->tokens(),
-            " tokens, this batch alone has ", record.trace.valid_tokens(),
-            ": call load_accumulator::add(record) first");
+    require(load->tokens() >= batch.trace.valid_tokens(), "global_load_balance: the accumulator has ", load->tokens(),
+            " tokens, this batch alone has ", batch.trace.valid_tokens(), ": call load_accumulator::add(batch) first");
     double total = 0;
     for (const std::uint64_t count : load->counts())
       total += static_cast<double>(count);
     const double divisor = detail::choice_divisor(normalization, static_cast<double>(load->tokens()), total);
-    const auto serving = static_cast<double>(record.trace.experts_in_service());
-    return detail::mean_probability_loss(record, coefficient, [&](std::size_t e) {
+    const auto serving = static_cast<double>(batch.trace.experts_in_service());
+    return detail::mean_probability_loss(batch, coefficient, [&](std::size_t e) {
       return load_balance::factor(serving, static_cast<double>(load->counts()[e]), divisor);
     });
   }

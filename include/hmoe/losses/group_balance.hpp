@@ -25,17 +25,17 @@ struct group_balance {
   double step = 0;                        ///< Δ in hidden units; 0: the smallest difference between group widths
   static constexpr std::string_view name = "group_balance";
 
-  template <class T> double evaluate(routed_batch<T>& record) const {
-    detail::require_gradient_sinks(record);
+  template <class T> double evaluate(routed_batch<T>& batch) const {
+    detail::require_gradient_sinks(batch);
     detail::small_memory memory;
-    const std::size_t experts = record.trace.expert_count();
+    const std::size_t experts = batch.trace.expert_count();
     buffer<index_t> group_of = memory.zeros<index_t>(experts);
-    const std::size_t groups = detail::assign_groups(record.widths, group_sizes, group_of.view());
+    const std::size_t groups = detail::assign_groups(batch.widths, group_sizes, group_of.view());
     buffer<double> weight = memory.zeros<double>(groups), n = memory.zeros<double>(groups);
-    weigh_groups(record, std::as_const(group_of).view(), weight.view());
-    const auto serving = static_cast<double>(detail::groups_in_service(record.trace, std::as_const(group_of).view()));
-    const double total = detail::count_groups(record, std::as_const(group_of).view(), n.view());
-    return detail::mean_probability_loss(record, coefficient, [&](std::size_t e) {
+    weigh_groups(batch, std::as_const(group_of).view(), weight.view());
+    const auto serving = static_cast<double>(detail::groups_in_service(batch.trace, std::as_const(group_of).view()));
+    const double total = detail::count_groups(batch, std::as_const(group_of).view(), n.view());
+    return detail::mean_probability_loss(batch, coefficient, [&](std::size_t e) {
       const std::size_t g = group_of[e];
       return total > 0 ? serving * weight[g] * n[g] / total : 0;
     });
@@ -44,14 +44,14 @@ struct group_balance {
 private:
   /// weight[g] = w_g; the width of a group is the mean over its experts in service, infinite where it has none.
   template <class T>
-  void weigh_groups(const routed_batch<T>& record, vector_view<const index_t> group_of,
+  void weigh_groups(const routed_batch<T>& batch, vector_view<const index_t> group_of,
                     vector_view<double> weight) const {
     require(step >= 0, "group_balance: the width step is ", step, ", it must not be negative");
     for (std::size_t g = 0; g < weight.size(); ++g) {
       double sum = 0, count = 0;
       for (std::size_t e = 0; e < group_of.size(); ++e)
-        if (group_of[e] == g && record.trace.is_in_service(e)) {
-          sum += static_cast<double>(record.widths[e]);
+        if (group_of[e] == g && batch.trace.is_in_service(e)) {
+          sum += static_cast<double>(batch.widths[e]);
           count += 1;
         }
       weight[g] = count > 0 ? sum / count : std::numeric_limits<double>::infinity();

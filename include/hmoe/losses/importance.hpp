@@ -19,19 +19,19 @@ struct importance {
   gate_values gates = gate_values::renormalized;
   static constexpr std::string_view name = "importance";
 
-  template <class T> double evaluate(routed_batch<T>& record) const {
-    detail::require_gradient_sinks(record);
-    const std::size_t tokens = record.trace.tokens(), experts = record.trace.expert_count();
+  template <class T> double evaluate(routed_batch<T>& batch) const {
+    detail::require_gradient_sinks(batch);
+    const std::size_t tokens = batch.trace.tokens(), experts = batch.trace.expert_count();
     detail::small_memory memory;
     buffer<double> sums = memory.zeros<double>(experts), slopes = memory.zeros<double>(experts);
     for (std::size_t t = 0; t < tokens; ++t)
-      detail::add_gates(record, gates, t, sums.view());
+      detail::add_gates(batch, gates, t, sums.view());
     const double value = detail::squared_variation(std::as_const(sums).view(), slopes.view(),
-                                                   [&](std::size_t e) { return record.trace.is_in_service(e); });
+                                                   [&](std::size_t e) { return batch.trace.is_in_service(e); });
     for (double& slope : slopes)
       slope *= coefficient;
     for (std::size_t t = 0; t < tokens; ++t)
-      detail::add_gates_gradient(record, gates, t, std::as_const(slopes).view());
+      detail::add_gates_gradient(batch, gates, t, std::as_const(slopes).view());
     return value;
   }
 };

@@ -24,32 +24,32 @@ struct intra_group_balance {
   gate_values gates = gate_values::renormalized;
   static constexpr std::string_view name = "intra_group_balance";
 
-  template <class T> double evaluate(routed_batch<T>& record) const {
-    detail::require_gradient_sinks(record);
-    const std::size_t tokens = record.trace.tokens(), experts = record.trace.expert_count();
+  template <class T> double evaluate(routed_batch<T>& batch) const {
+    detail::require_gradient_sinks(batch);
+    const std::size_t tokens = batch.trace.tokens(), experts = batch.trace.expert_count();
     detail::small_memory memory;
     buffer<index_t> group_of = memory.zeros<index_t>(experts);
-    const std::size_t groups = detail::assign_groups(record.widths, group_sizes, group_of.view());
+    const std::size_t groups = detail::assign_groups(batch.widths, group_sizes, group_of.view());
     buffer<double> n = memory.zeros<double>(groups), slopes = memory.zeros<double>(experts);
     buffer<double> sums = memory.zeros<double>(experts);
-    const double pairs = detail::count_groups(record, std::as_const(group_of).view(), n.view());
-    const double total = detail::count_choices(record, balance_counts::all_choices, 0, tokens, slopes.view());
+    const double pairs = detail::count_groups(batch, std::as_const(group_of).view(), n.view());
+    const double total = detail::count_choices(batch, balance_counts::all_choices, 0, tokens, slopes.view());
     if (!(total > 0))
       return 0;
-    const double rows = static_cast<double>(record.trace.valid_tokens());
-    const auto serving = static_cast<double>(record.trace.experts_in_service());
-    const std::size_t serving_groups = detail::groups_in_service(record.trace, std::as_const(group_of).view());
+    const double rows = static_cast<double>(batch.trace.valid_tokens());
+    const auto serving = static_cast<double>(batch.trace.experts_in_service());
+    const std::size_t serving_groups = detail::groups_in_service(batch.trace, std::as_const(group_of).view());
     const double candidates = serving * (pairs / rows) / static_cast<double>(serving_groups);
     double value = 0;
     for (std::size_t t = 0; t < tokens; ++t)
-      detail::add_gates(record, gates, t, sums.view());
+      detail::add_gates(batch, gates, t, sums.view());
     for (std::size_t e = 0; e < experts; ++e) {
       const double slope = candidates * slopes[e] / total / rows;
       value += slope * sums[e];
       slopes[e] = coefficient * slope;
     }
     for (std::size_t t = 0; t < tokens; ++t)
-      detail::add_gates_gradient(record, gates, t, std::as_const(slopes).view());
+      detail::add_gates_gradient(batch, gates, t, std::as_const(slopes).view());
     return value;
   }
 };

@@ -14,7 +14,7 @@
 namespace hmoe::losses {
 
 /// How often each expert of a layer was chosen over several micro-batches, and with an all-reduce over several
-/// processes: the f of global_load_balance. Per step: clear(), then for each micro-batch forward, add(record), and the
+/// processes: the f of global_load_balance. Per step: clear(), then for each micro-batch forward, add(batch), and the
 /// loss. One object per layer.
 class load_accumulator {
 public:
@@ -33,24 +33,24 @@ public:
   /// numbers (choices per expert, then the number of tokens) by their sums over all processes. It sees this batch only,
   /// so what was added before is not summed twice; every process must call add equally often, with empty batches if
   /// need be.
-  template <class T, class AllReduce> void add(const routed_batch<T>& record, AllReduce&& all_reduce) {
+  template <class T, class AllReduce> void add(const routed_batch<T>& batch, AllReduce&& all_reduce) {
     static_assert(
         std::invocable<AllReduce&, std::span<std::uint64_t>>,
         "hmoe::losses::load_accumulator::add: AllReduce is not callable with std::span<std::uint64_t>: pass a "
         "function that replaces the N + 1 counts by their sums over all processes");
-    require(record.trace.expert_count() == expert_count(), "load_accumulator: the batch was routed among ",
-            record.trace.expert_count(), " experts, the accumulator counts ", expert_count());
+    require(batch.trace.expert_count() == expert_count(), "load_accumulator: the batch was routed among ",
+            batch.trace.expert_count(), " experts, the accumulator counts ", expert_count());
     std::fill(batch_.begin(), batch_.end(), std::uint64_t{0});
-    detail::count_choices(record, counted_, 0, record.trace.tokens(),
+    detail::count_choices(batch, counted_, 0, batch.trace.tokens(),
                           vector_view<std::uint64_t>(batch_.data(), expert_count()));
-    batch_.back() = record.trace.valid_tokens();
+    batch_.back() = batch.trace.valid_tokens();
     all_reduce(std::span<std::uint64_t>(batch_));
     for (std::size_t i = 0; i < totals_.size(); ++i)
       totals_[i] += batch_[i];
   }
   /// Adds the choices of a batch of this process alone.
-  template <class T> void add(const routed_batch<T>& record) {
-    add(record, [](std::span<std::uint64_t>) {});
+  template <class T> void add(const routed_batch<T>& batch) {
+    add(batch, [](std::span<std::uint64_t>) {});
   }
   void clear() noexcept { std::fill(totals_.begin(), totals_.end(), std::uint64_t{0}); }
 

@@ -24,16 +24,16 @@ struct load_balance {
     return experts * detail::choice_rate(count, divisor);
   }
 
-  template <class T> double evaluate(routed_batch<T>& record) const {
-    detail::require_gradient_sinks(record);
-    const std::size_t tokens = record.trace.tokens(), experts = record.trace.expert_count();
+  template <class T> double evaluate(routed_batch<T>& batch) const {
+    detail::require_gradient_sinks(batch);
+    const std::size_t tokens = batch.trace.tokens(), experts = batch.trace.expert_count();
     detail::small_memory memory;
     buffer<double> n = memory.zeros<double>(experts);
-    const double total = detail::count_choices(record, counts, 0, tokens, n.view());
+    const double total = detail::count_choices(batch, counts, 0, tokens, n.view());
     const double divisor =
-        detail::choice_divisor(normalization, static_cast<double>(record.trace.valid_tokens()), total);
-    const auto serving = static_cast<double>(record.trace.experts_in_service());
-    return detail::mean_probability_loss(record, coefficient,
+        detail::choice_divisor(normalization, static_cast<double>(batch.trace.valid_tokens()), total);
+    const auto serving = static_cast<double>(batch.trace.experts_in_service());
+    return detail::mean_probability_loss(batch, coefficient,
                                          [&](std::size_t e) { return factor(serving, n[e], divisor); });
   }
 };

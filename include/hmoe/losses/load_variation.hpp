@@ -14,15 +14,15 @@ namespace hmoe::losses::detail {
 /// f(i, threshold) for each expert i of a token: the id whose logit i had to beat to be selected, which is the largest
 /// logit not selected for an expert that is, and the smallest selected one for an expert that is not; lower ids on
 /// ties. Nothing is called when the token selected all experts or none.
-template <class T, class F> void for_each_threshold(const routed_batch<T>& record, std::size_t token, F&& f) {
-  const auto z = std::as_const(record.trace).logits().row(token);
-  const auto chosen = record.assigned.experts_of(token);
+template <class T, class F> void for_each_threshold(const routed_batch<T>& batch, std::size_t token, F&& f) {
+  const auto z = std::as_const(batch.trace).logits().row(token);
+  const auto chosen = batch.assigned.experts_of(token);
   const auto walk = [&](auto&& visit) { // visit(id, selected), ids ascend
     std::size_t next = 0;
     for (index_t e = 0; e < z.size(); ++e) {
       const bool selected = next < chosen.size() && chosen[next] == e;
       next += selected ? 1 : 0;
-      if (!record.trace.is_excluded(token, e))
+      if (!batch.trace.is_excluded(token, e))
         visit(e, selected);
     }
   };
@@ -38,41 +38,41 @@ template <class T, class F> void for_each_threshold(const routed_batch<T>& recor
 }
 
 /// Tokens that select all experts in service for them: each of them adds 1 to the loads of these.
-template <class T> bool selects_all(const routed_batch<T>& record, std::size_t token) {
-  if (!record.trace.is_valid(token))
+template <class T> bool selects_all(const routed_batch<T>& batch, std::size_t token) {
+  if (!batch.trace.is_valid(token))
     return false;
   std::size_t count = 0;
-  for (std::size_t e = 0; e < record.trace.expert_count(); ++e)
-    count += record.trace.is_excluded(token, e) ? 1 : 0;
-  for (const index_t e : record.assigned.experts_of(token))
-    count += e < record.trace.expert_count() ? 1 : 0;
-  return count == record.trace.expert_count();
+  for (std::size_t e = 0; e < batch.trace.expert_count(); ++e)
+    count += batch.trace.is_excluded(token, e) ? 1 : 0;
+  for (const index_t e : batch.assigned.experts_of(token))
+    count += e < batch.trace.expert_count() ? 1 : 0;
+  return count == batch.trace.expert_count();
 }
 
 /// CV² of load_i = Σ_t Φ(u_{t,i}), u = (z_i − z_threshold) / σ_{t,i} − n_{t,i}. `noise(t, i)` gives {σ, n};
 /// `add_noise_gradient(t, i, ∂L/∂σ at constant z)` takes the rest of the gradient.
 template <class T, class Noise, class AddNoiseGradient>
-double load_variation(routed_batch<T>& record, double coefficient, Noise noise, AddNoiseGradient add_noise_gradient) {
-  require_gradient_sinks(record);
-  const std::size_t tokens = record.trace.tokens(), experts = record.trace.expert_count();
-  const auto z = std::as_const(record.trace).logits();
-  const auto d_z = record.trace.d_logits();
+double load_variation(routed_batch<T>& batch, double coefficient, Noise noise, AddNoiseGradient add_noise_gradient) {
+  require_gradient_sinks(batch);
+  const std::size_t tokens = batch.trace.tokens(), experts = batch.trace.expert_count();
+  const auto z = std::as_const(batch.trace).logits();
+  const auto d_z = batch.trace.d_logits();
   small_memory memory;
   buffer<double> load = memory.zeros<double>(experts), slopes = memory.zeros<double>(experts);
   for (std::size_t t = 0; t < tokens; ++t) {
-    if (selects_all(record, t))
+    if (selects_all(batch, t))
       for (std::size_t e = 0; e < experts; ++e)
-        load[e] += record.trace.is_excluded(t, e) ? 0 : 1;
-    for_each_threshold(record, t, [&](index_t i, index_t threshold) {
+        load[e] += batch.trace.is_excluded(t, e) ? 0 : 1;
+    for_each_threshold(batch, t, [&](index_t i, index_t threshold) {
       const auto [sigma, n] = noise(t, i);
       const double u = static_cast<double>(z(t, i) - z(t, threshold)) / sigma - n;
       load[i] += std::erfc(-u / std::numbers::sqrt2) / 2;
     });
   }
   const double value = squared_variation(std::as_const(load).view(), slopes.view(),
-                                         [&](std::size_t e) { return record.trace.is_in_service(e); });
+                                         [&](std::size_t e) { return batch.trace.is_in_service(e); });
   for (std::size_t t = 0; t < tokens; ++t)
-    for_each_threshold(record, t, [&](index_t i, index_t threshold) {
+    for_each_threshold(batch, t, [&](index_t i, index_t threshold) {
       const auto [sigma, n] = noise(t, i);
       const double above = static_cast<double>(z(t, i) - z(t, threshold)), u = above / sigma - n;
       const double density = std::exp(-u * u / 2) * std::numbers::inv_sqrtpi / std::numbers::sqrt2;

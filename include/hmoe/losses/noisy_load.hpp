@@ -19,19 +19,19 @@ struct noisy_load {
   std::size_t column = 0; ///< the first saved value of routing::noisy: the wrapped score's saved_per_token()
   static constexpr std::string_view name = "noisy_load";
 
-  template <class T> double evaluate(routed_batch<T>& record) const {
-    detail::require_gradient_sinks(record);
-    const std::size_t experts = record.trace.expert_count();
-    const auto saved = std::as_const(record.trace).score_saved();
-    const auto sink = record.trace.d_score_saved();
+  template <class T> double evaluate(routed_batch<T>& batch) const {
+    detail::require_gradient_sinks(batch);
+    const std::size_t experts = batch.trace.expert_count();
+    const auto saved = std::as_const(batch.trace).score_saved();
+    const auto sink = batch.trace.d_score_saved();
     require(
-        record.trace.tokens() == 0 || record.trace.inputs().noise,
+        batch.trace.tokens() == 0 || batch.trace.inputs().noise,
         "noisy_load needs a batch that was routed with noise: set routing_inputs::noise, or use losses::smooth_load");
     require(saved.cols() >= column + 2 * experts, "noisy_load reads 2 x ", experts,
             " saved values of a token from column ", column, " on, the router saved ", saved.cols(),
             ": is its score a routing::noisy?");
     return detail::load_variation(
-        record, coefficient,
+        batch, coefficient,
         [&](std::size_t t, std::size_t i) {
           const auto r = static_cast<double>(saved(t, column + i));
           return std::pair{hmoe::softplus(r) + epsilon, static_cast<double>(saved(t, column + experts + i))};

@@ -73,16 +73,16 @@ public:
   /// layer.backward(…) finds them. Call it once per forward pass. A trace without sinks, as inference leaves it, is an
   /// hmoe::error before any loss is evaluated.
   template <class Layer, class Tape> auto evaluate(const Layer& layer, Tape& tape) const {
-    auto record = layer.routing(tape);
-    return evaluate(record);
+    auto batch = layer.routing(tape);
+    return evaluate(batch);
   }
-  template <class T> [[nodiscard]] loss_report<sizeof...(Losses)> evaluate(routed_batch<T>& record) const {
-    losses::detail::require_gradient_sinks(record);
+  template <class T> [[nodiscard]] loss_report<sizeof...(Losses)> evaluate(routed_batch<T>& batch) const {
+    losses::detail::require_gradient_sinks(batch);
     return std::apply(
         [&](const auto&... loss) {
           // Braces fix the order: losses add to the sinks from left to right.
           return loss_report<sizeof...(Losses)>{
-              {loss_term{std::remove_cvref_t<decltype(loss)>::name, loss.evaluate(record), loss.coefficient}...}};
+              {loss_term{std::remove_cvref_t<decltype(loss)>::name, loss.evaluate(batch), loss.coefficient}...}};
         },
         losses_);
   }

@@ -36,21 +36,21 @@ struct parameter_penalty {
             " experts have width 0");
   }
 
-  template <class T> double evaluate(routed_batch<T>& record) const {
-    const auto experts = static_cast<double>(record.trace.experts_in_service());
+  template <class T> double evaluate(routed_batch<T>& batch) const {
+    const auto experts = static_cast<double>(batch.trace.experts_in_service());
     double sum = 0;
     std::size_t largest = 0;
-    for (std::size_t e = 0; e < record.widths.size(); ++e)
-      if (record.trace.is_in_service(e)) {
-        sum += static_cast<double>(record.widths[e]);
-        largest = std::max(largest, record.widths[e]);
+    for (std::size_t e = 0; e < batch.widths.size(); ++e)
+      if (batch.trace.is_in_service(e)) {
+        sum += static_cast<double>(batch.widths[e]);
+        largest = std::max(largest, batch.widths[e]);
       }
-    check(record.widths.size(), largest);
+    check(batch.widths.size(), largest);
     const double one = unit_of(sum, static_cast<double>(largest), experts);
-    return detail::mean_probability_loss(record, coefficient, [&](std::size_t e) {
-      return factor(experts, static_cast<double>(record.widths[e]), one,
-                    static_cast<double>(record.trace.tokens_per_expert()[e]),
-                    static_cast<double>(record.trace.valid_tokens()));
+    return detail::mean_probability_loss(batch, coefficient, [&](std::size_t e) {
+      return factor(experts, static_cast<double>(batch.widths[e]), one,
+                    static_cast<double>(batch.trace.tokens_per_expert()[e]),
+                    static_cast<double>(batch.trace.valid_tokens()));
     });
   }
 };

@@ -28,14 +28,14 @@ struct router_entropy {
     return {-(p * log_p / tokens), -coefficient * (log_p + 1) / tokens};
   }
 
-  template <class T> double evaluate(routed_batch<T>& record) const {
-    detail::require_gradient_sinks(record);
-    const auto p = record.trace.probabilities();
-    const auto d_p = record.trace.d_probabilities();
-    const auto tokens = static_cast<double>(record.trace.valid_tokens());
+  template <class T> double evaluate(routed_batch<T>& batch) const {
+    detail::require_gradient_sinks(batch);
+    const auto p = batch.trace.probabilities();
+    const auto d_p = batch.trace.d_probabilities();
+    const auto tokens = static_cast<double>(batch.trace.valid_tokens());
     double value = 0;
     for (std::size_t t = 0; t < p.rows(); ++t)
-      for (std::size_t e = 0; e < p.cols() && record.trace.is_valid(t); ++e) {
+      for (std::size_t e = 0; e < p.cols() && batch.trace.is_valid(t); ++e) {
         const share of = share_of<T>(p(t, e), tokens);
         value += of.value;
         d_p(t, e) += static_cast<T>(of.gradient);

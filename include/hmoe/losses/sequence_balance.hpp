@@ -23,22 +23,22 @@ struct sequence_balance {
   bool normalize_scores = true; ///< off: q = P, for scores that add up to 1 already
   static constexpr std::string_view name = "sequence_balance";
 
-  template <class T> double evaluate(routed_batch<T>& record) const {
-    detail::require_gradient_sinks(record);
-    const index_t whole[] = {0, static_cast<index_t>(record.trace.tokens())};
-    vector_view<const index_t> offsets = record.trace.inputs().sequence_offsets;
+  template <class T> double evaluate(routed_batch<T>& batch) const {
+    detail::require_gradient_sinks(batch);
+    const index_t whole[] = {0, static_cast<index_t>(batch.trace.tokens())};
+    vector_view<const index_t> offsets = batch.trace.inputs().sequence_offsets;
     if (offsets.empty())
       offsets = vector_view<const index_t>(whole, 2);
-    check(offsets, record.trace.tokens());
+    check(offsets, batch.trace.tokens());
     double sequences = 0;
     for (std::size_t s = 0; s + 1 < offsets.size(); ++s)
-      sequences += valid_tokens(record, offsets[s], offsets[s + 1]) != 0 ? 1 : 0;
+      sequences += valid_tokens(batch, offsets[s], offsets[s + 1]) != 0 ? 1 : 0;
     detail::small_memory memory;
-    buffer<double> f = memory.zeros<double>(record.trace.expert_count());
+    buffer<double> f = memory.zeros<double>(batch.trace.expert_count());
     double value = 0;
     for (std::size_t s = 0; s + 1 < offsets.size(); ++s)
-      if (valid_tokens(record, offsets[s], offsets[s + 1]) != 0)
-        value += evaluate_sequence(record, offsets[s], offsets[s + 1], 1 / sequences, f.view());
+      if (valid_tokens(batch, offsets[s], offsets[s + 1]) != 0)
+        value += evaluate_sequence(batch, offsets[s], offsets[s + 1], 1 / sequences, f.view());
     return value;
   }
 
@@ -52,29 +52,29 @@ private:
   }
 
   template <class T>
-  [[nodiscard]] static std::size_t valid_tokens(const routed_batch<T>& record, std::size_t first, std::size_t last) {
+  [[nodiscard]] static std::size_t valid_tokens(const routed_batch<T>& batch, std::size_t first, std::size_t last) {
     std::size_t count = 0;
     for (std::size_t t = first; t < last; ++t)
-      count += record.trace.is_valid(t) ? 1 : 0;
+      count += batch.trace.is_valid(t) ? 1 : 0;
     return count;
   }
 
   /// The sequence of tokens [first, last), which counts with `weight`.
   template <class T>
-  double evaluate_sequence(routed_batch<T>& record, std::size_t first, std::size_t last, double weight,
+  double evaluate_sequence(routed_batch<T>& batch, std::size_t first, std::size_t last, double weight,
                            vector_view<double> f) const {
-    const auto p = record.trace.probabilities();
-    const auto d_p = record.trace.d_probabilities();
-    const auto tokens = static_cast<double>(valid_tokens(record, first, last)),
-               experts = static_cast<double>(record.trace.experts_in_service());
+    const auto p = batch.trace.probabilities();
+    const auto d_p = batch.trace.d_probabilities();
+    const auto tokens = static_cast<double>(valid_tokens(batch, first, last)),
+               experts = static_cast<double>(batch.trace.experts_in_service());
     std::fill(f.begin(), f.end(), 0.0);
-    const double total = detail::count_choices(record, counts, first, last, f);
+    const double total = detail::count_choices(batch, counts, first, last, f);
     const double divisor = detail::choice_divisor(normalization, tokens, total);
     for (double& count : f)
       count = detail::choice_rate(count, divisor);
     double value = 0;
     for (std::size_t t = first; t < last; ++t) {
-      if (!record.trace.is_valid(t))
+      if (!batch.trace.is_valid(t))
         continue;
       double sum = 0, dot = 0;
       for (std::size_t e = 0; e < f.size(); ++e) {

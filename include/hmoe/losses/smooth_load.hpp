@@ -18,11 +18,11 @@ struct smooth_load {
   double stddev = 0; ///< σ in units of the logits; 0: 1/N
   static constexpr std::string_view name = "smooth_load";
 
-  template <class T> double evaluate(routed_batch<T>& record) const {
+  template <class T> double evaluate(routed_batch<T>& batch) const {
     require(stddev >= 0, "smooth_load: the standard deviation is ", stddev, ", it must not be negative");
-    const double sigma = stddev > 0 ? stddev : 1 / static_cast<double>(record.trace.experts_in_service());
+    const double sigma = stddev > 0 ? stddev : 1 / static_cast<double>(batch.trace.experts_in_service());
     return detail::load_variation(
-        record, coefficient, [&](std::size_t, std::size_t) { return std::pair{sigma, 0.0}; },
+        batch, coefficient, [&](std::size_t, std::size_t) { return std::pair{sigma, 0.0}; },
         [](std::size_t, std::size_t, double) {});
   }
 };

@@ -14,7 +14,7 @@ namespace hmoe::losses {
 
 /// ReMoE's controller of λ: after each step λ is multiplied by `factor` when the share of inactive (token, expert)
 /// pairs is below its target 1 − K/N, else divided by it. One controller serves all layers. Per step: loss() for each
-/// layer's objective, add(record) for each layer and micro-batch, then update().
+/// layer's objective, add(batch) for each layer and micro-batch, then update().
 class sparsity_controller {
 public:
   sparsity_controller(std::size_t experts, double target_experts, double lambda = 1e-8, double factor = 1.2)

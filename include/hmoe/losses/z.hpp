@@ -30,14 +30,14 @@ struct z {
     return coefficient * 2 / tokens * log_sum * std::exp(logit - log_sum);
   }
 
-  template <class T> double evaluate(routed_batch<T>& record) const {
-    detail::require_gradient_sinks(record);
-    const auto logits = record.trace.logits();
-    const auto d_logits = record.trace.d_logits();
-    const auto tokens = static_cast<double>(record.trace.valid_tokens());
+  template <class T> double evaluate(routed_batch<T>& batch) const {
+    detail::require_gradient_sinks(batch);
+    const auto logits = batch.trace.logits();
+    const auto d_logits = batch.trace.d_logits();
+    const auto tokens = static_cast<double>(batch.trace.valid_tokens());
     double value = 0;
     for (std::size_t t = 0; t < logits.rows(); ++t) {
-      if (!record.trace.is_valid(t))
+      if (!batch.trace.is_valid(t))
         continue;
       const auto row = logits.row(t);
       const auto largest = static_cast<double>(*std::max_element(row.begin(), row.end()));

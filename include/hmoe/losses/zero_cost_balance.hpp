@@ -18,13 +18,13 @@ struct zero_cost_balance {
   std::vector<double> eta{}; ///< [N] to say it for each expert; empty: 1, or tau where the width is 0
   static constexpr std::string_view name = "zero_cost_balance";
 
-  template <class T> double evaluate(routed_batch<T>& record) const {
-    require(eta.empty() || eta.size() == record.trace.expert_count(), "zero_cost_balance: eta has ", eta.size(),
-            " values for ", record.trace.expert_count(), " experts");
-    return detail::mean_probability_loss(record, coefficient, [&](std::size_t e) {
-      const double weight = !eta.empty() ? eta[e] : record.widths[e] == 0 ? tau : 1;
-      return weight * detail::choice_rate(static_cast<double>(record.trace.tokens_per_expert()[e]),
-                                          static_cast<double>(record.trace.valid_tokens()));
+  template <class T> double evaluate(routed_batch<T>& batch) const {
+    require(eta.empty() || eta.size() == batch.trace.expert_count(), "zero_cost_balance: eta has ", eta.size(),
+            " values for ", batch.trace.expert_count(), " experts");
+    return detail::mean_probability_loss(batch, coefficient, [&](std::size_t e) {
+      const double weight = !eta.empty() ? eta[e] : batch.widths[e] == 0 ? tau : 1;
+      return weight * detail::choice_rate(static_cast<double>(batch.trace.tokens_per_expert()[e]),
+                                          static_cast<double>(batch.trace.valid_tokens()));
     });
   }
 };

@@ -20,7 +20,7 @@ namespace hmoe::routing {
 /// routing, to compare experts under equal routing, to reproduce a run. It has no parameters and no gradient: dx gets
 /// nothing from it. A batch of another number of tokens than the recorded one is an hmoe::error.
 /// The trace gets the recorded logits and probabilities where they are given; else logits are 0 and probabilities are
-/// the weights of the selected experts. io/routing_trace.hpp reads recordings from files.
+/// the weights of the selected experts. io/routing_log.hpp reads them from files.
 template <real T> class replay {
 public:
   using value_type = T;

@@ -64,12 +64,12 @@ public:
     const guarded_matrix<double> dy(tokens, d, random_values<double>(tokens * d, 32));
     guarded_matrix<double> y(tokens, d), dx(tokens, d), inferred(tokens, d);
     guarded_memory memory;
-    tape<double> record(&memory, true), inference(&memory, false);
-    record.set_weights_on_input(on_input);
+    tape<double> tape(&memory, true), inference(&memory, false);
+    tape.set_weights_on_input(on_input);
     inference.set_weights_on_input(on_input);
-    assign(record.assignment(), tokens, rule, only);
+    assign(tape.assignment(), tokens, rule, only);
     assign(inference.assignment(), tokens, rule, only);
-    const std::size_t entries = record.assignment().size();
+    const std::size_t entries = tape.assignment().size();
     guarded_array<double> d_weights(entries);
     experts_type gradients = experts_;
     gradients.visit_parameters([](const parameter_info&, matrix_view<double> view) {
@@ -77,14 +77,14 @@ public:
     });
 
     dispatch.forward(ctx, experts_, x.view(), inferred.view(), inference);
-    dispatch.forward(ctx, experts_, x.view(), y.view(), record);
-    record.input().resize_for_overwrite(tokens, d);
+    dispatch.forward(ctx, experts_, x.view(), y.view(), tape);
+    tape.input().resize_for_overwrite(tokens, d);
     for (std::size_t t = 0; t < tokens; ++t)
-      std::copy_n(x.view().row(t).data(), d, record.input().row(t).data());
-    dispatch.backward(ctx, experts_, record, dy.view(), dx.view(), d_weights.view(), gradients);
+      std::copy_n(x.view().row(t).data(), d, tape.input().row(t).data());
+    dispatch.backward(ctx, experts_, tape, dy.view(), dx.view(), d_weights.view(), gradients);
 
     dispatch_result result{y.values(), inferred.values(), dx.values(), d_weights.values(), {}, {}};
-    for (const index_t slot : std::as_const(record).plan().slots())
+    for (const index_t slot : std::as_const(tape).plan().slots())
       result.kept.push_back(slot != no_index);
     gradients.visit_parameters([&](const parameter_info&, matrix_view<double> view) {
       result.gradients.insert(result.gradients.end(), view.data(), view.data() + view.size());
@@ -98,7 +98,7 @@ public:
     if (!same_bits(x.values(), random_values<double>(tokens * d, 31)) || !x.margins_intact() ||
         !same_bits(dy.values(), random_values<double>(tokens * d, 32)) || !dy.margins_intact())
       fail("x or dy changed");
-    if (record.expert_output().rows() > dispatch.slots(tokens, entries, experts_.size()))
+    if (tape.expert_output().rows() > dispatch.slots(tokens, entries, experts_.size()))
       fail("it computed more rows than slots() announces");
     return result;
   }
@@ -196,11 +196,11 @@ template <class Dispatch>
     const guarded_matrix<double> x(tokens, d, random_values<double>(tokens * d, 34));
     guarded_matrix<double> y(tokens, d), dx(tokens, d), expected(tokens, d), inferred(tokens, d);
     plain.forward(context{backends::reference{}}, x.view(), expected.view());
-    auto record = layer.make_tape(tokens);
+    auto tape = layer.make_tape(tokens);
     auto gradients = layer.make_gradients();
     layer.forward(ctx, x.view(), inferred.view());
-    layer.forward(ctx, x.view(), y.view(), record);
-    layer.backward(ctx, record, std::as_const(y).view(), dx.view(), gradients);
+    layer.forward(ctx, x.view(), y.view(), tape);
+    layer.backward(ctx, tape, std::as_const(y).view(), dx.view(), gradients);
     found.expect(options.drops || (equal(inferred.values(), expected.values()) && equal(y.values(), expected.values())),
                  "a layer computes what it does with the dense strategy", "y of ", tokens, " tokens differs ",
                  largest_difference(y.values(), expected.values(), d));

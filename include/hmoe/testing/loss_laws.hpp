@@ -68,7 +68,7 @@ template <class T> struct routing_sample {
     std::copy(ids.begin(), ids.end(), assigned.experts().data());
     std::fill(assigned.weights().begin(), assigned.weights().end(), T(0.5));
   }
-  [[nodiscard]] routed_batch<T> record() { return {trace, assigned, widths}; }
+  [[nodiscard]] routed_batch<T> routed() { return {trace, assigned, widths}; }
   [[nodiscard]] std::vector<T> sinks() const {
     return join(trace.d_logits(), trace.d_probabilities(), trace.d_score_saved());
   }
@@ -102,8 +102,8 @@ private:
 };
 
 template <class T, class Loss> double value_of(const Loss& loss, routing_sample<T>& sample) {
-  auto record = sample.record();
-  return static_cast<double>(loss.evaluate(record));
+  auto routed = sample.routed();
+  return static_cast<double>(loss.evaluate(routed));
 }
 
 } // namespace detail

@@ -82,12 +82,12 @@ __global__ void __launch_bounds__(loss_threads, 4)
     *value = sum;
 }
 template <class Factor>
-void launch_mean_probability_loss(const Factor& factor, double coefficient, const record_arrays& record,
+void launch_mean_probability_loss(const Factor& factor, double coefficient, const routed_batch_arrays& batch,
                                   const loss_scratch& scratch, double* value, cudaStream_t stream) {
-  mean_probability_loss<<<1, loss_threads, 0, stream>>>(factor, record.trace.tokens, record.trace.experts, coefficient,
+  mean_probability_loss<<<1, loss_threads, 0, stream>>>(factor, batch.trace.tokens, batch.trace.experts, coefficient,
                                                         scratch, value);
   require_launched("mean_probability_loss");
-  launch_add_to_columns(record, scratch, stream);
+  launch_add_to_columns(batch, scratch, stream);
 }
 
 /// counts[e] += tokens whose losses::detail::first_choice is e. Counts are whole, so the order of additions is free.
@@ -102,26 +102,26 @@ __global__ void __launch_bounds__(Threads, 4)
     atomicAdd(counts + best, 1U);
 }
 
-inline void launch_loss(const losses::load_balance& loss, const record_arrays& record, const loss_scratch& scratch,
+inline void launch_loss(const losses::load_balance& loss, const routed_batch_arrays& batch, const loss_scratch& scratch,
                         double* value, cudaStream_t stream) {
-  const index_t* counts = record.trace.tokens_per_expert;
+  const index_t* counts = batch.trace.tokens_per_expert;
   if (loss.counts == losses::balance_counts::first_choice) {
-    require_cuda(cudaMemsetAsync(scratch.counts, 0, record.trace.experts * sizeof(index_t), stream), "clearing counts");
-    count_first_choices<loss_threads><<<blocks_of(record.trace.tokens, loss_threads), loss_threads, 0, stream>>>(
-        record.trace, record.assigned, scratch.counts);
+    require_cuda(cudaMemsetAsync(scratch.counts, 0, batch.trace.experts * sizeof(index_t), stream), "clearing counts");
+    count_first_choices<loss_threads><<<blocks_of(batch.trace.tokens, loss_threads), loss_threads, 0, stream>>>(
+        batch.trace, batch.assigned, scratch.counts);
     require_launched("count_first_choices");
     counts = scratch.counts;
   }
-  launch_mean_probability_loss(load_balance_factor{counts, loss.normalization}, loss.coefficient, record, scratch,
-                               value, stream);
+  launch_mean_probability_loss(load_balance_factor{counts, loss.normalization}, loss.coefficient, batch, scratch, value,
+                               stream);
 }
-inline void check_loss(const losses::parameter_penalty& loss, const record_arrays& record) {
-  loss.check(record.trace.experts, record.widest);
+inline void check_loss(const losses::parameter_penalty& loss, const routed_batch_arrays& batch) {
+  loss.check(batch.trace.experts, batch.widest);
 }
-inline void launch_loss(const losses::parameter_penalty& loss, const record_arrays& record, const loss_scratch& scratch,
-                        double* value, cudaStream_t stream) {
-  launch_mean_probability_loss(parameter_penalty_factor{record.trace.tokens_per_expert, record.widths, loss},
-                               loss.coefficient, record, scratch, value, stream);
+inline void launch_loss(const losses::parameter_penalty& loss, const routed_batch_arrays& batch,
+                        const loss_scratch& scratch, double* value, cudaStream_t stream) {
+  launch_mean_probability_loss(parameter_penalty_factor{batch.trace.tokens_per_expert, batch.widths, loss},
+                               loss.coefficient, batch, scratch, value, stream);
 }
 
 /// Some costs as an argument, so that no copy from the host's memory is in the stream's way.
@@ -134,17 +134,17 @@ template <unsigned Threads> __global__ void write_costs(cost_block block, double
     costs[threadIdx.x] = block.costs[threadIdx.x];
 }
 
-inline void check_loss(const losses::compute_cost& loss, const record_arrays& record) {
-  const std::size_t experts = record.trace.experts;
+inline void check_loss(const losses::compute_cost& loss, const routed_batch_arrays& batch) {
+  const std::size_t experts = batch.trace.experts;
   loss.check_costs(experts);
-  double mean = loss.costs.empty() ? static_cast<double>(record.widest) : 0; // positive, like the mean, or 0
+  double mean = loss.costs.empty() ? static_cast<double>(batch.widest) : 0; // positive, like the mean, or 0
   for (const double cost : loss.costs)
     mean += cost / static_cast<double>(experts);
   losses::compute_cost::check_mean(experts, mean);
 }
-inline void launch_loss(const losses::compute_cost& loss, const record_arrays& record, const loss_scratch& scratch,
+inline void launch_loss(const losses::compute_cost& loss, const routed_batch_arrays& batch, const loss_scratch& scratch,
                         double* value, cudaStream_t stream) {
-  const std::size_t experts = record.trace.experts;
+  const std::size_t experts = batch.trace.experts;
   for (std::size_t first = 0; first < loss.costs.size(); first += cost_block::size) {
     cost_block block{};
     const std::size_t count = std::min(cost_block::size, experts - first);
@@ -153,8 +153,8 @@ inline void launch_loss(const losses::compute_cost& loss, const record_arrays& r
         <<<1, cost_block::size, 0, stream>>>(block, scratch.costs + first, static_cast<index_t>(count));
     require_launched("write_costs");
   }
-  launch_mean_probability_loss(compute_cost_factor{loss.costs.empty() ? nullptr : scratch.costs, record.widths},
-                               loss.coefficient, record, scratch, value, stream);
+  launch_mean_probability_loss(compute_cost_factor{loss.costs.empty() ? nullptr : scratch.costs, batch.widths},
+                               loss.coefficient, batch, scratch, value, stream);
 }
 
 } // namespace hmoe::backends::cuda_detail

@@ -14,9 +14,9 @@ namespace hmoe::backends::cuda_detail {
 
 /// d_projected = (d_outputs W_out) through the activation: the tile's columns are hidden units, and the thread that
 /// has ∂L/∂a of one reads what the forward pass kept of it.
-template <std::size_t Lanes, class S, class Gate, class Atom, tile_shape Shape> struct backward_hidden {
+template <std::size_t Lanes, class S, class Gate, class Atom, block_shape Shape> struct backward_hidden {
   using value_type = S;
-  static constexpr tile_shape shape = Shape;
+  static constexpr block_shape shape = Shape;
   ffn_arrays<S> weights;
   ffn_backward_arrays<S> pass;
   Gate gate;
@@ -61,9 +61,9 @@ template <std::size_t Lanes, class S, class Gate, class Atom, tile_shape Shape> 
 };
 
 /// d_rows = d_projected W_in, and + d_outputs where the expert is residual.
-template <std::size_t Lanes, class S, class Atom, tile_shape Shape> struct backward_rows {
+template <std::size_t Lanes, class S, class Atom, block_shape Shape> struct backward_rows {
   using value_type = S;
-  static constexpr tile_shape shape = Shape;
+  static constexpr block_shape shape = Shape;
   ffn_arrays<S> weights;
   ffn_backward_arrays<S> pass;
   bool residual;
@@ -100,9 +100,9 @@ template <std::size_t Lanes, class S, class Atom, tile_shape Shape> struct backw
 
 /// gradient += leftᵀ right over the rows of each expert: left is d_outputs and right the hidden values for W_out, left
 /// d_projected and right the rows that the experts read for W_in.
-template <class S, class Atom, tile_shape Shape> struct weight_gradient {
+template <class S, class Atom, block_shape Shape> struct weight_gradient {
   using value_type = S;
-  static constexpr tile_shape shape = Shape;
+  static constexpr block_shape shape = Shape;
   row_source<S> left, right;
   extent left_columns, right_columns;
   float* gradient;
@@ -141,7 +141,7 @@ template <class S, class Atom, tile_shape Shape> struct weight_gradient {
 
 /// All products of the backward pass. A gradient has d · width sums whatever the number of rows, so it always has the
 /// large tiles.
-template <std::size_t Lanes, class Atom, tile_shape Shape, tile_shape Large, class S, class Gate>
+template <std::size_t Lanes, class Atom, block_shape Shape, block_shape Large, class S, class Gate>
 void backward_products(cudaStream_t stream, const launch_target& target, const bank_rows& bank,
                        const ffn_arrays<S>& weights, const ffn_backward_arrays<S>& pass,
                        const ffn_gradient_arrays& gradients, Gate gate, void* workspace, bool residual) {
@@ -181,8 +181,8 @@ void ffn_backward(cudaStream_t stream, const launch_target& target, const plan_a
                   const ffn_arrays<S>& weights, const ffn_backward_arrays<S>& pass,
                   const ffn_gradient_arrays& gradients, Gate gate, void* workspace, const ffn_options& options) {
   const bank_rows bank{plan.offsets + weights.first_expert, weights.widths, weights.experts};
-  with_atom<S>(options.math, [&]<class Atom, tile_shapes Shapes>() {
-    with_tiles<Shapes>(plan, [&]<tile_shape Shape>() {
+  with_atom<S>(options.math, [&]<class Atom, block_shapes Shapes>() {
+    with_tiles<Shapes>(plan, [&]<block_shape Shape>() {
       backward_products<Lanes, Atom, Shape, Shapes.many>(stream, target, bank, weights, pass, gradients, gate,
                                                          workspace, options.residual);
     });

@@ -11,9 +11,9 @@ namespace hmoe::backends::cuda_detail {
 
 /// activated = act(x W_inᵀ + b): the tile's columns are rows of W_in with the lanes interleaved, so that a thread has
 /// gate and up of the same hidden units.
-template <std::size_t Lanes, class S, class Weight, class Gate, class Atom, tile_shape Shape> struct project_in {
+template <std::size_t Lanes, class S, class Weight, class Gate, class Atom, block_shape Shape> struct project_in {
   using value_type = S;
-  static constexpr tile_shape shape = Shape;
+  static constexpr block_shape shape = Shape;
   ffn_arrays<Weight> weights;
   ffn_forward_arrays<S> pass;
   Gate gate;
@@ -71,9 +71,9 @@ template <std::size_t Lanes, class S, class Weight, class Gate, class Atom, tile
 };
 
 /// outputs = activated W_outᵀ + b, and + x where the expert is residual.
-template <class S, class Weight, class Atom, tile_shape Shape> struct project_out {
+template <class S, class Weight, class Atom, block_shape Shape> struct project_out {
   using value_type = S;
-  static constexpr tile_shape shape = Shape;
+  static constexpr block_shape shape = Shape;
   ffn_arrays<Weight> weights;
   ffn_forward_arrays<S> pass;
   bool residual;
@@ -118,7 +118,7 @@ template <class S, class Weight, class Atom, tile_shape Shape> struct project_ou
 };
 
 /// Both products with one shape of tiles.
-template <std::size_t Lanes, class Atom, tile_shape Shape, class S, class Weight, class Gate>
+template <std::size_t Lanes, class Atom, block_shape Shape, class S, class Weight, class Gate>
 void forward_products(cudaStream_t stream, const launch_target& target, const bank_rows& bank,
                       const ffn_arrays<Weight>& weights, const ffn_forward_arrays<S>& pass, Gate gate, void* workspace,
                       bool residual) {
@@ -138,8 +138,8 @@ void ffn_forward(cudaStream_t stream, const launch_target& target, const plan_ar
                  const ffn_arrays<Weight>& weights, const ffn_forward_arrays<S>& pass, Gate gate, void* workspace,
                  const ffn_options& options) {
   const bank_rows bank{plan.offsets + weights.first_expert, weights.widths, weights.experts};
-  with_atom<S>(options.math, [&]<class Atom, tile_shapes Shapes>() {
-    with_tiles<Shapes>(plan, [&]<tile_shape Shape>() {
+  with_atom<S>(options.math, [&]<class Atom, block_shapes Shapes>() {
+    with_tiles<Shapes>(plan, [&]<block_shape Shape>() {
       forward_products<Lanes, Atom, Shape>(stream, target, bank, weights, pass, gate, workspace, options.residual);
     });
   });

@@ -75,27 +75,27 @@ __global__ void __launch_bounds__(Threads, 4)
       vector_view<float>(trace.d_probabilities + std::size_t{token} * trace.experts, trace.experts));
 }
 
-inline void launch_loss(const losses::importance& loss, const record_arrays& record, const loss_scratch& scratch,
+inline void launch_loss(const losses::importance& loss, const routed_batch_arrays& batch, const loss_scratch& scratch,
                         double* value, cudaStream_t stream) {
   const bool all = loss.gates == losses::gate_values::probabilities;
-  const unsigned token_blocks = blocks_of(record.trace.tokens, loss_threads);
+  const unsigned token_blocks = blocks_of(batch.trace.tokens, loss_threads);
   if (!all) {
     gate_divisors<loss_threads>
-        <<<token_blocks, loss_threads, 0, stream>>>(record.trace, record.assigned, loss.gates, scratch.rows);
+        <<<token_blocks, loss_threads, 0, stream>>>(batch.trace, batch.assigned, loss.gates, scratch.rows);
     require_launched("gate_divisors");
     sum_gates<loss_threads>
-        <<<record.trace.experts, loss_threads, 0, stream>>>(record.trace, record.plan, scratch.rows, scratch.sums);
+        <<<batch.trace.experts, loss_threads, 0, stream>>>(batch.trace, batch.plan, scratch.rows, scratch.sums);
     require_launched("sum_gates");
   }
   squared_variation<loss_threads>
-      <<<1, loss_threads, 0, stream>>>(scratch, record.trace.experts, all, loss.coefficient, value);
+      <<<1, loss_threads, 0, stream>>>(scratch, batch.trace.experts, all, loss.coefficient, value);
   require_launched("squared_variation");
   if (all) {
-    launch_add_to_columns(record, scratch, stream);
+    launch_add_to_columns(batch, scratch, stream);
     return;
   }
   add_gates_gradient<loss_threads>
-      <<<token_blocks, loss_threads, 0, stream>>>(record.trace, record.assigned, loss.gates, scratch);
+      <<<token_blocks, loss_threads, 0, stream>>>(batch.trace, batch.assigned, loss.gates, scratch);
   require_launched("add_gates_gradient");
 }
 

@@ -111,20 +111,20 @@ void cuda_layer<Experts, Router, S, W>::forward_with(const cuda_context& ctx, in
 }
 
 template <class Experts, class Router, class S, class W>
-void cuda_layer<Experts, Router, S, W>::forward(const cuda_context& ctx, input x, output y, tape_type& record) const
+void cuda_layer<Experts, Router, S, W>::forward(const cuda_context& ctx, input x, output y, tape_type& tape) const
   requires trainable
 {
   check_shapes(x, y, "y");
   const std::size_t tokens = x.rows();
-  require(record.shape() == shape_, "the tape is of another layer");
-  require(tokens <= record.max_tokens(), "a batch of ", tokens, " tokens for a tape of up to ", record.max_tokens());
-  record.begin(tokens);
-  const pass_arrays& pass = record.arrays();
+  require(tape.shape() == shape_, "the tape is of another layer");
+  require(tokens <= tape.max_tokens(), "a batch of ", tokens, " tokens for a tape of up to ", tape.max_tokens());
+  tape.begin(tokens);
+  const pass_arrays& pass = tape.arrays();
   const auto& trace = pass.trace;
   if (tokens == 0) {
     cuda_detail::set_zero(ctx.stream(), pass.plan.offsets, (size() + 1) * sizeof(index_t));
     cuda_detail::set_zero(ctx.stream(), trace.tokens_per_expert, shape_.routed * sizeof(index_t));
-    record.set_complete();
+    tape.set_complete();
     return;
   }
   cuda_detail::set_zero(ctx.stream(), trace.d_logits, tokens * shape_.routed * sizeof(float));
@@ -138,7 +138,7 @@ void cuda_layer<Experts, Router, S, W>::forward(const cuda_context& ctx, input x
   std::byte* const scratch = ctx.workspace().block_for(scratch_bytes(tokens, false), ctx.executor());
   cuda_detail::grouped_products products;
   run_forward(ctx, {pass.input, tokens, d_model(), pass_arrays::input_stride(d_model())}, y, pass, scratch, products);
-  record.set_complete();
+  tape.set_complete();
 }
 
 /// x ─ router ─▶ assignment ─ plan ─▶ experts, bank by bank ─ combine ─▶ y
@@ -200,16 +200,16 @@ auto cuda_layer<Experts, Router, S, W>::take_backward(cuda_detail::carver& memor
 /// The same way in reverse: first the gradient of what experts returned, then that of what they read, then the
 /// router's share.
 template <class Experts, class Router, class S, class W>
-void cuda_layer<Experts, Router, S, W>::backward(const cuda_context& ctx, tape_type& record, input dy, output dx,
+void cuda_layer<Experts, Router, S, W>::backward(const cuda_context& ctx, tape_type& tape, input dy, output dx,
                                                  cuda_gradients& gradients) const
   requires trainable
 {
-  require(record.complete(), "backward needs a tape that a forward pass of this layer has filled");
-  require(record.shape() == shape_, "the tape is of another layer");
-  require(dy.rows() == record.tokens(), "dy has ", dy.rows(), " rows, the tape holds ", record.tokens(), " tokens");
+  require(tape.complete(), "backward needs a tape that a forward pass of this layer has filled");
+  require(tape.shape() == shape_, "the tape is of another layer");
+  require(dy.rows() == tape.tokens(), "dy has ", dy.rows(), " rows, the tape holds ", tape.tokens(), " tokens");
   check_shapes(dy, dx, "dx");
   check_gradients(gradients);
-  const std::size_t tokens = dy.rows(), entries = record.max_entries();
+  const std::size_t tokens = dy.rows(), entries = tape.max_entries();
   if (tokens == 0)
     return;
   const auto lay_out = [&](std::byte* block) {
@@ -221,7 +221,7 @@ void cuda_layer<Experts, Router, S, W>::backward(const cuda_context& ctx, tape_t
   const std::size_t bytes = std::get<2>(lay_out(nullptr));
   const auto [back, scratch, used] = lay_out(ctx.workspace().block_for(bytes, ctx.executor()));
 
-  const pass_arrays& pass = record.arrays();
+  const pass_arrays& pass = tape.arrays();
   const auto d = static_cast<index_t>(d_model());
   const std::size_t x_stride = pass_arrays::input_stride(d_model());
   const float* const weights = pass.assigned.weights;
@@ -276,13 +276,13 @@ template <class Experts, class Router, class S, class W>
 template <class... Losses>
 device_losses<Losses...> cuda_layer<Experts, Router, S, W>::evaluate(const cuda_context& ctx,
                                                                      const objective<Losses...>& aux,
-                                                                     tape_type& record) const
+                                                                     tape_type& tape) const
   requires trainable
 {
   static_assert(sizeof...(Losses) <= cuda_detail::most_losses, "hmoe: a tape on the device has room for 32 losses");
-  require(record.complete(), "an auxiliary loss needs a tape that a forward pass of this layer has filled");
-  const pass_arrays& pass = record.arrays();
-  const std::size_t bytes = cuda_detail::evaluate_losses_bytes(aux, record.tokens(), shape_.routed);
+  require(tape.complete(), "an auxiliary loss needs a tape that a forward pass of this layer has filled");
+  const pass_arrays& pass = tape.arrays();
+  const std::size_t bytes = cuda_detail::evaluate_losses_bytes(aux, tape.tokens(), shape_.routed);
   cuda_detail::evaluate_losses(aux, {pass.trace, pass.assigned, pass.plan, widths_.data(), widest_}, pass.losses,
                                ctx.workspace().block_for(bytes, ctx.executor()), ctx.stream());
   return {std::apply(

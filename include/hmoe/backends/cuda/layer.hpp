@@ -148,17 +148,17 @@ public:
   /// experts as in hmoe/backends/cuda/cublas.cuh. For files that include layer.cuh.
   template <class Products> void forward_with(const cuda_context& ctx, input x, output y, Products& products) const;
   /// Training: as above, and the tape keeps what backward needs.
-  void forward(const cuda_context& ctx, input x, output y, tape_type& record) const
+  void forward(const cuda_context& ctx, input x, output y, tape_type& tape) const
     requires trainable;
   /// Evaluates the losses of an objective on what forward left in the tape, and adds their gradients to its trace,
   /// where backward finds them; once per forward pass. The values stay on the device until they are read. Throws what
   /// objective::evaluate throws.
   template <class... Losses>
-  device_losses<Losses...> evaluate(const cuda_context& ctx, const objective<Losses...>& aux, tape_type& record) const
+  device_losses<Losses...> evaluate(const cuda_context& ctx, const objective<Losses...>& aux, tape_type& tape) const
     requires trainable;
   /// The backward pass from dy = ∂L/∂y: dx = ∂L/∂x, gradients += ∂L/∂parameters; includes what losses left in the
   /// tape's trace. dx must not overlap dy.
-  void backward(const cuda_context& ctx, tape_type& record, input dy, output dx, cuda_gradients& gradients) const
+  void backward(const cuda_context& ctx, tape_type& tape, input dy, output dx, cuda_gradients& gradients) const
     requires trainable;
   /// Bytes of workspace that suffice for any pass over up to `tokens` tokens, forward or backward, and for losses.
   [[nodiscard]] std::size_t workspace_bytes(std::size_t tokens) const;

@@ -41,7 +41,7 @@ struct projection_rows {
 template <class S>
 __global__ void __launch_bounds__(product_threads, 2)
     project_tokens(token_rows<S> x, projection_rows rows, const float* bias, float* logits, float* gate_logits) {
-  multiply_tile(x, rows, blockIdx.x * product_tile, blockIdx.y * product_tile, 0, x.d,
+  multiply_tile(x, rows, blockIdx.x * block_tile, blockIdx.y * block_tile, 0, x.d,
                 [&](index_t t, index_t j, float sum) {
                   if (t >= x.tokens)
                     return;
@@ -61,7 +61,7 @@ void launch_projection(const token_rows<S>& x, const projection_rows& rows, cons
                        float* gate_logits, cudaStream_t stream) {
   if (x.tokens == 0)
     return;
-  const dim3 grid(blocks_of(x.tokens, product_tile), blocks_of(rows.experts + rows.gates, product_tile));
+  const dim3 grid(blocks_of(x.tokens, block_tile), blocks_of(rows.experts + rows.gates, block_tile));
   project_tokens<<<grid, product_threads, 0, stream>>>(x, rows, bias, logits, gate_logits);
   require_launched("project_tokens");
 }

@@ -10,7 +10,7 @@
 namespace hmoe::backends::cuda_detail {
 
 /// hmoe::routed_batch on the device, with the plan.
-struct record_arrays {
+struct routed_batch_arrays {
   trace_arrays trace; ///< with sinks
   assignment_arrays assigned;
   plan_arrays plan;
@@ -19,7 +19,7 @@ struct record_arrays {
 };
 
 /// Throws what losses::…::evaluate throws on the host, before anything is launched. Most losses take all routings.
-template <class Loss> void check_loss(const Loss&, const record_arrays&) {}
+template <class Loss> void check_loss(const Loss&, const routed_batch_arrays&) {}
 
 /// Tokens whose probabilities one block adds up: fixed, so that the order of the sum is.
 inline constexpr std::size_t column_sum_tokens = 512;

@@ -93,21 +93,21 @@ __global__ void __launch_bounds__(Threads, 4) sum_rows(const double* rows, index
     *value = sum;
 }
 
-inline void launch_column_sums(const record_arrays& record, const loss_scratch& scratch, cudaStream_t stream) {
+inline void launch_column_sums(const routed_batch_arrays& batch, const loss_scratch& scratch, cudaStream_t stream) {
   constexpr unsigned warps = 8;
-  sum_columns<warps><<<dim3(blocks_of(record.trace.experts, 32), scratch.parts), warps * 32, 0, stream>>>(
-      record.trace, scratch.column_sums);
+  sum_columns<warps><<<dim3(blocks_of(batch.trace.experts, 32), scratch.parts), warps * 32, 0, stream>>>(
+      batch.trace, scratch.column_sums);
   require_launched("sum_columns");
 }
-inline void launch_add_to_columns(const record_arrays& record, const loss_scratch& scratch, cudaStream_t stream) {
-  const std::size_t values = std::size_t{record.trace.tokens} * record.trace.experts;
+inline void launch_add_to_columns(const routed_batch_arrays& batch, const loss_scratch& scratch, cudaStream_t stream) {
+  const std::size_t values = std::size_t{batch.trace.tokens} * batch.trace.experts;
   add_to_columns<loss_threads>
-      <<<blocks_of(values, loss_threads), loss_threads, 0, stream>>>(record.trace, scratch.gradient);
+      <<<blocks_of(values, loss_threads), loss_threads, 0, stream>>>(batch.trace, scratch.gradient);
   require_launched("add_to_columns");
 }
-inline void launch_sum_rows(const record_arrays& record, const loss_scratch& scratch, double* value,
+inline void launch_sum_rows(const routed_batch_arrays& batch, const loss_scratch& scratch, double* value,
                             cudaStream_t stream) {
-  sum_rows<loss_threads><<<1, loss_threads, 0, stream>>>(scratch.rows, record.trace.tokens, value);
+  sum_rows<loss_threads><<<1, loss_threads, 0, stream>>>(scratch.rows, batch.trace.tokens, value);
   require_launched("sum_rows");
 }
 

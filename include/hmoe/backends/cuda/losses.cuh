@@ -21,8 +21,8 @@ namespace hmoe::backends::cuda_detail {
 /// Whether a loss has kernels.
 template <class Loss>
 concept device_loss =
-    requires(const Loss& loss, const record_arrays& record, const loss_scratch& scratch, double* value,
-             cudaStream_t stream) { launch_loss(loss, record, scratch, value, stream); };
+    requires(const Loss& loss, const routed_batch_arrays& batch, const loss_scratch& scratch, double* value,
+             cudaStream_t stream) { launch_loss(loss, batch, scratch, value, stream); };
 
 /// Device memory that evaluate_losses uses while it runs, aligned to 256 bytes.
 template <class... Losses>
@@ -34,25 +34,25 @@ template <class... Losses>
 /// and the trace's sinks get coefficient × gradient added. Throws
 /// what the host throws, before anything is launched.
 template <class... Losses>
-void evaluate_losses(const objective<Losses...>& aux, const record_arrays& record, double* values, std::byte* workspace,
-                     cudaStream_t stream) {
+void evaluate_losses(const objective<Losses...>& aux, const routed_batch_arrays& batch, double* values,
+                     std::byte* workspace, cudaStream_t stream) {
   static_assert((device_loss<Losses> && ...),
                 "hmoe::backends::cuda: an element of Losses has no form for the device: there are load_balance, "
                 "parameter_penalty, compute_cost, importance, router_entropy and z; evaluate others on the host");
   if constexpr ((device_loss<Losses> && ...)) {
-    std::apply([&](const Losses&... loss) { (check_loss(loss, record), ...); }, aux.losses());
-    if (record.trace.tokens == 0) {
+    std::apply([&](const Losses&... loss) { (check_loss(loss, batch), ...); }, aux.losses());
+    if (batch.trace.tokens == 0) {
       require_cuda(cudaMemsetAsync(values, 0, sizeof...(Losses) * sizeof(double), stream), "clearing losses");
       return;
     }
-    require(record.trace.d_logits != nullptr && record.trace.d_probabilities != nullptr,
+    require(batch.trace.d_logits != nullptr && batch.trace.d_probabilities != nullptr,
             "an auxiliary loss needs a trace with gradient sinks: run forward with a tape");
-    const loss_scratch scratch = carve_losses(record.trace.tokens, record.trace.experts, workspace);
-    launch_column_sums(record, scratch, stream);
+    const loss_scratch scratch = carve_losses(batch.trace.tokens, batch.trace.experts, workspace);
+    launch_column_sums(batch, scratch, stream);
     std::apply(
         [&](const Losses&... loss) {
           double* value = values;
-          (launch_loss(loss, record, scratch, value++, stream), ...); // from left to right, as on the host
+          (launch_loss(loss, batch, scratch, value++, stream), ...); // from left to right, as on the host
         },
         aux.losses());
   }

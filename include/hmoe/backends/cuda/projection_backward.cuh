@@ -23,7 +23,7 @@ struct projection_scratch {
 
   [[nodiscard]] static projection_scratch sized(std::size_t tokens, std::size_t columns, std::size_t d) noexcept {
     constexpr std::size_t wanted_blocks = 512, shortest = 256;
-    const std::size_t tiles = std::size_t{blocks_of(columns, product_tile)} * blocks_of(d, product_tile);
+    const std::size_t tiles = std::size_t{blocks_of(columns, block_tile)} * blocks_of(d, block_tile);
     const std::size_t most = std::max<std::size_t>(1, tokens / shortest);
     const std::size_t parts = std::clamp<std::size_t>(wanted_blocks / std::max<std::size_t>(1, tiles), 1, most);
     const std::size_t length = (tokens + parts - 1) / parts;
@@ -67,7 +67,7 @@ template <class S> struct token_columns {
 template <unsigned Threads>
 __global__ void __launch_bounds__(Threads, 2)
     project_back(gradient_rows d_columns, projection_columns weights, float* dx, std::size_t dx_stride) {
-  multiply_tile(d_columns, weights, blockIdx.x * product_tile, blockIdx.y * product_tile, 0, d_columns.columns,
+  multiply_tile(d_columns, weights, blockIdx.x * block_tile, blockIdx.y * block_tile, 0, d_columns.columns,
                 [&](index_t t, index_t c, float sum) {
                   if (t < d_columns.tokens && c < weights.rows.d)
                     dx[t * dx_stride + c] += sum;
@@ -88,7 +88,7 @@ __global__ void __launch_bounds__(product_threads, 2)
   const auto begin = static_cast<index_t>(blockIdx.z * scratch.part_tokens);
   const auto end = static_cast<index_t>(begin + scratch.part_tokens);
   const index_t d = x.rows.d;
-  multiply_tile(d_columns, x, blockIdx.x * product_tile, blockIdx.y * product_tile, begin,
+  multiply_tile(d_columns, x, blockIdx.x * block_tile, blockIdx.y * block_tile, begin,
                 end < d_columns.tokens ? end : d_columns.tokens, [&](index_t j, index_t c, float sum) {
                   if (j >= d_columns.columns || c >= d)
                     return;
@@ -140,10 +140,10 @@ void launch_projection_backward(const token_rows<S>& x, const projection_rows& r
   const index_t columns = rows.experts + rows.gates, d = rows.d;
   const gradient_columns across{d_columns, x.tokens, columns};
   project_back<product_threads>
-      <<<dim3(blocks_of(x.tokens, product_tile), blocks_of(d, product_tile)), product_threads, 0, stream>>>(
+      <<<dim3(blocks_of(x.tokens, block_tile), blocks_of(d, block_tile)), product_threads, 0, stream>>>(
           gradient_rows{d_columns, x.tokens, columns}, projection_columns{rows}, dx, dx_stride);
   require_launched("project_back");
-  projection_weight_gradient<<<dim3(blocks_of(columns, product_tile), blocks_of(d, product_tile),
+  projection_weight_gradient<<<dim3(blocks_of(columns, block_tile), blocks_of(d, block_tile),
                                     static_cast<unsigned>(scratch.parts)),
                                product_threads, 0, stream>>>(across, token_columns<S>{x}, rows.experts, scratch,
                                                              gradients);

@@ -9,14 +9,14 @@
 /// whose operands are of several types and pieces. Not for the experts, which have kernels on tensor cores.
 namespace hmoe::backends::cuda_detail {
 
-inline constexpr int product_tile = 32;     ///< rows and columns that a block computes
+inline constexpr int block_tile = 32;       ///< rows and columns that a block computes
 inline constexpr int product_depth = 32;    ///< values of k that it holds at a time
 inline constexpr int product_groups = 4;    ///< groups of threads that divide those k
 inline constexpr int product_threads = 256; ///< each group: 8 × 8 threads of 4 × 4 sums
 
 /// Both operands of a step, k-major, so that a thread reads its 4 rows or columns at once.
 struct product_buffers {
-  float a[product_depth][product_tile + 4], b[product_depth][product_tile + 4];
+  float a[product_depth][block_tile + 4], b[product_depth][block_tile + 4];
 };
 
 /// 32 × 32 values of an operand, 4 per thread, on their way from global to shared memory. Operand: operator()(i, k),
@@ -37,7 +37,7 @@ template <class Operand> struct product_fragment {
     for (int v = 0; v < 4; ++v)
       values[v] = operand(first + static_cast<index_t>(row(v)), k + static_cast<index_t>(depth(v)));
   }
-  __device__ void store(float (*to)[product_tile + 4]) const {
+  __device__ void store(float (*to)[block_tile + 4]) const {
 #pragma unroll
     for (int v = 0; v < 4; ++v)
       to[depth(v)][row(v)] = values[v];
@@ -52,7 +52,7 @@ __device__ void multiply_tile(const A& a, const B& b, index_t first_i, index_t f
                               Write&& write) {
   __shared__ union alignas(16) {
     product_buffers operands;
-    float sums[product_groups][product_tile][product_tile + 1];
+    float sums[product_groups][block_tile][block_tile + 1];
   } memory;
   constexpr int per_group = product_threads / product_groups, depth_of_group = product_depth / product_groups;
   const int thread = static_cast<int>(threadIdx.x), group = thread / per_group;
@@ -91,8 +91,8 @@ __device__ void multiply_tile(const A& a, const B& b, index_t first_i, index_t f
       memory.sums[group][i + r][j + c] = sums[r][c];
   __syncthreads();
 #pragma unroll
-  for (int v = 0; v < product_tile * product_tile / product_threads; ++v) {
-    const int at = thread + v * product_threads, row = at / product_tile, col = at % product_tile;
+  for (int v = 0; v < block_tile * block_tile / product_threads; ++v) {
+    const int at = thread + v * product_threads, row = at / block_tile, col = at % block_tile;
     float sum = memory.sums[0][row][col];
 #pragma unroll
     for (int g = 1; g < product_groups; ++g)

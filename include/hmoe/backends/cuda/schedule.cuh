@@ -48,7 +48,7 @@ struct product_sizes {
   }
 };
 
-template <tile_shape Shape>
+template <block_shape Shape>
 [[nodiscard]] constexpr product_sizes in_tiles_of(const extent& m, const extent& n, const extent& terms) noexcept {
   return {m, n, terms, static_cast<index_t>(Shape.m), static_cast<index_t>(Shape.n)};
 }
@@ -178,7 +178,7 @@ void launch_schedules(cudaStream_t stream, const bank_rows& bank, const schedule
 template <class Problem>
 void launch_tiles(cudaStream_t stream, const launch_target& target, const Problem& problem, const bank_rows& bank,
                   const product_sizes& sizes, const schedule_arrays& schedule, const char* name) {
-  constexpr tile_shape shape = Problem::shape;
+  constexpr block_shape shape = Problem::shape;
   constexpr int value_bytes = sizeof(typename Problem::value_type);
   const int stages = pipeline_stages(target.compute_capability, shape, value_bytes);
   const int bytes = stages * shape.stage_bytes(value_bytes);

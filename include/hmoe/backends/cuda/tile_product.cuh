@@ -7,10 +7,10 @@
 namespace hmoe::backends::cuda_detail {
 
 /// The m × n sums of a tile, spread over the registers of a block.
-template <tile_shape Shape> struct tile_sums {
+template <block_shape Shape> struct tile_sums {
   static constexpr int warp_m = Shape.m / Shape.warps_m, warp_n = Shape.n / Shape.warps_n;
   static constexpr int blocks_m = warp_m / 16, blocks_n = warp_n / 16;
-  static_assert(warp_m % 16 == 0 && warp_n % 16 == 0, "tile_shape: a warp needs whole blocks of 16 × 16 sums");
+  static_assert(warp_m % 16 == 0 && warp_n % 16 == 0, "block_shape: a warp needs whole blocks of 16 × 16 sums");
 
   float values[blocks_m][blocks_n][2][4];
 
@@ -44,7 +44,7 @@ template <tile_shape Shape> struct tile_sums {
 };
 
 /// sums += one step of both operands.
-template <class Atom, tile_shape Shape, class TileA, class TileB>
+template <class Atom, block_shape Shape, class TileA, class TileB>
 __device__ void multiply_step(tile_sums<Shape>& sums, const TileA& a, const TileB& b) {
   using sums_type = tile_sums<Shape>;
 #pragma unroll Atom::unroll
@@ -65,7 +65,7 @@ __device__ void multiply_step(tile_sums<Shape>& sums, const TileA& a, const Tile
 
 /// The product of two operands over `depth` terms: a ring of `stages` steps in shared memory, of which all but one are
 /// on their way while warps multiply the oldest. Every sum is one chain in ascending order of terms, whatever the tile.
-template <class Atom, tile_shape Shape, class LoaderA, class LoaderB>
+template <class Atom, block_shape Shape, class LoaderA, class LoaderB>
 __device__ tile_sums<Shape> multiply_tile(LoaderA& a, LoaderB& b, int depth, int stages,
                                           typename Atom::value_type* shared) {
   using sums_type = tile_sums<Shape>;

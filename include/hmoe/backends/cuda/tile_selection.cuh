@@ -19,7 +19,7 @@ template <class S, class F> void with_atom(float_math math, const F& f) {
 }
 
 /// f.operator()<shape>() with the tiles for as many rows as the plan has room for.
-template <tile_shapes Shapes, class F> void with_tiles(const plan_arrays& plan, const F& f) {
+template <block_shapes Shapes, class F> void with_tiles(const plan_arrays& plan, const F& f) {
   if (plan.capacity >= rows_for_large_tiles * plan.experts)
     f.template operator()<Shapes.many>();
   else

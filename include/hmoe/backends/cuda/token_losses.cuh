@@ -58,19 +58,19 @@ __global__ void __launch_bounds__(Warps * 32, 4) z_of_tokens(trace_arrays trace,
     rows[token] = losses::z::share_of(log_sum, tokens);
 }
 
-inline void launch_loss(const losses::router_entropy& loss, const record_arrays& record, const loss_scratch& scratch,
-                        double* value, cudaStream_t stream) {
+inline void launch_loss(const losses::router_entropy& loss, const routed_batch_arrays& batch,
+                        const loss_scratch& scratch, double* value, cudaStream_t stream) {
   router_entropy_of_tokens<loss_warps>
-      <<<blocks_of(record.trace.tokens, loss_warps), loss_warps * 32, 0, stream>>>(record.trace, loss, scratch.rows);
+      <<<blocks_of(batch.trace.tokens, loss_warps), loss_warps * 32, 0, stream>>>(batch.trace, loss, scratch.rows);
   require_launched("router_entropy_of_tokens");
-  launch_sum_rows(record, scratch, value, stream);
+  launch_sum_rows(batch, scratch, value, stream);
 }
-inline void launch_loss(const losses::z& loss, const record_arrays& record, const loss_scratch& scratch, double* value,
-                        cudaStream_t stream) {
+inline void launch_loss(const losses::z& loss, const routed_batch_arrays& batch, const loss_scratch& scratch,
+                        double* value, cudaStream_t stream) {
   z_of_tokens<loss_warps>
-      <<<blocks_of(record.trace.tokens, loss_warps), loss_warps * 32, 0, stream>>>(record.trace, loss, scratch.rows);
+      <<<blocks_of(batch.trace.tokens, loss_warps), loss_warps * 32, 0, stream>>>(batch.trace, loss, scratch.rows);
   require_launched("z_of_tokens");
-  launch_sum_rows(record, scratch, value, stream);
+  launch_sum_rows(batch, scratch, value, stream);
 }
 
 } // namespace hmoe::backends::cuda_detail

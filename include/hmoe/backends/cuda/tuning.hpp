@@ -10,7 +10,7 @@ namespace hmoe::backends::cuda_detail {
 
 /// How a block of threads computes a tile of a product: m × n sums, k terms of each at a time, by warps_m × warps_n
 /// warps. A warp has whole blocks of 16 × 16 sums.
-struct tile_shape {
+struct block_shape {
   int m, n, k;
   int warps_m, warps_n;
   int blocks; ///< on a multiprocessor at once; the compiler keeps registers low enough for that
@@ -20,20 +20,20 @@ struct tile_shape {
   [[nodiscard]] HMOE_HOST_DEVICE constexpr int stage_bytes(int value_bytes) const noexcept {
     return (m + n) * k * value_bytes;
   }
-  friend std::ostream& operator<<(std::ostream& out, const tile_shape& s) {
+  friend std::ostream& operator<<(std::ostream& out, const block_shape& s) {
     return out << s.m << 'x' << s.n << 'x' << s.k << ", warps " << s.warps_m << 'x' << s.warps_n << ", " << s.blocks
                << " blocks";
   }
 };
 
 /// Tiles for experts with many rows, and for few (a warp then has all rows and a part of the columns).
-struct tile_shapes {
-  tile_shape many, few;
+struct block_shapes {
+  block_shape many, few;
 };
 
 /// The tiles for products of values of S. None of these figures has been measured on a GPU yet: they follow from
 /// counting.
-template <class S> [[nodiscard]] constexpr tile_shapes product_tiles() noexcept {
+template <class S> [[nodiscard]] constexpr block_shapes product_tiles() noexcept {
   if constexpr (sizeof(S) == 2)
     return {
         // A warp has 64 × 64 sums, 128 registers of a thread: 32 mma.sync for 8 ldmatrix.x4 in each step of 16, so
@@ -75,7 +75,8 @@ inline constexpr std::size_t rows_for_large_tiles = 64;
 /// each of which costs 1 KiB besides. More than four hide nothing more: three steps in flight are
 /// 3 · 16 KiB · 2 blocks = 96 KiB a multiprocessor, above the product of latency (about 1 µs) and its share of DRAM
 /// bandwidth (19 KB/µs on an A100, 25 KB/µs on an H100).
-[[nodiscard]] constexpr int pipeline_stages(int compute_capability, const tile_shape& shape, int value_bytes) noexcept {
+[[nodiscard]] constexpr int pipeline_stages(int compute_capability, const block_shape& shape,
+                                            int value_bytes) noexcept {
   const int room = shared_memory_of(compute_capability) / shape.blocks - 1024 - 256;
   const int stages = room / shape.stage_bytes(value_bytes);
   return stages < 2 ? 2 : stages > 4 ? 4 : stages;

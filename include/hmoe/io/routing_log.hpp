@@ -24,7 +24,7 @@ namespace hmoe::io {
 
 /// The routing of one batch by one layer, as a file keeps it: enough to replay it bit for bit (routing::replay) and to
 /// compute every statistic again.
-template <real T> struct recorded_routing {
+template <real T> struct routing_log_record {
   std::uint64_t step = 0; ///< of training, or of whatever the recorder counts
   std::uint64_t layer = 0;
   std::uint64_t experts = 0; ///< that an id of the assignment may name, shared ones included
@@ -36,25 +36,25 @@ template <real T> struct recorded_routing {
 };
 
 /// Parts of a batch that are kept in addition to the assignment.
-enum class record_scores { no, yes };
+enum class keep_scores { no, yes };
 
 /// A copy of what a forward pass of a layer with `experts` experts left in its tape. Token ids are taken from the
 /// routing inputs.
 template <real T>
-[[nodiscard]] recorded_routing<T> record_routing(const tape<T>& record, std::size_t experts,
-                                                 record_scores scores = record_scores::yes) {
-  const router_trace<T>& trace = record.trace();
-  recorded_routing<T> result;
+[[nodiscard]] routing_log_record<T> make_routing_log_record(const tape<T>& tape, std::size_t experts,
+                                                            keep_scores scores = keep_scores::yes) {
+  const router_trace<T>& trace = tape.trace();
+  routing_log_record<T> result;
   result.experts = experts;
-  result.assigned = record.assignment();
-  result.weights_on_input = record.weights_on_input();
+  result.assigned = tape.assignment();
+  result.weights_on_input = tape.weights_on_input();
   const auto copy = [](matrix_view<const T> from) {
     matrix<T> to(from.rows(), from.cols());
     for (std::size_t t = 0; t < from.rows(); ++t)
       std::ranges::copy(from.row(t), to.row(t).begin());
     return to;
   };
-  if (scores == record_scores::yes) {
+  if (scores == keep_scores::yes) {
     result.logits = copy(trace.logits());
     result.probabilities = copy(trace.probabilities());
   }
@@ -66,7 +66,7 @@ template <real T>
 namespace detail {
 
 /// The first 48 bytes of a file. All numbers are in the byte order of the machine that wrote it; `magic` tells another.
-struct routing_trace_header {
+struct routing_log_header {
   static constexpr std::array<char, 8> expected_magic{'H', 'M', 'O', 'E', 'R', 'T', 'R', 'C'};
   static constexpr std::uint32_t current_version = 2, byte_order_mark = 0x01020304;
 
@@ -85,8 +85,8 @@ struct routing_trace_header {
     return sum.value();
   }
 };
-static_assert(sizeof(routing_trace_header) == 48 && std::has_unique_object_representations_v<routing_trace_header>,
-              "hmoe::io: the header of a routing trace has padding; a file's layout must not depend on the compiler");
+static_assert(sizeof(routing_log_header) == 48 && std::has_unique_object_representations_v<routing_log_header>,
+              "hmoe::io: the header of a routing log has padding; a file's layout must not depend on the compiler");
 
 } // namespace detail
 
@@ -96,14 +96,14 @@ static_assert(sizeof(routing_trace_header) == 48 && std::has_unique_object_repre
 /// routed or 0, number of token ids, 1 if weights are on the input or 0 (8 bytes each), then offsets[T+1],
 /// experts[entries], weights[entries], logits and probabilities [T×routed] if routed is not 0, token ids. Version 1 has
 /// no number for weights on the input.
-template <real T> class routing_trace_writer {
+template <real T> class routing_log_writer {
 public:
-  explicit routing_trace_writer(std::string path) : file_(std::move(path)) {
+  explicit routing_log_writer(std::string path) : file_(std::move(path)) {
     header_.scalar_bytes = sizeof(T);
     write_header();
   }
 
-  void add(const recorded_routing<T>& record) {
+  void add(const routing_log_record<T>& record) {
     require_open();
     record.assigned.validate(static_cast<std::size_t>(record.experts));
     const std::size_t tokens = record.assigned.tokens(), routed = record.logits.cols();
@@ -158,30 +158,28 @@ private:
   }
 
   file_writer file_;
-  detail::routing_trace_header header_;
+  detail::routing_log_header header_;
   checksum sum_;
   bool closed_ = false;
 };
 
-/// Reads a file that a routing_trace_writer of the same T wrote, now or in version 1 (whose weights count as those of
-/// outputs); the values have the same bits. A file that is not a routing trace, or of another version, byte order or T,
+/// Reads a file that a routing_log_writer of the same T wrote, now or in version 1 (whose weights count as those of
+/// outputs); the values have the same bits. A file that is not a routing log, or of another version, byte order or T,
 /// or truncated, or altered is an hmoe::error that says which, with the numbers.
-template <real T> [[nodiscard]] std::vector<recorded_routing<T>> read_routing_trace(const std::string& path) {
-  using header_type = detail::routing_trace_header;
+template <real T> [[nodiscard]] std::vector<routing_log_record<T>> read_routing_log(const std::string& path) {
+  using header_type = detail::routing_log_header;
   const std::vector<std::byte> bytes = read_file(path);
   constexpr std::size_t preamble = sizeof(header_type) + sizeof(std::uint64_t);
-  require(bytes.size() >= preamble, path, " has ", bytes.size(), " bytes, the header of a routing trace alone has ",
+  require(bytes.size() >= preamble, path, " has ", bytes.size(), " bytes, the header of a routing log alone has ",
           preamble);
   byte_reader all(bytes, path);
   const auto header = all.value<header_type>();
   const auto own_checksum = all.value<std::uint64_t>();
-  require(header.magic == header_type::expected_magic, path,
-          " is not a routing trace: it does not start with HMOERTRC");
+  require(header.magic == header_type::expected_magic, path, " is not a routing log: it does not start with HMOERTRC");
   require(header.byte_order == header_type::byte_order_mark, path,
           " was written on a machine of another byte order, which this version does not read");
-  require(header.version == 1 || header.version == header_type::current_version, path,
-          " is a routing trace of version ", header.version, ", this library reads versions 1 and ",
-          header_type::current_version);
+  require(header.version == 1 || header.version == header_type::current_version, path, " is a routing log of version ",
+          header.version, ", this library reads versions 1 and ", header_type::current_version);
   require(header.own_checksum() == own_checksum, path, " is damaged: the header's checksum is ", header.own_checksum(),
           " instead of ", own_checksum);
   require(header.scalar_bytes == sizeof(T), path, " holds values of ", header.scalar_bytes, " bytes, asked for are ",
@@ -193,9 +191,9 @@ template <real T> [[nodiscard]] std::vector<recorded_routing<T>> read_routing_tr
   require(sum.value() == header.payload_checksum, path, " is damaged: the checksum of its ", header.payload_bytes,
           " bytes is ", sum.value(), " instead of ", header.payload_checksum);
 
-  std::vector<recorded_routing<T>> records;
+  std::vector<routing_log_record<T>> records;
   for (std::uint64_t r = 0; r < header.records; ++r) {
-    recorded_routing<T> record;
+    routing_log_record<T> record;
     std::array<std::uint64_t, 8> sizes{};
     all.values(sizes.data(), header.version == 1 ? 7 : sizes.size());
     const auto [step, layer, experts, tokens, entries, routed, ids, on_input] = sizes;

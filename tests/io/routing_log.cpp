@@ -2,7 +2,7 @@
 #include <hmoe/backends/reference.hpp>
 #include <hmoe/execution/context.hpp>
 #include <hmoe/experts/glu.hpp>
-#include <hmoe/io/routing_trace.hpp>
+#include <hmoe/io/routing_log.hpp>
 #include <hmoe/layer/moe_layer.hpp>
 #include <hmoe/routing/replay.hpp>
 #include <hmoe/routing/router.hpp>
@@ -19,9 +19,9 @@
 #include <limits>
 #include <string>
 
-using hmoe::io::read_routing_trace;
-using hmoe::io::recorded_routing;
-using hmoe::io::routing_trace_writer;
+using hmoe::io::read_routing_log;
+using hmoe::io::routing_log_record;
+using hmoe::io::routing_log_writer;
 
 namespace {
 
@@ -36,9 +36,9 @@ template <class A, class B> bool same_bits(const A& a, const B& b) {
   return a.size() == b.size() && (a.size() == 0 || std::memcmp(a.data(), b.data(), a.size() * sizeof(*a.data())) == 0);
 }
 
-template <class T> recorded_routing<T> random_record(std::uint64_t seed, std::size_t tokens, bool with_scores) {
+template <class T> routing_log_record<T> random_record(std::uint64_t seed, std::size_t tokens, bool with_scores) {
   support::random_source random(seed);
-  recorded_routing<T> record;
+  routing_log_record<T> record;
   record.step = seed;
   record.layer = seed + 1;
   record.experts = 6;
@@ -64,7 +64,7 @@ template <class T> recorded_routing<T> random_record(std::uint64_t seed, std::si
   return record;
 }
 
-template <class T> bool same(const recorded_routing<T>& a, const recorded_routing<T>& b) {
+template <class T> bool same(const routing_log_record<T>& a, const routing_log_record<T>& b) {
   return a.step == b.step && a.layer == b.layer && a.experts == b.experts && a.weights_on_input == b.weights_on_input &&
          same_bits(a.assigned.offsets(), b.assigned.offsets()) &&
          same_bits(a.assigned.experts(), b.assigned.experts()) &&
@@ -72,8 +72,8 @@ template <class T> bool same(const recorded_routing<T>& a, const recorded_routin
          same_bits(a.logits, b.logits) && same_bits(a.probabilities, b.probabilities) && a.token_ids == b.token_ids;
 }
 
-template <class T> std::vector<recorded_routing<T>> write_three(const std::filesystem::path& path) {
-  std::vector<recorded_routing<T>> records;
+template <class T> std::vector<routing_log_record<T>> write_three(const std::filesystem::path& path) {
+  std::vector<routing_log_record<T>> records;
   records.push_back(random_record<T>(1, 9, true));
   records.push_back(random_record<T>(2, 0, true)); // no tokens
   records.push_back(random_record<T>(3, 4, false));
@@ -81,7 +81,7 @@ template <class T> std::vector<recorded_routing<T>> write_three(const std::files
   records[0].logits(0, 0) = -T(0);
   records[0].logits(0, 1) = std::numeric_limits<T>::denorm_min();
   records[0].logits(0, 2) = -std::numeric_limits<T>::quiet_NaN();
-  routing_trace_writer<T> writer(path);
+  routing_log_writer<T> writer(path);
   for (const auto& record : records)
     writer.add(record);
   writer.close();
@@ -93,14 +93,14 @@ template <class T> std::vector<recorded_routing<T>> write_three(const std::files
 TEST_CASE_TEMPLATE("what was recorded comes back bit for bit", T, float, double) {
   const scratch_folder folder;
   const auto records = write_three<T>(folder.file());
-  const auto back = read_routing_trace<T>(folder.file());
+  const auto back = read_routing_log<T>(folder.file());
   REQUIRE(back.size() == records.size());
   for (std::size_t r = 0; r < back.size(); ++r)
     CHECK(same(back[r], records[r]));
   CHECK(folder.entries() == 1);
 
-  routing_trace_writer<T>(folder.file()).close(); // no records: a legal file, in the place of the old one
-  CHECK(read_routing_trace<T>(folder.file()).empty());
+  routing_log_writer<T>(folder.file()).close(); // no records: a legal file, in the place of the old one
+  CHECK(read_routing_log<T>(folder.file()).empty());
 }
 
 TEST_CASE_TEMPLATE("a run recorded to a file is replayed bit for bit, weights on the input or not", Weighting,
@@ -117,7 +117,7 @@ TEST_CASE_TEMPLATE("a run recorded to a file is replayed bit for bit, weights on
   auto tape = layer.make_tape(tokens);
   std::vector<hmoe::matrix<float>> inputs, outputs;
   {
-    routing_trace_writer<float> writer(folder.file());
+    routing_log_writer<float> writer(folder.file());
     for (std::uint64_t step = 0; step < 3; ++step) {
       inputs.push_back(support::random_matrix<float>(random, tokens, d_model));
       outputs.emplace_back(tokens, d_model);
@@ -125,14 +125,14 @@ TEST_CASE_TEMPLATE("a run recorded to a file is replayed bit for bit, weights on
       hmoe::routing_inputs<float> routing_inputs;
       routing_inputs.token_ids = ids;
       layer.forward(ctx, std::as_const(inputs.back()).view(), outputs.back().view(), tape, routing_inputs);
-      auto record = hmoe::io::record_routing(tape, layer.size());
+      auto record = hmoe::io::make_routing_log_record(tape, layer.size());
       record.step = step;
       writer.add(record);
     }
     writer.close();
   }
   std::size_t step = 0;
-  for (auto& record : read_routing_trace<float>(folder.file())) {
+  for (auto& record : read_routing_log<float>(folder.file())) {
     CHECK(record.step == step);
     CHECK(record.token_ids == std::vector<hmoe::index_t>(tokens, static_cast<hmoe::index_t>(step)));
     const std::size_t routed = record.logits.cols();
@@ -153,7 +153,7 @@ TEST_CASE("scores can be left out") {
   hmoe::tape<float> tape;
   tape.trace().resize(3, 6, 0, false);
   tape.assignment() = record.assigned;
-  const auto without = hmoe::io::record_routing(tape, 6, hmoe::io::record_scores::no);
+  const auto without = hmoe::io::make_routing_log_record(tape, 6, hmoe::io::keep_scores::no);
   CHECK(without.logits.size() == 0);
   CHECK(without.probabilities.size() == 0);
   CHECK(same_bits(without.assigned.weights(), record.assigned.weights()));
@@ -165,15 +165,15 @@ TEST_CASE("a file cut anywhere is refused") {
   const std::string bytes = read(folder.file());
   for (std::size_t size = 0; size < bytes.size(); ++size) {
     write(folder.file(), bytes.substr(0, size));
-    CHECK_THROWS_AS((void)read_routing_trace<float>(folder.file()), hmoe::error);
+    CHECK_THROWS_AS((void)read_routing_log<float>(folder.file()), hmoe::error);
   }
   write(folder.file(), bytes.substr(0, bytes.size() - 3));
   const std::string payload = std::to_string(bytes.size() - 56), left = std::to_string(bytes.size() - 59);
-  CHECK_THROWS_WITH_AS((void)read_routing_trace<float>(folder.file()),
+  CHECK_THROWS_WITH_AS((void)read_routing_log<float>(folder.file()),
                        doctest::Contains((left + " bytes follow the header instead of " + payload).c_str()),
                        hmoe::error);
   write(folder.file(), bytes + "x");
-  CHECK_THROWS_WITH_AS((void)read_routing_trace<float>(folder.file()), doctest::Contains("something behind it"),
+  CHECK_THROWS_WITH_AS((void)read_routing_log<float>(folder.file()), doctest::Contains("something behind it"),
                        hmoe::error);
 }
 
@@ -185,7 +185,7 @@ TEST_CASE("a changed bit anywhere is noticed") {
     std::string changed = bytes;
     changed[i] = static_cast<char>(changed[i] ^ (1 << (i % 8)));
     write(folder.file(), changed);
-    CHECK_THROWS_AS((void)read_routing_trace<float>(folder.file()), hmoe::error);
+    CHECK_THROWS_AS((void)read_routing_log<float>(folder.file()), hmoe::error);
   }
 }
 
@@ -195,9 +195,9 @@ TEST_CASE("files of another kind, version, byte order or type are told apart") {
   const std::string bytes = read(folder.file());
   const auto refuse = [&](const std::string& content, const char* words) {
     write(folder.file(), content);
-    CHECK_THROWS_WITH_AS((void)read_routing_trace<float>(folder.file()), doctest::Contains(words), hmoe::error);
+    CHECK_THROWS_WITH_AS((void)read_routing_log<float>(folder.file()), doctest::Contains(words), hmoe::error);
   };
-  refuse(std::string(500, 'x'), "is not a routing trace");
+  refuse(std::string(500, 'x'), "is not a routing log");
   refuse("short", "has 5 bytes");
   std::string other = bytes;
   std::swap(other[8], other[11]);
@@ -207,10 +207,10 @@ TEST_CASE("files of another kind, version, byte order or type are told apart") {
   other[12] = 7;
   refuse(other, "of version 7, this library reads versions 1 and 2");
   write(folder.file(), bytes);
-  CHECK_THROWS_WITH_AS((void)read_routing_trace<double>(folder.file()), doctest::Contains("read it as float"),
+  CHECK_THROWS_WITH_AS((void)read_routing_log<double>(folder.file()), doctest::Contains("read it as float"),
                        hmoe::error);
-  CHECK_THROWS_WITH_AS((void)read_routing_trace<float>(folder.path() / "none"), doctest::Contains("none"), hmoe::error);
-  CHECK_THROWS_AS((void)read_routing_trace<float>(folder.path()), hmoe::error);
+  CHECK_THROWS_WITH_AS((void)read_routing_log<float>(folder.path() / "none"), doctest::Contains("none"), hmoe::error);
+  CHECK_THROWS_AS((void)read_routing_log<float>(folder.path()), hmoe::error);
 }
 
 namespace {
@@ -246,7 +246,7 @@ TEST_CASE_TEMPLATE("a file of version 1 has no flag for weights on the input", T
   const std::uint64_t payload_bytes = bytes.size() - 56;
   std::memcpy(bytes.data() + 32, &payload_bytes, 8);
   write_with_right_checksums(folder.file(), bytes);
-  const auto back = read_routing_trace<T>(folder.file());
+  const auto back = read_routing_log<T>(folder.file());
   REQUIRE(back.size() == records.size());
   for (std::size_t r = 0; r < back.size(); ++r)
     CHECK(same(back[r], records[r]));
@@ -264,9 +264,9 @@ TEST_CASE("sizes that a well-formed file made up are refused before memory is ta
       std::memcpy(changed.data() + 56 + 8 * field, &made_up, 8);
       write_with_right_checksums(folder.file(), changed);
       if (field == 2 && made_up > 6) // more experts than the assignment names are no contradiction
-        CHECK_NOTHROW((void)read_routing_trace<float>(folder.file()));
+        CHECK_NOTHROW((void)read_routing_log<float>(folder.file()));
       else
-        CHECK_THROWS_AS((void)read_routing_trace<float>(folder.file()), hmoe::error);
+        CHECK_THROWS_AS((void)read_routing_log<float>(folder.file()), hmoe::error);
     }
   // Entries and the last offset agree, on more than there can be: its nine tokens' offsets follow the sizes.
   const std::uint64_t entries = 0xfffffff0U;
@@ -275,14 +275,14 @@ TEST_CASE("sizes that a well-formed file made up are refused before memory is ta
   std::memcpy(changed.data() + 56 + 8 * 4, &entries, 8);
   std::memcpy(changed.data() + 56 + 8 * 8 + 4 * 9, &last_offset, 4);
   write_with_right_checksums(folder.file(), changed);
-  CHECK_THROWS_WITH_AS((void)read_routing_trace<float>(folder.file()),
+  CHECK_THROWS_WITH_AS((void)read_routing_log<float>(folder.file()),
                        doctest::Contains("4294967280 values of 8 bytes follow"), hmoe::error);
 }
 
 TEST_CASE("a writer that is not closed leaves nothing, and an older file untouched") {
   const scratch_folder folder;
   {
-    routing_trace_writer<float> writer(folder.file());
+    routing_log_writer<float> writer(folder.file());
     writer.add(random_record<float>(1, 4, true));
     CHECK(folder.entries() == 1); // the partial one
     CHECK_FALSE(std::filesystem::exists(folder.file()));
@@ -290,7 +290,7 @@ TEST_CASE("a writer that is not closed leaves nothing, and an older file untouch
   CHECK(folder.entries() == 0);
   write(folder.file(), "older");
   {
-    routing_trace_writer<float> writer(folder.file());
+    routing_log_writer<float> writer(folder.file());
     writer.add(random_record<float>(1, 4, true));
   }
   CHECK(read(folder.file()) == "older");
@@ -299,9 +299,9 @@ TEST_CASE("a writer that is not closed leaves nothing, and an older file untouch
 
 TEST_CASE("what cannot be written is told") {
   const scratch_folder folder;
-  CHECK_THROWS_WITH_AS(routing_trace_writer<float>(folder.path() / "no" / "trace.bin"),
-                       doctest::Contains("cannot write"), hmoe::error);
-  routing_trace_writer<float> writer(folder.file());
+  CHECK_THROWS_WITH_AS(routing_log_writer<float>(folder.path() / "no" / "trace.bin"), doctest::Contains("cannot write"),
+                       hmoe::error);
+  routing_log_writer<float> writer(folder.file());
   auto few_experts = random_record<float>(1, 9, true);
   few_experts.experts = 2;
   CHECK_THROWS_AS(writer.add(few_experts), hmoe::error);
@@ -314,12 +314,12 @@ TEST_CASE("what cannot be written is told") {
   few_ids.token_ids.pop_back();
   CHECK_THROWS_WITH_AS(writer.add(few_ids), doctest::Contains("8 token ids"), hmoe::error);
   writer.close();
-  CHECK(read_routing_trace<float>(folder.file()).empty()); // nothing of them was written
+  CHECK(read_routing_log<float>(folder.file()).empty()); // nothing of them was written
 }
 
 TEST_CASE("after close() the file is complete, and says so") {
   const scratch_folder folder;
-  routing_trace_writer<float> writer(folder.file());
+  routing_log_writer<float> writer(folder.file());
   writer.add(random_record<float>(1, 4, true));
   writer.close();
   const std::string complete = read(folder.file());
@@ -332,15 +332,15 @@ TEST_CASE("after close() the file is complete, and says so") {
 TEST_CASE("two writers of one path do not mix: each file is whole, and an abandoned writer takes nothing with it") {
   const scratch_folder folder;
   const auto first = random_record<float>(1, 200, true), second = random_record<float>(2, 100, true);
-  routing_trace_writer<float> a(folder.file()), b(folder.file());
+  routing_log_writer<float> a(folder.file()), b(folder.file());
   a.add(first);
   b.add(second);
   {
-    routing_trace_writer<float> abandoned(folder.file());
+    routing_log_writer<float> abandoned(folder.file());
   }
   a.close();
-  CHECK(same(read_routing_trace<float>(folder.file()).at(0), first));
+  CHECK(same(read_routing_log<float>(folder.file()).at(0), first));
   b.close();
-  CHECK(same(read_routing_trace<float>(folder.file()).at(0), second));
+  CHECK(same(read_routing_log<float>(folder.file()).at(0), second));
   CHECK(folder.entries() == 1);
 }
