@@ -13,7 +13,7 @@
 namespace hmoe::backends::cuda_detail {
 
 /// Eight weights of a block, as they are stored.
-struct coded_piece {
+struct coded_packet {
   std::uint32_t codes[2]; ///< four bits each in the first, or eight in both
   float scale, offset;
 };
@@ -22,45 +22,45 @@ struct coded_piece {
   return *reinterpret_cast<const std::uint16_t*>(bytes);
 }
 
-/// load(block, p): weights 8p … 8p + 7. value(piece, i): weight i of these, as Block::value has it.
+/// load(block, p): weights 8p … 8p + 7. value(packet, i): weight i of these, as Block::value has it.
 template <class Block> struct block_codes;
 
 template <> struct block_codes<q8_block> {
-  [[nodiscard]] __device__ static coded_piece load(const q8_block& block, int p) {
+  [[nodiscard]] __device__ static coded_packet load(const q8_block& block, int p) {
     const std::uint8_t* from = block.codes + 8 * p;
     return {{load_pair(from) | load_pair(from + 2) << 16U, load_pair(from + 4) | load_pair(from + 6) << 16U},
             to_float(block.scale_bits),
             0};
   }
-  [[nodiscard]] __device__ static float value(const coded_piece& piece, int i) {
-    const auto code = static_cast<int>(piece.codes[i / 4] >> (i % 4 * 8) & 255U);
-    return piece.scale * static_cast<float>(code - q8_block::zero);
+  [[nodiscard]] __device__ static float value(const coded_packet& packet, int i) {
+    const auto code = static_cast<int>(packet.codes[i / 4] >> (i % 4 * 8) & 255U);
+    return packet.scale * static_cast<float>(code - q8_block::zero);
   }
 };
 
 template <> struct block_codes<q4_block> {
-  [[nodiscard]] __device__ static coded_piece load(const q4_block& block, int p) {
+  [[nodiscard]] __device__ static coded_packet load(const q4_block& block, int p) {
     const std::uint8_t* from = block.codes.bytes + 4 * p;
     return {{load_pair(from) | load_pair(from + 2) << 16U, 0}, to_float(block.scale_bits), 0};
   }
-  [[nodiscard]] __device__ static float value(const coded_piece& piece, int i) {
-    const auto code = static_cast<int>(piece.codes[0] >> (i * 4) & 15U);
-    return piece.scale * static_cast<float>(code - q4_block::zero);
+  [[nodiscard]] __device__ static float value(const coded_packet& packet, int i) {
+    const auto code = static_cast<int>(packet.codes[0] >> (i * 4) & 15U);
+    return packet.scale * static_cast<float>(code - q4_block::zero);
   }
 };
 
 template <> struct block_codes<q4_offset_block> {
-  [[nodiscard]] __device__ static coded_piece load(const q4_offset_block& block, int p) {
+  [[nodiscard]] __device__ static coded_packet load(const q4_offset_block& block, int p) {
     const std::uint8_t* from = block.codes.bytes + 4 * p;
     return {{load_pair(from) | load_pair(from + 2) << 16U, 0}, to_float(block.scale_bits), to_float(block.offset_bits)};
   }
-  [[nodiscard]] __device__ static float value(const coded_piece& piece, int i) {
-    return piece.scale * static_cast<float>(piece.codes[0] >> (i * 4) & 15U) + piece.offset;
+  [[nodiscard]] __device__ static float value(const coded_packet& packet, int i) {
+    return packet.scale * static_cast<float>(packet.codes[0] >> (i * 4) & 15U) + packet.offset;
   }
 };
 
 template <> struct block_codes<mxfp4_block> {
-  [[nodiscard]] __device__ static coded_piece load(const mxfp4_block& block, int p) {
+  [[nodiscard]] __device__ static coded_packet load(const mxfp4_block& block, int p) {
     const std::uint8_t* from = block.codes.bytes + 4 * p; // a block has 17 bytes: any address
     std::uint32_t codes = 0;
 #pragma unroll
@@ -69,10 +69,10 @@ template <> struct block_codes<mxfp4_block> {
     const std::uint32_t exponent = block.exponent;
     return {{codes, 0}, __uint_as_float(exponent == 0 ? 0x00400000U : exponent << 23U), 0}; // 2^(exponent − 127)
   }
-  [[nodiscard]] __device__ static float value(const coded_piece& piece, int i) {
-    const std::uint32_t code = piece.codes[0] >> (i * 4), exponent = code >> 1U & 3U, fraction = code & 1U;
+  [[nodiscard]] __device__ static float value(const coded_packet& packet, int i) {
+    const std::uint32_t code = packet.codes[0] >> (i * 4), exponent = code >> 1U & 3U, fraction = code & 1U;
     const std::uint32_t doubled = exponent == 0 ? fraction : (2 + fraction) << (exponent - 1);
-    const float magnitude = piece.scale * (static_cast<float>(doubled) / 2);
+    const float magnitude = packet.scale * (static_cast<float>(doubled) / 2);
     return (code & 8U) != 0 ? -magnitude : magnitude;
   }
 };
@@ -97,7 +97,7 @@ public:
     for (int i = 0; i < geometry::passes; ++i) {
       there_[i] = rows_[i] != nullptr && from < columns_;
       if (there_[i])
-        pieces_[i] = block_codes<Block>::load(rows_[i][from / block], from % block / tile::piece);
+        packets_[i] = block_codes<Block>::load(rows_[i][from / block], from % block / tile::packet);
     }
   }
   /// Behind the end of a row there may be weights of its last block: they meet zeros of the other operand.
@@ -115,11 +115,11 @@ public:
 private:
   using geometry = loader_geometry<tile, Threads>;
   [[nodiscard]] __device__ std::uint32_t pair(int i, int w) const {
-    return pack_pair<S>(block_codes<Block>::value(pieces_[i], w), block_codes<Block>::value(pieces_[i], w + 1));
+    return pack_pair<S>(block_codes<Block>::value(packets_[i], w), block_codes<Block>::value(packets_[i], w + 1));
   }
 
   const Block* rows_[geometry::passes];
-  coded_piece pieces_[geometry::passes];
+  coded_packet packets_[geometry::passes];
   bool there_[geometry::passes];
   int columns_;
 };

@@ -86,9 +86,9 @@ void copy_rows(const executors::cuda_stream& stream, matrix_view<const T, From> 
   require(from.rows() == to.rows() && from.cols() == to.cols(), "copying a matrix of ", from.rows(), " x ", from.cols(),
           " to one of ", to.rows(), " x ", to.cols());
   const bool whole = from.contiguous() && to.contiguous();
-  const std::size_t pieces = from.size() == 0 ? 0 : whole ? 1 : from.rows();
+  const std::size_t copies = from.size() == 0 ? 0 : whole ? 1 : from.rows();
   const std::size_t bytes = (whole ? from.size() : from.cols()) * sizeof(T);
-  for (std::size_t r = 0; r < pieces; ++r)
+  for (std::size_t r = 0; r < copies; ++r)
     require_cuda(
         cudaMemcpyAsync(to.data() + r * to.stride(), from.data() + r * from.stride(), bytes, kind, stream.get()),
         "copying ", bytes, " bytes");

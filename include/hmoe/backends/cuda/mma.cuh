@@ -26,11 +26,11 @@ struct tensor_fragment {
 /// From tiles whose rows run along the sum: blocks first down the rows for A, first along the sum for B.
 template <class Tile> __device__ void load_rows_a(tensor_fragment& a, const Tile& tile, int m, int k0) {
   const int l = mma_lane();
-  load_blocks(a.words, tile.at(m + l % 16, k0 + l / 16 * Tile::piece));
+  load_blocks(a.words, tile.at(m + l % 16, k0 + l / 16 * Tile::packet));
 }
 template <class Tile> __device__ void load_rows_b(tensor_fragment& b, const Tile& tile, int n, int k0) {
   const int l = mma_lane();
-  load_blocks(b.words, tile.at(n + l % 8 + l / 16 * 8, k0 + l / 8 % 2 * Tile::piece));
+  load_blocks(b.words, tile.at(n + l % 8 + l / 16 * 8, k0 + l / 8 % 2 * Tile::packet));
 }
 
 /// mma.sync m16n8k16 on bfloat16 or half.

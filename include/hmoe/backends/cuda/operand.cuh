@@ -8,7 +8,7 @@
 #include <cstdint>
 
 /// Operands in global memory, as the loaders read them: row(r) is where row r starts, or null where it counts as zeros;
-/// `columns` values of it are there. aligned(): every piece of 16 bytes of a row lies at a multiple of 16.
+/// `columns` values of it are there. aligned(): every packet of 16 bytes of a row lies at a multiple of 16.
 namespace hmoe::backends::cuda_detail {
 
 template <class S> [[nodiscard]] __device__ bool is_aligned(const S* values, std::size_t stride) {

@@ -6,7 +6,8 @@
 #include <cuda_runtime_api.h>
 
 /// A product of two matrices that are read through functions, in float: the three products of a router's projection,
-/// whose operands are of several types and pieces. Not for the experts, which have kernels on tensor cores.
+/// whose operands have several types and lie in several arrays. Not for the experts, which have kernels on tensor
+/// cores.
 namespace hmoe::backends::cuda_detail {
 
 inline constexpr int block_tile = 32;       ///< rows and columns that a block computes

@@ -7,30 +7,30 @@
 
 namespace hmoe::backends::cuda_detail {
 
-/// A step of an operand in shared memory: Rows rows of Columns values in pieces of 16 bytes, which are what cp.async
+/// A step of an operand in shared memory: Rows rows of Columns values in packets of 16 bytes, which are what cp.async
 /// writes and ldmatrix reads. KMajor: a row is a row (or column) of the product, and runs along the sum; otherwise a
 /// row is a term of the sum. Pieces are permuted within a row such that whatever a warp reads at once lies in different
-/// banks: eight rows at one piece for ldmatrix, four rows at two pieces for the scalar loads of 32-bit values.
+/// banks: eight rows at one packet for ldmatrix, four rows at two packets for the scalar loads of 32-bit values.
 template <class S, int Rows, int Columns, bool KMajor> struct shared_tile {
   using value_type = S;
   static constexpr bool k_major = KMajor;
   static constexpr int rows = Rows, columns = Columns;
-  static constexpr int piece = 16 / static_cast<int>(sizeof(S)), pieces = Columns / piece;
+  static constexpr int packet = 16 / static_cast<int>(sizeof(S)), packets = Columns / packet;
   static constexpr int size = Rows * Columns;
-  static_assert(Columns % piece == 0 && (pieces & (pieces - 1)) == 0 && pieces >= 2);
+  static_assert(Columns % packet == 0 && (packets & (packets - 1)) == 0 && packets >= 2);
 
   S* values;
 
   [[nodiscard]] __device__ static constexpr int permute(int row, int p) {
     if constexpr (sizeof(S) == 4 && !KMajor)
-      return p ^ ((row & 3) * 2 & (pieces - 1));
-    else if constexpr (pieces >= 8)
+      return p ^ ((row & 3) * 2 & (packets - 1));
+    else if constexpr (packets >= 8)
       return p ^ (row & 7);
     else // several rows lie in one line of 128 bytes
-      return p ^ (row / (8 / pieces) & (pieces - 1));
+      return p ^ (row / (8 / packets) & (packets - 1));
   }
   [[nodiscard]] __device__ S* at(int row, int column) const {
-    return values + (row * pieces + permute(row, column / piece)) * piece + column % piece;
+    return values + (row * packets + permute(row, column / packet)) * packet + column % packet;
   }
 };
 

@@ -8,32 +8,32 @@
 ///   tile                    the shared_tile that it fills
 ///   fetch(shared, k)        starts to load the terms from k on
 ///   store(shared)           ends what fetch could not do in the background
-/// All threads of the block share the work: a thread has one piece of 16 bytes in every lines_per_pass-th row.
+/// All threads of the block share the work: a thread has one packet of 16 bytes in every lines_per_pass-th row.
 namespace hmoe::backends::cuda_detail {
 
 /// to[0 … ] = the first `count` (maybe none or more than there is room for) values at row + first, then zeros.
 /// `aligned`: in the background, and `row` must be an address; otherwise value by value.
 template <class S> __device__ void copy_piece(S* to, const S* row, int first, int count, bool aligned) {
-  constexpr int piece = 16 / static_cast<int>(sizeof(S));
-  count = count < 0 ? 0 : count > piece ? piece : count;
+  constexpr int packet = 16 / static_cast<int>(sizeof(S));
+  count = count < 0 ? 0 : count > packet ? packet : count;
   if (aligned) {
     copy_async(to, count > 0 ? row + first : row, count * static_cast<int>(sizeof(S)));
     return;
   }
-  alignas(16) S values[piece];
+  alignas(16) S values[packet];
 #pragma unroll
-  for (int i = 0; i < piece; ++i)
+  for (int i = 0; i < packet; ++i)
     values[i] = i < count ? row[first + i] : S{};
   *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(values);
 }
 
 template <class Tile, int Threads> struct loader_geometry {
-  static constexpr int lines_per_pass = Threads / Tile::pieces;
+  static constexpr int lines_per_pass = Threads / Tile::packets;
   static constexpr int passes = Tile::rows / lines_per_pass;
-  static_assert(Threads % Tile::pieces == 0 && Tile::rows % lines_per_pass == 0,
-                "a tile must be a whole number of pieces for each thread");
-  [[nodiscard]] __device__ static int line() { return static_cast<int>(threadIdx.x) / Tile::pieces; }
-  [[nodiscard]] __device__ static int column() { return static_cast<int>(threadIdx.x) % Tile::pieces * Tile::piece; }
+  static_assert(Threads % Tile::packets == 0 && Tile::rows % lines_per_pass == 0,
+                "a tile must be a whole number of packets for each thread");
+  [[nodiscard]] __device__ static int line() { return static_cast<int>(threadIdx.x) / Tile::packets; }
+  [[nodiscard]] __device__ static int column() { return static_cast<int>(threadIdx.x) % Tile::packets * Tile::packet; }
 };
 
 /// The sum runs along the rows of the operand: rows first … first + Rows − 1, Depth terms.
