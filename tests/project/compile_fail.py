@@ -6,7 +6,8 @@ usage: compile_fail.py [--mistake-only] FILE COMPILER [FLAG...]
 
 The file must compile with -DHMOE_MUST_COMPILE=1 (not tried with --mistake-only). Without it the file must fail, the
 output must match each of its lines "// expect: REGEX", and the first line with an error must match one of them. A line
-of comment behind such a line continues it. A file FILE.cu is for nvcc, which may have the text in any line.
+of comment behind such a line continues it. With a line "// alone" there must be no other error. A file FILE.cu is for
+nvcc, which may have the text in any line.
 """
 
 import os
@@ -27,9 +28,10 @@ def first_error(output):
 
 
 def problem_of(file, compiler, mistake_only=False):
+    text = file.read_text(encoding="utf-8")
     expected = [
         re.sub(r"\n//", "", pattern)
-        for pattern in re.findall(r"^// expect: (.+(?:\n// (?!expect:).+)*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+        for pattern in re.findall(r"^// expect: (.+(?:\n// (?!expect:|alone$).+)*)$", text, re.MULTILINE)
     ]
     if not expected:
         return 'it has no line "// expect: REGEX"'
@@ -46,6 +48,8 @@ def problem_of(file, compiler, mistake_only=False):
     first = wrong.stdout if file.suffix == ".cu" else first_error(wrong.stdout)
     if not any(re.search(pattern, first) for pattern in expected):
         return "its mistake is refused, but the first error is another:\n" + wrong.stdout
+    if re.search(r"^// alone$", text, re.MULTILINE) and len(re.findall(r"\berror: ", wrong.stdout)) != 1:
+        return "its mistake is refused, but further errors follow:\n" + wrong.stdout
     return ""
 
 

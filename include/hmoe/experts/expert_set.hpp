@@ -26,10 +26,32 @@ struct expert_ids {
 template <class... Banks> class expert_set {
   static_assert(sizeof...(Banks) >= 1, "hmoe::expert_set: Banks is empty: give at least one bank, "
                                        "for instance experts::glu_bank<float, experts::silu>");
-  static_assert((detail::diagnose_bank<Banks>() && ...),
-                "hmoe::expert_set: an element of Banks models neither hmoe::expert (value_type, d_model, forward, "
-                "backward, visit_parameters) nor hmoe::expert_bank; the requirements are listed in "
-                "hmoe/experts/bank.hpp, and hmoe/testing/expert_laws.hpp tells what is wrong with yours");
+  using fault = detail::bank_fault;
+  static_assert(detail::none_has<fault::not_copyable, Banks...>,
+                "hmoe::expert_set: an element of Banks cannot be copied and assigned: its gradients are a copy of it; "
+                "did you keep a reference or a const member?");
+  static_assert(detail::none_has<fault::no_value_type, Banks...>,
+                "hmoe::expert_set: an element of Banks is no expert: it lacks value_type, float or double");
+  static_assert(detail::none_has<fault::other_value_type, Banks...>,
+                "hmoe::expert_set: the value_type of an element of Banks is neither float nor double");
+  static_assert(detail::none_has<fault::no_d_model, Banks...>,
+                "hmoe::expert_set: an element of Banks lacks d_model(), const, the size of a token");
+  static_assert(detail::none_has<fault::no_visit_parameters, Banks...>,
+                "hmoe::expert_set: an element of Banks lacks visit_parameters(f), which calls f(parameter_info, "
+                "matrix_view<T>) for each of its tensors");
+  static_assert(detail::none_has<fault::no_forward, Banks...>,
+                "hmoe::expert_set: an element of Banks lacks forward: forward(x, y), const, for a single expert, or "
+                "forward(math, e, x, y, saved), const, for a bank");
+  static_assert(detail::none_has<fault::no_expert_backward, Banks...>,
+                "hmoe::expert_set: an expert among Banks lacks backward(x, dy, dx, gradients), const: it writes dx and "
+                "adds to the tensors of gradients, an object of its own type");
+  static_assert(
+      detail::none_has<fault::no_bank_backward, Banks...>,
+      "hmoe::expert_set: a bank among Banks lacks backward(math, e, x, saved, dy, dx, scratch, gradients), const");
+  static_assert(detail::none_has<fault::no_bank, Banks...>,
+                "hmoe::expert_set: an element of Banks has forward and backward and is still no hmoe::expert_bank: see "
+                "the list of requirements in hmoe/experts/bank.hpp (size, width, saved_per_row, scratch_per_row, "
+                "flops_per_row, parameter_count, initialize); hmoe/testing/expert_laws.hpp tells more");
 
 public:
   using value_type = typename std::tuple_element_t<0, std::tuple<Banks...>>::value_type;
@@ -37,7 +59,7 @@ public:
                 "hmoe::expert_set: Banks differ in value_type: give all of them float, or all of them double");
 
   /// Whether all banks have parameters, so that a layer of them can be trained.
-  static constexpr bool trainable = (expert_bank<Banks> && ...);
+  static constexpr bool trainable = (!inference_bank<Banks> && ...);
 
   /// Numbered bank after bank.
   explicit expert_set(Banks... banks) : banks_(std::move(banks)...) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // expect: hmoe::expert_set: Banks differ in value_type: give all of them float, or all of them double
+// alone
 #include <hmoe/hmoe.hpp>
 
 using namespace hmoe;

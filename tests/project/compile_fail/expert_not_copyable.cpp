@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // expect: hmoe::expert_set: an element of Banks cannot be copied and assigned
+// alone
 #include <hmoe/experts/expert_set.hpp>
 
 using namespace hmoe;

@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: MIT
-// expect: hmoe::expert_set: an expert among Banks lacks backward\(x, dy, dx, gradients\)
+// expect: hmoe::expert_set: an expert among Banks lacks backward\(x, dy, dx, gradients\), const
+// alone
+#include <hmoe/backends/reference.hpp>
+#include <hmoe/core/matrix.hpp>
+#include <hmoe/execution/context.hpp>
 #include <hmoe/experts/expert_set.hpp>
+#include <hmoe/layer/moe_layer.hpp>
+#include <hmoe/routing/router.hpp>
 
 using namespace hmoe;
 
@@ -14,4 +20,8 @@ struct nothing {
   template <class Visitor> void visit_parameters(Visitor&&) {}
 };
 
-expert_set experts{nothing{}};
+void use(const matrix<float>& x, matrix<float>& y) {
+  moe_layer layer{expert_set{nothing{}}, routing::top_k_router<float>{4, 1, 1}};
+  layer.initialize(seed{1});
+  layer.forward(context{backends::reference{}}, x, y);
+}
