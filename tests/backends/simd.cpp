@@ -6,8 +6,10 @@
 #include <hmoe/dispatch/sorted.hpp>
 #include <hmoe/execution/openmp.hpp>
 #include <hmoe/experts/glu.hpp>
+#include <hmoe/experts/zero.hpp>
 #include <hmoe/layer/moe_layer.hpp>
 
+#include "support/error_of.hpp"
 #include "support/random_matrix.hpp"
 
 #include <doctest/doctest.h>
@@ -124,4 +126,22 @@ TEST_CASE("a layer on SIMD gives a token the same bits in any batch, on any thre
       check(run(dispatch::looped{}, threads, batch));
       check(run(dispatch::dense{}, threads, batch));
     }
+}
+
+TEST_CASE("a layer that was never initialised is not packed; experts without weights, or of width 0, are") {
+  using namespace hmoe;
+  using glu = experts::glu_bank<float, experts::silu>;
+  const auto layer_of = [](const glu& bank) {
+    return moe_layer{expert_set{bank, experts::zero_bank<float>{8}},
+                     routing::top_k_router<float>{8, bank.size() + 1, 1}};
+  };
+  const auto pack = [](const auto& layer) { static_cast<void>(simd<>::pack(layer)); };
+  auto layer = layer_of({8, {3, 5}, experts::biases::all});
+  CHECK(
+      support::error_of([&] { pack(layer); }) ==
+      "hmoe: simd::pack: all 192 weights of the layer's experts are 0, as those of a layer that was never initialised: "
+      "call layer.initialize(seed), or load weights, and pack it then"); // 3 · 8 · (3 + 5)
+  layer.experts().bank<0>().weights().output_bias(1)(0, 7) = 0.5F;
+  CHECK(support::error_of([&] { pack(layer); }) == "no error");
+  CHECK(support::error_of([&] { pack(layer_of({8, {0, 0}, experts::biases::all})); }) == "no error");
 }

@@ -14,8 +14,10 @@
 #include <hmoe/backends/simd/quantized_formats.hpp>
 #include <hmoe/backends/simd/routing.hpp>
 #include <hmoe/backends/simd/rows.hpp>
+#include <hmoe/core/error.hpp>
 #include <hmoe/core/expert_rows.hpp>
 #include <hmoe/core/matrix_view.hpp>
+#include <hmoe/core/parameter.hpp>
 #include <hmoe/core/vector_view.hpp>
 #include <hmoe/execution/context.hpp>
 #include <hmoe/experts/expert_set.hpp>
@@ -112,13 +114,30 @@ struct simd : simd_detail::activations<Arch>,
   }
 
   /// A layer for inference: the same router and dispatch, with packed experts. It has no parameters to train.
+  /// hmoe::error where all weights of its experts are 0: nobody has initialised it, or loaded weights.
   template <class Format = formats::f32, class Layer>
     requires requires(const Layer& layer) { layer.with_experts(layer.experts()); }
   [[nodiscard]] static auto pack(const Layer& layer) {
+    require_weights(layer.experts());
     return layer.with_experts(pack<Format>(layer.experts()));
   }
 
 private:
+  template <class Experts> static void require_weights(const Experts& experts) {
+    if constexpr (Experts::trainable) {
+      std::size_t count = 0;
+      bool found = false; // NaN is not 0: the formats refuse it
+      experts.visit_parameters([&](const parameter_info& info, auto values) {
+        count += info.decay ? values.size() : 0; // experts of width 0 may have biases of 0
+        for (std::size_t r = 0; r < values.rows() && !found; ++r)
+          for (const auto value : values.row(r))
+            found = found || value != 0;
+      });
+      require(found || count == 0, "simd::pack: all ", count,
+              " weights of the layer's experts are 0, as those of a layer that was never initialised: call "
+              "layer.initialize(seed), or load weights, and pack it then");
+    }
+  }
   template <class Format, class Gate>
   [[nodiscard]] static auto pack_weights(const experts::glu_bank<float, Gate>& bank) {
     return packed_bank<Format, typename experts::glu_bank<float, Gate>::gate_type, 2, Arch>(bank.weights(),
