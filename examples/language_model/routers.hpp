@@ -228,7 +228,10 @@ template <class T> std::vector<router_entry<T>> batch_routers() {
   using setup = const layer_setup&;
   using values = router_values;
   return {
-      {"hash", [](setup s) { return make_layer(s, make_score<no_score<T>>(s), hash{values(s).count(0)}, equal{}); }},
+      {"hash",
+       [](setup s) {
+         return make_layer(s, make_score<no_score<T>>(s), random_hash{values(s).count(0)}, equal_weights{});
+       }},
       {"hash-table",
        [](setup s) {
          // Tokenisers number their pieces from the most frequent on, so dealing out ids in turn shares out the text.
@@ -237,7 +240,7 @@ template <class T> std::vector<router_entry<T>> batch_routers() {
          std::vector<hmoe::index_t> table;
          for (std::size_t i = 0; i < s.vocabulary * k; ++i)
            table.push_back(static_cast<hmoe::index_t>(i % experts));
-         return make_layer(s, make_score<no_score<T>>(s), hash_table(std::move(table), k), equal{});
+         return make_layer(s, make_score<no_score<T>>(s), hash_table(std::move(table), k), equal_weights{});
        }},
       {"expert-choice",
        [](setup s) { return make_layer(s, make_score<linear<T>>(s), expert_choice{values(s).number(0)}, raw{}); }},

@@ -75,8 +75,8 @@
 #include <hmoe/routing/batch_selection.hpp>
 #include <hmoe/routing/batch_selections/balanced.hpp>
 #include <hmoe/routing/batch_selections/expert_choice.hpp>
-#include <hmoe/routing/batch_selections/hash.hpp>
 #include <hmoe/routing/batch_selections/hash_table.hpp>
+#include <hmoe/routing/batch_selections/random_hash.hpp>
 #include <hmoe/routing/batch_selections/sinkhorn.hpp>
 #include <hmoe/routing/controllers/bias_load.hpp>
 #include <hmoe/routing/controllers/top_p_controller.hpp>
@@ -115,7 +115,7 @@
 #include <hmoe/routing/shared/no_shared.hpp>
 #include <hmoe/routing/shared/sigmoid_gated.hpp>
 #include <hmoe/routing/weighting.hpp>
-#include <hmoe/routing/weightings/equal.hpp>
+#include <hmoe/routing/weightings/equal_weights.hpp>
 #include <hmoe/routing/weightings/on_input_side.hpp>
 #include <hmoe/routing/weightings/raw.hpp>
 #include <hmoe/routing/weightings/renormalized.hpp>

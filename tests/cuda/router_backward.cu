@@ -3,7 +3,7 @@
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <hmoe/backends/cuda/router_backward.cuh>
 #include <hmoe/routing/presets.hpp>
-#include <hmoe/routing/weightings/equal.hpp>
+#include <hmoe/routing/weightings/equal_weights.hpp>
 #include <hmoe/routing/weightings/renormalized_without_last.hpp>
 
 #include "routed.cuh"
@@ -170,7 +170,7 @@ TEST_CASE("other score functions and weightings [race]") {
         10);
   check(routing::router<routing::linear<float, routing::relu>, routing::positive, routing::raw>{12, 5}, 10);
   check(
-      routing::router<routing::linear<float>, routing::threshold, routing::equal, routing::always_on>{
+      routing::router<routing::linear<float>, routing::threshold, routing::equal_weights, routing::always_on>{
           12, 5, {0.3}, {}, {2}},
       10);
   check(

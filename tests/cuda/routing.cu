@@ -5,7 +5,7 @@
 #include <hmoe/routing/selections/cost_aware_top_p.hpp>
 #include <hmoe/routing/selections/cumulative_threshold.hpp>
 #include <hmoe/routing/selections/positive.hpp>
-#include <hmoe/routing/weightings/equal.hpp>
+#include <hmoe/routing/weightings/equal_weights.hpp>
 #include <hmoe/routing/weightings/renormalized_without_last.hpp>
 
 #include "routed.cuh"
@@ -135,7 +135,7 @@ TEST_CASE("scores, selections and weightings that warps know") {
     check(drawn(routing::router<routing::linear<float>, routing::threshold, routing::raw>{
               16, experts, 0.6 / static_cast<double>(experts)}),
           9);
-    check(drawn(routing::router<routing::linear<float, routing::sigmoid>, routing::top_k<>, routing::equal>{
+    check(drawn(routing::router<routing::linear<float, routing::sigmoid>, routing::top_k<>, routing::equal_weights>{
               16, experts, std::min<std::size_t>(experts, 3)}),
           9);
     check(drawn(routing::router<routing::linear<float, routing::relu>, routing::positive, routing::raw>{16, experts}),
@@ -163,7 +163,8 @@ TEST_CASE("infinite and NaN tokens show in the output and in the status [race]")
     check(drawn(routing::presets::gpt_oss<float>{8, 6, 2}), 5, 1, bad);
     check(drawn(routing::presets::qwen2_moe<float>{8, 6, 2}), 5, 1, bad);
     // Weights that do not look at probabilities must show it, too.
-    check(drawn(routing::router<routing::linear<float>, routing::top_k<>, routing::equal>{8, 6, {2}}), 5, 1, bad);
+    check(drawn(routing::router<routing::linear<float>, routing::top_k<>, routing::equal_weights>{8, 6, {2}}), 5, 1,
+          bad);
   }
 }
 

@@ -7,7 +7,7 @@
 #include <hmoe/layer/moe_layer.hpp>
 #include <hmoe/routing/batch_selections/hash_table.hpp>
 #include <hmoe/routing/presets.hpp>
-#include <hmoe/routing/weightings/equal.hpp>
+#include <hmoe/routing/weightings/equal_weights.hpp>
 
 #include <doctest/doctest.h>
 
@@ -54,7 +54,7 @@ TEST_CASE("nothing is wrong with ordinary layers") {
 
 TEST_CASE("renormalized with k = 1, and equal weights, train no router") {
   check(make(router<linear<float>, top_k<>>(8, 6, 1)), {"The router gets no gradient from the layer's output"});
-  check(make(router<linear<float>, top_k<>, routing::equal>(8, 6, 2)), {"The router gets no gradient"});
+  check(make(router<linear<float>, top_k<>, routing::equal_weights>(8, 6, 2)), {"The router gets no gradient"});
 }
 
 TEST_CASE("a layer that was never initialised; a router of zeros") {

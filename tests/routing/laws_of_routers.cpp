@@ -2,8 +2,8 @@
 // The laws of routers with every selection, with shared experts, and on those that have names.
 #include <hmoe/routing/batch_selections/balanced.hpp>
 #include <hmoe/routing/batch_selections/expert_choice.hpp>
-#include <hmoe/routing/batch_selections/hash.hpp>
 #include <hmoe/routing/batch_selections/hash_table.hpp>
+#include <hmoe/routing/batch_selections/random_hash.hpp>
 #include <hmoe/routing/batch_selections/sinkhorn.hpp>
 #include <hmoe/routing/replay.hpp>
 #include <hmoe/routing/router.hpp>
@@ -16,7 +16,7 @@
 #include <hmoe/routing/shared/always_on.hpp>
 #include <hmoe/routing/shared/no_shared.hpp>
 #include <hmoe/routing/shared/sigmoid_gated.hpp>
-#include <hmoe/routing/weightings/equal.hpp>
+#include <hmoe/routing/weightings/equal_weights.hpp>
 #include <hmoe/routing/weightings/raw.hpp>
 #include <hmoe/routing/weightings/scaled.hpp>
 #include <hmoe/routing/weightings/sigmoid_of_logit.hpp>
@@ -56,7 +56,8 @@ TEST_CASE("selections over the batch") {
   check_selection(routing::sinkhorn{2}, tokens_compete);
   check_selection(routing::balanced{}, tokens_compete, routing::sigmoid_of_logit{});
   check_selection(routing::hash_table({0, 2, 1, 0, 4, 3}, 2), {.vocabulary = 3});
-  check(routing::router(routing::no_score<double>(d, experts), routing::hash{2}, routing::equal{}), {.vocabulary = 9});
+  check(routing::router(routing::no_score<double>(d, experts), routing::random_hash{2}, routing::equal_weights{}),
+        {.vocabulary = 9});
 }
 
 TEST_CASE("shared experts") {

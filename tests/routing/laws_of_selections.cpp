@@ -2,8 +2,8 @@
 // The laws on every selection.
 #include <hmoe/routing/batch_selections/balanced.hpp>
 #include <hmoe/routing/batch_selections/expert_choice.hpp>
-#include <hmoe/routing/batch_selections/hash.hpp>
 #include <hmoe/routing/batch_selections/hash_table.hpp>
+#include <hmoe/routing/batch_selections/random_hash.hpp>
 #include <hmoe/routing/batch_selections/sinkhorn.hpp>
 #include <hmoe/routing/selections/biased.hpp>
 #include <hmoe/routing/selections/cost_aware_top_p.hpp>
@@ -82,7 +82,7 @@ TEST_CASE("selections over a batch") {
   // Which experts get one token more depends on their ids; with 1 expert nothing does.
   check_batch(routing::balanced{}, 5, {.may_choose_none = false, .treats_experts_alike = false, .load_difference = 1});
   check_batch(routing::balanced{}, 1, {.may_choose_none = false, .load_difference = 0});
-  check_batch(routing::hash{2, hmoe::seed{3}}, 5,
+  check_batch(routing::random_hash{2, hmoe::seed{3}}, 5,
               {.may_choose_none = false, .treats_experts_alike = false, .vocabulary = 11});
   check_batch(routing::hash_table({0, 2, 1, 0, 4, 3}, 2), 5,
               {.may_choose_none = false, .treats_experts_alike = false, .vocabulary = 3});

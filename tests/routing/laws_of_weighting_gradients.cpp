@@ -2,7 +2,7 @@
 #include <hmoe/routing/router.hpp>
 #include <hmoe/routing/score_functions/sigmoid.hpp>
 #include <hmoe/routing/score_functions/unscored.hpp>
-#include <hmoe/routing/weightings/equal.hpp>
+#include <hmoe/routing/weightings/equal_weights.hpp>
 #include <hmoe/routing/weightings/on_input_side.hpp>
 #include <hmoe/routing/weightings/renormalized_without_last.hpp>
 #include <hmoe/routing/weightings/scaled.hpp>
@@ -51,6 +51,6 @@ TEST_CASE("every weighting has the gradients of the whole layer right") {
     CHECK_ROUTER_GRADIENTS(router<linear<double>, top_k<>, routing::renormalized_without_last>(d, n, 3));
   }
   SUBCASE("equal") {
-    CHECK_ROUTER_GRADIENTS(router<linear<double>, top_k<>, routing::equal>(d, n, 3)); // through the sinks only
+    CHECK_ROUTER_GRADIENTS(router<linear<double>, top_k<>, routing::equal_weights>(d, n, 3)); // through the sinks only
   }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The laws on every weighting.
 #include <hmoe/routing/weighting.hpp>
-#include <hmoe/routing/weightings/equal.hpp>
+#include <hmoe/routing/weightings/equal_weights.hpp>
 #include <hmoe/routing/weightings/on_input_side.hpp>
 #include <hmoe/routing/weightings/raw.hpp>
 #include <hmoe/routing/weightings/renormalized.hpp>
@@ -32,7 +32,7 @@ TEST_CASE("every weighting keeps the laws") {
   check(routing::renormalized{0.4, epsilon_use::clamped}); // rows on both sides of the bound
   check(routing::softmax_over_selected{}, {.sums_to_one = true});
   check(routing::sigmoid_of_logit{});
-  check(routing::equal{}, {.sums_to_one = true});
+  check(routing::equal_weights{}, {.sums_to_one = true});
   check(routing::renormalized_without_last{});
   check(routing::renormalized_without_last{0.4});
 }

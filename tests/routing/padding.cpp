@@ -14,8 +14,8 @@
 #include <hmoe/layer/moe_layer.hpp>
 #include <hmoe/routing/batch_selections/balanced.hpp>
 #include <hmoe/routing/batch_selections/expert_choice.hpp>
-#include <hmoe/routing/batch_selections/hash.hpp>
 #include <hmoe/routing/batch_selections/hash_table.hpp>
+#include <hmoe/routing/batch_selections/random_hash.hpp>
 #include <hmoe/routing/batch_selections/sinkhorn.hpp>
 #include <hmoe/routing/presets.hpp>
 #include <hmoe/routing/replay.hpp>
@@ -25,7 +25,7 @@
 #include <hmoe/routing/scores/gumbel.hpp>
 #include <hmoe/routing/scores/noisy.hpp>
 #include <hmoe/routing/selections/two_level.hpp>
-#include <hmoe/routing/weightings/equal.hpp>
+#include <hmoe/routing/weightings/equal_weights.hpp>
 #include <hmoe/statistics/drops.hpp>
 #include <hmoe/statistics/expert_load.hpp>
 #include <hmoe/statistics/router_entropy.hpp>
@@ -199,8 +199,8 @@ TEST_CASE("padding has no share: selections, also over a batch") {
   check_selection(routing::expert_choice{2}, {}, routing::raw{});
   check_selection(routing::sinkhorn{2});
   check_selection(routing::balanced{}, {}, routing::sigmoid_of_logit{});
-  check_selection(routing::hash{2, hmoe::seed{1}}, {.ids = true});
-  check_selection(routing::hash_table({0, 2, 1, 0, 4, 3}, 2), {.ids = true}, routing::equal{});
+  check_selection(routing::random_hash{2, hmoe::seed{1}}, {.ids = true});
+  check_selection(routing::hash_table({0, 2, 1, 0, 4, 3}, 2), {.ids = true}, routing::equal_weights{});
 }
 
 TEST_CASE("padding has no share: weightings, shared experts, presets") {
@@ -243,7 +243,7 @@ TEST_CASE("a mask of ones changes nothing, one of zeros leaves nothing") {
   none(routing::expert_choice{1});
   none(routing::sinkhorn{1});
   none(routing::balanced{});
-  none(routing::hash{1});
+  none(routing::random_hash{1});
 }
 
 TEST_CASE("a replay leaves padding out") {

@@ -27,7 +27,7 @@ template <class A, class B> bool same_bits(const A& a, const B& b) {
 } // namespace
 
 TEST_CASE("a layer with a replayed routing gives the bits of the layer that was recorded") {
-  static_assert(hmoe::router<hmoe::routing::replay<float>>);
+  static_assert(hmoe::router_policy<hmoe::routing::replay<float>>);
   support::random_source random(221);
   const hmoe::context ctx{hmoe::backends::reference{}};
   const auto x = support::random_matrix<float>(random, tokens, d_model);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <hmoe/core/buffer.hpp>
-#include <hmoe/routing/batch_selections/hash.hpp>
+#include <hmoe/routing/batch_selections/random_hash.hpp>
 #include <hmoe/routing/preference.hpp>
 #include <hmoe/testing/batch_selection_laws.hpp>
 
@@ -90,6 +90,6 @@ TEST_CASE("each fault of a selection over the batch is named") {
   CHECK(laws<fault::favours_an_expert>({.treats_experts_alike = false, .treats_tokens_alike = false}) == "");
   CHECK(names(laws<fault::favours_a_token>(), "treats tokens alike"));
   CHECK(names(laws<fault::none>({.load_difference = 0}), "balances the loads"));
-  CHECK(names(hmoe::testing::check_batch_selection<double>(hmoe::routing::hash{}, 4).text(),
+  CHECK(names(hmoe::testing::check_batch_selection<double>(hmoe::routing::random_hash{}, 4).text(),
               "works without an exception: an exception was thrown: hmoe: hash selection needs the id"));
 }

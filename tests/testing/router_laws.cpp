@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include <hmoe/routing/batch_selections/hash.hpp>
+#include <hmoe/routing/batch_selections/random_hash.hpp>
 #include <hmoe/routing/scores/gate_residual.hpp>
 #include <hmoe/routing/selections/biased.hpp>
 #include <hmoe/routing/weightings/raw.hpp>
@@ -180,7 +180,7 @@ TEST_CASE("what tokens come with reaches the router, and the previous layer gets
   CHECK(names(laws_of(half_residual<true>(4, 5), {.previous_experts = 5}), "adds to the previous layer's gradient"));
   CHECK(names(laws_of(routing::gate_residual<routing::linear<double>>(4, 5), {.previous_experts = 6}),
               "the previous layer's logits are 6 x 6, needed are 6 x 5"));
-  const routing::router by_id(routing::linear<double>(4, 5), routing::hash{2});
+  const routing::router by_id(routing::linear<double>(4, 5), routing::random_hash{2});
   CHECK(check_router(by_id, {.vocabulary = 9}).text() == "");
   CHECK(names(check_router(by_id).text(), "hash selection needs the id of each token"));
 }

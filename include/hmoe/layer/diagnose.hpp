@@ -47,8 +47,8 @@ struct value_count {
 /// values (0: 256, and at least 16 per expert; a replay gets its own batch):
 ///   - experts, or a router, whose weights are all 0: a layer that was never initialised
 ///   - experts that no token chose, and a router that sends all tokens to the same ones, as one of zeros does
-///   - a router whose parameters get no gradient from the layer's output (renormalized with one expert per token,
-///   equal)
+///   - a router whose parameters get no gradient from the layer's output: renormalized with one expert per token, or
+///     equal_weights
 /// For a look before a long run: it copies the router and takes a forward and a backward pass of it.
 template <execution_context Context, class Layer>
 [[nodiscard]] std::vector<std::string> diagnose(const Context& ctx, Layer& layer, std::size_t tokens = 0) {
@@ -123,7 +123,7 @@ template <execution_context Context, class Layer>
   if (moved.all != 0 && moved.not_zero == 0 && assigned.size() != 0)
     found.emplace_back(
         "The router gets no gradient from the layer's output, because the weights of a token's experts do "
-        "not depend on its logits (renormalized with one expert per token, or equal): only auxiliary losses "
+        "not depend on its logits (renormalized with one expert per token, or equal_weights): only auxiliary losses "
         "train it. For k = 1 take the weighting raw or sigmoid_of_logit.");
   return found;
 }

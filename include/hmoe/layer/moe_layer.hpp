@@ -54,8 +54,9 @@ template <class Experts, class Router, class Dispatch = dispatch::sorted<>> clas
   static_assert(
       detail::is_expert_set<Experts>,
       "hmoe::moe_layer: Experts is not an hmoe::expert_set: wrap the banks, as in expert_set{bank_a, bank_b}");
-  static_assert(router<Router>, "hmoe::moe_layer: Router does not model hmoe::router: use routing::router<Score, "
-                                "Selection, Weighting>, or see the requirements in hmoe/routing/router.hpp");
+  static_assert(router_policy<Router>,
+                "hmoe::moe_layer: Router does not model hmoe::router_policy: use routing::router<Score, "
+                "Selection, Weighting>, or see the requirements in hmoe/routing/router.hpp");
 
 public:
   using value_type = typename Experts::value_type;

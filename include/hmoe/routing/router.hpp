@@ -52,7 +52,7 @@ namespace hmoe {
 /// gradients are an object of the same type. Forward and backward are templates over the context, so they are checked
 /// where a layer is run.
 template <class R>
-concept router = std::copy_constructible<R> && requires(const R& r, R& mutable_r) {
+concept router_policy = std::copy_constructible<R> && requires(const R& r, R& mutable_r) {
   requires real<typename R::value_type>;
   { r.d_model() } -> std::convertible_to<std::size_t>;
   { r.size() } -> std::convertible_to<std::size_t>;

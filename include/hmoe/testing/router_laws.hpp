@@ -123,7 +123,7 @@ template <class Module> void copy_parameters(Module& from, Module& to) {
 /// gradients, from the weights and from what losses left in the trace,
 /// that are added to dx, to the parameters' gradients and to the previous layer's, and agree with central differences.
 /// See check_selection and check_weighting for its policies.
-template <router R> [[nodiscard]] report check_router(const R& subject, const router_options& options = {}) {
+template <router_policy R> [[nodiscard]] report check_router(const R& subject, const router_options& options = {}) {
   using T = typename R::value_type;
   report found;
   const double tolerance = options.tolerance > 0 ? options.tolerance : gradient_tolerance<T>;

@@ -4,8 +4,10 @@
 // compile only
 #include <hmoe/hmoe.hpp>
 
+#include <algorithm>
 #include <complex>
 #include <execution>
+#include <functional>
 #include <iostream>
 #include <map>
 #include <random>
@@ -18,6 +20,7 @@ namespace with_routing {
 using namespace hmoe::routing;
 top_k_router<float> make() { return top_k_router<float>{4, 2, 1}; }
 top_p choice(double p) { return top_p{p}; }
+router<no_score<float>, random_hash, equal_weights> by_id() { return {no_score<float>(4, 3), random_hash{2}}; }
 } // namespace with_routing
 
 namespace with_experts {

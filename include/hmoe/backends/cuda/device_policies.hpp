@@ -23,10 +23,11 @@ namespace hmoe::backends::cuda_detail {
 /// A selection on the device. `type` is what kernels call, `bytes` how much device memory it wants (a multiple of 16),
 /// `pack` what to copy there and `view` the policy over it. Most selections are their own form and want none.
 template <class Selection> struct device_selection {
-  static_assert(selection<Selection, float>,
-                "hmoe::backends::cuda: Selection does not choose for one token of float probabilities: selections over "
-                "a whole batch (expert_choice, balanced, sinkhorn, hash, replay) do not run on the device; take one "
-                "over a token's row, such as routing::top_k or routing::top_p, or route on the host");
+  static_assert(
+      selection<Selection, float>,
+      "hmoe::backends::cuda: Selection does not choose for one token of float probabilities: selections over "
+      "a whole batch (expert_choice, balanced, sinkhorn, random_hash, replay) do not run on the device; take one "
+      "over a token's row, such as routing::top_k or routing::top_p, or route on the host");
   static_assert(std::is_trivially_copyable_v<Selection>,
                 "hmoe::backends::cuda: Selection is not trivially copyable, so it cannot be an argument of a kernel: "
                 "keep plain values in it, and mark its operator() HMOE_HOST_DEVICE");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include <hmoe/routing/weightings/equal.hpp>
+#include <hmoe/routing/weightings/equal_weights.hpp>
 
 #include "one_row.hpp"
 
@@ -11,5 +11,5 @@ namespace routing = hmoe::routing;
 using namespace one_row;
 
 TEST_CASE("weights are 1 over the number of chosen experts") {
-  check_equal(weights(routing::equal{}), {1.0 / 3, 1.0 / 3, 1.0 / 3});
+  check_equal(weights(routing::equal_weights{}), {1.0 / 3, 1.0 / 3, 1.0 / 3});
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-#include <hmoe/routing/batch_selections/hash.hpp>
+#include <hmoe/routing/batch_selections/random_hash.hpp>
 #include <hmoe/routing/router.hpp>
 #include <hmoe/routing/scores/no_score.hpp>
-#include <hmoe/routing/weightings/equal.hpp>
+#include <hmoe/routing/weightings/equal_weights.hpp>
 
 #include "support/error_of.hpp"
 #include "support/router_gradients.hpp"
@@ -18,16 +18,16 @@ namespace routing = hmoe::routing;
 using namespace batches;
 using support::error_of;
 
-TEST_CASE("hash: the id alone decides, choices are different and uniform") {
+TEST_CASE("random_hash: the id alone decides, choices are different and uniform") {
   std::vector<index_t> words(6000);
   for (std::size_t t = 0; t < words.size(); ++t)
     words[t] = static_cast<index_t>(t % 3000);
   hmoe::router_trace<double> trace;
   trace.resize(words.size(), 5, 0, false);
   trace.set_inputs({.token_ids = words});
-  const auto one = choose(routing::hash{1, hmoe::seed{4}}, trace),
-             three = choose(routing::hash{3, hmoe::seed{4}}, trace),
-             other = choose(routing::hash{3, hmoe::seed{5}}, trace);
+  const auto one = choose(routing::random_hash{1, hmoe::seed{4}}, trace),
+             three = choose(routing::random_hash{3, hmoe::seed{4}}, trace),
+             other = choose(routing::random_hash{3, hmoe::seed{5}}, trace);
   CHECK(three != other);
   for (std::size_t t = 0; t < 3000; ++t) {
     REQUIRE(three[t] == three[t + 3000]);
@@ -39,17 +39,19 @@ TEST_CASE("hash: the id alone decides, choices are different and uniform") {
   }
   for (const std::size_t load : loads_of(three, 5))
     CHECK(static_cast<double>(load) == doctest::Approx(3600).epsilon(0.06));
-  for (const id_list& row : choose(routing::hash{5}, trace))
+  for (const id_list& row : choose(routing::random_hash{5}, trace))
     REQUIRE(row == id_list{0, 1, 2, 3, 4});
   trace.set_inputs({.token_ids = hmoe::vector_view<const index_t>(words.data(), 10)});
-  CHECK(error_of([&] { choose(routing::hash{1}, trace); }) ==
+  CHECK(error_of([&] { choose(routing::random_hash{1}, trace); }) ==
         "hmoe: hash selection needs the id of each token: routing_inputs::token_ids has 10 for 6000 tokens");
-  CHECK(error_of([] { routing::hash{6}.validate(5); }) == "hmoe: hash with k = 6 for 5 experts: k must be 1 to 5");
+  CHECK(error_of([] { routing::random_hash{6}.validate(5); }) ==
+        "hmoe: random_hash with k = 6 for 5 experts: k must be 1 to 5");
 }
 
 TEST_CASE("the layer of the Hash Layers paper: weight 1, no gradient to a router") {
   const std::vector<index_t> words{3, 1, 4, 1, 5, 9, 2};
-  routing::router<routing::no_score<double>, routing::hash, routing::equal> router(4, 3, routing::hash{1});
+  routing::router<routing::no_score<double>, routing::random_hash, routing::equal_weights> router(
+      4, 3, routing::random_hash{1});
   const auto found = support::check_router_gradients(router, {.token_ids = words});
   CHECK(found.worst < 1e-6);
   CHECK(found.routed == 7);

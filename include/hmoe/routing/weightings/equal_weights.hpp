@@ -9,7 +9,7 @@
 namespace hmoe::routing {
 
 /// w_i = 1 / (number of chosen experts): no gradient to the router (Hash Layers, with one expert the weight is 1).
-struct equal {
+struct equal_weights {
   template <class T>
   HMOE_HOST_DEVICE static void forward(vector_view<const T>, vector_view<const T>, vector_view<const index_t> chosen,
                                        vector_view<T> w) noexcept {

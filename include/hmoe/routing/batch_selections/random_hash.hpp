@@ -13,14 +13,14 @@ namespace hmoe::routing {
 
 /// A token's experts depend on its vocabulary id alone: k different experts drawn by a hash of the id (random hash and
 /// multi-hash of Hash Layers, Roller et al. 2021, arXiv 2106.04426). Needs routing_inputs::token_ids. The paper's layer
-/// is router<no_score<T>, hash, equal>.
-struct hash {
+/// is router<no_score<T>, random_hash, equal_weights>.
+struct random_hash {
   std::size_t k = 1;
   seed key{};
 
   [[nodiscard]] std::size_t max_selected(std::size_t) const noexcept { return k; }
   void validate(std::size_t experts) const {
-    require(k >= 1 && k <= experts, "hash with k = ", k, " for ", experts, " experts: k must be 1 to ", experts);
+    require(k >= 1 && k <= experts, "random_hash with k = ", k, " for ", experts, " experts: k must be 1 to ", experts);
   }
   template <class T>
   void operator()(const router_trace<T>& trace, matrix_view<index_t> chosen, vector_view<index_t> counts,
