@@ -14,7 +14,7 @@
 #include <hmoe/losses/z.hpp>
 #include <hmoe/losses/zero_cost_balance.hpp>
 
-#include "support/random_matrix.hpp"
+#include "losses/sink_checks.hpp"
 
 #include <doctest/doctest.h>
 
@@ -87,14 +87,11 @@ template <class Loss, class Other> void check(const Loss& loss, const Other& of_
     auto with = gapped.routed(), without = plain.routed();
     const double value = loss.evaluate(with), expected = of_four.evaluate(without);
     CHECK(value == doctest::Approx(expected).epsilon(1e-12));
-    for (std::size_t t = 0; t < tokens; ++t)
-      for (std::size_t i = 0; i < 4; ++i) {
-        const std::size_t e = plain.original[i];
-        CHECK(gapped.trace.d_probabilities()(t, e) ==
-              doctest::Approx(plain.trace.d_probabilities()(t, i)).epsilon(1e-12));
-        CHECK(gapped.trace.d_logits()(t, e) == doctest::Approx(plain.trace.d_logits()(t, i)).epsilon(1e-12));
-        CHECK(gapped.trace.d_score_saved()(t, e) == doctest::Approx(plain.trace.d_score_saved()(t, i)).epsilon(1e-12));
-      }
+    support::for_each_sink(gapped.trace, plain.trace, [&](auto got, auto other) {
+      for (std::size_t t = 0; t < tokens; ++t)
+        for (std::size_t i = 0; i < 4; ++i)
+          CHECK(got(t, plain.original[i]) == doctest::Approx(other(t, i)).epsilon(1e-12));
+    });
   }
 }
 template <class Loss> void check(const Loss& loss) { check(loss, loss); }

@@ -17,6 +17,7 @@
 #include <hmoe/losses/z.hpp>
 #include <hmoe/losses/zero_cost_balance.hpp>
 
+#include "losses/sink_checks.hpp"
 #include "support/random_matrix.hpp"
 
 #include <doctest/doctest.h>
@@ -93,19 +94,17 @@ template <class Loss> void check(const Loss& loss) {
   CHECK(value == doctest::Approx(expected).epsilon(1e-12));
   CHECK(value != 0);
   double largest = 0;
-  for (std::size_t i = 0, j = 0; i < padded.tokens.size(); ++i) {
-    const auto same = [&](auto got, auto other) {
+  support::for_each_sink(padded.trace, plain.trace, [&](auto got, auto other) {
+    for (std::size_t i = 0, j = 0; i < padded.tokens.size(); ++i) {
+      const bool valid = mask[padded.tokens[i]] != 0;
       for (std::size_t c = 0; c < got.cols(); ++c) {
-        const double reference = mask[padded.tokens[i]] != 0 ? other(j, c) : 0;
+        const double reference = valid ? other(j, c) : 0;
         CHECK(got(i, c) == doctest::Approx(reference).epsilon(1e-12));
         largest = std::max(largest, std::abs(reference));
       }
-    };
-    same(padded.trace.d_probabilities(), plain.trace.d_probabilities());
-    same(padded.trace.d_logits(), plain.trace.d_logits());
-    same(padded.trace.d_score_saved(), plain.trace.d_score_saved());
-    j += mask[padded.tokens[i]];
-  }
+      j += valid ? 1 : 0;
+    }
+  });
   CHECK(largest > 0);
 }
 } // namespace

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/router_trace.hpp>
+
 #include "losses/routing_batch.hpp"
 #include "support/finite_differences.hpp"
 
@@ -9,6 +11,14 @@
 #include <vector>
 
 namespace support {
+
+/// f(sink of one, the same sink of the other) for the three sinks of two traces.
+template <class F>
+void for_each_sink(const hmoe::router_trace<double>& one, const hmoe::router_trace<double>& other, F f) {
+  f(one.d_probabilities(), other.d_probabilities());
+  f(one.d_logits(), other.d_logits());
+  f(one.d_score_saved(), other.d_score_saved());
+}
 
 /// The worst relative error of both sinks against finite differences, where logits and probabilities count as
 /// independent inputs: also for scores that do not add up to 1.

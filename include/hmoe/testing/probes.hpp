@@ -4,17 +4,16 @@
 #include <hmoe/core/matrix.hpp>
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/core/random.hpp>
+#include <hmoe/testing/reversed_threads.hpp>
 
 #include <algorithm>
 #include <cmath>
 #include <concepts>
 #include <cstring>
-#include <exception>
 #include <functional>
 #include <limits>
 #include <sstream>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -188,21 +187,9 @@ template <class Compute> [[nodiscard]] bool repeatable(Compute&& compute) {
   if (!same_bits(expected, compute()))
     return false;
   std::vector<std::remove_cvref_t<decltype(expected)>> results(3);
-  std::vector<std::exception_ptr> errors(results.size());
-  std::vector<std::thread> threads;
-  for (std::size_t i = 0; i < results.size(); ++i)
-    threads.emplace_back([&, i] {
-      try {
-        results[i] = compute();
-      } catch (...) {
-        errors[i] = std::current_exception();
-      }
-    });
-  for (std::thread& thread : threads)
-    thread.join();
-  for (const std::exception_ptr& error : errors)
-    if (error)
-      std::rethrow_exception(error);
+  reversed_threads(results.size()).for_each(results.size(), [&](std::size_t i, std::size_t) {
+    results[i] = compute();
+  });
   return std::all_of(results.begin(), results.end(), [&](const auto& r) { return same_bits(r, expected); });
 }
 
