@@ -11,7 +11,7 @@ using namespace hmoe;
 
 /// Lion (Chen et al. 2023, arXiv 2302.06675): θ ← θ − η (sign(β₁ m + (1 − β₁) g) + λ θ), m ← β₂ m + (1 − β₂) g. One
 /// number of state per parameter where AdamW has two. λ only where a parameter asks for decay.
-template <real T> class lion {
+template <float_or_double T> class lion {
 public:
   struct options_type {
     double beta1 = 0.9, beta2 = 0.99, weight_decay = 0;

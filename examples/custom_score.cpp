@@ -9,7 +9,7 @@ using namespace hmoe;
 
 /// z_i = −½ ‖x − c_i‖²: the nearer a token is to an expert's centre c_i, the higher its logit. With softmax these are
 /// the responsibilities of a mixture of Gaussians. Parameters: centres [N×d].
-template <real T> class nearest {
+template <float_or_double T> class nearest {
 public:
   using value_type = T;
   nearest(std::size_t d_model, std::size_t experts) : centres_(experts, d_model) {}

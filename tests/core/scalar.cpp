@@ -146,8 +146,9 @@ TEST_CASE("known patterns") {
 }
 
 TEST_CASE("which types are computed in, and which are stored") {
-  static_assert(hmoe::real<float> && hmoe::real<double>);
-  static_assert(!hmoe::real<half> && !hmoe::real<bfloat16> && !hmoe::real<long double> && !hmoe::real<int>);
+  static_assert(hmoe::float_or_double<float> && hmoe::float_or_double<double>);
+  static_assert(!hmoe::float_or_double<half> && !hmoe::float_or_double<bfloat16> &&
+                !hmoe::float_or_double<long double> && !hmoe::float_or_double<int>);
   static_assert(hmoe::storage_scalar<half> && hmoe::storage_scalar<bfloat16> && !hmoe::storage_scalar<int>);
   static_assert(std::same_as<hmoe::compute_t<half>, float> && std::same_as<hmoe::compute_t<double>, double>);
   static_assert(std::same_as<hmoe::accumulator_t<float>, double>);

@@ -70,14 +70,14 @@ struct half {
 
 /// Types that hmoe computes in.
 template <class T>
-concept real = std::same_as<T, float> || std::same_as<T, double>;
+concept float_or_double = std::same_as<T, float> || std::same_as<T, double>;
 
 /// Types that hmoe stores weights and activations in.
 template <class T>
-concept storage_scalar = real<T> || std::same_as<T, bfloat16> || std::same_as<T, half>;
+concept storage_scalar = float_or_double<T> || std::same_as<T, bfloat16> || std::same_as<T, half>;
 
 /// The type that arithmetic on stored values happens in: float for the 16-bit types, T itself for float and double.
-template <storage_scalar T> using compute_t = std::conditional_t<real<T>, T, float>;
+template <storage_scalar T> using compute_t = std::conditional_t<float_or_double<T>, T, float>;
 
 /// The reference backend's wide accumulator.
 template <storage_scalar T> using accumulator_t = double;

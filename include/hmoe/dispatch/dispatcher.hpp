@@ -22,7 +22,7 @@ template <class E, class Context>
 concept dispatched_experts =
     execution_context<Context> && requires(const E& experts, E& gradients, const Context& ctx, std::size_t e,
                                            vector_view<const expert_rows<typename E::value_type>> rows) {
-      requires real<typename E::value_type>;
+      requires float_or_double<typename E::value_type>;
       { experts.size() } -> std::convertible_to<std::size_t>;
       { experts.d_model() } -> std::convertible_to<std::size_t>;
       { experts.width(e) } -> std::convertible_to<std::size_t>;

@@ -43,7 +43,7 @@ template <class E> [[nodiscard]] constexpr std::string_view type_name() noexcept
 ///   expert_set{bank_of{std::vector<any_expert<float>>{my_expert{…}, your_expert{…}}}}
 /// A call costs one virtual function; the held expert does its own arithmetic, without the context's backend. Of a
 /// moved-from object nothing but destruction and assignment is allowed.
-template <real T> class any_expert {
+template <float_or_double T> class any_expert {
 public:
   using value_type = T;
 

@@ -30,7 +30,7 @@ struct any_visitor {
 /// What all banks tell about their experts.
 template <class B>
 concept numbered_experts = requires(const B& bank, std::size_t e) {
-  requires real<typename B::value_type>;
+  requires float_or_double<typename B::value_type>;
   { bank.size() } -> std::convertible_to<std::size_t>;
   { bank.d_model() } -> std::convertible_to<std::size_t>;
   { bank.width(e) } -> std::convertible_to<std::size_t>;
@@ -52,7 +52,7 @@ concept numbered_experts = requires(const B& bank, std::size_t e) {
 template <class E>
 concept expert = std::copyable<E> && requires(const E& e, E& mutable_e, matrix_view<const typename E::value_type> in,
                                               matrix_view<typename E::value_type> out) {
-  requires real<typename E::value_type>;
+  requires float_or_double<typename E::value_type>;
   { e.d_model() } -> std::convertible_to<std::size_t>;
   e.forward(in, out);
   e.backward(in, in, out, mutable_e);

@@ -19,7 +19,7 @@ namespace hmoe::experts {
 /// MoE++'s constant experts (arXiv 2410.07348): expert_e(x) = a x + b v_e, (a, b) = softmax(W_e x), with a
 /// learned vector v_e [d] and W_e [2×d]. Width 0; about 7d operations per token, done in place with sums in double:
 /// they use no matrix product. Parameters are named mix (W) and constant (v).
-template <real T> class constant_bank {
+template <float_or_double T> class constant_bank {
 public:
   using value_type = T;
 

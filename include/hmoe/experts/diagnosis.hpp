@@ -29,7 +29,7 @@ template <class B> consteval bank_fault fault_of_bank() {
     return bank_fault::not_copyable;
   } else if constexpr (!requires { typename B::value_type; }) {
     return bank_fault::no_value_type;
-  } else if constexpr (!real<typename B::value_type>) {
+  } else if constexpr (!float_or_double<typename B::value_type>) {
     return bank_fault::other_value_type;
   } else {
     using in = matrix_view<const typename B::value_type>;

@@ -37,7 +37,7 @@ template <class T, std::size_t Lanes> struct ffn_tensors {
 /// caller's: then they must outlive the bank, and a copy of the bank has weights of its own. Width 0 is legal: an
 /// expert that was pruned away, which returns its output bias, or zero. What kinds do with the weights differs only
 /// between the two projections.
-template <real T, std::size_t Lanes> class ffn_weights {
+template <float_or_double T, std::size_t Lanes> class ffn_weights {
 public:
   using tensors = ffn_tensors<T, Lanes>;
 

@@ -18,7 +18,7 @@ namespace hmoe::experts {
 /// With silu this is the expert of LLaMA, Mixtral and HMoE (arXiv 2408.10681, section 3). Parameters are named gate,
 /// up, down, gate_bias, up_bias, down_bias. `Gate` is an activation, or what stands between the projections as a whole
 /// (hmoe::gating): expert_e(x) = W_o a(W_g x + b_g, W_p x + b_p) + b_o.
-template <real T, class Gate> class glu_bank {
+template <float_or_double T, class Gate> class glu_bank {
 public:
   using value_type = T;
   using gate_type = typename detail::as_gating<Gate>::type;

@@ -15,7 +15,7 @@ namespace hmoe::experts {
 /// with its columns interleaved, gate in the even and up in the odd ones (the same in gate_up_proj_bias [E, 2h]), and
 /// down_proj [E, h, d] transposed: to load one, column 2i goes to row i of gate(e), column 2i + 1 to row i of up(e),
 /// and down(e) is the transpose.
-template <real T> class gpt_oss_glu_bank : public glu_bank<T, gpt_oss_gate> {
+template <float_or_double T> class gpt_oss_glu_bank : public glu_bank<T, gpt_oss_gate> {
 public:
   gpt_oss_glu_bank(std::size_t d_model, const std::vector<std::size_t>& widths, gpt_oss_gate gate = {},
                    biases bias = biases::all)

@@ -10,7 +10,7 @@ namespace hmoe::experts {
 
 /// Experts that return the token, y = x: MoE++'s copy expert (arXiv 2410.07348), LongCat-Flash's zero-computation
 /// expert.
-template <real T> class identity_bank : public zero_cost_bank<T> {
+template <float_or_double T> class identity_bank : public zero_cost_bank<T> {
 public:
   using zero_cost_bank<T>::zero_cost_bank;
 

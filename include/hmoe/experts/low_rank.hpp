@@ -14,7 +14,7 @@ namespace hmoe::experts {
 /// arXiv 2106.09685, as the experts of MoLORA, arXiv 2309.05444, but around the identity instead of a frozen weight;
 /// for the update alone use mlp_bank<T, linear>). The width is the rank. Parameters are named a and b. Weights are
 /// drawn as those of every other kind; LoRA's start at the identity needs b set to zero.
-template <real T> class low_rank_bank {
+template <float_or_double T> class low_rank_bank {
 public:
   using value_type = T;
 

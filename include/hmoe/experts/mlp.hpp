@@ -14,7 +14,7 @@ namespace hmoe::experts {
 
 /// Two-layer perceptrons of any widths, expert_e(x) = W_o act(W_i x + b_i) + b_o, W_i [h_e×d], W_o [d×h_e]: the expert
 /// of the Switch Transformer (arXiv 2101.03961) and GShard. Parameters are named up, down, up_bias, down_bias.
-template <real T, activation Activation> class mlp_bank {
+template <float_or_double T, activation Activation> class mlp_bank {
 public:
   using value_type = T;
   using activation_type = Activation;

@@ -10,7 +10,7 @@ namespace hmoe::experts {
 
 /// Experts that discard the token, y = 0: MoE++'s zero expert (arXiv 2410.07348). Under renormalised weights a token
 /// that selects one gives the others less weight; MoE++ itself sets that weight to 0 before it renormalises.
-template <real T> class zero_bank : public zero_cost_bank<T> {
+template <float_or_double T> class zero_bank : public zero_cost_bank<T> {
 public:
   using zero_cost_bank<T>::zero_cost_bank;
 

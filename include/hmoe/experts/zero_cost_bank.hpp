@@ -13,7 +13,7 @@ namespace hmoe::experts {
 
 /// What the kinds without weights share: `count` experts that are all alike, have width 0, save nothing and cost no
 /// floating-point operation.
-template <real T> class zero_cost_bank {
+template <float_or_double T> class zero_cost_bank {
 public:
   using value_type = T;
 

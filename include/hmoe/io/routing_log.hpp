@@ -24,7 +24,7 @@ namespace hmoe::io {
 
 /// The routing of one batch by one layer, as a file keeps it: enough to replay it bit for bit (routing::replay) and to
 /// compute every statistic again.
-template <real T> struct routing_log_record {
+template <float_or_double T> struct routing_log_record {
   std::uint64_t step = 0; ///< of training, or of whatever the recorder counts
   std::uint64_t layer = 0;
   std::uint64_t experts = 0; ///< that an id of the assignment may name, shared ones included
@@ -40,7 +40,7 @@ enum class keep_scores { no, yes };
 
 /// A copy of what a forward pass of a layer with `experts` experts left in its tape. Token ids are taken from the
 /// routing inputs.
-template <real T>
+template <float_or_double T>
 [[nodiscard]] routing_log_record<T> make_routing_log_record(const tape<T>& tape, std::size_t experts,
                                                             keep_scores scores = keep_scores::yes) {
   const router_trace<T>& trace = tape.trace();
@@ -96,7 +96,7 @@ static_assert(sizeof(routing_log_header) == 48 && std::has_unique_object_represe
 /// routed or 0, number of token ids, 1 if weights are on the input or 0 (8 bytes each), then offsets[T+1],
 /// experts[entries], weights[entries], logits and probabilities [T×routed] if routed is not 0, token ids. Version 1 has
 /// no number for weights on the input.
-template <real T> class routing_log_writer {
+template <float_or_double T> class routing_log_writer {
 public:
   explicit routing_log_writer(std::string path) : file_(std::move(path)) {
     header_.scalar_bytes = sizeof(T);
@@ -166,7 +166,8 @@ private:
 /// Reads a file that a routing_log_writer of the same T wrote, now or in version 1 (whose weights count as those of
 /// outputs); the values have the same bits. A file that is not a routing log, or of another version, byte order or T,
 /// or truncated, or altered is an hmoe::error that says which, with the numbers.
-template <real T> [[nodiscard]] std::vector<routing_log_record<T>> read_routing_log(const std::string& path) {
+template <float_or_double T>
+[[nodiscard]] std::vector<routing_log_record<T>> read_routing_log(const std::string& path) {
   using header_type = detail::routing_log_header;
   const std::vector<std::byte> bytes = read_file(path);
   constexpr std::size_t preamble = sizeof(header_type) + sizeof(std::uint64_t);

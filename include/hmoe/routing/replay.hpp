@@ -21,7 +21,7 @@ namespace hmoe::routing {
 /// nothing from it. A batch of another number of tokens than the recorded one is an hmoe::error.
 /// The trace gets the recorded logits and probabilities where they are given; else logits are 0 and probabilities are
 /// the weights of the selected experts. io/routing_log.hpp reads them from files.
-template <real T> class replay {
+template <float_or_double T> class replay {
 public:
   using value_type = T;
 

@@ -53,7 +53,7 @@ namespace hmoe {
 /// where a layer is run.
 template <class R>
 concept router_policy = std::copy_constructible<R> && requires(const R& r, R& mutable_r) {
-  requires real<typename R::value_type>;
+  requires float_or_double<typename R::value_type>;
   { r.d_model() } -> std::convertible_to<std::size_t>;
   { r.size() } -> std::convertible_to<std::size_t>;
   { r.routed() } -> std::convertible_to<std::size_t>;
@@ -372,9 +372,10 @@ private:
 /// Softmax routers by name: top_k_router<float> r{d, N, 2}; top_p_router<float> r{d, N, 0.6};
 /// With k = 1 the default weighting gives every token the weight 1, which depends on no parameter: the layer's output
 /// then sends the router no gradient (auxiliary losses still do). For k = 1 take top_k_router<float, raw>, as Switch.
-template <real T, class Weighting = renormalized> using top_k_router = router<linear<T>, top_k<>, Weighting>;
-template <real T, class Weighting = renormalized> using top_p_router = router<linear<T>, top_p, Weighting>;
-template <real T, class Weighting = renormalized> using threshold_router = router<linear<T>, threshold, Weighting>;
+template <float_or_double T, class Weighting = renormalized> using top_k_router = router<linear<T>, top_k<>, Weighting>;
+template <float_or_double T, class Weighting = renormalized> using top_p_router = router<linear<T>, top_p, Weighting>;
+template <float_or_double T, class Weighting = renormalized>
+using threshold_router = router<linear<T>, threshold, Weighting>;
 
 } // namespace routing
 } // namespace hmoe

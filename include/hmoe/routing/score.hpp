@@ -28,7 +28,7 @@ namespace hmoe {
 /// layer is run.
 template <class S>
 concept score = std::copy_constructible<S> && requires(const S& s, S& mutable_s) {
-  requires real<typename S::value_type>;
+  requires float_or_double<typename S::value_type>;
   { s.d_model() } -> std::convertible_to<std::size_t>;
   { s.size() } -> std::convertible_to<std::size_t>;
   { s.saved_per_token() } -> std::convertible_to<std::size_t>;

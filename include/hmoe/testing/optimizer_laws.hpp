@@ -106,7 +106,7 @@ private:
 /// gradient of 0 in the first step of tensors without decay; tensors are updated as if they were alone, and in parts as
 /// they are whole; the same steps give the same bits, in copies and on any number of threads; empty lists and tensors
 /// are legal; lists of other sizes and a learning rate that is not finite are an hmoe::error, and nothing is written.
-template <real T, std::invocable<const std::vector<parameter<T>>&> Make>
+template <float_or_double T, std::invocable<const std::vector<parameter<T>>&> Make>
 [[nodiscard]] report check_optimizer(const Make& make, const optimizer_options& options = {}) {
   using tensors = detail::training_tensors<T>;
   report found;

@@ -25,7 +25,7 @@ struct adamw_options {
 };
 
 /// What all values of a tensor have in common in step t.
-template <real T> struct adamw_factors {
+template <float_or_double T> struct adamw_factors {
   T keep;         ///< 1 − η λ, or 1 without decay
   T beta1, beta2; ///< of the running means
   T rate;         ///< η / (1 − β₁ᵗ)
@@ -55,7 +55,7 @@ void update_adamw(const Math& math, const adamw_factors<T>& by, std::size_t coun
 /// AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101): with m and v the running means of g and g²,
 ///   θ ← θ − η (m̂ / (√v̂ + ε) + λ θ),   m̂ = m/(1−β₁ᵗ), v̂ = v/(1−β₂ᵗ);
 /// the decay λ is decoupled from the gradient and applies to parameters with `decay` set. Moments are kept in T.
-template <real T> class adamw {
+template <float_or_double T> class adamw {
 public:
   /// For parameters of the sizes in `list`; each later step takes a list of the same tensors in the same order.
   adamw(adamw_options options, const std::vector<parameter<T>>& list) : options_(options) {

@@ -17,7 +17,7 @@ struct sgd_options {
 };
 
 /// Stochastic gradient descent with momentum: b ← μ b + g + λ θ, θ ← θ − η b, as PyTorch defines it (no dampening).
-template <real T> class sgd {
+template <float_or_double T> class sgd {
 public:
   sgd(sgd_options options, const std::vector<parameter<T>>& list) : options_(options) {
     require(options.momentum >= 0 && options.momentum < 1, "SGD needs a momentum in [0, 1), given is ",

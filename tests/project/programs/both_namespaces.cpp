@@ -20,7 +20,9 @@ namespace with_routing {
 using namespace hmoe::routing;
 top_k_router<float> make() { return top_k_router<float>{4, 2, 1}; }
 top_p choice(double p) { return top_p{p}; }
-router<no_score<float>, random_hash, equal_weights> by_id() { return {no_score<float>(4, 3), random_hash{2}}; }
+template <router_policy R> size_t experts_of(const R& router) { return router.size(); }
+auto by_id() { return router<no_score<float>, random_hash, equal_weights>(4, 3, random_hash{2}); }
+size_t three() { return experts_of(by_id()); }
 } // namespace with_routing
 
 namespace with_experts {
@@ -38,6 +40,8 @@ auto make() { return objective{load_balance{}, router_entropy{0.1}}; }
 context<reference, serial> here() { return context{reference{}, serial{}}; }
 } // namespace with_others
 
+template <float_or_double T> T twice(T value) { return value + value; }
+
 void run(matrix_view<const float> x, matrix_view<float> y) {
   moe_layer layer{expert_set{with_experts::make()}, with_routing::make(), dispatch::sorted{}};
   layer.initialize(seed{1});
@@ -51,5 +55,5 @@ void run(matrix_view<const float> x, matrix_view<float> y) {
   vector<parameter<float>> list;
   layer.append_parameters(gradients, list);
   buffer<float> values(3);
-  fill_normal(values.view(), 1.0, seed{2}, 0);
+  fill_normal(values.view(), twice(0.5), seed{2}, with_routing::three());
 }

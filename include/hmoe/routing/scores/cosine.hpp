@@ -22,7 +22,7 @@ namespace hmoe::routing {
 ///   logits_i = cos(W_p x, e_i) / τ,   W_p [m×d], e_i rows of E [N×m],
 /// where a vector shorter than 1e-12 counts as that long. The learned temperature is kept as log(1/τ), so that τ stays
 /// positive. Parameters: projection (W_p), embeddings (E), log_inverse_temperature.
-template <real T, class Function = softmax> class cosine {
+template <float_or_double T, class Function = softmax> class cosine {
   static_assert(score_function<Function, T>,
                 "hmoe::routing::cosine: Function does not model hmoe::score_function: it needs forward(z, p) and "
                 "backward(z, p, d_p, d_z) const over one row (see hmoe/routing/score_function.hpp)");

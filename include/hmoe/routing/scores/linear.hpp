@@ -18,7 +18,7 @@ namespace hmoe::routing {
 
 /// logits = W_r x (+ b_r), W_r [N×d], then `Function` makes scores of them: P = softmax(W_r x) by default, the router
 /// of HMoE and of most models. Bias: whether there is a b_r [N] (gpt-oss). Parameters: weight, bias.
-template <real T, class Function = softmax, bool Bias = false> class linear {
+template <float_or_double T, class Function = softmax, bool Bias = false> class linear {
   static_assert(score_function<Function, T>,
                 "hmoe::routing::linear: Function does not model hmoe::score_function: it needs forward(z, p) and "
                 "backward(z, p, d_p, d_z) const over one row (see hmoe/routing/score_function.hpp)");

@@ -15,7 +15,7 @@ namespace hmoe::routing {
 
 /// A score that knows nothing: all logits are 0, there are no parameters. For selections that do not look at them, such
 /// as `random_hash`, together with the weighting `equal_weights`.
-template <real T> class no_score {
+template <float_or_double T> class no_score {
 public:
   using value_type = T;
 

@@ -110,6 +110,6 @@ private:
 };
 
 /// The score of the sparsely-gated layer of 2017: a linear one with learned noise.
-template <real T, class Function = softmax> using noisy_linear = noisy<linear<T, Function>>;
+template <float_or_double T, class Function = softmax> using noisy_linear = noisy<linear<T, Function>>;
 
 } // namespace hmoe::routing

@@ -33,7 +33,7 @@ template <class T, class Selection> struct biased_view {
 /// (Wang et al. 2024, arXiv 2408.15664; DeepSeek-V3's e_score_correction_bias): it gets no gradient, and is moved
 /// between steps by a rule of hmoe/routing/controllers/. It is visited with the parameters ("router.selection_bias",
 /// not trained, its gradient stays 0), so that checkpoints hold it.
-template <real T, class Selection> class biased {
+template <float_or_double T, class Selection> class biased {
   static_assert(selection<Selection, T>,
                 "hmoe::routing::biased: Selection does not model hmoe::selection: it must choose for one token, as "
                 "count = selection(vector_view<const T> p, vector_view<index_t> chosen); selections over a whole batch "

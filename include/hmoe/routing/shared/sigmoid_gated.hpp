@@ -20,7 +20,7 @@ namespace hmoe::routing {
 
 /// The last `count` experts of the set get every token, expert j with weight σ(⟨v_j, x⟩), v [count×d] (Qwen2-MoE's
 /// shared_expert_gate). Parameter: shared_gate.
-template <real T> class sigmoid_gated {
+template <float_or_double T> class sigmoid_gated {
 public:
   explicit sigmoid_gated(std::size_t d_model, std::size_t count = 1) : gate_(count, d_model) {
     require(d_model >= 1 && count >= 1, "a gate from d_model = ", d_model, " to ", count,
