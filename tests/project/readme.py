@@ -27,7 +27,7 @@ PARTS = {
         "batch_selection", "bias_load", "noise", "padding", "preference", "projection", "score", "score_function",
         "selection", "token_ids", "weighting",
     },  # fmt: skip
-    "statistics": {"numbers"},
+    "statistics": {"number_list"},
 }
 
 

@@ -3,7 +3,7 @@
 
 #include <hmoe/core/assignment.hpp>
 #include <hmoe/core/error.hpp>
-#include <hmoe/statistics/numbers.hpp>
+#include <hmoe/statistics/number_list.hpp>
 
 #include <vector>
 
@@ -12,7 +12,7 @@ namespace hmoe::statistics {
 /// [T] Σ cost[e] over each token's experts: its activated width, parameters or FLOPs, or with ones its number of
 /// experts. hmoe::error for an expert that has no cost. The mean over a batch: layer_cost::activated, or
 /// expert_load::per_token.
-template <class T, numbers Cost>
+template <class T, number_list Cost>
 [[nodiscard]] std::vector<double> activated_per_token(const assignment<T>& assigned, const Cost& cost) {
   std::vector<double> result(assigned.tokens());
   for (std::size_t t = 0; t < assigned.tokens(); ++t)

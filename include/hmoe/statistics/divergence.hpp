@@ -3,7 +3,7 @@
 
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix.hpp>
-#include <hmoe/statistics/numbers.hpp>
+#include <hmoe/statistics/number_list.hpp>
 
 #include <cmath>
 #include <cstdint>
@@ -14,7 +14,8 @@ namespace hmoe::statistics {
 /// KL(a ‖ b) = Σ_v p_v ln(p_v / q_v) in nats, where p and q are the counts a[V] and b[V] with `smoothing` added to
 /// each, divided by their sums. 0 for equal distributions; infinite without smoothing when a has a value that b lacks;
 /// 0 when one of them is all zero without smoothing.
-template <numbers A, numbers B> [[nodiscard]] double kl_divergence(const A& a, const B& b, double smoothing = 0.5) {
+template <number_list A, number_list B>
+[[nodiscard]] double kl_divergence(const A& a, const B& b, double smoothing = 0.5) {
   const std::size_t values = detail::count_of(a);
   require(values == detail::count_of(b), "the divergence of distributions over ", values, " and ", detail::count_of(b),
           " values does not exist");
@@ -37,7 +38,7 @@ template <numbers A, numbers B> [[nodiscard]] double kl_divergence(const A& a, c
 }
 
 /// (KL(a ‖ b) + KL(b ‖ a)) / 2, the same both ways.
-template <numbers A, numbers B>
+template <number_list A, number_list B>
 [[nodiscard]] double symmetric_divergence(const A& a, const B& b, double smoothing = 0.5) {
   return (kl_divergence(a, b, smoothing) + kl_divergence(b, a, smoothing)) / 2;
 }

@@ -5,7 +5,7 @@
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/plan.hpp>
 #include <hmoe/core/router_trace.hpp>
-#include <hmoe/statistics/numbers.hpp>
+#include <hmoe/statistics/number_list.hpp>
 
 #include <cstdint>
 #include <numeric>
@@ -70,7 +70,7 @@ struct expert_load {
     return result;
   }
   /// [N] tokens × cost of a token, for instance FLOPs per expert from its flops_per_token.
-  template <numbers Cost> [[nodiscard]] std::vector<double> times(const Cost& cost_per_token) const {
+  template <number_list Cost> [[nodiscard]] std::vector<double> times(const Cost& cost_per_token) const {
     require_size(detail::count_of(cost_per_token));
     std::vector<double> result;
     for (std::size_t e = 0; e < tokens_per_expert.size(); ++e)
@@ -78,13 +78,13 @@ struct expert_load {
     return result;
   }
   /// Mean over the tokens of the summed cost of their experts: activated width, parameters, FLOPs, whatever `cost` is.
-  template <numbers Cost> [[nodiscard]] double per_token(const Cost& cost) const {
+  template <number_list Cost> [[nodiscard]] double per_token(const Cost& cost) const {
     const std::vector<double> sums = times(cost);
     return over_tokens(std::accumulate(sums.begin(), sums.end(), 0.0));
   }
   /// [N] bytes that each expert moves when its weights are read once per batch that has a token for it, and each token
   /// moves `bytes_per_token` (its row in and out). For the load of one batch.
-  template <numbers Bytes>
+  template <number_list Bytes>
   [[nodiscard]] std::vector<double> bytes(const Bytes& parameter_bytes, double bytes_per_token) const {
     require_size(detail::count_of(parameter_bytes));
     std::vector<double> result;

@@ -3,7 +3,7 @@
 
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix.hpp>
-#include <hmoe/statistics/numbers.hpp>
+#include <hmoe/statistics/number_list.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -17,7 +17,7 @@ namespace hmoe::statistics {
 namespace detail {
 
 /// Σ values; hmoe::error when one is negative or NaN, or there are not `size`.
-template <numbers Values> double checked_sum(const Values& values, std::size_t size) {
+template <number_list Values> double checked_sum(const Values& values, std::size_t size) {
   require(count_of(values) == size, "a distribution has ", count_of(values), " values where ", size, " are needed");
   double sum = 0;
   for (std::size_t i = 0; i < size; ++i) {
@@ -29,7 +29,7 @@ template <numbers Values> double checked_sum(const Values& values, std::size_t s
 }
 
 /// The indices of positions in ascending order of position, then of index; hmoe::error when one is not finite.
-template <numbers Positions> std::vector<std::size_t> ascending(const Positions& positions) {
+template <number_list Positions> std::vector<std::size_t> ascending(const Positions& positions) {
   std::vector<std::size_t> order(count_of(positions));
   for (std::size_t v = 0; v < order.size(); ++v)
     require(std::isfinite(at(positions, v)), "position ", v, " is ", at(positions, v), ", it must be finite");
@@ -42,7 +42,7 @@ template <numbers Positions> std::vector<std::size_t> ascending(const Positions&
 }
 
 /// ∫ |F_a − F_b| for distributions that were checked, with positions in this order.
-template <numbers A, numbers B, numbers Positions>
+template <number_list A, number_list B, number_list Positions>
 double wasserstein(const A& a, double sum_a, const B& b, double sum_b, const Positions& positions,
                    const std::vector<std::size_t>& order) {
   if (!(sum_a > 0) || !(sum_b > 0))
@@ -61,7 +61,7 @@ double wasserstein(const A& a, double sum_a, const B& b, double sum_b, const Pos
 /// W_1(a, b) = ∫ |F_a(x) − F_b(x)| dx between two distributions on a line: the mean way that probability has to go to
 /// turn one into the other. a[V] and b[V] are counts or weights, which are divided by their sums; positions[V] say
 /// where on the line each of the V values lies, in any order, and give the unit. 0 when one of them is all zero.
-template <numbers A, numbers B, numbers Positions>
+template <number_list A, number_list B, number_list Positions>
 [[nodiscard]] double wasserstein(const A& a, const B& b, const Positions& positions) {
   const std::size_t values = detail::count_of(positions);
   const double sum_a = detail::checked_sum(a, values), sum_b = detail::checked_sum(b, values);
@@ -69,7 +69,7 @@ template <numbers A, numbers B, numbers Positions>
 }
 
 /// [N×N] W_1 between every two rows of counts[N×V], the experts' token distributions.
-template <numbers Positions>
+template <number_list Positions>
 [[nodiscard]] matrix<double> wasserstein_matrix(matrix_view<const std::uint64_t> counts, const Positions& positions) {
   const auto order = detail::ascending(positions);
   std::vector<double> sums;
@@ -87,7 +87,7 @@ template <numbers Positions>
 /// long as its share of `counts`, and sits in the middle of it: so a distribution equal to `counts` is spread evenly.
 /// With the mean loss of a token as the key, the distance between experts is one in difficulty. Equal keys keep the
 /// order of ids. All 0 when the counts are.
-template <numbers Key, numbers Counts>
+template <number_list Key, number_list Counts>
 [[nodiscard]] std::vector<double> quantile_positions(const Key& key, const Counts& counts) {
   const double sum = detail::checked_sum(counts, detail::count_of(key));
   std::vector<double> positions(detail::count_of(key));

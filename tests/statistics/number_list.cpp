@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <hmoe/core/vector_view.hpp>
-#include <hmoe/statistics/numbers.hpp>
+#include <hmoe/statistics/number_list.hpp>
 
 #include <doctest/doctest.h>
 
@@ -12,11 +12,11 @@
 
 namespace statistics = hmoe::statistics;
 
-static_assert(statistics::numbers<std::vector<int>>);
-static_assert(statistics::numbers<std::span<const float>>);
-static_assert(statistics::numbers<hmoe::vector_view<const std::size_t>>);
-static_assert(!statistics::numbers<std::list<int>>);
-static_assert(!statistics::numbers<std::vector<std::string>>);
+static_assert(statistics::number_list<std::vector<int>>);
+static_assert(statistics::number_list<std::span<const float>>);
+static_assert(statistics::number_list<hmoe::vector_view<const std::size_t>>);
+static_assert(!statistics::number_list<std::list<int>>);
+static_assert(!statistics::number_list<std::vector<std::string>>);
 
 TEST_CASE("numbers of any type are read as double") {
   const std::array<unsigned, 3> values{4000000000U, 1, 2};
