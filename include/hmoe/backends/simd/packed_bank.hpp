@@ -21,7 +21,11 @@
 
 namespace hmoe::backends {
 
-template <class Arch> struct simd;
+namespace simd_detail {
+// Base of simd<Arch>. simd itself cannot be declared ahead: where hmoe.hpp has declared its stand-in (absent::simd),
+// clang does not join such a declaration with the definition.
+template <class Arch> struct row_operations;
+} // namespace simd_detail
 
 /// The inference form of a bank of feed-forward experts: weights in panels for the registers of Arch, stored as Format
 /// says, held once. Computes in float, each sum in ascending k: a token's output has the same bits in any batch, on
@@ -80,7 +84,7 @@ public:
 
   template <execution_context Context>
   void forward_rows(const Context& ctx, vector_view<const expert_rows<float>> groups) const {
-    static_assert(std::same_as<std::remove_cvref_t<decltype(ctx.backend())>, backends::simd<Arch>>,
+    static_assert(std::derived_from<std::remove_cvref_t<decltype(ctx.backend())>, simd_detail::row_operations<Arch>>,
                   "hmoe: the weights of a packed_bank are laid out for backends::simd: run them in a "
                   "context{backends::simd{}, ...} with the same Arch");
     simd_detail::grouped_forward<packed_bank>::run(ctx, *this, groups);
