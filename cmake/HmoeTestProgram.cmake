@@ -3,6 +3,7 @@
 # What they include, hmoe.hpp and doctest, is compiled once for all.
 
 find_package(doctest REQUIRED)
+include(HmoeTestGroups)
 option(HMOE_OPTIMIZED_TESTS "Compile tests with the optimisation of the build type" OFF)
 
 # ccache would have to be told which differences of times and macros it may overlook, and refuses otherwise.
@@ -35,7 +36,8 @@ endif()
 
 # hmoe_add_test_program(<target> <source>...): a program of tests that compute little, from tests/.
 function(hmoe_add_test_program target)
-  hmoe_add_program(${target} ${ARGN})
+  hmoe_group_sources(units ${target} ${ARGN})
+  hmoe_add_program(${target} ${units})
   target_link_libraries(${target} PRIVATE hmoe_test_main)
   target_include_directories(${target} PRIVATE "${PROJECT_SOURCE_DIR}/tests")
   target_compile_options(${target} PRIVATE ${hmoe_test_optimisation})
@@ -46,7 +48,8 @@ endfunction()
 
 # hmoe_add_kernel_test_program(<target> <source>...): one whose tests run intrinsics, perhaps with flags of its own.
 function(hmoe_add_kernel_test_program target)
-  hmoe_add_program(${target} ${ARGN})
+  hmoe_group_sources(units ${target} ${ARGN})
+  hmoe_add_program(${target} ${units})
   target_link_libraries(${target} PRIVATE hmoe_test_main)
   target_include_directories(${target} PRIVATE "${PROJECT_SOURCE_DIR}/tests")
   target_compile_options(${target} PRIVATE ${hmoe_kernel_test_optimisation})

@@ -2,7 +2,7 @@
 #include <hmoe/dispatch/limited_plan.hpp>
 #include <hmoe/execution/workspace.hpp>
 
-#include "random_assignment.hpp"
+#include "dispatch/random_assignment.hpp"
 
 #include <doctest/doctest.h>
 

@@ -4,8 +4,8 @@
 #include <hmoe/experts/expert_set.hpp>
 #include <hmoe/experts/identity.hpp>
 
-#include "bank_checks.hpp"
-#include "diagonal_expert.hpp"
+#include "experts/bank_checks.hpp"
+#include "experts/diagonal_expert.hpp"
 
 #include <doctest/doctest.h>
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include <hmoe/experts/bank.hpp>
 
-#include "bank_checks.hpp"
-#include "diagonal_expert.hpp"
+#include "experts/bank_checks.hpp"
+#include "experts/diagonal_expert.hpp"
 
 #include <doctest/doctest.h>
 

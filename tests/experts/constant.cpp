@@ -2,7 +2,7 @@
 #include <hmoe/core/error.hpp>
 #include <hmoe/experts/constant.hpp>
 
-#include "bank_checks.hpp"
+#include "experts/bank_checks.hpp"
 #include "support/no_products.hpp"
 
 #include <doctest/doctest.h>

@@ -3,8 +3,8 @@
 #include <hmoe/experts/glu.hpp>
 #include <hmoe/experts/mlp.hpp>
 
-#include "bank_checks.hpp"
-#include "diagonal_expert.hpp"
+#include "experts/bank_checks.hpp"
+#include "experts/diagonal_expert.hpp"
 
 #include <doctest/doctest.h>
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <hmoe/experts/glu.hpp>
 
-#include "bank_checks.hpp"
+#include "experts/bank_checks.hpp"
 
 #include <doctest/doctest.h>
 

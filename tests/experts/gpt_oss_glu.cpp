@@ -2,7 +2,7 @@
 #include <hmoe/core/error.hpp>
 #include <hmoe/experts/gpt_oss_glu.hpp>
 
-#include "bank_checks.hpp"
+#include "experts/bank_checks.hpp"
 
 #include <doctest/doctest.h>
 

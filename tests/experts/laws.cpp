@@ -12,7 +12,7 @@
 #include <hmoe/experts/zero.hpp>
 #include <hmoe/testing/expert_laws.hpp>
 
-#include "diagonal_expert.hpp"
+#include "experts/diagonal_expert.hpp"
 
 #include <doctest/doctest.h>
 

@@ -13,7 +13,7 @@
 #include <hmoe/routing/weightings/raw.hpp>
 #include <hmoe/routing/weightings/softmax_over_selected.hpp>
 
-#include "scores/logits.hpp"
+#include "routing/scores/logits.hpp"
 #include "support/random_matrix.hpp"
 #include "support/router_gradients.hpp"
 

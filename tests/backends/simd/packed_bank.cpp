@@ -11,6 +11,7 @@
 #include <hmoe/routing/weightings/on_input_side.hpp>
 #include <hmoe/routing/weightings/raw.hpp>
 
+#include "backends/simd/packed_experts.hpp"
 #include "support/allocation_count.hpp"
 #include "support/random_matrix.hpp"
 
@@ -48,6 +49,10 @@ template <class Experts, class Dispatch = dispatch::sorted<>, class Router = rou
 auto layer_of(Experts experts, Dispatch dispatch = {}, Router router = Router{d, 6, 2}) {
   router.initialize(seed{5}, 0, {.router_stddev = 1.0});
   return moe_layer{std::move(experts), std::move(router), dispatch};
+}
+
+template <class Format = formats::f32, class Bank> auto packed_layer(const Bank& bank) {
+  return layer_of(expert_set{support::packed_experts(simd<>::pack<Format>(bank))});
 }
 
 template <class Layer> matrix<float> run(const Layer& layer, matrix_view<const float> x, std::size_t threads = 1) {
@@ -93,7 +98,7 @@ double relative_error(const matrix<float>& ours, const matrix<float>& expected) 
 
 TEST_CASE("packed float weights give the bits of the plain products") {
   const auto check = [](const auto& bank) {
-    check_same_bits(run(layer_of(expert_set{simd<>::pack(bank)}), tokens), run(layer_of(expert_set{bank}), tokens));
+    check_same_bits(run(packed_layer(bank), tokens), run(layer_of(expert_set{bank}), tokens));
   };
   check(glu);
   check(glu_with_biases);
@@ -103,9 +108,9 @@ TEST_CASE("packed float weights give the bits of the plain products") {
 
 TEST_CASE("packed 16-bit weights are the rounded weights, multiplied in float") {
   const auto check = [](const auto& bank) {
-    check_same_bits(run(layer_of(expert_set{simd<>::pack<formats::f16>(bank)}), tokens),
+    check_same_bits(run(packed_layer<formats::f16>(bank), tokens),
                     run(layer_of(expert_set{rounded<half>(bank)}), tokens));
-    check_same_bits(run(layer_of(expert_set{simd<>::pack<formats::basic_bf16<false>>(bank)}), tokens),
+    check_same_bits(run(packed_layer<formats::basic_bf16<false>>(bank), tokens),
                     run(layer_of(expert_set{rounded<bfloat16>(bank)}), tokens));
   };
   check(glu_with_biases);
@@ -114,7 +119,7 @@ TEST_CASE("packed 16-bit weights are the rounded weights, multiplied in float") 
 
 TEST_CASE("bfloat16 activations err by their rounding only") {
   const auto expected = run(layer_of(expert_set{rounded<bfloat16>(glu)}), tokens);
-  const auto ours = run(layer_of(expert_set{simd<>::pack<formats::bf16>(glu)}), tokens);
+  const auto ours = run(packed_layer<formats::bf16>(glu), tokens);
   // Two roundings of 2⁻⁹ on the way (x and the hidden values), in sums of independent signs.
   CHECK(relative_error(ours, expected) < 0x1p-8);
 }
@@ -143,7 +148,7 @@ TEST_CASE_TEMPLATE("quantised weights are those of the blocks; what is left is t
   const auto check = [](const auto& bank) {
     const auto expected = run(layer_of(expert_set{quantized<Block>(bank)}), tokens);
     const auto with = [&]<byte_product Product>(std::integral_constant<byte_product, Product>) {
-      return run(layer_of(expert_set{simd<>::pack<formats::quantized<Block, Product>>(bank)}), tokens);
+      return run(packed_layer<formats::quantized<Block, Product>>(bank), tokens);
     };
     const auto plain = with(std::integral_constant<byte_product, byte_product::plain>{});
     CHECK(relative_error(plain, expected) < 0.012);
@@ -186,7 +191,7 @@ TEST_CASE_TEMPLATE("products of the largest codes and activations are exact in 1
     });
     const auto with = [&]<byte_product Product>(std::integral_constant<byte_product, Product>) {
       const auto packed = simd<>::pack<formats::quantized<Block, Product>>(bank);
-      const context ctx{simd<>{}};
+      const context ctx{simd<>{}, executors::openmp{1}};
       matrix<float> x(7, 64), y(7, 64);
       for (std::size_t r = 0; r < x.rows(); ++r)
         std::ranges::fill(x.row(r), r % 2 == 0 ? -3.0F : 3.0F);
@@ -205,7 +210,7 @@ TEST_CASE_TEMPLATE("products of the largest codes and activations are exact in 1
 
 TEST_CASE("an activation that is not finite gives NaN with quantised weights, in its own token only") {
   const auto packed = simd<>::pack<formats::q4>(glu);
-  const context ctx{simd<>{}};
+  const context ctx{simd<>{}, executors::openmp{1}};
   matrix<float> x = tokens, y(300, d), expected(300, d);
   const auto forward = [&](const matrix<float>& in, matrix<float>& out) {
     const expert_rows<float> group{3, 300, in.view(), out.view()};
@@ -226,7 +231,7 @@ TEST_CASE("an activation that is not finite gives NaN with quantised weights, in
 
 TEST_CASE_TEMPLATE("a token has the same bits in any batch, on any threads, by any dispatch", Format, formats::f32,
                    formats::f16, formats::bf16, formats::q8, formats::q4, formats::q4_offset, formats::mxfp4) {
-  const auto packed = expert_set{simd<>::pack<Format>(glu_with_biases)};
+  const auto packed = expert_set{support::packed_experts(simd<>::pack<Format>(glu_with_biases))};
   const auto expected = run(layer_of(packed), tokens);
   for (const std::size_t threads : {1U, 2U, 3U})
     for (const std::size_t count : {1U, 3U, 64U, 300U}) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include <hmoe/routing/batch_selections/balanced.hpp>
 
-#include "check_workspace.hpp"
-#include "traces.hpp"
+#include "routing/batch_selections/check_workspace.hpp"
+#include "routing/batch_selections/traces.hpp"
 
 #include <doctest/doctest.h>
 

@@ -3,10 +3,10 @@
 #include <hmoe/routing/router.hpp>
 #include <hmoe/routing/weightings/raw.hpp>
 
-#include "check_workspace.hpp"
+#include "routing/batch_selections/check_workspace.hpp"
 #include "support/error_of.hpp"
 #include "support/router_gradients.hpp"
-#include "traces.hpp"
+#include "routing/batch_selections/traces.hpp"
 
 #include <doctest/doctest.h>
 

@@ -2,7 +2,7 @@
 #include <hmoe/routing/batch_selections/hash_table.hpp>
 
 #include "support/error_of.hpp"
-#include "traces.hpp"
+#include "routing/batch_selections/traces.hpp"
 
 #include <doctest/doctest.h>
 

@@ -6,7 +6,7 @@
 
 #include "support/error_of.hpp"
 #include "support/router_gradients.hpp"
-#include "traces.hpp"
+#include "routing/batch_selections/traces.hpp"
 
 #include <doctest/doctest.h>
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include <hmoe/routing/batch_selections/sinkhorn.hpp>
 
-#include "check_workspace.hpp"
+#include "routing/batch_selections/check_workspace.hpp"
 #include "support/error_of.hpp"
-#include "traces.hpp"
+#include "routing/batch_selections/traces.hpp"
 
 #include <doctest/doctest.h>
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <hmoe/routing/score_functions/sqrt_softplus.hpp>
 
-#include "check.hpp"
+#include "routing/score_functions/check.hpp"
 
 #include <doctest/doctest.h>
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <hmoe/routing/scores/cosine.hpp>
 
-#include "logits.hpp"
+#include "routing/scores/logits.hpp"
 #include "support/error_of.hpp"
 #include "support/random_matrix.hpp"
 

@@ -3,7 +3,7 @@
 #include <hmoe/routing/scores/gate_residual.hpp>
 #include <hmoe/routing/weightings/raw.hpp>
 
-#include "logits.hpp"
+#include "routing/scores/logits.hpp"
 #include "support/error_of.hpp"
 #include "support/finite_differences.hpp"
 #include "support/random_matrix.hpp"

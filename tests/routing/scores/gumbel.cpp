@@ -3,7 +3,7 @@
 #include <hmoe/routing/scores/gumbel.hpp>
 #include <hmoe/routing/scores/linear.hpp>
 
-#include "logits.hpp"
+#include "routing/scores/logits.hpp"
 #include "support/error_of.hpp"
 
 #include <doctest/doctest.h>

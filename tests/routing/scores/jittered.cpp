@@ -2,7 +2,7 @@
 #include <hmoe/routing/scores/jittered.hpp>
 #include <hmoe/routing/scores/linear.hpp>
 
-#include "logits.hpp"
+#include "routing/scores/logits.hpp"
 #include "support/error_of.hpp"
 
 #include <doctest/doctest.h>

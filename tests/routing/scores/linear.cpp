@@ -4,7 +4,7 @@
 #include <hmoe/execution/openmp.hpp>
 #include <hmoe/routing/scores/linear.hpp>
 
-#include "logits.hpp"
+#include "routing/scores/logits.hpp"
 #include "support/random_matrix.hpp"
 
 #include <doctest/doctest.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <hmoe/routing/scores/no_score.hpp>
 
-#include "logits.hpp"
+#include "routing/scores/logits.hpp"
 
 #include <doctest/doctest.h>
 

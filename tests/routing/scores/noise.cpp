@@ -3,7 +3,7 @@
 #include <hmoe/routing/scores/jittered.hpp>
 #include <hmoe/routing/scores/noisy.hpp>
 
-#include "logits.hpp"
+#include "routing/scores/logits.hpp"
 
 #include <doctest/doctest.h>
 

@@ -7,7 +7,7 @@
 #include <hmoe/routing/scores/jittered.hpp>
 #include <hmoe/routing/scores/noisy.hpp>
 
-#include "logits.hpp"
+#include "routing/scores/logits.hpp"
 #include "support/error_of.hpp"
 #include "support/random_matrix.hpp"
 

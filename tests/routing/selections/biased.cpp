@@ -4,8 +4,8 @@
 #include <hmoe/routing/selections/top_k.hpp>
 #include <hmoe/routing/selections/top_p.hpp>
 
-#include "coarse_rows.hpp"
-#include "masked_top_k.hpp"
+#include "routing/selections/coarse_rows.hpp"
+#include "routing/selections/masked_top_k.hpp"
 #include "support/error_of.hpp"
 #include "support/random_matrix.hpp"
 

@@ -2,7 +2,7 @@
 #include <hmoe/routing/selections/cumulative_threshold.hpp>
 #include <hmoe/routing/selections/top_p.hpp>
 
-#include "coarse_rows.hpp"
+#include "routing/selections/coarse_rows.hpp"
 #include "support/error_of.hpp"
 #include "support/random_matrix.hpp"
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <hmoe/routing/selections/positive.hpp>
 
-#include "coarse_rows.hpp"
+#include "routing/selections/coarse_rows.hpp"
 
 #include <doctest/doctest.h>
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <hmoe/routing/selections/top_p.hpp>
 
-#include "rows.hpp"
+#include "routing/selections/rows.hpp"
 #include "support/random_matrix.hpp"
 
 #include <doctest/doctest.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <hmoe/routing/selections/two_level.hpp>
 
-#include "coarse_rows.hpp"
+#include "routing/selections/coarse_rows.hpp"
 #include "support/error_of.hpp"
 #include "support/random_matrix.hpp"
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <hmoe/routing/weightings/raw.hpp>
 
-#include "rows.hpp"
+#include "routing/weightings/rows.hpp"
 
 #include <doctest/doctest.h>
 

@@ -9,8 +9,8 @@
 #include <hmoe/routing/score_functions/relu.hpp>
 #include <hmoe/routing/weightings/renormalized_without_last.hpp>
 
-#include "one_row.hpp"
-#include "rows.hpp"
+#include "routing/weightings/one_row.hpp"
+#include "routing/weightings/rows.hpp"
 #include "support/error_of.hpp"
 #include "support/random_matrix.hpp"
 

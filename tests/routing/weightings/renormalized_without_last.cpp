@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <hmoe/routing/weightings/renormalized_without_last.hpp>
 
-#include "one_row.hpp"
+#include "routing/weightings/one_row.hpp"
 
 #include <doctest/doctest.h>
 

@@ -2,7 +2,7 @@
 #include <hmoe/routing/weightings/raw.hpp>
 #include <hmoe/routing/weightings/scaled.hpp>
 
-#include "one_row.hpp"
+#include "routing/weightings/one_row.hpp"
 #include "support/error_of.hpp"
 
 #include <doctest/doctest.h>

@@ -2,7 +2,7 @@
 #include <hmoe/routing/weightings/renormalized.hpp>
 #include <hmoe/routing/weightings/softmax_over_selected.hpp>
 
-#include "rows.hpp"
+#include "routing/weightings/rows.hpp"
 
 #include <doctest/doctest.h>
 
