@@ -22,7 +22,7 @@
 #include <cstddef>
 
 namespace routing = hmoe::routing;
-using namespace scores;
+using namespace score_checks;
 using routing::linear;
 using routing::router;
 using routing::top_k;

@@ -13,7 +13,7 @@
 #include <vector>
 
 namespace routing = hmoe::routing;
-using namespace scores;
+using namespace score_checks;
 using support::error_of;
 
 TEST_CASE("cosine logits are cos(W_p x, e_i) / temperature") {

@@ -18,7 +18,7 @@
 #include <vector>
 
 namespace routing = hmoe::routing;
-using namespace scores;
+using namespace score_checks;
 using routing::linear;
 using routing::router;
 using routing::top_k;

@@ -13,7 +13,7 @@
 #include <vector>
 
 namespace routing = hmoe::routing;
-using namespace scores;
+using namespace score_checks;
 using routing::linear;
 using support::error_of;
 

@@ -84,7 +84,7 @@ TEST_CASE("a router between nothing is refused") {
 }
 
 namespace {
-using namespace scores;
+using namespace score_checks;
 using hmoe::routing::linear;
 } // namespace
 

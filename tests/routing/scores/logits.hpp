@@ -13,7 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace scores {
+namespace score_checks {
 
 namespace routing = hmoe::routing;
 using hmoe::matrix;
@@ -49,4 +49,4 @@ inline double dot(hmoe::vector_view<const double> a, hmoe::vector_view<const dou
   return sum;
 }
 
-} // namespace scores
+} // namespace score_checks

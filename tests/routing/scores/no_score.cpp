@@ -8,7 +8,7 @@
 #include <cstddef>
 
 namespace routing = hmoe::routing;
-using namespace scores;
+using namespace score_checks;
 
 TEST_CASE("no_score leaves every expert alike and has nothing to learn") {
   matrix<double> x(3, d);

@@ -11,7 +11,7 @@
 #include <cstddef>
 
 namespace routing = hmoe::routing;
-using namespace scores;
+using namespace score_checks;
 using routing::linear;
 
 TEST_CASE("kinds of noise are independent of each other") {
