@@ -32,10 +32,12 @@ ELSEWHERE = {
     "backends/simd/int8_dot": "backends/simd/packed_bank.cpp",
     "backends/simd/kernel": "backends/simd/packing.cpp",
     "backends/simd/packed_ffn": "backends/simd/packed_bank.cpp",
+    "backends/simd/packed_kernels": "backends/simd/packed_forward.cpp",
     "backends/simd/products": "backends/simd.cpp",
     "backends/simd/quantized_formats": "backends/simd/packed_bank.cpp",
     "backends/simd/tile": "backends/simd/packed_bank.cpp",
     "backends/simd/weight_formats": "backends/simd/packed_bank.cpp",
+    "backends/simd/work_sizes": "backends/simd/packed_forward.cpp",
 }
 # Tests of several headers together.
 WHOLE = {

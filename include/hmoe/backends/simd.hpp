@@ -18,6 +18,7 @@
 #include <hmoe/core/expert_rows.hpp>
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/core/parameter.hpp>
+#include <hmoe/core/row_limits.hpp>
 #include <hmoe/core/vector_view.hpp>
 #include <hmoe/execution/context.hpp>
 #include <hmoe/experts/expert_set.hpp>
@@ -85,6 +86,16 @@ struct simd : simd_detail::activations<Arch>,
             "the gradients of a feed-forward bank lie in memory of the caller's where the "
             "lanes of an expert are apart: let layer.make_gradients() make them");
     simd_detail::ffn_backward<simd_detail::feed_forward_t<Bank>, Arch>::run(ctx, bank, rows, gradients);
+  }
+
+  /// Takes from a dry workspace what these passes take at most for rows within the limits.
+  template <execution_context Context, simd_detail::feed_forward Bank>
+  static void lay_out_forward_bank(const Context& dry, const Bank& bank, const row_limits& limits) {
+    simd_detail::ffn_forward<simd_detail::feed_forward_t<Bank>, Arch>::lay_out(dry, bank, limits);
+  }
+  template <execution_context Context, simd_detail::feed_forward Bank>
+  static void lay_out_backward_bank(const Context& dry, const Bank& bank, const row_limits& limits) {
+    simd_detail::ffn_backward<simd_detail::feed_forward_t<Bank>, Arch>::lay_out(dry, bank, limits);
   }
 
   /// The inference form of a bank: the weights as Format stores them (hmoe::backends::formats), in the order that the

@@ -249,7 +249,7 @@ TEST_CASE_TEMPLATE("a token has the same bits in any batch, on any threads, by a
 TEST_CASE("how the work is cut changes no bit") {
   const auto packed = simd<>::pack(glu);
   const context ctx{simd<>{}, executors::openmp{2}};
-  const auto with = [&](const backends::simd_detail::schedule& plan) {
+  const auto with = [&](const backends::simd_detail::work_sizes& sizes) {
     matrix<float> y(3 * tokens.rows(), d);
     std::vector<expert_rows<float>> groups; // unequal loads, one expert without rows
     groups.push_back({0, 300, tokens, y.view().row_block(0, 300)});
@@ -257,16 +257,17 @@ TEST_CASE("how the work is cut changes no bit") {
     groups.push_back({4, 1, tokens.view().row_block(7, 1), y.view().row_block(300, 1)});
     groups.push_back({5, 299, tokens.view().row_block(1, 299), y.view().row_block(301, 299)});
     const workspace::scope scope(ctx.workspace());
-    backends::simd_detail::grouped_forward<std::remove_const_t<decltype(packed)>>::run(
-        ctx, packed, {groups.data(), groups.size()}, plan);
+    backends::simd_detail::packed_forward<std::remove_const_t<decltype(packed)>>::run(
+        ctx, packed, {groups.data(), groups.size()}, sizes);
     matrix<float> written(600, d);
     for (std::size_t t = 0; t < 600; ++t)
       std::ranges::copy(y.row(t), written.row(t).begin());
     return written;
   };
-  const auto expected = with(backends::simd_detail::default_schedule);
-  check_same_bits(with({.batch_bytes = 1, .least_rows = 1, .most_rows = 1, .items = 1000, .least_work = 1}), expected);
-  check_same_bits(with({.batch_bytes = 4096, .least_rows = 7, .most_rows = 50, .items = 3, .least_work = 1}), expected);
+  const auto expected = with(backends::simd_detail::packed_work_sizes);
+  check_same_bits(with({.batch_bytes = 1, .least_rows = 1, .most_rows = 1, .pieces = 1000, .least_work = 1}), expected);
+  check_same_bits(with({.batch_bytes = 4096, .least_rows = 7, .most_rows = 50, .pieces = 3, .least_work = 1}),
+                  expected);
 }
 
 TEST_CASE("weights on the input, and packed beside other kinds") {

@@ -1,130 +1,146 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/backends/simd/batch_layout.hpp>
+#include <hmoe/backends/simd/chunks.hpp>
 #include <hmoe/backends/simd/ffn_kind.hpp>
 #include <hmoe/backends/simd/ffn_work.hpp>
-#include <hmoe/backends/simd/row_waves.hpp>
-#include <hmoe/core/buffer.hpp>
+#include <hmoe/backends/simd/packed_product.hpp>
+#include <hmoe/backends/simd/pieces.hpp>
+#include <hmoe/backends/simd/work_sizes.hpp>
 #include <hmoe/core/expert_rows.hpp>
 #include <hmoe/core/matrix_view.hpp>
+#include <hmoe/core/row_limits.hpp>
+#include <hmoe/core/vector_view.hpp>
 #include <hmoe/execution/context.hpp>
 
 #include <algorithm>
 #include <array>
 #include <cstddef>
-#include <utility>
 
 namespace hmoe::backends::simd_detail {
 
 /// The backward pass of all feed-forward experts of a bank, in four phases, each shared among the workers:
 ///   1  dy ─ pack ─▶ rows;  activated values ─ pack ─▶ columns
-///   2  rows · W_out ─ derivative ─▶ dz                  work: some hidden values of a chunk
-///      dyᵀ · columns ─ add ─▶ gradient of W_out         work: some rows of the gradient
+///   2  rows · W_out ─ derivative ─▶ dz                  piece: some hidden values of a chunk
+///      dyᵀ · columns ─ add ─▶ gradient of W_out         piece: some rows of the gradient
 ///   3  dz ─ pack ─▶ rows;  x ─ pack ─▶ columns
-///   4  rows · W_in ─▶ dx                                work: some columns of a chunk
-///      dzᵀ · columns ─ add ─▶ gradient of W_in          work: some rows of the gradient
+///   4  rows · W_in ─▶ dx                                piece: some columns of a chunk
+///      dzᵀ · columns ─ add ─▶ gradient of W_in          piece: some rows of the gradient
 /// No two workers write the same value, and each is one sum over ascending rows or columns: the bits of gradients do
 /// not depend on the number of workers. Of an expert one chunk at a time is in work, in the order of its rows.
 template <class Bank, class Arch> class ffn_backward {
   using T = typename Bank::value_type;
   using kind = ffn_kind<Bank>;
   using work = ffn_work<T, Arch>;
-  using piece = work_piece;
   static constexpr std::size_t lanes = kind::lanes;
-
-  struct chunk {
-    std::size_t expert, width, count;
-    matrix_view<const T> x, saved, dy;
-    matrix_view<T> dz, dx;
-    T *rows, *columns;
-
-    [[nodiscard]] matrix_view<const T> activated() const noexcept { return saved.column_block(lanes * width, width); }
-  };
 
 public:
   template <execution_context Context>
-  static void run(const Context& ctx, const Bank& bank, vector_view<const expert_rows<T>> all_rows, Bank& gradients) {
-    const std::size_t d = bank.d_model();
-    const auto packed = [&](std::size_t h, std::size_t rows) {
-      return work::rows_form::size(rows, std::max(d, lanes * h));
-    };
-    const auto values = [&](std::size_t i, std::size_t rows) {
-      const std::size_t h = bank.width(all_rows[i].expert);
-      return rows * lanes * h + packed(h, rows) + work::columns_form::size(std::max(d, h), rows);
-    };
-    simd_detail::for_each_wave<T>(ctx, bank, all_rows, values, [&](vector_view<const row_chunk> wave, T* memory) {
-      buffer<chunk> chunks(wave.size(), &ctx.workspace());
-      for (std::size_t i = 0; i < wave.size(); ++i) {
-        const row_chunk& c = wave[i];
-        const expert_rows<T> r = all_rows[c.work].part(c.first, c.rows);
-        const std::size_t h = bank.width(r.expert);
-        T *columns = memory + c.memory, *rows = columns + work::columns_form::size(std::max(d, h), c.rows),
-          *dz = rows + packed(h, c.rows);
-        chunks[i] = {r.expert, h,    c.rows, r.x, r.saved, r.dy, matrix_view<T>(dz, c.rows, lanes * h),
-                     r.dx,     rows, columns};
-      }
-      run_phases(ctx, bank, std::as_const(chunks).view(), gradients);
-    });
+  static void run(const Context& ctx, const Bank& bank, vector_view<const expert_rows<T>> all_rows, Bank& gradients,
+                  const work_sizes& sizes = plain_work_sizes) {
+    simd_detail::for_each_batch<T>(
+        ctx, all_rows, [&](const expert_rows<T>& r) { return values_of(bank, r.expert); }, same_expert::in_turn, sizes,
+        [&](vector_view<const chunk<T>> chunks, T* memory) {
+          run_phases(ctx, bank, chunks, memory, gradients, sizes);
+        });
+  }
+
+  /// Takes from a dry workspace what `run` takes at most for rows within the limits.
+  template <execution_context Context>
+  static void lay_out(const Context& dry, const Bank& bank, const row_limits& limits,
+                      const work_sizes& sizes = plain_work_sizes) {
+    simd_detail::lay_out_batches<T, T>(
+        dry, bank.size(), [&](std::size_t e) { return values_of(bank, e); }, limits, same_expert::in_turn, kinds,
+        sizes);
   }
 
 private:
+  static constexpr std::size_t kinds = 2; ///< of work in a phase
+
+  /// Packed columns, at first of activated values and then of x.
+  static std::size_t columns_per_row(const Bank& bank, std::size_t e) noexcept {
+    return work::columns_form::size(std::max(bank.d_model(), bank.width(e)), 1);
+  }
+  /// What a chunk has in memory: packed columns, dz and behind them packed rows, at first of dy and then of dz.
+  static chunk_values values_of(const Bank& bank, std::size_t e) noexcept {
+    const std::size_t dz = lanes * bank.width(e);
+    return {columns_per_row(bank, e) + dz, work::rows_form::size(1, std::max(bank.d_model(), dz)), tile_for<Arch>.rows};
+  }
+  /// A chunk and its memory.
+  struct part {
+    const expert_rows<T>& all;
+    std::size_t expert, width, count;
+    T* columns;
+    matrix_view<T> dz;
+    T* rows;
+
+    part(const Bank& bank, const chunk<T>& c, T* memory)
+        : all(c.rows), expert(all.expert), width(bank.width(expert)), count(all.count), columns(memory + c.memory),
+          dz(columns + count * columns_per_row(bank, expert), count, lanes * width),
+          rows(columns + count * values_of(bank, expert).per_row) {}
+    [[nodiscard]] matrix_view<const T> activated() const noexcept {
+      return all.saved.column_block(lanes * width, width);
+    }
+  };
+
   template <execution_context Context>
-  static void run_phases(const Context& ctx, const Bank& bank, vector_view<const chunk> chunks, Bank& gradients) {
+  static void run_phases(const Context& ctx, const Bank& bank, vector_view<const chunk<T>> chunks, T* memory,
+                         Bank& gradients, const work_sizes& sizes) {
     const std::size_t d = bank.d_model();
     auto& sums = gradients.weights();
-    work::run(
-        ctx, chunks,
-        [&](const chunk& c) {
-          return std::array{work::rows_to_pack(c.count, d), work::columns_to_pack(c.count, c.width)};
+    // One kind of work for rows, one for columns.
+    const auto phase = [&](const auto& work_of, const auto& for_rows, const auto& for_columns) {
+      simd_detail::run_phase(
+          ctx, chunks, sizes,
+          [&](const chunk<T>& c) -> std::array<divisible_work, kinds> {
+            return work_of(c.rows.count, bank.width(c.rows.expert));
+          },
+          [&](const chunk<T>& c, const work_piece& w) {
+            const part p(bank, c, memory);
+            w.kind == 0 ? for_rows(p, w) : for_columns(p, w);
+          });
+    };
+    phase([&](std::size_t rows,
+              std::size_t h) { return std::array{work::rows_to_pack(rows, d), work::columns_to_pack(rows, h)}; },
+          [](const part& c, const work_piece& w) { work::pack_rows(c.all.dy, w, c.rows); },
+          [](const part& c, const work_piece& w) { work::pack_columns(c.activated(), w, c.columns); });
+    phase(
+        [&](std::size_t rows, std::size_t h) {
+          return std::array{work::columns_to_compute(rows, d, h), work::gradient_to_add(rows, d, h)};
         },
-        [](const chunk& c, const piece& w) {
-          w.kind == 0 ? work::pack_rows(c.dy, w, c.rows) : work::pack_columns(c.activated(), w, c.columns);
+        [&](const part& c, const work_piece& w) { hidden_gradient(ctx.backend(), bank, c, w); },
+        [&](const part& c, const work_piece& w) {
+          work::add_gradient(c.all.dy, c.columns, w, sums.output(c.expert), sums.output_bias(c.expert));
         });
-    work::run(
-        ctx, chunks,
-        [&](const chunk& c) {
-          return std::array{work::columns_to_compute(c.count, d, c.width), work::gradient_to_add(c.count, d, c.width)};
+    phase(
+        [&](std::size_t rows, std::size_t h) {
+          return std::array{work::rows_to_pack(rows, lanes * h), work::columns_to_pack(rows, d)};
         },
-        [&](const chunk& c, const piece& w) {
-          if (w.kind == 0)
-            hidden_gradient(ctx.backend(), bank, c, w);
-          else
-            work::add_gradient(c.dy, c.columns, w, sums.output(c.expert), sums.output_bias(c.expert));
-        });
-    work::run(
-        ctx, chunks,
-        [&](const chunk& c) {
-          return std::array{work::rows_to_pack(c.count, lanes * c.width), work::columns_to_pack(c.count, d)};
+        [](const part& c, const work_piece& w) { work::pack_rows(c.dz, w, c.rows); },
+        [](const part& c, const work_piece& w) { work::pack_columns(c.all.x, w, c.columns); });
+    phase(
+        [&](std::size_t rows, std::size_t h) {
+          return std::array{work::columns_to_compute(rows, lanes * h, d), work::gradient_to_add(rows, lanes * h, d)};
         },
-        [](const chunk& c, const piece& w) {
-          w.kind == 0 ? work::pack_rows(c.dz, w, c.rows) : work::pack_columns(c.x, w, c.columns);
-        });
-    work::run(
-        ctx, chunks,
-        [&](const chunk& c) {
-          return std::array{work::columns_to_compute(c.count, lanes * c.width, d),
-                            work::gradient_to_add(c.count, lanes * c.width, d)};
-        },
-        [&](const chunk& c, const piece& w) {
-          if (w.kind == 0)
-            input_gradient(bank, c, w);
-          else
-            work::add_gradient(c.dz, c.columns, w, sums.input(c.expert), sums.input_bias(c.expert));
+        [&](const part& c, const work_piece& w) { input_gradient(bank, c, w); },
+        [&](const part& c, const work_piece& w) {
+          work::add_gradient(c.dz, c.columns, w, sums.input(c.expert), sums.input_bias(c.expert));
         });
   }
 
   template <class Math>
-  static void hidden_gradient(const Math& math, const Bank& bank, const chunk& c, const piece& w) {
+  static void hidden_gradient(const Math& math, const Bank& bank, const part& c, const work_piece& w) {
     const auto [j, count] = work::columns_of(w, c.count, c.width);
     multiply_packed_rows<layout::plain, Arch, T>(c.rows, bank.weights().output(c.expert).column_block(j, count),
                                                  c.dz.column_block((lanes - 1) * c.width + j, count));
     for (std::size_t r = 0; r < c.count; ++r)
-      kind::activate_backward(math, bank, c.saved.row(r), c.dz.row(r), c.width, j, count);
+      kind::activate_backward(math, bank, c.all.saved.row(r), c.dz.row(r), c.width, j, count);
   }
-  static void input_gradient(const Bank& bank, const chunk& c, const piece& w) noexcept {
+  static void input_gradient(const Bank& bank, const part& c, const work_piece& w) noexcept {
     const auto [j, count] = work::columns_of(w, c.count, bank.d_model());
     multiply_packed_rows<layout::plain, Arch, T>(c.rows, bank.weights().input(c.expert).column_block(j, count),
-                                                 c.dx.column_block(j, count));
+                                                 c.all.dx.column_block(j, count));
   }
 };
 

@@ -2,16 +2,12 @@
 #pragma once
 
 #include <hmoe/backends/simd/packed_product.hpp>
-#include <hmoe/backends/simd/work_pieces.hpp>
-#include <hmoe/core/buffer.hpp>
+#include <hmoe/backends/simd/pieces.hpp>
+#include <hmoe/core/blocks.hpp>
 #include <hmoe/core/matrix_view.hpp>
-#include <hmoe/execution/context.hpp>
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
-#include <tuple>
-#include <utility>
 
 namespace hmoe::backends::simd_detail {
 
@@ -22,23 +18,19 @@ template <class T, class Arch> struct ffn_work {
   using columns_form = packed_columns<T, Arch>;
   static constexpr std::size_t panel = panel_width<T, Arch>, gradient_rows = cache_blocks<T, Arch>::rows;
 
-  struct range {
-    std::size_t first, count;
-  };
-
   /// Packing rows; units are some blocks.
   static divisible_work rows_to_pack(std::size_t rows, std::size_t depth) noexcept {
-    return {0, 0, (row_blocks<Arch>(rows) + blocks_together - 1) / blocks_together,
+    return {blocks_of(row_blocks<Arch>(rows), blocks_together),
             copy_cost * static_cast<double>(rows_form::size(tile_for<Arch>.rows * blocks_together, depth))};
   }
   static void pack_rows(matrix_view<const T> from, const work_piece& w, T* to) noexcept {
-    const range r = part(w, blocks_together, row_blocks<Arch>(from.rows()));
+    const block_range r = w.of(blocks_together, row_blocks<Arch>(from.rows()));
     rows_form::pack(from, r.first, r.count, to);
   }
 
   /// Packing columns; units are panels.
   static divisible_work columns_to_pack(std::size_t rows, std::size_t columns) noexcept {
-    return {0, 0, columns_form::panels(columns), copy_cost * static_cast<double>(rows * panel)};
+    return {columns_form::panels(columns), copy_cost * static_cast<double>(rows * panel)};
   }
   static void pack_columns(matrix_view<const T> from, const work_piece& w, T* to) noexcept {
     columns_form::pack(from, w.first, w.count, to);
@@ -48,22 +40,21 @@ template <class T, class Arch> struct ffn_work {
   /// the other operand takes as long as some rows.
   static divisible_work columns_to_compute(std::size_t rows, std::size_t depth, std::size_t columns) noexcept {
     const std::size_t unit = panels_together<T, Arch>(rows) * panel;
-    return {0, 0, (columns + unit - 1) / unit, static_cast<double>((rows + packing_rows) * depth * unit)};
+    return {blocks_of(columns, unit), static_cast<double>((rows + packing_rows) * depth * unit)};
   }
-  static range columns_of(const work_piece& w, std::size_t rows, std::size_t columns) noexcept {
-    return part(w, panels_together<T, Arch>(rows) * panel, columns);
+  static block_range columns_of(const work_piece& w, std::size_t rows, std::size_t columns) noexcept {
+    return w.of(panels_together<T, Arch>(rows) * panel, columns);
   }
 
   /// A weight gradient [m × columns] from packed columns of `rows` rows; units are rows of the gradient. That it is
   /// read and written takes as long as some rows.
   static divisible_work gradient_to_add(std::size_t rows, std::size_t m, std::size_t columns) noexcept {
-    return {0, 0, (m + gradient_rows - 1) / gradient_rows,
-            static_cast<double>((rows + packing_rows) * gradient_rows * columns)};
+    return {blocks_of(m, gradient_rows), static_cast<double>((rows + packing_rows) * gradient_rows * columns)};
   }
   /// gradient += dᵀ · columns, bias_gradient (which may be empty) += the sums of d's columns
   static void add_gradient(matrix_view<const T> d, const T* columns, const work_piece& w, matrix_view<T> gradient,
                            matrix_view<T> bias_gradient) noexcept {
-    const range all = part(w, gradient_rows, d.cols());
+    const block_range all = w.of(gradient_rows, d.cols());
     for (std::size_t m = all.first; m < all.first + all.count; m += gradient_rows) {
       const std::size_t count = std::min(gradient_rows, all.first + all.count - m);
       accumulate_packed_columns<Arch, T>(d.column_block(m, count), columns, gradient.row_block(m, count));
@@ -82,29 +73,9 @@ template <class T, class Arch> struct ffn_work {
           columns(r, c) += bias(0, first + c);
   }
 
-  /// One phase: all that work(chunk), an array of divisible_work, says; f(chunk, piece), where piece.kind is the index
-  /// in that array.
-  template <execution_context Context, class Chunk, class Work, class F>
-  static void run(const Context& ctx, vector_view<const Chunk> chunks, const Work& work, const F& f) {
-    const typename Context::workspace_scope scope(ctx.workspace());
-    constexpr std::size_t kinds = std::tuple_size_v<decltype(work(chunks[0]))>;
-    buffer<divisible_work> list(kinds * chunks.size(), &ctx.workspace());
-    for (std::size_t c = 0; c < chunks.size(); ++c) {
-      const auto some = work(chunks[c]);
-      for (std::size_t k = 0; k < kinds; ++k)
-        list[c * kinds + k] = {c, k, some[k].units, some[k].unit_cost};
-    }
-    simd_detail::run_in_pieces(ctx, std::as_const(list).view(), [&](const work_piece& w) { f(chunks[w.chunk], w); });
-  }
-
 private:
   static constexpr std::size_t blocks_together = 4, packing_rows = 16;
   static constexpr double copy_cost = 16; // multiply-adds that take as long as copying a value
-
-  /// The units of a piece, each `size` of `all` things (the last one fewer).
-  static range part(const work_piece& w, std::size_t size, std::size_t all) noexcept {
-    return {w.first * size, std::min(w.count * size, all - w.first * size)};
-  }
 };
 
 } // namespace hmoe::backends::simd_detail

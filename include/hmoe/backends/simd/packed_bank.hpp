@@ -2,11 +2,15 @@
 #pragma once
 
 #include <hmoe/backends/simd/activations.hpp>
-#include <hmoe/backends/simd/grouped_forward.hpp>
 #include <hmoe/backends/simd/packed_ffn.hpp>
+#include <hmoe/backends/simd/packed_forward.hpp>
 #include <hmoe/core/expert_rows.hpp>
 #include <hmoe/core/matrix_view.hpp>
+#include <hmoe/core/row_limits.hpp>
 #include <hmoe/execution/context.hpp>
+#include <hmoe/execution/executor.hpp>
+#include <hmoe/execution/workspace.hpp>
+#include <hmoe/experts/bank.hpp>
 #include <hmoe/experts/elementwise.hpp>
 #include <hmoe/experts/ffn_weights.hpp>
 
@@ -83,15 +87,21 @@ public:
   }
 
   template <execution_context Context>
-  void forward_rows(const Context& ctx, vector_view<const expert_rows<float>> groups) const {
+  void forward_rows(const Context& ctx, vector_view<const expert_rows<float>> rows) const {
     static_assert(std::derived_from<std::remove_cvref_t<decltype(ctx.backend())>, simd_detail::row_operations<Arch>>,
                   "hmoe: the weights of a packed_bank are laid out for backends::simd: run them in a "
                   "context{backends::simd{}, ...} with the same Arch");
-    simd_detail::grouped_forward<packed_bank>::run(ctx, *this, groups);
+    simd_detail::packed_forward<packed_bank>::run(ctx, *this, rows);
+  }
+  /// Takes from a dry workspace what forward_rows takes at most for rows within the limits.
+  template <execution_context Context> void lay_out_forward_rows(const Context& dry, const row_limits& limits) const {
+    simd_detail::packed_forward<packed_bank>::lay_out(dry, *this, limits);
   }
   /// Bytes of workspace that forward_rows takes at most for `rows` rows in all.
-  [[nodiscard]] std::size_t workspace_bytes(std::size_t rows) const noexcept {
-    return simd_detail::grouped_forward<packed_bank>::workspace_bytes(*this, rows);
+  [[nodiscard]] std::size_t workspace_bytes(std::size_t rows) const {
+    workspace dry{dry_run{}};
+    lay_out_forward_rows(context{hmoe::detail::any_products{}, executors::serial{}, dry}, {rows, rows});
+    return dry.peak();
   }
 
   // What the kernels ask for.

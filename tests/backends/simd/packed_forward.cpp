@@ -19,7 +19,7 @@
 namespace formats = hmoe::backends::formats;
 using hmoe::matrix;
 using hmoe::backends::simd;
-using hmoe::backends::simd_detail::schedule;
+using hmoe::backends::simd_detail::work_sizes;
 using rows_of_experts = std::vector<std::size_t>;
 
 namespace {
@@ -34,7 +34,7 @@ template <class Format> auto packed_bank(std::size_t d, const rows_of_experts& w
 
 /// y for rows[e] rows of each expert.
 template <class Context, class Bank>
-matrix<float> forward(const Context& ctx, const Bank& bank, const rows_of_experts& rows, const schedule& plan) {
+matrix<float> forward(const Context& ctx, const Bank& bank, const rows_of_experts& rows, const work_sizes& sizes) {
   std::size_t all = 0;
   for (const std::size_t count : rows)
     all += count;
@@ -45,7 +45,7 @@ matrix<float> forward(const Context& ctx, const Bank& bank, const rows_of_expert
   for (std::size_t e = 0, first = 0; e < rows.size(); first += rows[e++])
     groups.push_back({e, rows[e], x.view().row_block(first, rows[e]), y.view().row_block(first, rows[e])});
   const typename Context::workspace_scope scope(ctx.workspace());
-  hmoe::backends::simd_detail::grouped_forward<Bank>::run(ctx, bank, {groups.data(), groups.size()}, plan);
+  hmoe::backends::simd_detail::packed_forward<Bank>::run(ctx, bank, {groups.data(), groups.size()}, sizes);
   return y;
 }
 
@@ -55,14 +55,17 @@ struct memory_use {
 /// A pass in what is announced for it.
 template <class Bank>
 memory_use run(const Bank& bank, const rows_of_experts& rows, std::size_t threads,
-               const schedule& plan = hmoe::backends::simd_detail::default_schedule) {
+               const work_sizes& sizes = hmoe::backends::simd_detail::packed_work_sizes) {
   std::size_t all = 0;
   for (const std::size_t count : rows)
     all += count;
-  const std::size_t announced = hmoe::backends::simd_detail::grouped_forward<Bank>::workspace_bytes(bank, all, plan);
+  hmoe::workspace dry{hmoe::dry_run{}};
+  hmoe::backends::simd_detail::packed_forward<Bank>::lay_out(hmoe::context{simd<>{}, hmoe::executors::serial{}, dry},
+                                                             bank, {all, all}, sizes);
+  const std::size_t announced = dry.peak();
   support::guarded_workspace memory(announced);
   const hmoe::executors::openmp executor{threads};
-  const matrix<float> ours = forward(support::guarded_context{simd<>{}, executor, memory}, bank, rows, plan);
+  const matrix<float> ours = forward(support::guarded_context{simd<>{}, executor, memory}, bank, rows, sizes);
   CHECK(memory.intact());
   // In other pieces and more memory: the same bits.
   const matrix<float> expected =
@@ -73,7 +76,7 @@ memory_use run(const Bank& bank, const rows_of_experts& rows, std::size_t thread
 
 } // namespace
 
-TEST_CASE_TEMPLATE("packed experts take the announced memory and no more: ragged shapes, any schedule", Format,
+TEST_CASE_TEMPLATE("packed experts take the announced memory and no more: ragged shapes, any sizes of work", Format,
                    formats::f32, formats::bf16, formats::q8, formats::q4) {
   support::random_source random(83);
   for (int i = 0; i < 20; ++i) {

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/backends/simd/work_sizes.hpp>
+#include <hmoe/core/blocks.hpp>
+#include <hmoe/core/buffer.hpp>
+#include <hmoe/core/vector_view.hpp>
+#include <hmoe/execution/context.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <tuple>
+
+namespace hmoe::backends::simd_detail {
+
+/// Work on a chunk, in units of equal cost (about multiply-adds) that a worker can take alone.
+struct divisible_work {
+  std::size_t units;
+  double unit_cost;
+};
+/// Units [first, first + count) of one kind of work on a chunk.
+struct work_piece {
+  std::size_t chunk, kind, first, count;
+  double cost;
+
+  /// The rows, columns or panels of the piece, where a unit has `size` of `all` of them (the last one fewer).
+  [[nodiscard]] constexpr block_range of(std::size_t size, std::size_t all) const noexcept {
+    return {first * size, std::min(count * size, all - first * size)};
+  }
+};
+
+/// Pieces at most, where that many chunks and kinds of work are cut: each has one that may be smaller than it should
+/// be, and no other is smaller than half of it.
+[[nodiscard]] constexpr std::size_t most_pieces(std::size_t chunks_and_kinds, const work_sizes& sizes) noexcept {
+  return chunks_and_kinds + 2 * sizes.pieces;
+}
+
+/// f(pieces) with room for `count` of them.
+template <execution_context Context, class F> void with_pieces(const Context& ctx, std::size_t count, const F& f) {
+  const typename Context::workspace_scope scope(ctx.workspace());
+  buffer<work_piece> pieces(count, &ctx.workspace());
+  f(pieces.view());
+}
+
+/// One phase of a pass: f(chunk, piece) for all of the work that work(chunk), an array of divisible_work, says;
+/// piece.kind is the index in that array. Pieces have about equal cost and the costliest come first: one huge expert is
+/// shared among all workers, many tiny ones fill the gaps. (A single worker takes them as they lie in memory.)
+template <execution_context Context, class Chunk, class Work, class F>
+void run_phase(const Context& ctx, vector_view<const Chunk> chunks, const work_sizes& sizes, const Work& work,
+               const F& f) {
+  constexpr std::size_t kinds = std::tuple_size_v<decltype(work(chunks[0]))>;
+  double total = 0;
+  for (const Chunk& c : chunks)
+    for (const divisible_work& w : work(c))
+      total += static_cast<double>(w.units) * w.unit_cost;
+  const double target = std::max(total / static_cast<double>(sizes.pieces), static_cast<double>(sizes.least_work));
+  const auto units_per_piece = [&](const divisible_work& w) {
+    return w.unit_cost * static_cast<double>(w.units) <= target
+               ? std::max<std::size_t>(1, w.units)
+               : std::max<std::size_t>(1, static_cast<std::size_t>(target / w.unit_cost));
+  };
+  std::size_t count = 0;
+  for (const Chunk& c : chunks)
+    for (const divisible_work& w : work(c))
+      count += blocks_of(w.units, units_per_piece(w));
+  simd_detail::with_pieces(ctx, count, [&](vector_view<work_piece> pieces) {
+    std::size_t next = 0;
+    for (std::size_t c = 0; c < chunks.size(); ++c) {
+      const std::array<divisible_work, kinds> of_chunk = work(chunks[c]);
+      for (std::size_t k = 0; k < kinds; ++k)
+        for (std::size_t first = 0, step = units_per_piece(of_chunk[k]); first < of_chunk[k].units; first += step) {
+          const std::size_t units = std::min(step, of_chunk[k].units - first);
+          pieces[next++] = {c, k, first, units, static_cast<double>(units) * of_chunk[k].unit_cost};
+        }
+    }
+    if (ctx.executor().concurrency() > 1)
+      std::sort(pieces.begin(), pieces.end(), [](const work_piece& a, const work_piece& b) {
+        if (a.cost != b.cost)
+          return a.cost > b.cost;
+        return a.chunk != b.chunk ? a.chunk < b.chunk : a.kind != b.kind ? a.kind < b.kind : a.first < b.first;
+      });
+    ctx.executor().for_each(count, [&](std::size_t i, std::size_t) { f(chunks[pieces[i].chunk], pieces[i]); });
+  });
+}
+
+} // namespace hmoe::backends::simd_detail
