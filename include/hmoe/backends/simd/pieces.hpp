@@ -36,6 +36,16 @@ struct work_piece {
   return chunks_and_kinds + 2 * sizes.pieces;
 }
 
+/// The costliest first, those of the same cost as they lie in memory. No template: each phase of each bank would
+/// compile std::sort anew.
+inline void sort_by_cost(vector_view<work_piece> pieces) {
+  std::sort(pieces.begin(), pieces.end(), [](const work_piece& a, const work_piece& b) {
+    if (a.cost != b.cost)
+      return a.cost > b.cost;
+    return a.chunk != b.chunk ? a.chunk < b.chunk : a.kind != b.kind ? a.kind < b.kind : a.first < b.first;
+  });
+}
+
 /// f(pieces) with room for `count` of them.
 template <execution_context Context, class F> void with_pieces(const Context& ctx, std::size_t count, const F& f) {
   const typename Context::workspace_scope scope(ctx.workspace());
@@ -75,11 +85,7 @@ void run_phase(const Context& ctx, vector_view<const Chunk> chunks, const work_s
         }
     }
     if (ctx.executor().concurrency() > 1)
-      std::sort(pieces.begin(), pieces.end(), [](const work_piece& a, const work_piece& b) {
-        if (a.cost != b.cost)
-          return a.cost > b.cost;
-        return a.chunk != b.chunk ? a.chunk < b.chunk : a.kind != b.kind ? a.kind < b.kind : a.first < b.first;
-      });
+      simd_detail::sort_by_cost(pieces);
     ctx.executor().for_each(count, [&](std::size_t i, std::size_t) { f(chunks[pieces[i].chunk], pieces[i]); });
   });
 }
