@@ -11,8 +11,9 @@ using namespace hmoe;
 /// An expert has room for ⌈T/N⌉ tokens, so no two loads differ by more than that, and every token gets an expert.
 struct first_come {
   [[nodiscard]] static std::size_t max_selected(std::size_t) { return 1; }
-  [[nodiscard]] static std::size_t workspace_bytes(std::size_t, std::size_t experts) {
-    return aligned_bytes<std::size_t>(experts);
+  // What a call takes, so that layer.workspace_bytes can count it.
+  static void lay_out(std::pmr::memory_resource* memory, std::size_t, std::size_t experts) {
+    const buffer<std::size_t> room(experts, memory);
   }
 
   template <class T>

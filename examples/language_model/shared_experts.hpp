@@ -26,8 +26,8 @@ public:
   std::size_t size() const {
     return std::visit([](const auto& p) { return p.size(); }, policy_);
   }
-  std::size_t workspace_bytes(std::size_t tokens) const {
-    return std::visit([&](const auto& p) { return hmoe::routing::workspace_bytes_of(p, tokens); }, policy_);
+  void lay_out(std::pmr::memory_resource* memory, std::size_t tokens) const {
+    std::visit([&](const auto& p) { hmoe::routing::lay_out_part(p, memory, tokens); }, policy_);
   }
   void forward(hmoe::vector_view<const T> x, hmoe::vector_view<T> weights) const {
     std::visit([&](const auto& p) { p.forward(x, weights); }, policy_);

@@ -34,7 +34,7 @@ TEST_CASE("a trace with gradient sinks that start, and start again, at zero") {
   CHECK(trace.d_probabilities()(1, 1) == 0);
 }
 
-TEST_CASE("a trace for inference has no sinks and takes what bytes() promises") {
+TEST_CASE("a trace for inference has no sinks, and resize_for_overwrite takes the same memory") {
   for (const std::size_t tokens : {0U, 1U, 13U, 100U})
     for (const std::size_t experts : {1U, 5U, 16U}) {
       const std::size_t saved = experts % 5; // 0: most scores save nothing
@@ -42,7 +42,12 @@ TEST_CASE("a trace for inference has no sinks and takes what bytes() promises") 
       const hmoe::workspace::scope scope(memory);
       hmoe::router_trace<float> trace(&memory);
       trace.resize(tokens, experts, saved, false);
-      CHECK(memory.peak() == hmoe::router_trace<float>::bytes(tokens, experts, saved));
+      hmoe::workspace dry{hmoe::dry_run{}};
+      const hmoe::workspace::scope dry_scope(dry);
+      hmoe::router_trace<float> counted(&dry);
+      counted.resize_for_overwrite(tokens, experts, saved, false);
+      CHECK(memory.peak() == dry.peak());
+      CHECK(dry.peak() >= (2 * tokens * experts + tokens * saved) * sizeof(float));
       CHECK(trace.d_logits().size() == 0);
       CHECK(trace.d_probabilities().size() == 0);
     }

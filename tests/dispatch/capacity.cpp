@@ -133,34 +133,6 @@ TEST_CASE("MoE++ gives zero-cost experts 1/tau times the room") {
         limits_of(capacity::by_factor{1.25}, 64, 128, sizes(8, 3)));
 }
 
-TEST_CASE("most_rows is never less than what padding needs") {
-  support::random_source random(22);
-  const auto check = [&](const auto& policy, std::size_t tokens, const sizes& widths, const sizes& rows) {
-    const std::size_t entries = std::accumulate(rows.begin(), rows.end(), std::size_t{0});
-    const auto limits = limits_of(policy, tokens, entries, widths, rows);
-    const std::size_t shared = random.size(0, 2); // they have all tokens, and count among the entries and experts
-    std::size_t needed = shared * tokens;
-    for (std::size_t e = 0; e < widths.size(); ++e)
-      needed += limits[e] == capacity::unlimited ? rows[e] : std::min(limits[e], tokens);
-    CHECK(needed <= policy.most_rows(tokens, entries + shared * tokens, widths.size() + shared));
-  };
-  for (int i = 0; i < 500; ++i) {
-    const std::size_t tokens = random.size(0, 60), experts = random.size(1, 9), minimum = random.size(0, 5);
-    sizes widths(experts), rows(experts);
-    for (std::size_t e = 0; e < experts; ++e) {
-      widths[e] = e == 0 ? 3 : random.size(0, 1) * random.size(1, 40);
-      rows[e] = random.size(0, tokens);
-    }
-    const double factor = random.real(0.1, 3);
-    const auto round = random.size(0, 1) == 0 ? capacity::rounding::up : capacity::rounding::down;
-    check(capacity::by_factor{factor, minimum, round}, tokens, widths, rows);
-    check(capacity::by_width{factor, minimum, round}, tokens, widths, rows);
-    check(capacity::by_width{factor, minimum, round, capacity::conserve::rows}, tokens, widths, rows);
-    check(capacity::moe_plus_plus{factor, random.real(0.1, 2), minimum, round}, tokens, widths, rows);
-    check(capacity::fixed{minimum + 1}, tokens, widths, rows);
-  }
-}
-
 TEST_CASE("capacities that make no sense are refused with their numbers") {
   CHECK_THROWS_WITH_AS(capacity::by_factor{0}.validate(), "hmoe: a capacity factor of 0: it must be above 0",
                        hmoe::error);

@@ -215,7 +215,14 @@ TEST_CASE("planning takes no more workspace than announced") {
     const hmoe::workspace::scope scope(memory);
     hmoe::dispatch::build_limited_plan(widths_only{std::vector<std::size_t>(experts, 1)}, tape, capacity::fixed{3},
                                        capacity::keep_heaviest{}, spare_rows::padding, &memory);
-    CHECK(memory.peak() <= hmoe::dispatch::limited_plan_bytes<capacity::fixed>(tape.assignment().size(), experts));
+    hmoe::workspace dry{hmoe::dry_run{}};
+    const hmoe::workspace::scope dry_scope(dry);
+    const hmoe::dispatch::planning_memory<capacity::fixed, capacity::keep_heaviest> announced(
+        &dry, experts, experts, tape.assignment().size());
+    CHECK(memory.peak() == dry.peak());
   }
-  CHECK(hmoe::dispatch::limited_plan_bytes<capacity::no_capacity>(100, 10) == 0);
+  hmoe::workspace dry{hmoe::dry_run{}};
+  const hmoe::workspace::scope scope(dry);
+  const hmoe::dispatch::planning_memory<capacity::no_capacity, capacity::keep_heaviest> nothing(&dry, 10, 10, 100);
+  CHECK(dry.peak() == 0);
 }

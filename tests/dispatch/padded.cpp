@@ -45,7 +45,15 @@ TEST_CASE("every expert runs exactly its capacity, and padding is counted") {
 }
 
 TEST_CASE("slots announces the most rows") {
-  CHECK(padded{capacity::busiest{}}.slots(10, 20, 4) == 40);
-  CHECK(padded{infinite}.slots(10, 20, 4) == 40);
-  CHECK(padded{capacity::by_factor{1}}.slots(1000, 2000, 4) == 2000 + 8); // at most one row of rounding each, or 1
+  const hmoe::expert_set four{hmoe::experts::identity_bank<float>(3, 4)};
+  const auto slots = [&](const auto& strategy, std::size_t tokens, std::size_t entries, std::size_t routed = 4) {
+    return strategy.slots(four, hmoe::batch_limits{tokens, entries, routed});
+  };
+  CHECK(slots(padded{capacity::busiest{}}, 10, 20) == 40);
+  CHECK(slots(padded{infinite}, 10, 20) == 40);
+  CHECK(slots(padded{capacity::by_factor{1}}, 1000, 2000) == 2000);
+  CHECK(slots(padded{capacity::by_factor{1.5}}, 1000, 2001) == 4 * 751); // 750.375 rounded up
+  CHECK(slots(padded{capacity::by_factor{1}}, 1000, 3000, 3) == 3001);   // three with 667 rows, and a shared one
+  CHECK(slots(padded{capacity::fixed{7}}, 1000, 3000) == 28);
+  CHECK(slots(padded{capacity::fixed{7}}, 5, 10) == 20);
 }

@@ -3,7 +3,6 @@
 #include <hmoe/execution/context.hpp>
 #include <hmoe/execution/openmp.hpp>
 #include <hmoe/experts/activation.hpp>
-#include <hmoe/experts/bank_memory.hpp>
 #include <hmoe/experts/expert_set.hpp>
 #include <hmoe/experts/glu.hpp>
 #include <hmoe/experts/gpt_oss_glu.hpp>
@@ -61,7 +60,6 @@ TEST_CASE("batches longer than a tile give the rows that one call gives, with or
 }
 
 namespace {
-using hmoe::experts::bank_memory;
 using rows_list = hmoe::vector_view<const hmoe::expert_rows<double>>;
 
 /// Three banks, which the backend below tells apart by their sizes: 2, 3 and 1.
@@ -85,8 +83,8 @@ struct bank_call {
   bool operator==(const bank_call&) const = default;
 };
 
-/// A backend as a user writes it: the products, and banks of the sizes in `takes` at once, with all of the memory that
-/// is announced for their rows. It adds up what it multiplies in either form.
+/// A backend as a user writes it: the products, and banks of the sizes in `takes` at once. It adds up what it multiplies
+/// in either form.
 struct at_once : support::counting_backend {
   std::vector<std::size_t> takes;
   std::vector<bank_call>* calls;
@@ -97,7 +95,7 @@ struct at_once : support::counting_backend {
   template <class Context, class Bank> void forward_bank(const Context& ctx, const Bank& bank, rows_list rows) const {
     calls->push_back({false, bank.size(), count(rows)});
     const hmoe::workspace::scope scope(ctx.workspace());
-    hmoe::buffer<double> memory(bank_memory::bytes(bank, count(rows)) / sizeof(double), &ctx.workspace());
+    auto memory = scratch(ctx, most(rows, [&](std::size_t e) { return bank.saved_per_row(e); }));
     for (const auto& r : rows) {
       const hmoe::matrix_view<double> own(memory.data(), r.count, bank.saved_per_row(r.expert));
       bank.forward(*this, r.expert, r.x, r.y, r.keeps() ? r.saved : own);
@@ -107,14 +105,39 @@ struct at_once : support::counting_backend {
   void backward_bank(const Context& ctx, const Bank& bank, rows_list rows, Bank& gradients) const {
     calls->push_back({true, bank.size(), count(rows)});
     const hmoe::workspace::scope scope(ctx.workspace());
-    hmoe::buffer<double> memory(bank_memory::bytes(bank, count(rows)) / sizeof(double), &ctx.workspace());
+    auto memory = scratch(ctx, most(rows, [&](std::size_t e) { return bank.scratch_per_row(e); }));
     for (const auto& r : rows) {
-      const hmoe::matrix_view<double> scratch(memory.data(), r.count, bank.scratch_per_row(r.expert));
-      bank.backward(*this, r.expert, r.x, r.saved, r.dy, r.dx, scratch, gradients);
+      const hmoe::matrix_view<double> own(memory.data(), r.count, bank.scratch_per_row(r.expert));
+      bank.backward(*this, r.expert, r.x, r.saved, r.dy, r.dx, own, gradients);
     }
+  }
+  template <class Context, class Bank>
+  void lay_out_forward_bank(const Context& dry, const Bank& bank, const hmoe::row_limits& limits) const {
+    const hmoe::workspace::scope scope(dry.workspace());
+    const auto memory = scratch(dry, widest(bank, [&](std::size_t e) { return bank.saved_per_row(e); }) * limits.each);
+  }
+  template <class Context, class Bank>
+  void lay_out_backward_bank(const Context& dry, const Bank& bank, const hmoe::row_limits& limits) const {
+    const hmoe::workspace::scope scope(dry.workspace());
+    const auto memory = scratch(dry, widest(bank, [&](std::size_t e) { return bank.scratch_per_row(e); }) * limits.each);
   }
 
 private:
+  template <class Context> static hmoe::buffer<double> scratch(const Context& ctx, std::size_t values) {
+    return hmoe::buffer<double>(values, &ctx.workspace());
+  }
+  template <class PerRow> static std::size_t most(rows_list rows, const PerRow& per_row) {
+    std::size_t largest = 0;
+    for (const auto& r : rows)
+      largest = std::max(largest, r.count * per_row(r.expert));
+    return largest;
+  }
+  template <class Bank, class PerRow> static std::size_t widest(const Bank& bank, const PerRow& per_row) {
+    std::size_t largest = 0;
+    for (std::size_t e = 0; e < bank.size(); ++e)
+      largest = std::max<std::size_t>(largest, per_row(e));
+    return largest;
+  }
   static std::size_t count(rows_list rows) {
     std::size_t sum = 0;
     for (const auto& r : rows)
@@ -359,10 +382,8 @@ TEST_CASE("banks computed at once take their memory one after the other, and a l
   static_cast<void>(
       passes(hmoe::context{backend, hmoe::executors::serial{}, memory}, experts, batches_of_three_banks[0]));
   std::size_t most = 0;
-  experts.for_each_bank([&](const auto& bank, hmoe::vector_view<const std::size_t> ids) {
-    const std::size_t first = ids[0];
-    most = std::max(most, bank_memory::bytes(bank, first == 0 ? 5 : first == 2 ? 260 : 40));
-  });
+  for (const auto& [e, rows] : batches_of_three_banks[0])
+    most = std::max(most, rows * std::max(experts.saved_per_row(e), experts.scratch_per_row(e)) * sizeof(double));
   CHECK(memory.peak() >= most);
   CHECK(memory.peak() <= most + 4 * hmoe::memory_alignment + 2 * 6 * sizeof(hmoe::expert_rows<double>)); // and lists
 
@@ -371,8 +392,9 @@ TEST_CASE("banks computed at once take their memory one after the other, and a l
   support::random_source random(134);
   for (const std::size_t tokens : {1U, 17U, 600U}) {
     CAPTURE(tokens);
-    hmoe::workspace announced(layer.workspace_bytes(tokens));
+    hmoe::workspace announced;
     const hmoe::context ctx{backend, hmoe::executors::serial{}, announced};
+    announced.reserve(layer.workspace_bytes(ctx, tokens));
     const auto x = support::random_matrix<double>(random, tokens, 4);
     hmoe::matrix<double> y(tokens, 4), dx(tokens, 4);
     auto tape = layer.make_tape(tokens);
@@ -380,7 +402,7 @@ TEST_CASE("banks computed at once take their memory one after the other, and a l
     layer.forward(ctx, x, y);
     layer.forward(ctx, x, y, tape);
     layer.backward(ctx, tape, x, dx, gradients);
-    CHECK(announced.peak() <= layer.workspace_bytes(tokens));
-    CHECK(announced.capacity() == layer.workspace_bytes(tokens));
+    CHECK(announced.peak() <= layer.workspace_bytes(ctx, tokens));
+    CHECK(announced.capacity() == layer.workspace_bytes(ctx, tokens));
   }
 }

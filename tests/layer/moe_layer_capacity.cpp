@@ -210,11 +210,11 @@ TEST_CASE("workspace_bytes is enough for every capacity, and a tape from make_ta
         const auto x = support::random_matrix<T>(random, batch, d), dy = support::random_matrix<T>(random, batch, d);
         matrix<T> y(batch, d), dx(batch, d);
         layer.forward(ctx, x, y);
-        CHECK(memory.peak() <= layer.workspace_bytes(batch));
+        CHECK(memory.peak() <= layer.workspace_bytes(ctx, batch));
         layer.forward(ctx, x, y, tape);
-        CHECK(memory.peak() <= layer.workspace_bytes(batch));
+        CHECK(memory.peak() <= layer.workspace_bytes(ctx, batch));
         layer.backward(ctx, tape, dy, dx, gradients);
-        CHECK(memory.peak() <= layer.workspace_bytes(batch));
+        CHECK(memory.peak() <= layer.workspace_bytes(ctx, batch));
         CHECK(tape.plan().size() <= layer.size() * batch);
       }
       CHECK(heap.allocations == reserved);
@@ -246,7 +246,7 @@ TEST_CASE("workspace_bytes counts what planning and wide experts take, where row
     layer.forward(ctx, x, y, tape);
     layer.backward(ctx, tape, dy, dx, gradients);
     CHECK(tape.plan().size() > 0);
-    CHECK(memory.peak() <= layer.workspace_bytes(tokens));
+    CHECK(memory.peak() <= layer.workspace_bytes(ctx, tokens));
   };
   const routing::top_k_router<float> router(1, 4, 2);
   check(moe_layer{expert_set{experts::identity_bank<float>(1, 4)}, router,

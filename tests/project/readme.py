@@ -19,7 +19,7 @@ PARTS = {
     "dispatch": {
         "build_plan", "dispatcher", "limited", "limited_plan", "permuted", "rows",
     },  # fmt: skip
-    "experts": {"bank", "bank_memory", "diagnosis", "elementwise", "ffn_weights", "gating", "run", "zero_cost_bank"},
+    "experts": {"bank", "diagnosis", "elementwise", "ffn_weights", "gating", "run", "zero_cost_bank"},
     "losses": {
         "auxiliary_loss", "choice_counts", "expert_groups", "gates", "load_variation", "small_memory", "squared_variation",
     },  # fmt: skip

@@ -81,6 +81,19 @@ struct loses_gradients : backends::reference {
       bank.backward(*this, r.expert, r.x, r.saved, r.dy, r.dx, scratch.view(), lost);
     }
   }
+  template <class Context, class Bank>
+  void lay_out_forward_bank(const Context&, const Bank&, const row_limits&) const {}
+  template <class Context, class Bank>
+  void lay_out_backward_bank(const Context&, const Bank&, const row_limits&) const {}
+};
+struct announces_nothing : loses_gradients {
+  template <class Context, class Bank>
+  void forward_bank(const Context& ctx, const Bank& bank,
+                    vector_view<const expert_rows<typename Bank::value_type>> rows) const {
+    const workspace::scope scope(ctx.workspace());
+    const buffer<float> scratch(10000, &ctx.workspace());
+    loses_gradients::forward_bank(ctx, bank, rows);
+  }
 };
 
 } // namespace
@@ -109,4 +122,6 @@ TEST_CASE("each planted fault breaks the law that it should") {
   CHECK(testing::check_backend(chooses_higher_id{}).mentions("select chooses the experts that the plain form chooses"));
   CHECK(testing::check_backend(rough_silu{}).mentions("activate agrees with the plain form"));
   CHECK(testing::check_backend(loses_gradients{}).mentions("passes over banks agree with the reference"));
+  CHECK(testing::check_backend(announces_nothing{})
+            .mentions("lay_out_forward_bank and lay_out_backward_bank announce enough"));
 }

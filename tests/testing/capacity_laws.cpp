@@ -10,7 +10,7 @@
 
 namespace {
 namespace capacity = hmoe::capacity;
-enum class fault { none, past_the_end, forgets, shrinks, announces_too_little, favours, drifts, invalid, no_tokens };
+enum class fault { none, past_the_end, forgets, shrinks, shrinks_when_asked, favours, drifts, invalid, no_tokens };
 
 /// A quarter of the tokens for each expert, with one thing wrong.
 template <fault Fault> struct quarter {
@@ -22,13 +22,12 @@ template <fault Fault> struct quarter {
       if (Fault != fault::forgets || e != 2)
         limits[e] = (batch.tokens + 3) / 4 + (Fault == fault::favours && e == 0 ? 1 : 0) +
                     (Fault == fault::drifts ? ++calls : 0);
+    if (Fault == fault::shrinks_when_asked && batch.entries == batch.tokens * limits.size())
+      std::fill(limits.begin(), limits.end(), std::size_t{0});
     if (Fault == fault::past_the_end)
       limits.data()[limits.size()] = 0;
     if (Fault == fault::shrinks && batch.tokens > 100)
       std::fill(limits.begin(), limits.end(), std::size_t{1});
-  }
-  [[nodiscard]] std::size_t most_rows(std::size_t tokens, std::size_t, std::size_t experts) const {
-    return (tokens + 3) / 4 * experts + (Fault == fault::announces_too_little ? 0 : experts) - (tokens == 1 ? 1 : 0);
   }
 };
 template <fault Fault> std::string laws(const hmoe::testing::capacity_options& options = {}) {
@@ -44,8 +43,8 @@ TEST_CASE("each fault of a capacity is named") {
   CHECK(names(laws<fault::forgets>(), "writes the limit of every expert: not that of expert 2 of 4"));
   CHECK(names(laws<fault::shrinks>(), "limits do not shrink when the batch grows: expert 0 of 1 may take 16 rows of 64 "
                                       "tokens and 1 of 2 times as many"));
-  CHECK(names(laws<fault::announces_too_little>(),
-              "most_rows announces enough: padded to their limits, 1 experts run 1 rows of 1 tokens"));
+  CHECK(names(laws<fault::shrinks_when_asked>(), "limits do not shrink when more tokens ask: expert 0 of 1 may take 1 "
+                                                 "rows of 3 tokens, and 0 when all ask for all experts"));
   CHECK(names(laws<fault::favours>(), "treats experts alike"));
   CHECK(laws<fault::favours>({.treats_experts_alike = false}) == "");
   CHECK(names(laws<fault::drifts>(), "gives the same limits every time"));

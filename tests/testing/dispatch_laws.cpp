@@ -37,7 +37,7 @@ struct faulty : base {
     base::forward(ctx, experts, x, y, tape);
     hmoe::matrix<T> more(&ctx.workspace());
     if (kind == fault::unannounced)
-      more.resize_for_overwrite(20 * x.rows(), x.cols());
+      more.resize_for_overwrite(3 * x.rows(), x.cols());
     if (x.rows() == 0)
       return;
     if (kind == fault::wrong_in_layers && x.rows() == 200)
@@ -68,8 +68,8 @@ struct faulty : base {
     if (kind == fault::wrong_gradient)
       gradients.visit_parameters([](const hmoe::parameter_info&, hmoe::matrix_view<T> g) { g(0, 0) += 1; });
   }
-  [[nodiscard]] std::size_t slots(std::size_t tokens, std::size_t entries, std::size_t experts) const {
-    return kind == fault::few_slots ? entries : base::slots(tokens, entries, experts);
+  template <class Experts> [[nodiscard]] std::size_t slots(const Experts& experts, const hmoe::batch_limits& batch) const {
+    return kind == fault::few_slots ? batch.entries : base::slots(experts, batch);
   }
 };
 /// Gives the weights of dropped entries a gradient.
@@ -101,7 +101,7 @@ TEST_CASE("each fault of a strategy is named") {
   CHECK(names(laws(fault::forgets_weights), "the weights' gradients equal the dense strategy's"));
   CHECK(names(laws(fault::wrong_gradient), "the experts' gradients equal the dense strategy's"));
   CHECK(names(laws(fault::few_slots), "more rows than slots() announces"));
-  CHECK(names(laws(fault::unannounced), "workspace_rows announces enough"));
+  CHECK(names(laws(fault::unannounced), "lay_out_forward and lay_out_backward announce enough"));
   CHECK(names(laws(fault::thread_dependent), "results do not depend on the threads"));
   CHECK(names(laws(fault::rounds), "y equals the dense strategy's"));
   CHECK(laws(fault::rounds, {.bit_exact = false}) == "");

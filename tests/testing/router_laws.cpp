@@ -34,7 +34,9 @@ enum class fault {
   chooses_more,
   hides_a_logit,
   drifts,
-  clears_gradients
+  clears_gradients,
+  takes_more_forward,
+  takes_more_backward
 };
 
 template <fault Fault> struct faulty : base {
@@ -46,6 +48,7 @@ template <fault Fault> struct faulty : base {
   void forward(const Context& ctx, hmoe::matrix_view<const double> x, hmoe::router_trace<double>& trace,
                hmoe::assignment<double>& assigned) const {
     base::forward(ctx, x, trace, assigned);
+    const hmoe::buffer<double> more(Fault == fault::takes_more_forward ? 100 : 0, &ctx.workspace());
     if (Fault == fault::batch_dependent)
       for (double& w : assigned.weights())
         w *= static_cast<double>(x.rows());
@@ -77,6 +80,7 @@ template <fault Fault> struct faulty : base {
     if (Fault == fault::drops_sink)
       other.clear_gradients();
     base::backward(ctx, x, std::as_const(other), assigned, d_weights, dx, gradients);
+    const hmoe::buffer<double> more(Fault == fault::takes_more_backward ? 100 : 0, &ctx.workspace());
     if (Fault == fault::wrong_dx)
       dx(0, 0) += 1;
     if (Fault == fault::wrong_gradient)
@@ -162,6 +166,8 @@ TEST_CASE("each fault of a router is named") {
   CHECK(names(laws<fault::hides_a_logit>(), "logits, probabilities and weights are written"));
   CHECK(names(laws<fault::drifts>(), "routes the same every time"));
   CHECK(names(laws<fault::clears_gradients>(), "gradients are added, not overwritten"));
+  CHECK(names(laws<fault::takes_more_forward>(), "lay_out_forward announces enough"));
+  CHECK(names(laws<fault::takes_more_backward>(), "lay_out_backward announces enough"));
   const auto laws_of = [](auto score) { return check_router(routing::router(score, routing::top_k<2>{})).text(); };
   CHECK(names(laws_of(past_the_matrix(4, 5)),
               "writes only into the trace and the assignment: x, or memory beside those, changed with 6 tokens"));

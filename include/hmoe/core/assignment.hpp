@@ -14,17 +14,16 @@ namespace hmoe {
 /// (routing_inputs::valid) have none, shared ones included.
 template <class T> class assignment {
 public:
-  assignment() : assignment(std::pmr::get_default_resource()) {}
-  explicit assignment(std::pmr::memory_resource* memory) : offsets_(memory), experts_(memory), weights_(memory) {
-    resize_tokens(0);
-  }
+  assignment() : assignment(std::pmr::get_default_resource()) { resize_tokens(0); }
+  /// Takes no memory yet: offsets() is empty until resize_tokens.
+  explicit assignment(std::pmr::memory_resource* memory) : offsets_(memory), experts_(memory), weights_(memory) {}
 
   /// Number of tokens T.
-  [[nodiscard]] std::size_t tokens() const noexcept { return offsets_.size() - 1; }
+  [[nodiscard]] std::size_t tokens() const noexcept { return offsets_.size() == 0 ? 0 : offsets_.size() - 1; }
   /// Tokens that are not padding.
   [[nodiscard]] std::size_t valid_tokens() const noexcept { return tokens() - padding_; }
   /// Number of (token, expert) entries.
-  [[nodiscard]] std::size_t size() const noexcept { return offsets_[tokens()]; }
+  [[nodiscard]] std::size_t size() const noexcept { return offsets_.size() == 0 ? 0 : offsets_[tokens()]; }
 
   [[nodiscard]] vector_view<index_t> offsets() noexcept { return offsets_.view(); }
   [[nodiscard]] vector_view<const index_t> offsets() const noexcept { return offsets_.view(); }
@@ -63,6 +62,8 @@ public:
   }
   /// hmoe::error where offsets descend, as sums do that did not fit 32 bits.
   void require_ascending_offsets() const {
+    if (offsets_.size() == 0)
+      return;
     require(offsets_[0] == 0, "assignment offsets start at ", offsets_[0], " instead of 0");
     for (std::size_t t = 0; t < tokens(); ++t)
       require(offsets_[t] <= offsets_[t + 1], "assignment offsets of token ", t, " descend: ", offsets_[t], " to ",
@@ -74,10 +75,10 @@ public:
     experts_.resize_for_overwrite(size());
     weights_.resize_for_overwrite(size());
   }
-  /// Room for `tokens` tokens with `entries` entries in all, so that later use allocates nothing.
+  /// Room for `tokens` tokens with `entries` entries in all, so that later use allocates nothing. Writes nothing.
   void reserve(std::size_t tokens, std::size_t entries) {
+    offsets_.resize_for_overwrite(0);
     offsets_.reserve(tokens + 1);
-    resize_tokens(0);
     experts_.reserve(entries);
     weights_.reserve(entries);
   }
@@ -95,11 +96,6 @@ public:
                 " are not in ascending order: ", i == 0 ? 0 : ids[i - 1], " before ", ids[i]);
       }
     }
-  }
-
-  [[nodiscard]] static constexpr std::size_t bytes(std::size_t tokens, std::size_t entries) noexcept {
-    return aligned_bytes<index_t>(1) + aligned_bytes<index_t>(tokens + 1) + aligned_bytes<index_t>(entries) +
-           aligned_bytes<T>(entries);
   }
 
 private:

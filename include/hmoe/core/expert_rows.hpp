@@ -16,7 +16,8 @@ namespace hmoe {
 ///           weights are on the input, row i is weights[entries[i]] · x[tokens[i]] and y[tokens[i]] += out[i]
 ///   saved   [count × saved_per_row(expert)] what backward needs of forward; no memory where nothing is to be kept
 /// Backward reads x, saved and dy = ∂L/∂out and writes dx = ∂L/∂x, all of them contiguous: row i of each.
-/// Rows are given in ascending order of experts, each expert at most once; a token comes at most once per expert.
+/// Rows are given in ascending order of experts, each expert at most once and none without rows; a token comes at most
+/// once per expert.
 /// Either all rows of a call scatter (have `entries`) or none.
 template <class T> struct expert_rows {
   std::size_t expert = 0; ///< its id in the set or the bank that is asked

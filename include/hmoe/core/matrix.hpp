@@ -24,6 +24,13 @@ public:
     set_zero();
   }
 
+  /// rows × cols values that are not initialised.
+  [[nodiscard]] static matrix for_overwrite(std::size_t rows, std::size_t cols, std::pmr::memory_resource* memory) {
+    matrix result(memory);
+    result.resize_for_overwrite(rows, cols);
+    return result;
+  }
+
   matrix(const matrix&) = default;
   matrix(matrix&& other) noexcept
       : values_(std::move(other.values_)), rows_(std::exchange(other.rows_, 0)), cols_(std::exchange(other.cols_, 0)) {}

@@ -16,13 +16,12 @@ namespace hmoe {
 /// are no_index.
 class plan {
 public:
-  plan() : plan(std::pmr::get_default_resource()) {}
+  plan() : plan(std::pmr::get_default_resource()) { resize(0, 0, 0); }
+  /// Takes no memory yet: offsets() is empty until resize.
   explicit plan(std::pmr::memory_resource* memory)
-      : offsets_(memory), tokens_(memory), entries_(memory), slots_(memory) {
-    resize(0, 0, 0);
-  }
+      : offsets_(memory), tokens_(memory), entries_(memory), slots_(memory) {}
 
-  [[nodiscard]] std::size_t expert_count() const noexcept { return offsets_.size() - 1; }
+  [[nodiscard]] std::size_t expert_count() const noexcept { return offsets_.size() == 0 ? 0 : offsets_.size() - 1; }
   /// Number of slots, padding included.
   [[nodiscard]] std::size_t size() const noexcept { return tokens_.size(); }
   /// Slots without a token.
@@ -58,18 +57,13 @@ public:
     entries_.resize_for_overwrite(slot_count);
     padding_ = padding;
   }
-  /// Room for plans of up to that many entries, and slots where there can be more of them.
-  void reserve(std::size_t expert_count, std::size_t entry_count, std::size_t slot_count = 0) {
-    resize(expert_count, std::max(entry_count, slot_count), entry_count);
-    resize(0, 0, 0);
-  }
-
-  /// Memory for a plan of that many entries; a plan that grows to more slots afterwards keeps its old memory too.
-  [[nodiscard]] static constexpr std::size_t bytes(std::size_t expert_count, std::size_t entry_count,
-                                                   std::size_t slot_count = 0) noexcept {
-    return aligned_bytes<index_t>(1) + aligned_bytes<index_t>(expert_count + 1) +
-           3 * aligned_bytes<index_t>(entry_count) +
-           (slot_count > entry_count ? 2 * aligned_bytes<index_t>(slot_count) : 0);
+  /// Room for plans of up to that many slots and entries. Writes nothing.
+  void reserve(std::size_t expert_count, std::size_t slot_count, std::size_t entry_count) {
+    offsets_.resize_for_overwrite(0);
+    offsets_.reserve(expert_count + 1);
+    tokens_.reserve(slot_count);
+    entries_.reserve(slot_count);
+    slots_.reserve(entry_count);
   }
 
 private:

@@ -31,8 +31,8 @@ template <class T> struct routing_inputs {
   router_trace<T>* previous = nullptr;           ///< the previous layer's routing, for gates with residual
   /// [T] 0 where a token is padding; empty: all tokens are valid. A padding token gets y = 0, no expert (shared ones
   /// neither), no gradient, and no share in loads, losses, statistics, bias updates and capacity, whatever its values,
-  /// NaN included: the others get what they get in a batch without it (in batch selections, too). While a mask with
-  /// padding is given, a pass takes [T×d] values more of the workspace than workspace_bytes() says.
+  /// NaN included: the others get what they get in a batch without it (in batch selections, too). A pass over padding
+  /// may take more of the workspace: see moe_layer::workspace_bytes.
   vector_view<const std::uint8_t> valid{};
 };
 
@@ -106,28 +106,28 @@ public:
   [[nodiscard]] matrix_view<const T> d_score_saved() const noexcept { return d_score_saved_.view(); }
 
   void resize(std::size_t tokens, std::size_t expert_count, std::size_t score_saved_per_token, bool with_gradients) {
+    resize_for_overwrite(tokens, expert_count, score_saved_per_token, with_gradients);
+    tokens_per_expert_.fill(0);
+    if (with_gradients)
+      clear_gradients();
+  }
+  /// The same without writing anything.
+  void resize_for_overwrite(std::size_t tokens, std::size_t expert_count, std::size_t score_saved_per_token,
+                            bool with_gradients) {
     score_saved_.resize_for_overwrite(tokens, score_saved_per_token);
     logits_.resize_for_overwrite(tokens, expert_count);
     probabilities_.resize_for_overwrite(tokens, expert_count);
     tokens_per_expert_.resize_for_overwrite(expert_count);
-    tokens_per_expert_.fill(0);
     if (with_gradients) {
       d_logits_.resize_for_overwrite(tokens, expert_count);
       d_probabilities_.resize_for_overwrite(tokens, expert_count);
       d_score_saved_.resize_for_overwrite(tokens, score_saved_per_token);
-      clear_gradients();
     }
   }
   void clear_gradients() noexcept {
     d_logits_.set_zero();
     d_probabilities_.set_zero();
     d_score_saved_.set_zero();
-  }
-
-  [[nodiscard]] static constexpr std::size_t bytes(std::size_t tokens, std::size_t expert_count,
-                                                   std::size_t score_saved_per_token) noexcept {
-    return 2 * aligned_bytes<T>(tokens * expert_count) + aligned_bytes<T>(tokens * score_saved_per_token) +
-           aligned_bytes<index_t>(expert_count);
   }
 
 private:

@@ -6,6 +6,7 @@
 #include <hmoe/core/plan.hpp>
 #include <hmoe/core/router_trace.hpp>
 
+#include <algorithm>
 #include <memory_resource>
 
 namespace hmoe {
@@ -62,7 +63,7 @@ public:
                std::size_t entries, std::size_t slots, std::size_t activation_values) {
     trace_.resize(tokens, expert_count, score_saved_per_token, recording_);
     assigned_.reserve(tokens, entries);
-    plan_.reserve(expert_count, entries, slots);
+    plan_.reserve(expert_count, std::max(slots, entries), entries);
     input_.resize_for_overwrite(tokens, d_model);
     expert_output_.resize_for_overwrite(slots, d_model);
     activations_.reserve(activation_values);

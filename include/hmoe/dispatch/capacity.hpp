@@ -27,13 +27,11 @@ struct demand {
 } // namespace capacity
 
 /// How many rows each expert may work on. Requirements:
-///   limits(demand, limits[N])            writes the limit of each routed expert, or capacity::unlimited; limits above
-///   T
-///                                      mean T, since a token comes at most once; they must not shrink when a batch of
-///                                      the same composition grows
+///   limits(demand, limits[N])     writes the limit of each routed expert, or capacity::unlimited; limits above T mean T,
+///                                 since a token comes at most once; they must not shrink when a batch of the same
+///                                 composition grows, nor when more tokens ask for some of the experts
 /// and, where it applies,
-///   validate()                         throws hmoe::error when its parameters make no sense
-///   most_rows(tokens, entries, experts)  the most rows that dispatch::padded makes of it (default: T·N)
+///   validate()                    throws hmoe::error when its parameters make no sense
 template <class C>
 concept capacity_policy = std::copyable<C> && requires(const C& c, const capacity::demand& batch,
                                                        vector_view<std::size_t> limits) { c.limits(batch, limits); };
@@ -50,13 +48,6 @@ namespace detail {
   const double whole = round == rounding::up ? std::ceil(rows - slack) : std::floor(rows + slack);
   const double bounded = std::max(whole, static_cast<double>(minimum));
   return bounded < static_cast<double>(tokens) ? static_cast<std::size_t>(bounded) : tokens;
-}
-/// factor · entries rows among so many experts, each of them rounded, and what unlimited experts get on top.
-[[nodiscard]] inline std::size_t most_rows(double factor, std::size_t minimum, std::size_t tokens, std::size_t entries,
-                                           std::size_t experts, std::size_t on_top) {
-  const double rows = std::ceil(factor * static_cast<double>(entries)) +
-                      static_cast<double>(experts) * static_cast<double>(minimum + 1) + static_cast<double>(on_top);
-  return rows < static_cast<double>(tokens * experts) ? static_cast<std::size_t>(rows) : tokens * experts;
 }
 inline void require_factor(double factor) {
   require(factor > 0, "a capacity factor of ", factor, ": it must be above 0");
@@ -83,9 +74,6 @@ struct by_factor {
   void limits(const demand& batch, vector_view<std::size_t> limits) const {
     const double rows = factor * (static_cast<double>(batch.entries) / static_cast<double>(limits.size()));
     std::fill(limits.begin(), limits.end(), detail::whole_rows(rows, round, minimum, batch.tokens));
-  }
-  [[nodiscard]] std::size_t most_rows(std::size_t tokens, std::size_t entries, std::size_t experts) const {
-    return detail::most_rows(std::max(factor, 1.0), minimum, tokens, entries, experts, 0);
   }
 };
 
@@ -121,9 +109,6 @@ struct by_width {
                                        : detail::whole_rows(per_width * static_cast<double>(batch.widths[e]), round,
                                                             minimum, batch.tokens);
   }
-  [[nodiscard]] std::size_t most_rows(std::size_t tokens, std::size_t entries, std::size_t experts) const {
-    return detail::most_rows(factor, minimum, tokens, entries, experts, entries);
-  }
 };
 
 /// The same absolute limit for all experts, whatever the batch (the expert_capacity of a Switch checkpoint).
@@ -133,9 +118,6 @@ struct fixed {
   void validate() const { require(rows >= 1, "capacity::fixed with 0 rows: an expert needs at least 1"); }
   void limits(const demand& batch, vector_view<std::size_t> limits) const noexcept {
     std::fill(limits.begin(), limits.end(), std::min(rows, batch.tokens));
-  }
-  [[nodiscard]] std::size_t most_rows(std::size_t tokens, std::size_t entries, std::size_t experts) const {
-    return detail::most_rows(0, std::min(rows, tokens), tokens, entries, experts, entries);
   }
 };
 
@@ -173,9 +155,6 @@ struct moe_plus_plus {
     const double rows = gamma * (static_cast<double>(batch.entries) / shares);
     for (std::size_t e = 0; e < limits.size(); ++e)
       limits[e] = detail::whole_rows(batch.widths[e] == 0 ? rows : tau * rows, round, minimum, batch.tokens);
-  }
-  [[nodiscard]] std::size_t most_rows(std::size_t tokens, std::size_t entries, std::size_t experts) const {
-    return detail::most_rows(std::max(gamma, 1.0), minimum, tokens, entries, experts, 0);
   }
 };
 

@@ -9,6 +9,8 @@
 #include <hmoe/execution/row_operations.hpp>
 
 #include <algorithm>
+#include <cstddef>
+#include <memory_resource>
 #include <utility>
 
 namespace hmoe::dispatch {
@@ -29,6 +31,8 @@ struct dense {
     }
     for (std::size_t t = 0; t < tokens; ++t)
       std::fill(y.row(t).begin(), y.row(t).end(), T(0));
+    if (tokens == 0)
+      return;
     for (std::size_t e = 0; e < experts.size(); ++e) {
       const typename Context::workspace_scope scope(ctx.workspace());
       const matrix_view<T> out = tape.expert_output().view().row_block(tape.recording() ? e * tokens : 0, tokens);
@@ -49,11 +53,12 @@ struct dense {
     const std::size_t tokens = dy.rows();
     for (std::size_t t = 0; t < tokens; ++t)
       std::fill(dx.row(t).begin(), dx.row(t).end(), T(0));
+    if (tokens == 0)
+      return;
     for (std::size_t e = 0; e < experts.size(); ++e) {
       const typename Context::workspace_scope scope(ctx.workspace());
-      matrix<T> d_out(&ctx.workspace()), d_rows(&ctx.workspace());
-      d_out.resize_for_overwrite(tokens, dy.cols());
-      d_rows.resize_for_overwrite(tokens, dy.cols());
+      backward_memory<T> memory(&ctx.workspace(), tokens, dy.cols());
+      matrix<T>&d_out = memory.d_out, &d_rows = memory.d_rows;
       const matrix_view<const T> x = std::as_const(tape).input();
       matrix<T> scaled(&ctx.workspace());
       for (std::size_t t = 0; t < tokens; ++t) {
@@ -82,13 +87,43 @@ struct dense {
     }
   }
 
-  [[nodiscard]] static std::size_t slots(std::size_t tokens, std::size_t, std::size_t experts) noexcept {
-    return tokens * experts;
+  template <class Experts>
+  [[nodiscard]] static std::size_t slots(const Experts& experts, const batch_limits& limits) noexcept {
+    return limits.tokens * experts.size();
   }
-  [[nodiscard]] static std::size_t workspace_rows(std::size_t tokens, std::size_t) noexcept { return 3 * tokens; }
-  [[nodiscard]] static std::size_t rows_at_once(std::size_t tokens, std::size_t) noexcept { return tokens; }
+  template <execution_context Context, dispatched_experts<Context> Experts, class T>
+  void lay_out_forward(const Context& dry, const Experts& experts, tape<T>& tape, const batch_limits& limits) const {
+    if (!tape.recording())
+      tape.expert_output().resize_for_overwrite(limits.tokens, experts.d_model());
+    const typename Context::workspace_scope scope(dry.workspace());
+    const auto scaled = scaled_memory<T>(dry, experts, tape, limits);
+    experts.lay_out_forward_rows(dry, row_limits{limits.tokens, limits.tokens}, false);
+  }
+  template <execution_context Context, dispatched_experts<Context> Experts, class T>
+  void lay_out_backward(const Context& dry, const Experts& experts, tape<T>& tape, const batch_limits& limits) const {
+    const typename Context::workspace_scope scope(dry.workspace());
+    const backward_memory<T> memory(&dry.workspace(), limits.tokens, experts.d_model());
+    const auto scaled = scaled_memory<T>(dry, experts, tape, limits);
+    experts.lay_out_backward_rows(dry, row_limits{limits.tokens, limits.tokens});
+  }
 
 private:
+  /// Of one expert.
+  template <class T> struct backward_memory {
+    backward_memory(std::pmr::memory_resource* memory, std::size_t tokens, std::size_t d_model)
+        : d_out(matrix<T>::for_overwrite(tokens, d_model, memory)),
+          d_rows(matrix<T>::for_overwrite(tokens, d_model, memory)) {}
+
+    matrix<T> d_out, d_rows;
+  };
+  /// What expert_input takes.
+  template <class T, execution_context Context, class Experts>
+  static matrix<T> scaled_memory(const Context& dry, const Experts& experts, const tape<T>& tape,
+                                 const batch_limits& limits) {
+    const bool copies = tape.weights_on_input() || limits.some_padding;
+    return matrix<T>::for_overwrite(copies ? limits.tokens : 0, experts.d_model(), &dry.workspace());
+  }
+
   static constexpr std::size_t none = static_cast<std::size_t>(-1);
 
   /// x itself, or each row times its weight for expert e where weights are on the input; 0 in the rows of padding

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <hmoe/core/matrix_view.hpp>
+#include <hmoe/core/row_limits.hpp>
 #include <hmoe/core/tape.hpp>
 #include <hmoe/dispatch/capacity.hpp>
 #include <hmoe/dispatch/dispatcher.hpp>
@@ -10,8 +11,11 @@
 #include <hmoe/dispatch/permuted.hpp>
 #include <hmoe/execution/context.hpp>
 
+#include <algorithm>
+#include <concepts>
 #include <cstddef>
 #include <utility>
+#include <vector>
 
 namespace hmoe::dispatch {
 
@@ -38,9 +42,22 @@ public:
     permuted::backward(ctx, experts, tape, dy, dx, d_weights, gradients);
   }
 
-  [[nodiscard]] static std::size_t workspace_rows(std::size_t, std::size_t slots) noexcept { return 3 * slots; }
-  [[nodiscard]] static std::size_t planning_bytes(std::size_t entries, std::size_t experts) noexcept {
-    return limited_plan_bytes<Capacity>(entries, experts);
+  template <class Experts> [[nodiscard]] std::size_t slots(const Experts& experts, const batch_limits& batch) const {
+    return most_rows(experts, batch).total;
+  }
+  template <execution_context Context, dispatched_experts<Context> Experts, class T>
+  void lay_out_forward(const Context& dry, const Experts& experts, tape<T>& tape, const batch_limits& batch) const {
+    const planning_memory<Capacity, Order> planning(&dry.workspace(), experts.size(), experts.size(), batch.entries);
+    const row_limits rows = most_rows(experts, batch);
+    if (!tape.recording()) {
+      tape.plan().reserve(experts.size(), batch.entries, batch.entries);
+      tape.plan().resize_slots(rows.total, 0);
+    }
+    permuted::lay_out_forward(dry, experts, tape, rows);
+  }
+  template <execution_context Context, dispatched_experts<Context> Experts, class T>
+  void lay_out_backward(const Context& dry, const Experts& experts, tape<T>&, const batch_limits& batch) const {
+    permuted::lay_out_backward<T>(dry, experts, most_rows(experts, batch));
   }
 
 protected:
@@ -48,6 +65,34 @@ protected:
   limited(Capacity limit, Order order) : capacity_(std::move(limit)), order_(std::move(order)) {
     if constexpr (requires { capacity_.validate(); })
       capacity_.validate();
+  }
+
+private:
+  /// The rows of any batch: no limit is higher than where every token asks for every expert.
+  template <class Experts>
+  [[nodiscard]] row_limits most_rows(const Experts& experts, const batch_limits& batch) const {
+    if constexpr (std::same_as<Capacity, capacity::no_capacity>) {
+      return {batch.entries, batch.tokens};
+    } else {
+      const std::size_t shared = experts.size() - batch.routed, tokens = batch.tokens;
+      std::vector<std::size_t> widths(batch.routed), rows(batch.routed, tokens), limits(batch.routed);
+      for (std::size_t e = 0; e < batch.routed; ++e)
+        widths[e] = experts.width(e);
+      const auto view = [](auto& values) { return vector_view(values.data(), values.size()); };
+      std::ranges::fill(limits, capacity::unlimited);
+      capacity_.limits(capacity::demand{tokens, batch.entries - shared * tokens, view(widths), view(rows)},
+                       view(limits));
+      std::size_t limited_rows = 0, unlimited = shared, each = shared == 0 ? 0 : tokens;
+      for (const std::size_t limit : limits) {
+        if (limit == capacity::unlimited)
+          ++unlimited;
+        else
+          limited_rows += std::min(limit, tokens);
+        each = std::max(each, std::min(limit, tokens));
+      }
+      const std::size_t total = limited_rows + std::min(unlimited * tokens, batch.entries);
+      return {Spare == spare_rows::none ? std::min(total, batch.entries) : total, each};
+    }
   }
 
   [[no_unique_address]] Capacity capacity_;

@@ -21,14 +21,19 @@ namespace hmoe::dispatch {
 /// What becomes of the rows that an expert has left below its limit.
 enum class spare_rows { none, padding };
 
-/// Workspace that build_limited_plan takes.
-template <class Capacity>
-[[nodiscard]] constexpr std::size_t limited_plan_bytes(std::size_t entries, std::size_t experts) noexcept {
-  return std::same_as<Capacity, capacity::no_capacity>
-             ? 0
-             : 4 * aligned_bytes<std::size_t>(experts) + aligned_bytes<double>(entries) +
-                   aligned_bytes<index_t>(entries);
-}
+/// What build_limited_plan takes from the workspace: nothing without a capacity.
+template <class Capacity, class Order> struct planning_memory {
+  planning_memory(std::pmr::memory_resource* memory, std::size_t routed, std::size_t experts, std::size_t entries)
+      : widths(has_limit ? routed : 0, memory), rows(has_limit ? experts : 0, memory), limits(has_limit ? experts : 0, memory),
+        next(has_limit ? experts : 0, memory), priorities(has_limit && by_priority ? entries : 0, memory),
+        ranks(has_limit ? entries : 0, memory) {}
+
+  static constexpr bool has_limit = !std::same_as<Capacity, capacity::no_capacity>;
+  static constexpr bool by_priority = !std::same_as<Order, capacity::keep_first>;
+  buffer<std::size_t> widths, rows, limits, next; ///< by expert
+  buffer<double> priorities;                      ///< by entry
+  buffer<index_t> ranks;
+};
 
 namespace detail {
 
@@ -64,7 +69,8 @@ void build_limited_plan(const Experts& experts, tape<T>& tape, const Capacity& l
   if constexpr (!std::same_as<Capacity, capacity::no_capacity>) {
     const std::size_t count = experts.size();
     const std::size_t routed = tape.trace().expert_count() == 0 ? count : tape.trace().expert_count();
-    buffer<std::size_t> widths(routed, memory), rows(count, memory), limits(count, memory), next(count, memory);
+    planning_memory<Capacity, Order> scratch(memory, routed, count, assigned.size());
+    auto &widths = scratch.widths, &rows = scratch.rows, &limits = scratch.limits, &next = scratch.next;
     for (std::size_t e = 0; e < count; ++e)
       rows[e] = by_expert.rows_of(e);
     for (std::size_t e = 0; e < routed; ++e)
@@ -75,14 +81,12 @@ void build_limited_plan(const Experts& experts, tape<T>& tape, const Capacity& l
                  limits.view().subview(0, routed));
 
     std::size_t total = 0, kept = 0;
-    buffer<double> priorities(std::same_as<Order, capacity::keep_first> ? 0 : assigned.size(), memory);
-    buffer<index_t> ranks(assigned.size(), memory);
     for (std::size_t e = 0; e < count; ++e) {
       if (limits[e] != capacity::unlimited)
         limits[e] = std::min(limits[e], assigned.valid_tokens());
       if (rows[e] > limits[e])
-        detail::mark_dropped(order, std::as_const(tape), by_expert.offsets()[e], limits[e], priorities.view(),
-                             ranks.view().subview(0, rows[e]), by_expert);
+        detail::mark_dropped(order, std::as_const(tape), by_expert.offsets()[e], limits[e], scratch.priorities.view(),
+                             scratch.ranks.view().subview(0, rows[e]), by_expert);
       rows[e] = std::min(rows[e], limits[e]);
       kept += rows[e];
       if (spare == spare_rows::padding && limits[e] != capacity::unlimited)

@@ -13,6 +13,8 @@
 #include <hmoe/execution/row_operations.hpp>
 
 #include <algorithm>
+#include <cstddef>
+#include <memory_resource>
 #include <utility>
 
 namespace hmoe::dispatch {
@@ -35,17 +37,16 @@ struct looped {
       std::fill(y.row(t).begin(), y.row(t).end(), T(0));
 
     for (std::size_t e = 0; e < experts.size(); ++e) {
-      const typename Context::workspace_scope scope(ctx.workspace());
       const std::size_t first = by_expert.offsets()[e], count = by_expert.rows_of(e);
+      if (count == 0)
+        continue;
+      const typename Context::workspace_scope scope(ctx.workspace());
       const auto tokens = std::as_const(by_expert).tokens().subview(first, count);
-      matrix<T> rows(&ctx.workspace()), unrecorded(&ctx.workspace());
-      rows.resize_for_overwrite(count, x.cols());
-      if (!tape.recording())
-        unrecorded.resize_for_overwrite(count, x.cols());
+      forward_memory<T> memory(&ctx.workspace(), count, x.cols(), tape.recording());
       const matrix_view<T> out =
-          tape.recording() ? tape.expert_output().view().row_block(first, count) : unrecorded.view();
-      dispatch::gather_input(ctx, std::as_const(tape), first, x, rows.view());
-      const auto work = expert_rows<T>::forward(e, rows.view(), out,
+          tape.recording() ? tape.expert_output().view().row_block(first, count) : memory.unrecorded.view();
+      dispatch::gather_input(ctx, std::as_const(tape), first, x, memory.rows.view());
+      const auto work = expert_rows<T>::forward(e, memory.rows.view(), out,
                                                 tape.recording() ? tape.activations(e, count) : matrix_view<T>{});
       experts.forward_rows(ctx, vector_view<const expert_rows<T>>(&work, 1));
       hmoe::for_each_row(ctx, count, [&](std::size_t i) { // a token comes once per expert, so no two tasks share a row
@@ -64,27 +65,60 @@ struct looped {
       std::fill(dx.row(t).begin(), dx.row(t).end(), T(0));
 
     for (std::size_t e = 0; e < experts.size(); ++e) {
-      const typename Context::workspace_scope scope(ctx.workspace());
       const std::size_t first = by_expert.offsets()[e], count = by_expert.rows_of(e);
+      if (count == 0)
+        continue;
+      const typename Context::workspace_scope scope(ctx.workspace());
       const auto tokens = by_expert.tokens().subview(first, count);
-      matrix<T> rows(&ctx.workspace()), d_out(&ctx.workspace()), d_rows(&ctx.workspace());
-      for (matrix<T>* m : {&rows, &d_out, &d_rows})
-        m->resize_for_overwrite(count, dy.cols());
-      dispatch::gather_input(ctx, std::as_const(tape), first, std::as_const(tape).input().view(), rows.view());
-      dispatch::gather_output_gradient(ctx, std::as_const(tape), first, dy, d_out.view(), d_weights);
-      const auto work =
-          expert_rows<T>::backward(e, rows.view(), tape.activations(e, count), d_out.view(), d_rows.view());
+      backward_memory<T> memory(&ctx.workspace(), count, dy.cols());
+      dispatch::gather_input(ctx, std::as_const(tape), first, std::as_const(tape).input().view(), memory.rows.view());
+      dispatch::gather_output_gradient(ctx, std::as_const(tape), first, dy, memory.d_out.view(), d_weights);
+      const auto work = expert_rows<T>::backward(e, memory.rows.view(), tape.activations(e, count),
+                                                 memory.d_out.view(), memory.d_rows.view());
       experts.backward_rows(ctx, vector_view<const expert_rows<T>>(&work, 1), gradients);
-      dispatch::scale_input_gradient(ctx, std::as_const(tape), first, d_rows.view(), d_weights);
+      dispatch::scale_input_gradient(ctx, std::as_const(tape), first, memory.d_rows.view(), d_weights);
       hmoe::for_each_row(ctx, count, [&](std::size_t i) {
-        rows::add_scaled(ctx.backend(), T(1), std::as_const(d_rows).row(i), dx.row(tokens[i]));
+        rows::add_scaled(ctx.backend(), T(1), std::as_const(memory.d_rows).row(i), dx.row(tokens[i]));
       });
     }
   }
 
-  [[nodiscard]] static std::size_t slots(std::size_t, std::size_t entries, std::size_t) noexcept { return entries; }
-  [[nodiscard]] static std::size_t workspace_rows(std::size_t tokens, std::size_t) noexcept { return 3 * tokens; }
-  [[nodiscard]] static std::size_t rows_at_once(std::size_t tokens, std::size_t) noexcept { return tokens; }
+  template <class Experts>
+  [[nodiscard]] static std::size_t slots(const Experts&, const batch_limits& limits) noexcept {
+    return limits.entries;
+  }
+  template <execution_context Context, dispatched_experts<Context> Experts, class T>
+  void lay_out_forward(const Context& dry, const Experts& experts, tape<T>& tape, const batch_limits& limits) const {
+    if (!tape.recording())
+      tape.plan().reserve(experts.size(), limits.entries, limits.entries);
+    const typename Context::workspace_scope scope(dry.workspace());
+    const forward_memory<T> memory(&dry.workspace(), limits.tokens, experts.d_model(), tape.recording());
+    experts.lay_out_forward_rows(dry, row_limits{limits.tokens, limits.tokens}, false);
+  }
+  template <execution_context Context, dispatched_experts<Context> Experts, class T>
+  void lay_out_backward(const Context& dry, const Experts& experts, tape<T>&, const batch_limits& limits) const {
+    const typename Context::workspace_scope scope(dry.workspace());
+    const backward_memory<T> memory(&dry.workspace(), limits.tokens, experts.d_model());
+    experts.lay_out_backward_rows(dry, row_limits{limits.tokens, limits.tokens});
+  }
+
+private:
+  /// Of one expert.
+  template <class T> struct forward_memory {
+    forward_memory(std::pmr::memory_resource* memory, std::size_t count, std::size_t d_model, bool recording)
+        : rows(matrix<T>::for_overwrite(count, d_model, memory)),
+          unrecorded(matrix<T>::for_overwrite(recording ? 0 : count, d_model, memory)) {}
+
+    matrix<T> rows, unrecorded;
+  };
+  template <class T> struct backward_memory {
+    backward_memory(std::pmr::memory_resource* memory, std::size_t count, std::size_t d_model)
+        : rows(matrix<T>::for_overwrite(count, d_model, memory)),
+          d_out(matrix<T>::for_overwrite(count, d_model, memory)),
+          d_rows(matrix<T>::for_overwrite(count, d_model, memory)) {}
+
+    matrix<T> rows, d_out, d_rows;
+  };
 };
 
 } // namespace hmoe::dispatch

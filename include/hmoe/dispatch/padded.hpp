@@ -27,13 +27,6 @@ class padded : public limited<Capacity, Order, spare_rows::padding> {
 
 public:
   explicit padded(Capacity limit, Order order = {}) : base(std::move(limit), std::move(order)) {}
-
-  [[nodiscard]] std::size_t slots(std::size_t tokens, std::size_t entries, std::size_t experts) const {
-    if constexpr (requires(const Capacity& limit) { limit.most_rows(tokens, entries, experts); })
-      return std::min<std::size_t>(base::capacity_.most_rows(tokens, entries, experts), tokens * experts);
-    else
-      return tokens * experts;
-  }
 };
 
 } // namespace hmoe::dispatch

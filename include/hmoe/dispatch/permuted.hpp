@@ -4,6 +4,7 @@
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/expert_rows.hpp>
 #include <hmoe/core/matrix.hpp>
+#include <hmoe/core/row_limits.hpp>
 #include <hmoe/core/tape.hpp>
 #include <hmoe/dispatch/dispatcher.hpp>
 #include <hmoe/dispatch/rows.hpp>
@@ -12,6 +13,8 @@
 #include <hmoe/execution/row_operations.hpp>
 
 #include <algorithm>
+#include <cstddef>
+#include <memory_resource>
 #include <utility>
 
 /// The two passes of every strategy that permutes the tokens into expert order once, given the plan in the tape:
@@ -36,53 +39,85 @@ void combine(const Context& ctx, const tape<T>& tape, matrix_view<const T> by_ex
   });
 }
 
-/// y from x; takes one row per slot from the workspace.
+/// Entries in a list of expert_rows at most.
+[[nodiscard]] inline std::size_t list_length(std::size_t experts, std::size_t slots) noexcept {
+  return std::min(experts, slots);
+}
+
+template <class T> struct forward_memory {
+  forward_memory(std::pmr::memory_resource* memory, std::size_t slots, std::size_t d_model, std::size_t experts)
+      : rows(matrix<T>::for_overwrite(slots, d_model, memory)), work(permuted::list_length(experts, slots), memory) {}
+
+  matrix<T> rows; ///< by expert
+  buffer<expert_rows<T>> work;
+};
+template <class T> struct backward_memory {
+  backward_memory(std::pmr::memory_resource* memory, std::size_t slots, std::size_t d_model, std::size_t experts)
+      : rows(matrix<T>::for_overwrite(slots, d_model, memory)), d_out(matrix<T>::for_overwrite(slots, d_model, memory)),
+        d_rows(matrix<T>::for_overwrite(slots, d_model, memory)),
+        work(permuted::list_length(experts, slots), memory) {}
+
+  matrix<T> rows, d_out, d_rows; ///< by expert
+  buffer<expert_rows<T>> work;
+};
+
+/// y from x.
 template <execution_context Context, dispatched_experts<Context> Experts, class T>
 void forward(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y, tape<T>& tape) {
   const plan& by_expert = tape.plan();
-  matrix<T> rows(&ctx.workspace());
-  rows.resize_for_overwrite(by_expert.size(), x.cols());
+  forward_memory<T> memory(&ctx.workspace(), by_expert.size(), x.cols(), experts.size());
   tape.expert_output().resize_for_overwrite(by_expert.size(), x.cols());
-  dispatch::gather_input(ctx, std::as_const(tape), 0, x, rows.view());
+  dispatch::gather_input(ctx, std::as_const(tape), 0, x, memory.rows.view());
 
   if (tape.recording())
     tape.layout_activations(
         experts.size(), [&](std::size_t e) { return by_expert.rows_of(e); },
         [&](std::size_t e) { return experts.saved_per_row(e); });
-  buffer<expert_rows<T>> work(experts.size(), &ctx.workspace());
-  for (std::size_t e = 0; e < experts.size(); ++e) {
-    const std::size_t first = by_expert.offsets()[e], count = by_expert.rows_of(e);
-    work[e] = expert_rows<T>::forward(e, rows.view().row_block(first, count),
-                                      tape.expert_output().view().row_block(first, count),
-                                      tape.recording() ? tape.activations(e, count) : matrix_view<T>{});
-  }
-  experts.forward_rows(ctx, std::as_const(work).view());
+  std::size_t busy = 0;
+  for (std::size_t e = 0; e < experts.size(); ++e)
+    if (const std::size_t first = by_expert.offsets()[e], count = by_expert.rows_of(e); count != 0)
+      memory.work[busy++] = expert_rows<T>::forward(e, memory.rows.view().row_block(first, count),
+                                                    tape.expert_output().view().row_block(first, count),
+                                                    tape.recording() ? tape.activations(e, count) : matrix_view<T>{});
+  experts.forward_rows(ctx, std::as_const(memory.work).view().subview(0, busy));
   permuted::combine(ctx, std::as_const(tape), std::as_const(tape).expert_output().view(), y, [&](std::size_t entry) {
     return tape.weights_on_input() ? T(1) : tape.assignment().weights()[entry];
   });
 }
 
-/// dx =, d_weights = (0 for dropped entries), gradients +=; takes three rows per slot from the workspace.
+template <execution_context Context, dispatched_experts<Context> Experts, class T>
+void lay_out_forward(const Context& dry, const Experts& experts, tape<T>& tape, const row_limits& limits) {
+  const forward_memory<T> memory(&dry.workspace(), limits.total, experts.d_model(), experts.size());
+  if (!tape.recording())
+    tape.expert_output().resize_for_overwrite(limits.total, experts.d_model());
+  experts.lay_out_forward_rows(dry, limits, false);
+}
+
+/// dx =, d_weights = (0 for dropped entries), gradients +=.
 template <execution_context Context, dispatched_experts<Context> Experts, class T>
 void backward(const Context& ctx, const Experts& experts, tape<T>& tape, matrix_view<const T> dy, matrix_view<T> dx,
               vector_view<T> d_weights, Experts& gradients) {
   const plan& by_expert = tape.plan();
-  matrix<T> rows(&ctx.workspace()), d_out(&ctx.workspace()), d_rows(&ctx.workspace());
-  for (matrix<T>* m : {&rows, &d_out, &d_rows})
-    m->resize_for_overwrite(by_expert.size(), dy.cols());
+  backward_memory<T> memory(&ctx.workspace(), by_expert.size(), dy.cols(), experts.size());
+  const matrix_view<T> rows = memory.rows.view(), d_out = memory.d_out.view(), d_rows = memory.d_rows.view();
   std::fill(d_weights.begin(), d_weights.end(), T(0)); // dropped entries keep this
-  dispatch::gather_input(ctx, std::as_const(tape), 0, std::as_const(tape).input().view(), rows.view());
-  dispatch::gather_output_gradient(ctx, std::as_const(tape), 0, dy, d_out.view(), d_weights);
+  dispatch::gather_input(ctx, std::as_const(tape), 0, std::as_const(tape).input().view(), rows);
+  dispatch::gather_output_gradient(ctx, std::as_const(tape), 0, dy, d_out, d_weights);
 
-  buffer<expert_rows<T>> work(experts.size(), &ctx.workspace());
-  for (std::size_t e = 0; e < experts.size(); ++e) {
-    const std::size_t first = by_expert.offsets()[e], count = by_expert.rows_of(e);
-    work[e] = expert_rows<T>::backward(e, rows.view().row_block(first, count), tape.activations(e, count),
-                                       d_out.view().row_block(first, count), d_rows.view().row_block(first, count));
-  }
-  experts.backward_rows(ctx, std::as_const(work).view(), gradients);
-  dispatch::scale_input_gradient(ctx, std::as_const(tape), 0, d_rows.view(), d_weights);
-  permuted::combine(ctx, std::as_const(tape), std::as_const(d_rows).view(), dx, [](std::size_t) { return T(1); });
+  std::size_t busy = 0;
+  for (std::size_t e = 0; e < experts.size(); ++e)
+    if (const std::size_t first = by_expert.offsets()[e], count = by_expert.rows_of(e); count != 0)
+      memory.work[busy++] =
+          expert_rows<T>::backward(e, rows.row_block(first, count), tape.activations(e, count),
+                                   d_out.row_block(first, count), d_rows.row_block(first, count));
+  experts.backward_rows(ctx, std::as_const(memory.work).view().subview(0, busy), gradients);
+  dispatch::scale_input_gradient(ctx, std::as_const(tape), 0, d_rows, d_weights);
+  permuted::combine(ctx, std::as_const(tape), matrix_view<const T>(d_rows), dx, [](std::size_t) { return T(1); });
+}
+template <class T, execution_context Context, dispatched_experts<Context> Experts>
+void lay_out_backward(const Context& dry, const Experts& experts, const row_limits& limits) {
+  const backward_memory<T> memory(&dry.workspace(), limits.total, experts.d_model(), experts.size());
+  experts.lay_out_backward_rows(dry, limits);
 }
 
 } // namespace hmoe::dispatch::permuted

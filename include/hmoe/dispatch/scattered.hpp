@@ -30,7 +30,7 @@ struct scattered {
     }
     hmoe::for_each_row(ctx, y.rows(), [&](std::size_t t) { std::fill(y.row(t).begin(), y.row(t).end(), T(0)); });
     const auto& routed = std::as_const(tape);
-    buffer<expert_rows<T>> work(experts.size(), &ctx.workspace());
+    buffer<expert_rows<T>> work(permuted::list_length(experts.size(), routed.plan().size()), &ctx.workspace());
     std::size_t count = 0;
     for (std::size_t e = 0; e < experts.size(); ++e) {
       const std::size_t first = routed.plan().offsets()[e], rows = routed.plan().rows_of(e);
@@ -55,8 +55,23 @@ struct scattered {
     permuted::backward(ctx, experts, tape, dy, dx, d_weights, gradients);
   }
 
-  [[nodiscard]] static std::size_t slots(std::size_t, std::size_t entries, std::size_t) noexcept { return entries; }
-  [[nodiscard]] static std::size_t workspace_rows(std::size_t, std::size_t slots) noexcept { return 3 * slots; }
+  template <execution_context Context, dispatched_experts<Context> Experts, class T>
+  void lay_out_forward(const Context& dry, const Experts& experts, tape<T>& tape, const batch_limits& limits) const {
+    const row_limits rows{limits.entries, limits.tokens};
+    if (tape.recording())
+      return permuted::lay_out_forward(dry, experts, tape, rows);
+    tape.plan().reserve(experts.size(), limits.entries, limits.entries);
+    const buffer<expert_rows<T>> work(permuted::list_length(experts.size(), limits.entries), &dry.workspace());
+    experts.lay_out_forward_rows(dry, rows, true);
+  }
+  template <execution_context Context, dispatched_experts<Context> Experts, class T>
+  void lay_out_backward(const Context& dry, const Experts& experts, tape<T>&, const batch_limits& limits) const {
+    permuted::lay_out_backward<T>(dry, experts, {limits.entries, limits.tokens});
+  }
+  template <class Experts>
+  [[nodiscard]] static std::size_t slots(const Experts&, const batch_limits& limits) noexcept {
+    return limits.entries;
+  }
 };
 
 } // namespace hmoe::dispatch

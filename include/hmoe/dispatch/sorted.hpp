@@ -19,12 +19,11 @@ namespace hmoe::dispatch {
 /// weights of a token's other experts stay as they are.
 template <class Capacity = capacity::no_capacity, class Order = capacity::keep_first>
 class sorted : public limited<Capacity, Order, spare_rows::none> {
+  using base = limited<Capacity, Order, spare_rows::none>;
+
 public:
   sorted() = default;
-  explicit sorted(Capacity limit, Order order = {})
-      : limited<Capacity, Order, spare_rows::none>(std::move(limit), std::move(order)) {}
-
-  [[nodiscard]] static std::size_t slots(std::size_t, std::size_t entries, std::size_t) noexcept { return entries; }
+  explicit sorted(Capacity limit, Order order = {}) : base(std::move(limit), std::move(order)) {}
 };
 
 } // namespace hmoe::dispatch

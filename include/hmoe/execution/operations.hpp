@@ -4,6 +4,7 @@
 #include <hmoe/core/expert_rows.hpp>
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/core/products.hpp>
+#include <hmoe/core/row_limits.hpp>
 #include <hmoe/core/vector_view.hpp>
 
 #include <concepts>
@@ -34,11 +35,14 @@
 ///   select(selection, p, chosen, scratch)   writes the chosen ids and returns how many; the experts of the plain form
 /// Training (hmoe/training/adamw.hpp):
 ///   update_adamw(factors, count, value, gradient, m, v)   a step of AdamW for `count` values
-/// Whole banks (hmoe/experts/run.hpp), with the memory of experts::bank_memory:
+/// Whole banks (hmoe/experts/run.hpp):
 ///   takes_bank(bank)                        whether it computes all experts of this bank at once: a bool, or
 ///                                           std::false_type for kinds of banks that it never takes
 ///   forward_bank(ctx, bank, rows)           y of each expert_rows; rows are contiguous, in ascending order of experts
 ///   backward_bank(ctx, bank, rows, gradients)   dx =, gradients +=
+///   lay_out_forward_bank(dry, bank, limits)     takes from dry.workspace(), which only counts, what forward_bank takes
+///                                           at most for rows within the row_limits; nothing of it may be touched
+///   lay_out_backward_bank(dry, bank, limits)    what backward_bank takes
 ///
 /// Rows are vector_view<const T> (read) and vector_view<T> (written); the outputs overlap no input except where one
 /// argument is both.
@@ -140,9 +144,12 @@ concept never_takes_bank = requires(const B& math, const Bank& bank) {
 };
 template <class Context, class Bank>
 concept has_bank_passes = requires(const Context& ctx, const Bank& bank, Bank& gradients,
-                                   vector_view<const expert_rows<typename Bank::value_type>> rows) {
+                                   vector_view<const expert_rows<typename Bank::value_type>> rows,
+                                   const row_limits& limits) {
   { ctx.backend().forward_bank(ctx, bank, rows) } -> std::same_as<void>;
   { ctx.backend().backward_bank(ctx, bank, rows, gradients) } -> std::same_as<void>;
+  { ctx.backend().lay_out_forward_bank(ctx, bank, limits) } -> std::same_as<void>;
+  { ctx.backend().lay_out_backward_bank(ctx, bank, limits) } -> std::same_as<void>;
 };
 
 /// The questions that the library asks: true where backend B has the operation, false where it has no function of that
@@ -235,11 +242,13 @@ template <class Context, class Bank> [[nodiscard]] consteval bool bank_passes() 
                 "takes_bank(const Bank& bank) const`, which says for which banks (hmoe/execution/operations.hpp)");
   if constexpr (takes && !never_takes_bank<B, Bank>) {
     static_assert(has_bank_passes<Context, Bank>,
-                  "hmoe: the backend takes this kind of bank, but its forward_bank or backward_bank is missing or does "
-                  "not fit: expected are `void forward_bank(const Context& ctx, const Bank& bank, vector_view<const "
-                  "expert_rows<T>> rows) const` and `void backward_bank(const Context& ctx, const Bank& bank, "
-                  "vector_view<const expert_rows<T>> rows, Bank& gradients) const`; for kinds that it never takes, "
-                  "takes_bank returns std::false_type (hmoe/execution/operations.hpp)");
+                  "hmoe: the backend takes this kind of bank, but its forward_bank, backward_bank, "
+                  "lay_out_forward_bank or lay_out_backward_bank is missing or does not fit: expected are `void "
+                  "forward_bank(const Context& ctx, const Bank& bank, vector_view<const expert_rows<T>> rows) const`, "
+                  "`void backward_bank(const Context& ctx, const Bank& bank, vector_view<const expert_rows<T>> rows, "
+                  "Bank& gradients) const` and `void lay_out_forward_bank(const Context& dry, const Bank& bank, const "
+                  "row_limits& limits) const`, backward alike; for kinds that it never takes, takes_bank returns "
+                  "std::false_type (hmoe/execution/operations.hpp)");
     return has_bank_passes<Context, Bank>;
   } else {
     return false;

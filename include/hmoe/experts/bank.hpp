@@ -81,12 +81,13 @@ concept expert_bank = std::copyable<B> && detail::numbered_experts<B> &&
 /// above, and
 ///   bytes(e)                                 memory of expert e
 ///   forward_rows(ctx, rows)                  computes several experts at once, see hmoe/core/expert_rows.hpp
-///   workspace_bytes(rows)                    what that takes from the workspace at most
+///   lay_out_forward_rows(dry, limits)        takes from dry.workspace(), which only counts, what that takes at most for
+///                                            rows within the hmoe::row_limits; nothing of it may be touched
+/// The last two are templates over the context, so they are checked where a layer is run.
 template <class B>
 concept inference_bank =
     std::copyable<B> && detail::numbered_experts<B> && !expert_bank<B> && requires(const B& bank, std::size_t e) {
       { bank.bytes(e) } -> std::convertible_to<std::size_t>;
-      { bank.workspace_bytes(e) } -> std::convertible_to<std::size_t>;
     };
 
 namespace experts {

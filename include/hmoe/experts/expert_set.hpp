@@ -94,15 +94,6 @@ public:
         return bank.parameter_count(i) * sizeof(value_type);
     });
   }
-  /// What banks that compute several experts at once take from the workspace for `rows` rows at most.
-  [[nodiscard]] std::size_t forward_rows_bytes(std::size_t rows) const {
-    std::size_t most = 0;
-    for_each_bank([&](const auto& bank, vector_view<const std::size_t>) {
-      if constexpr (requires { bank.workspace_bytes(rows); })
-        most = std::max<std::size_t>(most, bank.workspace_bytes(rows));
-    });
-    return most;
-  }
   [[nodiscard]] std::size_t scratch_per_row(std::size_t e) const {
     return at(e, [](const auto& bank, std::size_t i) { return std::size_t{bank.scratch_per_row(i)}; });
   }
@@ -143,6 +134,16 @@ public:
   template <execution_context Context>
   void backward_rows(const Context& ctx, vector_view<const expert_rows<value_type>> rows, expert_set& gradients) const {
     experts::backward_rows(ctx, *this, rows, gradients);
+  }
+  /// These take from dry.workspace(), which only counts, what the passes take for rows within the limits; `scatters`:
+  /// rows add their results to tokens.
+  template <execution_context Context>
+  void lay_out_forward_rows(const Context& dry, const row_limits& limits, bool scatters = false) const {
+    experts::lay_out_forward_rows<value_type>(dry, *this, limits, scatters);
+  }
+  template <execution_context Context> void lay_out_backward_rows(const Context& dry, const row_limits& limits) const {
+    if constexpr (trainable)
+      experts::lay_out_backward_rows<value_type>(dry, *this, limits);
   }
   /// Who computes the rows of expert e in this context, forward.
   template <execution_context Context>

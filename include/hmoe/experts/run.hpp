@@ -5,6 +5,7 @@
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/expert_rows.hpp>
 #include <hmoe/core/matrix.hpp>
+#include <hmoe/core/row_limits.hpp>
 #include <hmoe/execution/context.hpp>
 #include <hmoe/execution/for_each_row.hpp>
 #include <hmoe/execution/operations.hpp>
@@ -19,7 +20,8 @@
 #include <utility>
 
 /// The only place that decides who computes the rows of an expert; expert_set::forward_rows and backward_rows come
-/// here.
+/// here. Beside each pass stands its lay_out function, which takes the same memory from a workspace that only counts
+/// (hmoe::dry_run), for all rows that the limits allow.
 namespace hmoe::experts {
 
 /// Who computes the rows of a bank.
@@ -99,36 +101,82 @@ void with_rows_of_bank(const Context& ctx, const Experts& experts, std::size_t b
   if (count != 0)
     f(std::as_const(local).view().subview(0, count));
 }
+/// The entries that a list of such rows has at most.
+[[nodiscard]] inline std::size_t most_entries(std::size_t experts, const row_limits& limits) noexcept {
+  return std::min(experts, limits.total);
+}
+/// f(limits of the bank's rows).
+template <class T, execution_context Context, class Bank, class F>
+void lay_out_bank(const Context& dry, const Bank& bank, std::size_t experts, const row_limits& limits, F&& f) {
+  const typename Context::workspace_scope scope(dry.workspace());
+  const buffer<expert_rows<T>> local(most_entries(experts, limits), &dry.workspace());
+  f(row_limits{std::min(limits.total, limits.each * bank.size()), limits.each});
+}
+
+/// Rows [first, first + rows_per_tile) of an entry of a list.
+struct tile {
+  std::size_t rows, first;
+};
+template <class T> struct tile_memory {
+  tile_memory(std::pmr::memory_resource* memory, std::size_t tile_count, std::size_t workers,
+              std::size_t scratch_per_worker)
+      : tiles(tile_count, memory), scratch_size(scratch_per_worker), scratch(workers * scratch_per_worker, memory) {}
+
+  buffer<tile> tiles;
+  std::size_t scratch_size; ///< of a worker
+  buffer<T> scratch;
+};
 
 /// Experts whose rows are contiguous, expert by expert: rows are independent, so many of them are cut into tiles.
 template <execution_context Context, class Experts, class T>
 void forward_tiles(const Context& ctx, const Experts& experts, vector_view<const expert_rows<T>> rows) {
-  struct tile {
-    std::size_t rows, first;
-  };
-  std::size_t count = 0, scratch_per_row = 0;
+  std::size_t count = 0, scratch_size = 0;
   for (const expert_rows<T>& r : rows) {
     count += blocks_of(r.count, rows_per_tile);
     if (!r.keeps())
-      scratch_per_row = std::max(scratch_per_row, experts.saved_per_row(r.expert));
+      scratch_size = std::max(scratch_size, std::min(r.count, rows_per_tile) * experts.saved_per_row(r.expert));
   }
-  buffer<tile> tiles(count, &ctx.workspace());
+  tile_memory<T> memory(&ctx.workspace(), count, ctx.executor().concurrency(), scratch_size);
   std::size_t next = 0;
   for (std::size_t i = 0; i < rows.size(); ++i)
     for (std::size_t first = 0; first < rows[i].count; first += rows_per_tile)
-      tiles[next++] = {i, first};
-  const std::size_t scratch_size = rows_per_tile * scratch_per_row;
-  buffer<T> scratch(ctx.executor().concurrency() * scratch_size, &ctx.workspace());
+      memory.tiles[next++] = {i, first};
   ctx.executor().for_each(count, [&](std::size_t task, std::size_t worker) {
-    const expert_rows<T>& all = rows[tiles[task].rows];
-    const block_range tile_rows = block_at(tiles[task].first / rows_per_tile, rows_per_tile, all.count);
+    const expert_rows<T>& all = rows[memory.tiles[task].rows];
+    const block_range tile_rows = block_at(memory.tiles[task].first / rows_per_tile, rows_per_tile, all.count);
     const expert_rows<T> r = all.part(tile_rows.first, tile_rows.count);
-    experts.forward(
-        ctx.backend(), r.expert, r.x, r.y,
-        r.keeps() ? r.saved
-                  : matrix_view<T>(scratch.data() + worker * scratch_size, r.count, experts.saved_per_row(r.expert)));
+    T* own = memory.scratch.data() + worker * memory.scratch_size;
+    experts.forward(ctx.backend(), r.expert, r.x, r.y,
+                    r.keeps() ? r.saved : matrix_view<T>(own, r.count, experts.saved_per_row(r.expert)));
   });
 }
+/// `by_tiles(e)`: whether expert e is run tile by tile.
+template <class T, execution_context Context, class Experts, class ByTiles>
+void lay_out_tiles(const Context& dry, const Experts& experts, const row_limits& limits, const ByTiles& by_tiles) {
+  std::size_t count = 0, widest = 0;
+  for (std::size_t e = 0; e < experts.size(); ++e)
+    if (by_tiles(e)) {
+      ++count;
+      widest = std::max(widest, experts.saved_per_row(e));
+    }
+  if (count == 0)
+    return;
+  const tile_memory<T> memory(&dry.workspace(), limits.total / rows_per_tile + std::min(count, limits.total),
+                              dry.executor().concurrency(), std::min(limits.each, rows_per_tile) * widest);
+}
+
+/// An entry of a list, and where its scratch begins.
+struct backward_task {
+  std::size_t rows, scratch;
+  double cost;
+};
+template <class T> struct backward_memory {
+  backward_memory(std::pmr::memory_resource* memory, std::size_t task_count, std::size_t scratch_size)
+      : tasks(task_count, memory), scratch(scratch_size, memory) {}
+
+  buffer<backward_task> tasks;
+  buffer<T> scratch;
+};
 
 /// The backward pass of experts whose rows are contiguous. Gradients of an expert sum over all of its rows in order, so
 /// an expert is one task; they are started in descending order of cost, which keeps the threads evenly loaded when
@@ -137,36 +185,36 @@ void forward_tiles(const Context& ctx, const Experts& experts, vector_view<const
 template <execution_context Context, class Experts, class T>
 void backward_experts(const Context& ctx, const Experts& experts, vector_view<const expert_rows<T>> rows,
                       Experts& gradients) {
-  struct task {
-    std::size_t rows, scratch;
-    double cost;
-  };
-  buffer<task> tasks(rows.size(), &ctx.workspace());
   std::size_t scratch_size = 0;
+  for (const expert_rows<T>& r : rows)
+    scratch_size += r.count * experts.scratch_per_row(r.expert);
+  backward_memory<T> memory(&ctx.workspace(), rows.size(), scratch_size);
+  auto& tasks = memory.tasks;
   double total = 0, largest = 0;
-  for (std::size_t i = 0; i < rows.size(); ++i) {
+  for (std::size_t i = 0, scratch = 0; i < rows.size(); ++i) {
     const double cost = static_cast<double>(rows[i].count) * experts.flops_per_row(rows[i].expert);
-    tasks[i] = {i, scratch_size, cost};
-    scratch_size += rows[i].count * experts.scratch_per_row(rows[i].expert);
+    tasks[i] = {i, scratch, cost};
+    scratch += rows[i].count * experts.scratch_per_row(rows[i].expert);
     total += cost;
     largest = std::max(largest, cost);
   }
-  buffer<T> scratch(scratch_size, &ctx.workspace());
-  const auto run = [&](const auto& math, const task& t) {
+  const auto run = [&](const auto& math, const backward_task& t) {
     const expert_rows<T>& r = rows[t.rows];
     experts.backward(math, r.expert, r.x, r.saved, r.dy, r.dx,
-                     matrix_view<T>(scratch.data() + t.scratch, r.count, experts.scratch_per_row(r.expert)), gradients);
+                     matrix_view<T>(memory.scratch.data() + t.scratch, r.count, experts.scratch_per_row(r.expert)),
+                     gradients);
   };
   if constexpr (can_split_products<Context>) {
     if (largest > total / 4) {
       const split_products math(ctx.backend(), ctx.executor());
-      for (const task& t : tasks)
+      for (const backward_task& t : tasks)
         run(math, t);
       return;
     }
   }
-  std::sort(tasks.begin(), tasks.end(),
-            [](const task& a, const task& b) { return a.cost != b.cost ? a.cost > b.cost : a.rows < b.rows; });
+  std::sort(tasks.begin(), tasks.end(), [](const backward_task& a, const backward_task& b) {
+    return a.cost != b.cost ? a.cost > b.cost : a.rows < b.rows;
+  });
   ctx.executor().for_each(tasks.size(), [&](std::size_t i, std::size_t) { run(ctx.backend(), tasks[i]); });
 }
 
@@ -203,6 +251,22 @@ void backward_bank(const Context& ctx, const Bank& bank, vector_view<const exper
     ctx.backend().backward_bank(ctx, bank, local, gradients);
 }
 
+template <execution_context Context, class Bank>
+void lay_out_forward_bank(const Context& dry, const Bank& bank, runner who, const row_limits& limits) {
+  if constexpr (operations::bank_passes<Context, Bank>())
+    if (who == runner::backend)
+      return dry.backend().lay_out_forward_bank(dry, bank, limits);
+  if constexpr (bank_has_forward_rows<Context, Bank>()) {
+    constexpr bool told = requires { bank.lay_out_forward_rows(dry, limits); };
+    static_assert(told, "hmoe: a bank of this set has forward_rows, but does not tell what memory that takes: give it "
+                        "`template <class Context> void lay_out_forward_rows(const Context& dry, const row_limits& "
+                        "limits) const` (hmoe/experts/bank.hpp)");
+    if constexpr (told)
+      if (who == runner::bank)
+        bank.lay_out_forward_rows(dry, limits);
+  }
+}
+
 template <execution_context Context, class Experts, class T>
 void forward_contiguous(const Context& ctx, const Experts& experts, vector_view<const expert_rows<T>> rows) {
   const typename Context::workspace_scope scope(ctx.workspace());
@@ -219,6 +283,29 @@ void forward_contiguous(const Context& ctx, const Experts& experts, vector_view<
   detail::forward_tiles(ctx, experts, others.view());
 }
 
+template <class T, execution_context Context, class Experts>
+void lay_out_contiguous(const Context& dry, const Experts& experts, const row_limits& limits) {
+  const typename Context::workspace_scope scope(dry.workspace());
+  const remaining_rows<T> others(most_entries(experts.size(), limits), &dry.workspace());
+  experts.for_each_bank([&](const auto& bank, vector_view<const std::size_t>) {
+    if (const runner who = experts::forward_runner(dry, bank); who != runner::tiles)
+      detail::lay_out_bank<T>(dry, bank, experts.size(), limits, [&](const row_limits& own) {
+        detail::lay_out_forward_bank(dry, bank, who, own);
+      });
+  });
+  detail::lay_out_tiles<T>(dry, experts, limits,
+                           [&](std::size_t e) { return experts.runner_of(dry, e) == runner::tiles; });
+}
+
+template <class T> struct gathered_memory {
+  gathered_memory(std::pmr::memory_resource* memory, std::size_t entries, std::size_t rows, std::size_t d_model)
+      : in(matrix<T>::for_overwrite(rows, d_model, memory)), out(matrix<T>::for_overwrite(rows, d_model, memory)),
+        contiguous(entries, memory) {}
+
+  matrix<T> in, out;
+  buffer<expert_rows<T>> contiguous;
+};
+
 /// Gathers the rows of banks that read and write contiguous rows only, computes them, and adds the results to their
 /// tokens in ascending order of experts.
 template <execution_context Context, class Experts, class T>
@@ -229,10 +316,9 @@ void forward_gathered(const Context& ctx, const Experts& experts, vector_view<co
     total += r.count;
   if (total == 0)
     return;
-  matrix<T> in(&ctx.workspace()), out(&ctx.workspace());
-  in.resize_for_overwrite(total, experts.d_model());
-  out.resize_for_overwrite(total, experts.d_model());
-  buffer<expert_rows<T>> contiguous(rows.size(), &ctx.workspace());
+  gathered_memory<T> memory(&ctx.workspace(), rows.size(), total, experts.d_model());
+  matrix<T>&in = memory.in, &out = memory.out;
+  buffer<expert_rows<T>>& contiguous = memory.contiguous;
   std::size_t first = 0;
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const expert_rows<T>& r = rows[i];
@@ -253,6 +339,14 @@ void forward_gathered(const Context& ctx, const Experts& experts, vector_view<co
       rows::add_scaled(ctx.backend(), rows[i].output_weight(row), vector_view<const T>(contiguous[i].y.row(row)),
                        rows[i].y.row(rows[i].tokens[row]));
     });
+}
+
+template <class T, execution_context Context, class Experts>
+void lay_out_gathered(const Context& dry, const Experts& experts, const row_limits& limits) {
+  const typename Context::workspace_scope scope(dry.workspace());
+  const gathered_memory<T> memory(&dry.workspace(), most_entries(experts.size(), limits), limits.total,
+                                  experts.d_model());
+  detail::lay_out_contiguous<T>(dry, experts, limits);
 }
 
 } // namespace detail
@@ -286,6 +380,25 @@ void forward_rows(const Context& ctx, const Experts& experts, vector_view<const 
   }
 }
 
+/// What forward_rows takes where nothing is kept, which is never less than where it is. `scatters`: the rows add their
+/// results to tokens.
+template <class T, execution_context Context, class Experts>
+void lay_out_forward_rows(const Context& dry, const Experts& experts, const row_limits& limits, bool scatters) {
+  if (!scatters)
+    return detail::lay_out_contiguous<T>(dry, experts, limits);
+  std::size_t gathered = 0;
+  experts.for_each_bank([&](const auto& bank, vector_view<const std::size_t>) {
+    if (const runner who = experts::forward_runner(dry, bank); who != runner::bank)
+      gathered += bank.size();
+    else
+      detail::lay_out_bank<T>(dry, bank, experts.size(), limits, [&](const row_limits& own) {
+        detail::lay_out_forward_bank(dry, bank, who, own);
+      });
+  });
+  if (gathered != 0)
+    detail::lay_out_gathered<T>(dry, experts, {std::min(limits.total, limits.each * gathered), limits.each});
+}
+
 /// dx of all rows, gradients += ∂L/∂weights.
 template <execution_context Context, class Experts, class T>
 void backward_rows(const Context& ctx, const Experts& experts, vector_view<const expert_rows<T>> rows,
@@ -302,6 +415,27 @@ void backward_rows(const Context& ctx, const Experts& experts, vector_view<const
     });
   });
   detail::backward_experts(ctx, experts, others.view(), gradients);
+}
+template <class T, execution_context Context, class Experts>
+void lay_out_backward_rows(const Context& dry, const Experts& experts, const row_limits& limits) {
+  const typename Context::workspace_scope scope(dry.workspace());
+  const detail::remaining_rows<T> others(detail::most_entries(experts.size(), limits), &dry.workspace());
+  std::vector<std::size_t> scratch(experts.size(), 0);
+  std::size_t by_tiles = 0;
+  experts.for_each_bank([&](const auto& bank, vector_view<const std::size_t> ids) {
+    using bank_type = std::remove_cvref_t<decltype(bank)>;
+    if (experts::backward_runner(dry, bank) == runner::tiles) {
+      for (const std::size_t e : ids)
+        scratch[e] = experts.scratch_per_row(e);
+      by_tiles += ids.size();
+    } else if constexpr (operations::bank_passes<Context, bank_type>()) {
+      detail::lay_out_bank<T>(dry, bank, experts.size(), limits, [&](const row_limits& own) {
+        dry.backend().lay_out_backward_bank(dry, bank, own);
+      });
+    }
+  });
+  const detail::backward_memory<T> memory(&dry.workspace(), detail::most_entries(by_tiles, limits),
+                                          limits.most(experts.size(), [&](std::size_t e) { return scratch[e]; }));
 }
 
 } // namespace hmoe::experts

@@ -9,19 +9,19 @@
 #include <hmoe/core/parameter.hpp>
 #include <hmoe/core/random.hpp>
 #include <hmoe/core/router_trace.hpp>
+#include <hmoe/core/row_limits.hpp>
 #include <hmoe/core/tape.hpp>
 #include <hmoe/dispatch/dispatcher.hpp>
 #include <hmoe/dispatch/sorted.hpp>
 #include <hmoe/execution/context.hpp>
+#include <hmoe/execution/dry_context.hpp>
 #include <hmoe/execution/for_each_row.hpp>
-#include <hmoe/experts/bank_memory.hpp>
 #include <hmoe/experts/expert_set.hpp>
 #include <hmoe/layer/argument_checks.hpp>
 #include <hmoe/layer/cost.hpp>
 #include <hmoe/routing/router.hpp>
 
 #include <algorithm>
-#include <functional>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -131,11 +131,11 @@ public:
 
   /// A tape with room for batches of up to max_tokens.
   [[nodiscard]] tape<value_type> make_tape(std::size_t max_tokens) const {
-    const std::size_t entries = max_tokens * router_.max_selected();
-    const std::size_t slots = dispatch_.slots(max_tokens, entries, size());
+    const batch_limits limits = limits_of(max_tokens, false);
+    const std::size_t entries = limits.entries, slots = dispatch_.slots(experts_, limits);
     tape<value_type> tape;
     tape.reserve(max_tokens, d_model(), size(), router_.saved_per_token(), entries, slots,
-                 most_values(max_tokens, slots, [&](std::size_t e) { return experts_.saved_per_row(e); }));
+                 row_limits{slots, max_tokens}.most(size(), [&](std::size_t e) { return experts_.saved_per_row(e); }));
     return tape;
   }
 
@@ -219,58 +219,23 @@ public:
     return result;
   }
 
-  /// Bytes of workspace that suffice for any pass over up to `tokens` tokens, forward or backward, on `concurrency`
-  /// workers, with any backend: reserve them and no pass allocates.
-  [[nodiscard]] std::size_t workspace_bytes(std::size_t tokens, std::size_t concurrency = 1) const {
-    return workspace_bytes(tokens, concurrency, true);
-  }
-  /// Bytes that suffice for the passes of this context: fewer where its backend computes no bank at once.
+  /// Bytes of workspace that suffice for every pass of this context over up to `tokens` tokens, forward or backward:
+  /// reserve them and no pass allocates. They are what the passes would take for the batch that needs most, where every
+  /// token gets max_selected() experts. `some_padding`: whether routing_inputs::valid may mark tokens as padding.
   template <execution_context Context>
-  [[nodiscard]] std::size_t workspace_bytes(const Context& ctx, std::size_t tokens) const {
-    bool whole_banks = false;
-    experts_.for_each_bank([&](const auto& bank, vector_view<const std::size_t>) {
-      whole_banks = whole_banks || experts::forward_runner(ctx, bank) == experts::runner::backend;
-    });
-    return workspace_bytes(tokens, ctx.executor().concurrency(), whole_banks);
+  [[nodiscard]] std::size_t workspace_bytes(const Context& ctx, std::size_t tokens, bool some_padding = false) const {
+    const batch_limits limits = limits_of(tokens, some_padding);
+    const dry_context dry(ctx);
+    lay_out_forward(dry, dry.workspace(), false, limits);
+    if constexpr (trainable) {
+      workspace own_memory_of_tape{dry_run{}};
+      lay_out_forward(dry, own_memory_of_tape, true, limits);
+      lay_out_backward(dry, limits);
+    }
+    return dry.workspace().peak();
   }
 
 private:
-  [[nodiscard]] std::size_t workspace_bytes(std::size_t tokens, std::size_t concurrency, bool whole_banks) const {
-    const std::size_t most = router_.max_selected(), entries = tokens * most;
-    const std::size_t slots = dispatch_.slots(tokens, entries, size());
-    const std::size_t tiles = slots / experts::rows_per_tile + size();
-    std::size_t widest = 0;
-    for (std::size_t e = 0; e < size(); ++e)
-      widest = std::max(widest, experts_.saved_per_row(e));
-    const std::size_t rows =
-        aligned_bytes<value_type>(dispatch_.workspace_rows(tokens, slots) * d_model()) + 3 * memory_alignment;
-    const std::size_t batches = 3 * aligned_bytes<expert_rows<value_type>>(size()) +
-                                std::max(3 * aligned_bytes<std::size_t>(size()), 2 * aligned_bytes<std::size_t>(tiles));
-    // Row by row, or all experts of a bank at once.
-    const std::size_t at_once = rows_at_once(tokens, slots);
-    const std::size_t banks = whole_banks ? experts::bank_memory::bytes(experts_, at_once) : 0;
-    const std::size_t forward_scratch =
-        std::max({aligned_bytes<value_type>(concurrency * experts::rows_per_tile * widest),
-                  experts_.forward_rows_bytes(slots), banks});
-    const std::size_t backward_scratch =
-        std::max(aligned_bytes<value_type>(
-                     most_values(tokens, at_once, [&](std::size_t e) { return experts_.scratch_per_row(e); })),
-                 banks);
-    const std::size_t inference = router_trace<value_type>::bytes(tokens, size(), router_.saved_per_token()) +
-                                  assignment<value_type>::bytes(tokens, entries) + plan::bytes(size(), entries, slots) +
-                                  aligned_bytes<index_t>(entries) +
-                                  aligned_bytes<value_type>(std::max(slots, tokens) * d_model()) + forward_scratch;
-    const std::size_t training = aligned_bytes<index_t>(entries) + 2 * aligned_bytes<value_type>(tokens * size()) +
-                                 aligned_bytes<value_type>(entries) + backward_scratch;
-    std::size_t planning = 0;
-    if constexpr (requires { dispatch_.planning_bytes(entries, size()); })
-      planning = dispatch_.planning_bytes(entries, size());
-    std::size_t policies = 0;
-    if constexpr (requires { router_.policy_workspace_bytes(tokens, concurrency); })
-      policies = router_.policy_workspace_bytes(tokens, concurrency);
-    return rows + batches + planning + policies + std::max(inference, training);
-  }
-
   static void check_same_shape(matrix_view<const value_type> a, matrix_view<value_type> b, std::string_view name) {
     require(a.rows() == b.rows() && a.cols() == b.cols(), name, " is ", b.rows(), " x ", b.cols(), ", needed is ",
             a.rows(), " x ", a.cols());
@@ -299,8 +264,8 @@ private:
   void run_forward(const Context& ctx, matrix_view<const value_type> x, matrix_view<value_type> y,
                    tape<value_type>& tape, const routing_inputs<value_type>& inputs) const {
     static_assert(dispatcher<Dispatch, Context, Experts>,
-                  "hmoe::moe_layer: Dispatch does not model hmoe::dispatcher: it needs forward, backward, slots and "
-                  "workspace_rows (see hmoe/dispatch/dispatcher.hpp); pass for instance dispatch::sorted{}");
+                  "hmoe::moe_layer: Dispatch does not model hmoe::dispatcher: it needs forward, backward, slots, "
+                  "lay_out_forward and lay_out_backward (see hmoe/dispatch/dispatcher.hpp); pass for instance dispatch::sorted{}");
     tape.trace().resize(x.rows(), router_.routed(), router_.saved_per_token(), tape.recording());
     tape.trace().set_inputs(inputs);
     tape.set_weights_on_input(router_.weights_on_input());
@@ -308,28 +273,30 @@ private:
     dispatch_.forward(ctx, experts_, x, y, tape);
   }
 
-  /// How many expert rows are in work at the same time at most.
-  [[nodiscard]] std::size_t rows_at_once(std::size_t tokens, std::size_t slots) const {
-    if constexpr (requires { dispatch_.rows_at_once(tokens, slots); })
-      return dispatch_.rows_at_once(tokens, slots);
-    else
-      return slots;
+  [[nodiscard]] batch_limits limits_of(std::size_t tokens, bool some_padding) const {
+    return {tokens, tokens * router_.max_selected(), router_.routed(), some_padding};
   }
-  /// The most that `rows` expert rows can need, when a row of expert e needs amount(e) and no expert has more rows than
-  /// there are tokens.
-  template <class Amount>
-  [[nodiscard]] std::size_t most_values(std::size_t tokens, std::size_t rows, Amount amount) const {
-    std::vector<std::size_t> amounts;
-    for (std::size_t e = 0; e < size(); ++e)
-      amounts.push_back(amount(e));
-    std::sort(amounts.begin(), amounts.end(), std::greater<>{});
-    std::size_t sum = 0;
-    for (const std::size_t per_row : amounts) {
-      const std::size_t count = std::min(tokens, rows);
-      sum += count * per_row;
-      rows -= count;
-    }
-    return sum;
+  // What run_forward and backward take.
+  template <execution_context Context>
+  void lay_out_forward(const Context& dry, workspace& memory_of_tape, bool recording,
+                       const batch_limits& limits) const {
+    const workspace::scope scope(dry.workspace()), scope_of_tape(memory_of_tape);
+    tape<value_type> tape(&memory_of_tape, recording);
+    tape.trace().resize_for_overwrite(limits.tokens, router_.routed(), router_.saved_per_token(), recording);
+    tape.set_weights_on_input(router_.weights_on_input());
+    tape.assignment().reserve(limits.tokens, limits.entries);
+    if constexpr (requires { router_.lay_out_forward(dry, limits.tokens, limits.some_padding); })
+      router_.lay_out_forward(dry, limits.tokens, limits.some_padding);
+    dispatch_.lay_out_forward(dry, experts_, tape, limits);
+  }
+  template <execution_context Context> void lay_out_backward(const Context& dry, const batch_limits& limits) const {
+    const workspace::scope scope(dry.workspace());
+    tape<value_type> tape;
+    tape.set_weights_on_input(router_.weights_on_input());
+    const buffer<value_type> d_weights(limits.entries, &dry.workspace());
+    dispatch_.lay_out_backward(dry, experts_, tape, limits);
+    if constexpr (requires { router_.lay_out_backward(dry, limits.tokens, limits.some_padding); })
+      router_.lay_out_backward(dry, limits.tokens, limits.some_padding);
   }
 
   Experts experts_;

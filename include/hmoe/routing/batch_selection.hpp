@@ -12,9 +12,9 @@
 namespace hmoe {
 
 /// Chooses for the whole batch at once, where tokens compete: selection(trace, chosen[T×max_selected(N)], counts[T],
-/// memory) writes counts[t] ids into row t of `chosen`; scratch comes from `memory`, and workspace_bytes(T, N), where
-/// it is a member, says how much at most. A token's result then depends on its batch, which is what such policies are
-/// for.
+/// memory) writes counts[t] ids into row t of `chosen`; scratch comes from `memory`, and where it takes some it has
+/// lay_out(memory, T, N) const, which takes as much as it ever does and does not touch it (see
+/// moe_layer::workspace_bytes). A token's result then depends on its batch, which is what such policies are for.
 template <class S, class T>
 concept batch_selection =
     std::copy_constructible<S> &&

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <memory_resource>
 #include <utility>
 
 /// Batches with padding tokens: routing_inputs::valid.
@@ -41,6 +42,11 @@ template <execution_context Context, class T>
       std::ranges::fill(memory.row(t), T(0));
   });
   return std::as_const(memory).view();
+}
+
+/// What it takes where the padding is not 0.
+template <class T> void lay_out_without_padding(std::pmr::memory_resource* memory, std::size_t tokens, std::size_t d) {
+  static_cast<void>(matrix<T>::for_overwrite(tokens, d, memory));
 }
 
 } // namespace hmoe::routing::detail

@@ -47,10 +47,11 @@ namespace hmoe {
 ///   backward(ctx, x, trace, assigned, d_weights, dx, gradients)
 ///                                           dx += and gradients +=, from ∂L/∂weights and the trace's sinks
 ///   visit_parameters(f), initialize(seed, stream, options)
-/// Optional: policy_workspace_bytes(T, concurrency), workspace in addition to rows of chosen ids and
-/// two T×N matrices. It can be copied (assignment is not needed, so lambdas with captures may be parts of it); its
-/// gradients are an object of the same type. Forward and backward are templates over the context, so they are checked
-/// where a layer is run.
+/// Optional, where its passes take scratch from ctx.workspace(): lay_out_forward(dry, T, some_padding) and
+/// lay_out_backward(dry, T, some_padding), which take from dry.workspace() what the passes take at most for T tokens,
+/// some of them padding or none, and do not touch it (hmoe::dry_run). It can be copied (assignment is not needed, so
+/// lambdas with captures may be parts of it); its gradients are an object of the same type. Forward and backward are
+/// templates over the context, so they are checked where a layer is run.
 template <class R>
 concept router_policy = std::copy_constructible<R> && requires(const R& r, R& mutable_r) {
   requires float_or_double<typename R::value_type>;
@@ -123,19 +124,6 @@ public:
   [[nodiscard]] std::size_t size() const noexcept { return routed() + shared_.size(); }
   [[nodiscard]] std::size_t max_selected() const { return max_chosen() + shared_.size(); }
   [[nodiscard]] std::size_t saved_per_token() const noexcept { return score_.saved_per_token(); }
-  /// Bytes that the policies take from the workspace in a pass over `tokens` tokens.
-  [[nodiscard]] std::size_t policy_workspace_bytes(std::size_t tokens, std::size_t concurrency) const {
-    std::size_t bytes = workspace_bytes_of(score_, tokens) + workspace_bytes_of(shared_, tokens);
-    if constexpr (batch_selection<Selection, value_type>)
-      bytes += workspace_bytes_of(select_, tokens, routed());
-    else
-      bytes += aligned_bytes<value_type>(concurrency * scratch_per_worker());
-    return bytes;
-  }
-  /// Bytes that a pass takes from the workspace on top of that when routing_inputs::valid says that some are padding.
-  [[nodiscard]] std::size_t padding_workspace_bytes(std::size_t tokens) const noexcept {
-    return aligned_bytes<value_type>(tokens * d_model());
-  }
   [[nodiscard]] static constexpr bool weights_on_input() noexcept {
     if constexpr (requires { Weighting::on_input; })
       return Weighting::on_input;
@@ -161,8 +149,7 @@ public:
     detail::require_mask(trace, tokens);
     matrix<value_type> masked(&ctx.workspace());
     x = detail::without_padding(ctx, x, trace, masked);
-    // Choices go to rows of fixed size first: how many a token takes is not known before.
-    buffer<index_t> chosen(tokens * most, &ctx.workspace());
+    auto chosen = choices(&ctx.workspace(), tokens);
     score_.forward(ctx, x, trace);
     hmoe::for_each_row(ctx, tokens, [&](std::size_t t) {
       if (!trace.is_valid(t)) {
@@ -204,6 +191,18 @@ public:
         ++trace.tokens_per_expert()[e];
   }
 
+  template <execution_context Context>
+  void lay_out_forward(const Context& dry, std::size_t tokens, bool some_padding) const {
+    std::pmr::memory_resource* memory = &dry.workspace();
+    detail::lay_out_without_padding<value_type>(memory, some_padding ? tokens : 0, d_model());
+    static_cast<void>(choices(memory, tokens));
+    routing::lay_out_part(score_, memory, tokens);
+    if constexpr (batch_selection<Selection, value_type>)
+      routing::lay_out_part(select_, memory, tokens, routed());
+    else
+      static_cast<void>(selection_memory(memory, dry.executor().concurrency()));
+  }
+
   /// From ∂L/∂weights [entries] and the trace's sinks: dx += and gradients +=.
   template <execution_context Context>
   void backward(const Context& ctx, matrix_view<const value_type> x, const router_trace<value_type>& trace,
@@ -211,9 +210,7 @@ public:
                 matrix_view<value_type> dx, router& gradients) const {
     matrix<value_type> masked(&ctx.workspace());
     x = detail::without_padding(ctx, x, trace, masked);
-    matrix<value_type> d_logits(&ctx.workspace()), d_p(&ctx.workspace());
-    d_logits.resize_for_overwrite(x.rows(), routed());
-    d_p.resize_for_overwrite(x.rows(), routed());
+    auto d_logits = per_expert(&ctx.workspace(), x.rows()), d_p = per_expert(&ctx.workspace(), x.rows());
     hmoe::for_each_row(ctx, x.rows(), [&](std::size_t t) {
       if (!trace.is_valid(t)) {
         std::ranges::fill(d_logits.row(t), value_type(0));
@@ -234,6 +231,15 @@ public:
     });
     score_.backward(ctx, x, trace, std::as_const(d_logits).view(), dx, gradients.score_);
     shared_.backward(ctx, x, assigned, d_weights, dx, gradients.shared_);
+  }
+  template <execution_context Context>
+  void lay_out_backward(const Context& dry, std::size_t tokens, bool some_padding) const {
+    std::pmr::memory_resource* memory = &dry.workspace();
+    detail::lay_out_without_padding<value_type>(memory, some_padding ? tokens : 0, d_model());
+    static_cast<void>(per_expert(memory, tokens));
+    static_cast<void>(per_expert(memory, tokens));
+    routing::lay_out_part(score_, memory, tokens);
+    routing::lay_out_part(shared_, memory, tokens);
   }
 
   template <class Visitor> void visit_parameters(Visitor&& visit) const { hmoe::detail::visit_as_const(*this, visit); }
@@ -262,6 +268,17 @@ private:
       return routed();
   }
 
+  /// Choices go to rows of fixed size first: how many a token takes is not known before.
+  [[nodiscard]] buffer<index_t> choices(std::pmr::memory_resource* memory, std::size_t tokens) const {
+    return buffer<index_t>(tokens * max_chosen(), memory);
+  }
+  [[nodiscard]] buffer<value_type> selection_memory(std::pmr::memory_resource* memory, std::size_t workers) const {
+    return buffer<value_type>(workers * scratch_per_worker(), memory);
+  }
+  [[nodiscard]] matrix<value_type> per_expert(std::pmr::memory_resource* memory, std::size_t tokens) const {
+    return matrix<value_type>::for_overwrite(tokens, routed(), memory);
+  }
+
   /// Runs the selection; counts[t] of row t of `chosen` are then the token's experts, ids ascending.
   template <execution_context Context>
   void choose(const Context& ctx, const router_trace<value_type>& trace, matrix_view<index_t> chosen,
@@ -277,7 +294,7 @@ private:
       });
     } else {
       const std::size_t scratch_size = scratch_per_worker();
-      buffer<value_type> scratch(ctx.executor().concurrency() * scratch_size, &ctx.workspace());
+      auto scratch = selection_memory(&ctx.workspace(), ctx.executor().concurrency());
       hmoe::for_each_row(ctx, chosen.rows(), [&](std::size_t t, std::size_t worker) {
         if (!trace.is_valid(t)) {
           counts[t] = 0;

@@ -8,6 +8,8 @@
 #include <hmoe/core/scalar.hpp>
 
 #include <concepts>
+#include <cstddef>
+#include <memory_resource>
 #include <utility>
 
 namespace hmoe {
@@ -23,9 +25,10 @@ namespace hmoe {
 ///                                           dx += and gradients +=. It must not read trace.logits(): a score around
 ///                                           this one may have changed them.
 ///   visit_parameters(f), initialize(seed, stream, options)
-/// Optional: workspace_bytes(T), the scratch that either pass takes from ctx.workspace(). It is copyable; its gradients
-/// are an object of the same type. Forward and backward are templates over the context, so they are checked where a
-/// layer is run.
+/// Optional: lay_out(memory, T) const, where its passes take scratch from ctx.workspace(): takes from the given
+/// std::pmr::memory_resource* what either pass takes at most, and does not touch it (see moe_layer::workspace_bytes).
+/// It is copyable; its gradients are an object of the same type. Forward and backward are templates over the context,
+/// so they are checked where a layer is run.
 template <class S>
 concept score = std::copy_constructible<S> && requires(const S& s, S& mutable_s) {
   requires float_or_double<typename S::value_type>;
@@ -39,13 +42,11 @@ concept score = std::copy_constructible<S> && requires(const S& s, S& mutable_s)
 
 namespace routing {
 
-/// What a part of a router asks of the workspace: part.workspace_bytes(sizes...), or 0 where it has no such member.
+/// Takes what a part of a router takes in a pass: part.lay_out(memory, sizes...), or nothing where it has no such member.
 template <class Part, class... Sizes>
-[[nodiscard]] constexpr std::size_t workspace_bytes_of(const Part& part, Sizes... sizes) noexcept {
-  if constexpr (requires { part.workspace_bytes(sizes...); })
-    return part.workspace_bytes(sizes...);
-  else
-    return 0;
+void lay_out_part(const Part& part, std::pmr::memory_resource* memory, Sizes... sizes) {
+  if constexpr (requires { part.lay_out(memory, sizes...); })
+    part.lay_out(memory, sizes...);
 }
 
 /// Base of scores that change what another one does: everything that they pass on.

@@ -4,6 +4,7 @@
 #include <hmoe/backends/reference.hpp>
 #include <hmoe/execution/backend.hpp>
 #include <hmoe/execution/context.hpp>
+#include <hmoe/execution/dry_context.hpp>
 #include <hmoe/execution/operations.hpp>
 #include <hmoe/execution/row_operations.hpp>
 #include <hmoe/experts/activation.hpp>
@@ -291,7 +292,8 @@ private:
   template <class Bank> void check_bank(Bank bank) {
     bank.initialize(seed{77}, 0, {});
     const std::size_t d = bank.d_model();
-    const context ours{math_};
+    workspace memory;
+    const context ours{math_, executors::serial{}, memory};
     const context plain{backends::reference{}};
     expert_set set{std::move(bank)};
     const auto pass = [&](const auto& ctx) {
@@ -330,6 +332,17 @@ private:
       return all;
     };
     const auto got = pass(ours), expected = pass(plain);
+    row_limits limits;
+    for (std::size_t e = 0; e < set.size(); ++e) {
+      limits.each = 2 * e + 3;
+      limits.total += limits.each;
+    }
+    const dry_context dry(ours);
+    set.lay_out_forward_rows(dry, limits);
+    set.lay_out_backward_rows(dry, limits);
+    found_.expect(memory.peak() <= dry.workspace().peak(), "lay_out_forward_bank and lay_out_backward_bank announce enough",
+                  "passes over ", limits.total, " rows took ", memory.peak(), " bytes of workspace, announced are ",
+                  dry.workspace().peak());
     for (std::size_t i = 0; i < got.size(); ++i) {
       double largest = 0;
       for (const T value : expected[i])

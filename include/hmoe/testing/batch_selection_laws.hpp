@@ -7,6 +7,7 @@
 #include <hmoe/routing/score.hpp>
 #include <hmoe/routing/score_functions/softmax.hpp>
 #include <hmoe/testing/guarded_memory.hpp>
+#include <hmoe/execution/workspace.hpp>
 #include <hmoe/testing/guarded_routing.hpp>
 #include <hmoe/testing/probes.hpp>
 #include <hmoe/testing/report.hpp>
@@ -71,9 +72,12 @@ public:
                  "writes only into the slots it was given", "memory beside the ", tokens_, " x ", most,
                  " slots or the ", tokens_, " counts changed");
     found.expect(memory.intact(), "writes only into the memory it took", "memory beside its scratch changed");
-    if constexpr (requires { select.workspace_bytes(tokens_, experts_); }) {
-      const std::size_t announced = select.workspace_bytes(tokens_, experts_);
-      found.expect(memory.peak() <= announced, "workspace_bytes announces enough", "for ", tokens_, " tokens it took ",
+    if constexpr (requires { select.lay_out(&memory, tokens_, experts_); }) {
+      workspace dry{dry_run{}};
+      const workspace::scope scope(dry);
+      select.lay_out(&dry, tokens_, experts_);
+      const std::size_t announced = dry.peak();
+      found.expect(memory.peak() <= announced, "lay_out announces enough", "for ", tokens_, " tokens it took ",
                    memory.peak(), " bytes, announced are ", announced);
     }
     std::vector<std::vector<index_t>> result;

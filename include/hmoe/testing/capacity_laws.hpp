@@ -62,8 +62,8 @@ std::vector<std::size_t> limits_of(const Capacity& capacity, const capacity_batc
 } // namespace detail
 
 /// Checks a capacity with 1 to 7 experts of equal, unequal and (beside others) zero widths and 0 to 1,000 tokens: it
-/// writes every limit and nothing else; limits do not shrink when a batch of the same composition grows; most_rows()
-/// announces enough for dispatch::padded; the same batch gets the same limits every time.
+/// writes every limit and nothing else; limits do not shrink when a batch of the same composition grows, nor when
+/// every token asks for every expert; the same batch gets the same limits every time.
 template <capacity_policy Capacity>
 [[nodiscard]] report check_capacity(const Capacity& capacity, const capacity_options& options = {}) {
   report found;
@@ -85,15 +85,12 @@ template <capacity_policy Capacity>
                          "expert ", e, " of ", widths.size(), " may take ", limits[e], " rows of ", tokens,
                          " tokens and ", larger[e], " of ", factor, " times as many");
         }
-        if constexpr (requires { capacity.most_rows(tokens, tokens, tokens); }) {
-          std::size_t rows = 0;
-          for (std::size_t e = 0; e < widths.size(); ++e)
-            rows += limits[e] == capacity::unlimited ? batch.rows[e] : std::min(limits[e], tokens);
-          const std::size_t announced = capacity.most_rows(tokens, batch.entries(), widths.size());
-          found.expect(rows <= announced, "most_rows announces enough", "padded to their limits, ", widths.size(),
-                       " experts run ", rows, " rows of ", tokens, " tokens with ", batch.entries(),
-                       " entries, announced are ", announced);
-        }
+        const auto fullest =
+            detail::limits_of(capacity, {tokens, widths, std::vector<std::size_t>(widths.size(), tokens)}, found);
+        for (std::size_t e = 0; e < widths.size(); ++e)
+          found.expect(fullest[e] >= std::min(limits[e], tokens), "limits do not shrink when more tokens ask",
+                       "expert ", e, " of ", widths.size(), " may take ", limits[e], " rows of ", tokens,
+                       " tokens, and ", fullest[e], " when all ask for all experts");
         auto back = detail::limits_of(capacity, batch.reversed(), found);
         std::reverse(back.begin(), back.end());
         found.expect(!options.treats_experts_alike || back == limits, "treats experts alike", "renumbering ",

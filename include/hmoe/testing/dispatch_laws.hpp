@@ -98,7 +98,7 @@ public:
     if (!same_bits(x.values(), random_values<double>(tokens * d, 31)) || !x.margins_intact() ||
         !same_bits(dy.values(), random_values<double>(tokens * d, 32)) || !dy.margins_intact())
       fail("x or dy changed");
-    if (tape.expert_output().rows() > dispatch.slots(tokens, entries, experts_.size()))
+    if (tape.expert_output().rows() > dispatch.slots(experts_, batch_limits{tokens, entries, experts_.size()}))
       fail("it computed more rows than slots() announces");
     return result;
   }
@@ -134,7 +134,7 @@ private:
 /// Checks a dispatch strategy against dispatch::dense with the reference backend, in y, dx, the gradients of
 /// the weights and of all experts: for batches of 0 to 300 tokens, uneven routing, an expert without a token, all
 /// tokens on one expert, tokens without an expert, weights on the input of experts; on 1, 2 and 3 threads; with and
-/// without a recording tape; and that slots() and workspace_rows() announce enough. One with a capacity must do what
+/// without a recording tape; and that slots(), lay_out_forward and lay_out_backward announce enough. One with a capacity must do what
 /// dense does with the entries that it keeps, and give the weights of the others gradient 0.
 template <class Dispatch>
 [[nodiscard]] report check_dispatch(const Dispatch& dispatch, const dispatch_options& options = {}) {
@@ -207,7 +207,7 @@ template <class Dispatch>
     found.expect(all_finite(dx.values()) && y.margins_intact() && dx.margins_intact() && inferred.margins_intact(),
                  "a layer writes y and dx and nothing else", "dx is not finite, or memory beside them changed");
     const std::size_t announced = layer.workspace_bytes(ctx, tokens);
-    found.expect(memory.peak() <= announced, "workspace_rows announces enough", "a layer with ", tokens,
+    found.expect(memory.peak() <= announced, "lay_out_forward and lay_out_backward announce enough", "a layer with ", tokens,
                  " tokens used ", memory.peak(), " bytes of workspace, announced are ", announced);
   });
   return found;

@@ -5,6 +5,7 @@
 #include <hmoe/core/assignment.hpp>
 #include <hmoe/core/router_trace.hpp>
 #include <hmoe/execution/context.hpp>
+#include <hmoe/execution/dry_context.hpp>
 #include <hmoe/routing/router.hpp>
 #include <hmoe/testing/guarded_routing.hpp>
 #include <hmoe/testing/probes.hpp>
@@ -62,15 +63,23 @@ template <class R> struct routed {
   guarded_routing<T> memory;
   router_trace<T>& trace = memory.trace();
   assignment<T>& assigned = memory.assigned();
-  bool intact = false; ///< whether forward wrote only where it may
+  bool intact = false;                  ///< whether forward wrote only where it may
+  std::size_t taken = 0, announced = 0; ///< bytes of workspace
 
   routed(const R& router, const std::vector<T>& x, std::size_t tokens, const routing_inputs<T>& inputs)
       : memory(tokens, router.routed(), router.saved_per_token(), router.size()) {
-    const context ctx{backends::reference{}};
-    const workspace::scope scope(ctx.workspace());
+    workspace scratch;
+    const context ctx{backends::reference{}, executors::serial{}, scratch};
+    const workspace::scope scope(scratch);
     const guarded_matrix<T> in(tokens, router.d_model(), x);
     trace.set_inputs(inputs);
     router.forward(ctx, in.view(), trace, assigned);
+    const dry_context dry(ctx);
+    const workspace::scope dry_scope(dry.workspace());
+    if constexpr (requires { router.lay_out_forward(dry, tokens, true); })
+      router.lay_out_forward(dry, tokens, true);
+    taken = scratch.peak();
+    announced = dry.workspace().peak();
     intact = memory.intact() && in.margins_intact() && same_bits(in.values(), x);
   }
   [[nodiscard]] std::vector<T> weights() const { return {assigned.weights().begin(), assigned.weights().end()}; }
@@ -139,6 +148,8 @@ template <router_policy R> [[nodiscard]] report check_router(const R& subject, c
     detail::token_company<T> company(options, tokens), nobody(options, 0);
     const detail::routed<R> run(router, x, tokens, company.inputs);
     detail::check_assignment(router, run, tokens, found);
+    found.expect(run.taken <= run.announced, "lay_out_forward announces enough", "for ", tokens, " tokens forward took ",
+                 run.taken, " bytes, announced are ", run.announced);
     if (options.any_batch_size)
       detail::check_assignment(router, detail::routed<R>(router, {}, 0, nobody.inputs), 0, found);
 
@@ -176,10 +187,17 @@ template <router_policy R> [[nodiscard]] report check_router(const R& subject, c
     dx.fill(T(0));
     const guarded_matrix<T> in(tokens, d, x);
     const auto backward = [&] {
-      const context ctx{backends::reference{}};
-      const workspace::scope scope(ctx.workspace());
+      workspace scratch;
+      const context ctx{backends::reference{}, executors::serial{}, scratch};
+      const workspace::scope scope(scratch);
       router.backward(ctx, in.view(), std::as_const(with_sinks.trace), std::as_const(with_sinks.assigned),
                       vector_view<const T>(c), dx.view(), gradients);
+      const dry_context dry(ctx);
+      const workspace::scope dry_scope(dry.workspace());
+      if constexpr (requires { router.lay_out_backward(dry, tokens, true); })
+        router.lay_out_backward(dry, tokens, true);
+      found.expect(scratch.peak() <= dry.workspace().peak(), "lay_out_backward announces enough", "for ", tokens,
+                   " tokens backward took ", scratch.peak(), " bytes, announced are ", dry.workspace().peak());
     };
     const auto compare = [&](const auto& analytic, const auto& numeric, const char* law, const std::string& name,
                              std::size_t cols) {

@@ -15,7 +15,6 @@ struct doubling_bank {
   static double flops_per_row(std::size_t) { return 8; }
   static std::size_t parameter_count(std::size_t) { return 0; }
   static std::size_t bytes(std::size_t) { return 0; }
-  static std::size_t workspace_bytes(std::size_t) { return 0; }
 #ifdef HMOE_MUST_COMPILE
   template <class Context> void forward_rows(const Context&, vector_view<const expert_rows<float>>) const {}
 #endif

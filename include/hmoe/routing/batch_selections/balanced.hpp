@@ -20,9 +20,8 @@ namespace hmoe::routing {
 /// which comes as near as its ε. Depends on the whole batch: for training; at inference BASE uses top_k<1>.
 struct balanced {
   [[nodiscard]] static constexpr std::size_t max_selected(std::size_t) noexcept { return 1; }
-  [[nodiscard]] static std::size_t workspace_bytes(std::size_t tokens, std::size_t experts) noexcept {
-    return aligned_bytes<index_t>(tokens) + 4 * aligned_bytes<index_t>(experts + 1) + aligned_bytes<double>(experts) +
-           aligned_bytes<double>(experts * experts) + aligned_bytes<index_t>(experts * experts);
+  static void lay_out(std::pmr::memory_resource* memory, std::size_t tokens, std::size_t experts) {
+    const scratch all(memory, tokens, experts);
   }
 
   template <class T>
@@ -41,14 +40,22 @@ struct balanced {
   }
 
 private:
+  struct scratch {
+    scratch(std::pmr::memory_resource* memory, std::size_t tokens, std::size_t experts)
+        : members_(tokens, memory), first_(experts + 1, memory), loads_(experts, memory), before_(experts, memory),
+          mover_(experts, memory), distance_(experts, memory), move_cost_(experts * experts, memory),
+          moved_(experts * experts, memory) {}
+
+    buffer<index_t> members_, first_, loads_, before_, mover_;
+    buffer<double> distance_, move_cost_;
+    buffer<index_t> moved_;
+  };
+
   /// Holds an assignment that is optimal for its loads; a token that comes in takes the cheapest way to a free place.
-  template <class T> class solver {
+  template <class T> class solver : scratch {
   public:
     solver(const router_trace<T>& trace, std::pmr::memory_resource* memory)
-        : scores_(trace.logits()), members_(trace.valid_tokens(), memory), first_(scores_.cols() + 1, memory),
-          loads_(scores_.cols(), memory), before_(scores_.cols(), memory), mover_(scores_.cols(), memory),
-          distance_(scores_.cols(), memory), move_cost_(scores_.cols() * scores_.cols(), memory),
-          moved_(scores_.cols() * scores_.cols(), memory) {
+        : scratch(memory, trace.valid_tokens(), trace.expert_count()), scores_(trace.logits()) {
       loads_.fill(0);
       std::fill(move_cost_.begin(), move_cost_.end(), std::numeric_limits<double>::infinity());
       const std::size_t n = scores_.cols(), tokens = trace.valid_tokens(), serving = trace.experts_in_service();
@@ -134,9 +141,6 @@ private:
     }
 
     matrix_view<const T> scores_;
-    buffer<index_t> members_, first_, loads_, before_, mover_;
-    buffer<double> distance_, move_cost_;
-    buffer<index_t> moved_;
     double slack_ = 0, excluded_ = 0;
   };
 };

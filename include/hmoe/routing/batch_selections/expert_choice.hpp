@@ -29,8 +29,8 @@ struct expert_choice {
     const auto c = static_cast<std::size_t>(factor * static_cast<double>(tokens) / static_cast<double>(experts));
     return std::min(std::max<std::size_t>(c, 1), tokens);
   }
-  [[nodiscard]] static std::size_t workspace_bytes(std::size_t tokens, std::size_t) noexcept {
-    return aligned_bytes<index_t>(tokens);
+  static void lay_out(std::pmr::memory_resource* memory, std::size_t tokens, std::size_t) {
+    const buffer<index_t> order(tokens, memory);
   }
 
   template <class T>

@@ -31,15 +31,16 @@ struct sinkhorn {
     require(iterations >= 1, "sinkhorn with 0 iterations: at least 1 is needed");
     require(tolerance >= 0, "sinkhorn with tolerance = ", tolerance, ": it must not be negative");
   }
-  [[nodiscard]] static std::size_t workspace_bytes(std::size_t tokens, std::size_t experts) noexcept {
-    return aligned_bytes<double>(tokens) + 2 * aligned_bytes<double>(experts);
+  static void lay_out(std::pmr::memory_resource* memory, std::size_t tokens, std::size_t experts) {
+    const scratch all(memory, tokens, experts);
   }
 
   template <class T>
   void operator()(const router_trace<T>& trace, matrix_view<index_t> chosen, vector_view<index_t> counts,
                   std::pmr::memory_resource* memory) const {
     const std::size_t tokens = trace.tokens(), experts = trace.expert_count();
-    buffer<double> log_a(tokens, memory), log_b(experts, memory), row(experts, memory);
+    scratch values(memory, tokens, experts);
+    buffer<double>&log_a = values.log_a, &log_b = values.log_b, &row = values.row;
     const auto logit = [&](std::size_t t, std::size_t e) { return static_cast<double>(trace.logits()(t, e)); };
     log_b.fill(0);
     const double wanted =
@@ -72,6 +73,12 @@ struct sinkhorn {
   }
 
 private:
+  struct scratch {
+    scratch(std::pmr::memory_resource* memory, std::size_t tokens, std::size_t experts)
+        : log_a(tokens, memory), log_b(experts, memory), row(experts, memory) {}
+
+    buffer<double> log_a, log_b, row;
+  };
   static constexpr double none = -std::numeric_limits<double>::infinity();
 
   template <class F> [[nodiscard]] static double log_sum_exp(std::size_t count, F&& value) {

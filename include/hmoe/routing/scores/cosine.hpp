@@ -63,8 +63,8 @@ public:
 
   /// Saved of a token: the direction of W_p x, and its length.
   [[nodiscard]] std::size_t saved_per_token() const noexcept { return dimension() + 1; }
-  [[nodiscard]] std::size_t workspace_bytes(std::size_t tokens) const noexcept {
-    return 2 * aligned_bytes<T>(size() * dimension()) + aligned_bytes<T>(tokens * dimension());
+  void lay_out(std::pmr::memory_resource* memory, std::size_t tokens) const {
+    const backward_memory all(memory, size(), dimension(), tokens); // forward takes `unit` alone
   }
 
   template <execution_context Context>
@@ -73,7 +73,7 @@ public:
     detail::project(ctx, x, projection(), direction);
     hmoe::for_each_row(ctx, x.rows(),
                        [&](std::size_t t) { trace.score_saved()(t, dimension()) = normalize(direction.row(t)); });
-    matrix<T> unit(&ctx.workspace());
+    auto unit = matrix<T>::for_overwrite(size(), dimension(), &ctx.workspace());
     unit_embeddings(unit);
     detail::project(ctx, matrix_view<const T>(direction), std::as_const(unit).view(), trace.logits());
     const T scale = inverse_temperature();
@@ -91,11 +91,10 @@ public:
     const std::size_t m = dimension();
     const auto direction = trace.score_saved().column_block(0, m);
     const T scale = inverse_temperature();
-    matrix<T> unit(&ctx.workspace()), d_unit(&ctx.workspace()), d_direction(&ctx.workspace());
+    backward_memory memory(&ctx.workspace(), size(), m, x.rows());
+    matrix<T>&unit = memory.unit, &d_unit = memory.d_unit, &d_direction = memory.d_direction;
     unit_embeddings(unit);
-    d_unit.resize_for_overwrite(size(), m);
     d_unit.set_zero();
-    d_direction.resize_for_overwrite(x.rows(), m);
     d_direction.set_zero();
     detail::project_backward(ctx, direction, std::as_const(unit).view(), d_logits, d_direction.view(), d_unit.view());
 
@@ -138,6 +137,15 @@ public:
 private:
   static constexpr double shortest = 1e-12;
 
+  struct backward_memory {
+    backward_memory(std::pmr::memory_resource* memory, std::size_t experts, std::size_t dimension, std::size_t tokens)
+        : unit(matrix<T>::for_overwrite(experts, dimension, memory)),
+          d_unit(matrix<T>::for_overwrite(experts, dimension, memory)),
+          d_direction(matrix<T>::for_overwrite(tokens, dimension, memory)) {}
+
+    matrix<T> unit, d_unit, d_direction; ///< e_i / |e_i|, its gradient, and that of the tokens' directions
+  };
+
   [[nodiscard]] static std::size_t dimension_of(const options& choice, std::size_t experts) noexcept {
     return choice.dimension != 0 ? choice.dimension : std::max<std::size_t>(experts / 2, 1);
   }
@@ -165,7 +173,6 @@ private:
       d[c] = (d[c] - direction[c] * static_cast<T>(along)) / length;
   }
   void unit_embeddings(matrix<T>& unit) const {
-    unit.resize_for_overwrite(size(), dimension());
     for (std::size_t i = 0; i < size(); ++i) {
       std::ranges::copy(embeddings_.row(i), unit.row(i).begin());
       normalize(unit.row(i));

@@ -42,9 +42,10 @@ public:
   [[nodiscard]] matrix_view<value_type> residual_weight() noexcept { return residual_weight_; }
   [[nodiscard]] matrix_view<const value_type> residual_weight() const noexcept { return residual_weight_; }
 
-  [[nodiscard]] std::size_t workspace_bytes(std::size_t tokens) const noexcept {
-    return workspace_bytes_of(inner_, tokens) + aligned_bytes<value_type>(tokens * this->size()) +
-           aligned_bytes<value_type>(tokens * residual_weight_.cols());
+  void lay_out(std::pmr::memory_resource* memory, std::size_t tokens) const {
+    routing::lay_out_part(inner_, memory, tokens);
+    static_cast<void>(carried_logits(memory, tokens));
+    matrix<value_type>(memory).resize_for_overwrite(tokens, residual_weight_.cols()); // previous_logits
   }
 
   template <execution_context Context>
@@ -59,8 +60,7 @@ public:
             "the previous layer's logits are ", previous->tokens(), " x ", previous->expert_count(), ", needed are ",
             x.rows(), " x ", residual_weight_.cols());
     inner_.forward(ctx, x, trace);
-    matrix<value_type> carried(&ctx.workspace());
-    carried.resize_for_overwrite(x.rows(), this->size());
+    auto carried = carried_logits(&ctx.workspace(), x.rows());
     matrix<value_type> memory(&ctx.workspace());
     detail::project(ctx, previous_logits(ctx, trace, memory), residual_weight(), carried.view());
     hmoe::for_each_row(ctx, x.rows(), [&](std::size_t t) {
@@ -97,6 +97,10 @@ public:
   }
 
 private:
+  /// W_g · (logits of the previous layer)
+  [[nodiscard]] matrix<value_type> carried_logits(std::pmr::memory_resource* memory, std::size_t tokens) const {
+    return matrix<value_type>::for_overwrite(tokens, this->size(), memory);
+  }
   /// The previous layer's logits, with 0 for padding and −∞.
   template <execution_context Context>
   [[nodiscard]] static matrix_view<const value_type>

@@ -51,16 +51,16 @@ public:
 
   /// Saved of a token: P(e | g).
   [[nodiscard]] std::size_t saved_per_token() const noexcept { return inner_.saved_per_token() + this->size(); }
-  [[nodiscard]] std::size_t workspace_bytes(std::size_t tokens) const noexcept {
-    return workspace_bytes_of(inner_, tokens) + aligned_bytes<value_type>(tokens * groups()) +
-           aligned_bytes<value_type>(tokens * this->size());
+  void lay_out(std::pmr::memory_resource* memory, std::size_t tokens) const {
+    routing::lay_out_part(inner_, memory, tokens);
+    static_cast<void>(per_group(memory, tokens));
+    static_cast<void>(per_expert(memory, tokens));
   }
 
   template <execution_context Context>
   void forward(const Context& ctx, matrix_view<const value_type> x, router_trace<value_type>& trace) const {
     inner_.forward(ctx, x, trace);
-    matrix<value_type> u(&ctx.workspace());
-    u.resize_for_overwrite(x.rows(), groups());
+    auto u = per_group(&ctx.workspace(), x.rows());
     detail::project(ctx, x, group_weight(), u.view());
     const auto saved = trace.score_saved().column_block(inner_.saved_per_token(), this->size());
     hmoe::for_each_row(ctx, x.rows(), [&](std::size_t t) {
@@ -87,9 +87,8 @@ public:
   template <execution_context Context>
   void backward(const Context& ctx, matrix_view<const value_type> x, const router_trace<value_type>& trace,
                 matrix_view<const value_type> d_logits, matrix_view<value_type> dx, grouped& gradients) const {
-    matrix<value_type> d_u(&ctx.workspace()), d_z(&ctx.workspace());
-    d_u.resize_for_overwrite(x.rows(), groups());
-    d_z.resize_for_overwrite(x.rows(), this->size());
+    auto d_u = per_group(&ctx.workspace(), x.rows());
+    auto d_z = per_expert(&ctx.workspace(), x.rows());
     const auto saved = trace.score_saved().column_block(inner_.saved_per_token(), this->size());
     hmoe::for_each_row(ctx, x.rows(), [&](std::size_t t) {
       for_each_group([&](std::size_t g, std::size_t first, std::size_t size) {
@@ -117,6 +116,12 @@ public:
   }
 
 private:
+  [[nodiscard]] matrix<value_type> per_group(std::pmr::memory_resource* memory, std::size_t tokens) const {
+    return matrix<value_type>::for_overwrite(tokens, groups(), memory);
+  }
+  [[nodiscard]] matrix<value_type> per_expert(std::pmr::memory_resource* memory, std::size_t tokens) const {
+    return matrix<value_type>::for_overwrite(tokens, this->size(), memory);
+  }
   /// f(group, its first expert, its size)
   template <class F> void for_each_group(F&& f) const {
     std::size_t first = 0;

@@ -33,8 +33,8 @@ public:
   gumbel(std::size_t d_model, std::size_t experts, double scale = 1) : gumbel(Score(d_model, experts), scale) {}
 
   [[nodiscard]] double scale() const noexcept { return scale_; }
-  [[nodiscard]] std::size_t workspace_bytes(std::size_t tokens) const noexcept {
-    return workspace_bytes_of(inner_, tokens);
+  void lay_out(std::pmr::memory_resource* memory, std::size_t tokens) const {
+    routing::lay_out_part(inner_, memory, tokens);
   }
 
   template <execution_context Context>

@@ -35,8 +35,10 @@ public:
       : jittered(Score(d_model, experts), epsilon) {}
 
   [[nodiscard]] double epsilon() const noexcept { return epsilon_; }
-  [[nodiscard]] std::size_t workspace_bytes(std::size_t tokens) const noexcept {
-    return workspace_bytes_of(inner_, tokens) + 2 * aligned_bytes<value_type>(tokens * this->d_model());
+  void lay_out(std::pmr::memory_resource* memory, std::size_t tokens) const {
+    routing::lay_out_part(inner_, memory, tokens);
+    static_cast<void>(rows(memory, tokens));
+    static_cast<void>(rows(memory, tokens));
   }
 
   template <execution_context Context>
@@ -45,7 +47,7 @@ public:
       inner_.forward(ctx, x, trace);
       return;
     }
-    matrix<value_type> seen(&ctx.workspace());
+    auto seen = rows(&ctx.workspace(), x.rows());
     multiply_by_noise(ctx, *trace.inputs().noise, x, seen);
     inner_.forward(ctx, std::as_const(seen).view(), trace);
   }
@@ -59,9 +61,8 @@ public:
       inner_.backward(ctx, x, trace, d_logits, dx, gradients.inner_);
       return;
     }
-    matrix<value_type> seen(&ctx.workspace()), d_seen(&ctx.workspace());
+    auto seen = rows(&ctx.workspace(), x.rows()), d_seen = rows(&ctx.workspace(), x.rows());
     multiply_by_noise(ctx, *noise, x, seen);
-    d_seen.resize_for_overwrite(x.rows(), x.cols());
     d_seen.set_zero();
     inner_.backward(ctx, std::as_const(seen).view(), trace, d_logits, d_seen.view(), gradients.inner_);
     hmoe::for_each_row(ctx, x.rows(), [&](std::size_t t) {
@@ -71,13 +72,15 @@ public:
   }
 
 private:
+  [[nodiscard]] matrix<value_type> rows(std::pmr::memory_resource* memory, std::size_t tokens) const {
+    return matrix<value_type>::for_overwrite(tokens, this->d_model(), memory);
+  }
   [[nodiscard]] value_type factor(const noise_source& noise, std::size_t token, std::size_t column) const noexcept {
     return static_cast<value_type>(detail::jitter_factor(noise, epsilon_, token, this->d_model(), column));
   }
   template <execution_context Context>
   void multiply_by_noise(const Context& ctx, const noise_source& noise, matrix_view<const value_type> x,
                          matrix<value_type>& seen) const {
-    seen.resize_for_overwrite(x.rows(), x.cols());
     hmoe::for_each_row(ctx, x.rows(), [&](std::size_t t) {
       for (std::size_t c = 0; c < x.cols(); ++c)
         seen(t, c) = x(t, c) * factor(noise, t, c);

@@ -47,8 +47,9 @@ public:
 
   /// Saved of a token: W_n x, then n. losses::noisy_load reads both, and adds ∂L/∂(W_n x) to trace.d_score_saved().
   [[nodiscard]] std::size_t saved_per_token() const noexcept { return inner_.saved_per_token() + 2 * this->size(); }
-  [[nodiscard]] std::size_t workspace_bytes(std::size_t tokens) const noexcept {
-    return workspace_bytes_of(inner_, tokens) + aligned_bytes<value_type>(tokens * this->size());
+  void lay_out(std::pmr::memory_resource* memory, std::size_t tokens) const {
+    routing::lay_out_part(inner_, memory, tokens);
+    static_cast<void>(spread_gradient(memory, tokens));
   }
 
   template <execution_context Context>
@@ -81,8 +82,7 @@ public:
     const auto spread = trace.score_saved().column_block(inner_.saved_per_token(), n);
     const auto drawn = trace.score_saved().column_block(inner_.saved_per_token() + n, n);
     const auto sink = trace.d_score_saved().column_block(inner_.saved_per_token(), n);
-    matrix<value_type> d_spread(&ctx.workspace());
-    d_spread.resize_for_overwrite(x.rows(), n);
+    auto d_spread = spread_gradient(&ctx.workspace(), x.rows());
     hmoe::for_each_row(ctx, x.rows(), [&](std::size_t t) {
       if (!trace.is_valid(t)) {
         std::ranges::fill(d_spread.row(t), value_type(0));
@@ -105,6 +105,11 @@ public:
   }
 
 private:
+  /// ∂L/∂(W_n x)
+  [[nodiscard]] matrix<value_type> spread_gradient(std::pmr::memory_resource* memory, std::size_t tokens) const {
+    return matrix<value_type>::for_overwrite(tokens, this->size(), memory);
+  }
+
   matrix<value_type> noise_weight_;
   double epsilon_;
 };

@@ -31,8 +31,8 @@ public:
   [[nodiscard]] std::size_t d_model() const noexcept { return gate_.cols(); }
   [[nodiscard]] matrix_view<T> gate() noexcept { return gate_; }
   [[nodiscard]] matrix_view<const T> gate() const noexcept { return gate_; }
-  [[nodiscard]] std::size_t workspace_bytes(std::size_t tokens) const noexcept {
-    return aligned_bytes<T>(tokens * size());
+  void lay_out(std::pmr::memory_resource* memory, std::size_t tokens) const {
+    static_cast<void>(sum_gradients(memory, tokens));
   }
   void validate(std::size_t d) const {
     require(d_model() == d, "the gate of the shared experts reads tokens of ", d_model(), " values, the router of ", d);
@@ -51,8 +51,7 @@ public:
   template <execution_context Context>
   void backward(const Context& ctx, matrix_view<const T> x, const assignment<T>& assigned,
                 vector_view<const T> d_weights, matrix_view<T> dx, sigmoid_gated& gradients) const {
-    matrix<T> d_sums(&ctx.workspace());
-    d_sums.resize_for_overwrite(x.rows(), size());
+    auto d_sums = sum_gradients(&ctx.workspace(), x.rows());
     hmoe::for_each_row(ctx, x.rows(), [&](std::size_t t) {
       if (assigned.offsets()[t] == assigned.offsets()[t + 1]) { // padding, which has no shared experts
         std::ranges::fill(d_sums.row(t), T(0));
@@ -76,6 +75,10 @@ public:
   }
 
 private:
+  [[nodiscard]] matrix<T> sum_gradients(std::pmr::memory_resource* memory, std::size_t tokens) const {
+    return matrix<T>::for_overwrite(tokens, size(), memory);
+  }
+
   matrix<T> gate_;
 };
 

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: MIT
+// What workspace_bytes announces is enough for every batch, and hardly more than the batch that needs most takes.
+#include <hmoe/dispatch/dense.hpp>
+#include <hmoe/dispatch/looped.hpp>
+#include <hmoe/dispatch/padded.hpp>
+#include <hmoe/dispatch/scattered.hpp>
+#include <hmoe/dispatch/sorted.hpp>
+#include <hmoe/execution/context.hpp>
+#include <hmoe/execution/openmp.hpp>
+#include <hmoe/experts/glu.hpp>
+#include <hmoe/experts/identity.hpp>
+#include <hmoe/experts/mlp.hpp>
+#include <hmoe/layer/moe_layer.hpp>
+#include <hmoe/routing/scores/no_score.hpp>
+#include <hmoe/routing/weightings/on_input_side.hpp>
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+using namespace hmoe;
+
+namespace {
+/// Takes no time, so that batches may be large.
+struct computes_nothing {
+  template <class A, class B, class C> void multiply_transposed(matrix_view<A>, matrix_view<B>, matrix_view<C>) const {}
+  template <class A, class B, class C> void multiply(matrix_view<A>, matrix_view<B>, matrix_view<C>) const {}
+  template <class A, class B, class C> void accumulate(matrix_view<A>, matrix_view<B>, matrix_view<C>) const {}
+  template <class A, class B, class C>
+  void accumulate_transposed(matrix_view<A>, matrix_view<B>, matrix_view<C>) const {}
+};
+
+/// All tokens to the same k experts, `first` and those behind it.
+struct all_to {
+  std::size_t first = 0, k = 1;
+  [[nodiscard]] std::size_t max_selected(std::size_t) const { return k; }
+  template <class T>
+  void operator()(const router_trace<T>& trace, matrix_view<index_t> chosen, vector_view<index_t> counts,
+                  std::pmr::memory_resource*) const {
+    for (std::size_t t = 0; t < trace.tokens(); ++t) {
+      counts[t] = static_cast<index_t>(k);
+      for (std::size_t i = 0; i < k; ++i)
+        chosen(t, i) = static_cast<index_t>((first + i) % trace.expert_count());
+    }
+  }
+};
+/// Tokens take turns, so that experts get equal shares.
+struct evenly {
+  std::size_t k = 1;
+  [[nodiscard]] std::size_t max_selected(std::size_t) const { return k; }
+  template <class T>
+  void operator()(const router_trace<T>& trace, matrix_view<index_t> chosen, vector_view<index_t> counts,
+                  std::pmr::memory_resource*) const {
+    for (std::size_t t = 0; t < trace.tokens(); ++t) {
+      counts[t] = static_cast<index_t>(k);
+      for (std::size_t i = 0; i < k; ++i)
+        chosen(t, i) = static_cast<index_t>((t * k + i) % trace.expert_count());
+    }
+  }
+};
+
+struct memory_use {
+  std::size_t peak, announced;
+};
+
+/// Of the passes over one batch.
+template <class Weighting, class Experts, class Selection, class Dispatch>
+memory_use passes(const Experts& experts, const Selection& select, const Dispatch& dispatch, std::size_t tokens,
+                  std::size_t threads, bool padding) {
+  using T = typename Experts::value_type;
+  using score = routing::linear<T>;
+  using router_type = routing::router<score, Selection, Weighting>;
+  const std::size_t d = experts.d_model();
+  router_type router(score(d, experts.size()), select);
+  router.set_on_non_finite(routing::non_finite::propagate); // nobody computes the logits
+  const moe_layer<Experts, router_type, Dispatch> layer(experts, std::move(router), dispatch);
+  workspace memory;
+  const context ctx{computes_nothing{}, executors::openmp{threads}, memory};
+  matrix<T> x(tokens, d), y(tokens, d), dx(tokens, d);
+  std::vector<std::uint8_t> valid(tokens, 1);
+  if (padding && tokens > 1) {
+    valid[0] = 0;
+    x(0, 0) = 1;
+  }
+  auto tape = layer.make_tape(tokens);
+  auto gradients = layer.make_gradients();
+  const routing_inputs<T> inputs{.valid = valid};
+  layer.forward(ctx, x, y, inputs);
+  layer.forward(ctx, x, y, tape, inputs);
+  layer.backward(ctx, tape, x, dx, gradients);
+  return {memory.peak(), layer.workspace_bytes(ctx, tokens, padding)};
+}
+
+template <class Weighting = routing::renormalized, class Experts, class Dispatch>
+void check(const Experts& experts, const Dispatch& dispatch, bool padding = false) {
+  for (const std::size_t k : {1U, 3U})
+    for (const std::size_t threads : {1U, 3U})
+      for (const std::size_t tokens : {0U, 1U, 2U, 17U, 129U, 1024U}) {
+        CAPTURE(k);
+        CAPTURE(threads);
+        CAPTURE(tokens);
+        std::size_t most = 0;
+        const auto see = [&](const memory_use& use) {
+          CHECK(use.peak <= use.announced);
+          most = std::max(most, use.peak);
+          return use.announced;
+        };
+        for (std::size_t first = 0; first < experts.size(); ++first)
+          see(passes<Weighting>(experts, all_to{first, k}, dispatch, tokens, threads, padding));
+        const std::size_t announced =
+            see(passes<Weighting>(experts, evenly{k}, dispatch, tokens, threads, padding));
+        CHECK(4 * announced <= 5 * most + 4 * 65536);
+      }
+}
+/// The widest expert stands at an end, so that the k widest are neighbours.
+template <class T> auto unequal_experts(std::size_t d) {
+  return expert_set{experts::glu_bank<T, experts::silu>(d, {0, 2, 9, 120, 70}), experts::identity_bank<T>(d, 1),
+                    experts::mlp_bank<T, experts::gelu>(d, {30, 5})};
+}
+} // namespace
+
+TEST_CASE_TEMPLATE("announced memory is enough and at most a quarter too much", T, float, double) {
+  for (const std::size_t d : {3U, 64U}) {
+    CAPTURE(d);
+    const auto experts = unequal_experts<T>(d);
+    check(experts, dispatch::sorted{});
+    check(experts, dispatch::looped{});
+    check(experts, dispatch::scattered{});
+    check(experts, dispatch::padded{capacity::busiest{}});
+  }
+  const expert_set equal{experts::glu_bank<T, experts::silu>(16, std::vector<std::size_t>(9, 40))};
+  check(equal, dispatch::sorted{});
+  check(equal, dispatch::dense{});
+}
+
+TEST_CASE("announced memory with a capacity, with weights on the input and with padding") {
+  const auto experts = unequal_experts<double>(24);
+  check(experts, dispatch::sorted{capacity::by_factor{1.5}, capacity::keep_heaviest{}});
+  using on_input = routing::on_input_side<routing::renormalized>;
+  check<on_input>(experts, dispatch::sorted{});
+  check<on_input>(experts, dispatch::dense{});
+  check(experts, dispatch::sorted{}, true);
+  check(experts, dispatch::dense{}, true);
+}
