@@ -32,7 +32,9 @@ double squared_variation(vector_view<const double> x, vector_view<double> slopes
     of.n += counts(i) ? 1 : 0;
   for (std::size_t i = 0; i < x.size(); ++i)
     if (counts(i))
-      of.mean += x[i] / of.n;
+      of.mean += x[i];
+  if (of.n != 0)
+    of.mean /= of.n;
   for (std::size_t i = 0; i < x.size(); ++i)
     if (counts(i))
       of.squares += (x[i] - of.mean) * (x[i] - of.mean);

@@ -47,7 +47,7 @@ __global__ void __launch_bounds__(Threads, 4)
   if (of_columns)
     for (index_t e = threadIdx.x; e < experts; e += Threads)
       scratch.sums[e] = column_sum(scratch, experts, e);
-  const double n = experts, mean = block_sum_of(experts, [&](index_t e) { return scratch.sums[e] / n; });
+  const double n = experts, mean = block_sum_of(experts, [&](index_t e) { return scratch.sums[e]; }) / n;
   const double squares = block_sum_of(experts, [&](index_t e) {
     const double difference = scratch.sums[e] - mean;
     return difference * difference;
