@@ -22,7 +22,6 @@ ELSEWHERE = {
     "core/macros_off": "project/programs/macros_of_others.cpp",
     "core/macros_on": "project/programs/macros_of_others.cpp",
     "core/space": "project/compile_fail/device_view_for_host.cpp",
-    "experts/bank_memory": "experts/run.cpp",
     "experts/diagnosis": "project/compile_fail/expert_without_backward.cpp",
     "layer/argument_checks": "project/compile_fail/backend_for_context.cpp",
     "backends/cuda": "cuda/layer.cu",  # an umbrella
