@@ -217,8 +217,8 @@ TEST_CASE("planning takes no more workspace than announced") {
                                        capacity::keep_heaviest{}, spare_rows::padding, &memory);
     hmoe::workspace dry{hmoe::dry_run{}};
     const hmoe::workspace::scope dry_scope(dry);
-    const hmoe::dispatch::planning_memory<capacity::fixed, capacity::keep_heaviest> announced(
-        &dry, experts, experts, tape.assignment().size());
+    const hmoe::dispatch::planning_memory<capacity::fixed, capacity::keep_heaviest> announced(&dry, experts, experts,
+                                                                                              tape.assignment().size());
     CHECK(memory.peak() == dry.peak());
   }
   hmoe::workspace dry{hmoe::dry_run{}};

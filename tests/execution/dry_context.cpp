@@ -38,5 +38,6 @@ TEST_CASE("a dry context counts what the same code takes from a real one, and ha
   const hmoe::workspace::scope scope(dry.workspace());
   const hmoe::buffer<double> huge(std::size_t{1} << 50U, &dry.workspace());
   CHECK(dry.workspace().peak() == (std::size_t{1} << 53U));
-  CHECK(support::error_of([&] { dry.workspace().reserve(100); }).find("while a pass is using the workspace") != std::string::npos);
+  CHECK(support::error_of([&] { dry.workspace().reserve(100); }).find("while a pass is using the workspace") !=
+        std::string::npos);
 }

@@ -83,8 +83,8 @@ struct bank_call {
   bool operator==(const bank_call&) const = default;
 };
 
-/// A backend as a user writes it: the products, and banks of the sizes in `takes` at once. It adds up what it multiplies
-/// in either form.
+/// A backend as a user writes it: the products, and banks of the sizes in `takes` at once. It adds up what it
+/// multiplies in either form.
 struct at_once : support::counting_backend {
   std::vector<std::size_t> takes;
   std::vector<bank_call>* calls;
@@ -119,7 +119,8 @@ struct at_once : support::counting_backend {
   template <class Context, class Bank>
   void lay_out_backward_bank(const Context& dry, const Bank& bank, const hmoe::row_limits& limits) const {
     const hmoe::workspace::scope scope(dry.workspace());
-    const auto memory = scratch(dry, widest(bank, [&](std::size_t e) { return bank.scratch_per_row(e); }) * limits.each);
+    const auto memory =
+        scratch(dry, widest(bank, [&](std::size_t e) { return bank.scratch_per_row(e); }) * limits.each);
   }
 
 private:

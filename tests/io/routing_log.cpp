@@ -60,6 +60,10 @@ template <class T> routing_log_record<T> random_record(std::uint64_t seed, std::
     record.probabilities = support::random_matrix<T>(random, tokens, 5);
     for (std::size_t t = 0; t < tokens; ++t)
       record.token_ids.push_back(static_cast<hmoe::index_t>(random.size(0, 1000)));
+  } else {
+    record.valid.assign(tokens, 1);
+    record.valid.back() = 0;
+    record.assigned.set_padding(1);
   }
   return record;
 }
@@ -69,7 +73,8 @@ template <class T> bool same(const routing_log_record<T>& a, const routing_log_r
          same_bits(a.assigned.offsets(), b.assigned.offsets()) &&
          same_bits(a.assigned.experts(), b.assigned.experts()) &&
          same_bits(a.assigned.weights(), b.assigned.weights()) && a.logits.rows() == b.logits.rows() &&
-         same_bits(a.logits, b.logits) && same_bits(a.probabilities, b.probabilities) && a.token_ids == b.token_ids;
+         same_bits(a.logits, b.logits) && same_bits(a.probabilities, b.probabilities) && a.token_ids == b.token_ids &&
+         a.valid == b.valid && a.assigned.valid_tokens() == b.assigned.valid_tokens();
 }
 
 template <class T> std::vector<routing_log_record<T>> write_three(const std::filesystem::path& path) {
@@ -116,6 +121,8 @@ TEST_CASE_TEMPLATE("a run recorded to a file is replayed bit for bit, weights on
   layer.initialize(hmoe::seed{4});
   auto tape = layer.make_tape(tokens);
   std::vector<hmoe::matrix<float>> inputs, outputs;
+  std::vector<std::uint8_t> mask(tokens, 1);
+  mask[4] = 0;
   {
     routing_log_writer<float> writer(folder.file());
     for (std::uint64_t step = 0; step < 3; ++step) {
@@ -124,6 +131,7 @@ TEST_CASE_TEMPLATE("a run recorded to a file is replayed bit for bit, weights on
       const std::vector<hmoe::index_t> ids(tokens, static_cast<hmoe::index_t>(step));
       hmoe::routing_inputs<float> routing_inputs;
       routing_inputs.token_ids = ids;
+      routing_inputs.valid = mask;
       layer.forward(ctx, std::as_const(inputs.back()).view(), outputs.back().view(), tape, routing_inputs);
       auto record = hmoe::io::make_routing_log_record(tape, layer.size());
       record.step = step;
@@ -134,6 +142,8 @@ TEST_CASE_TEMPLATE("a run recorded to a file is replayed bit for bit, weights on
   std::size_t step = 0;
   for (auto& record : read_routing_log<float>(folder.file())) {
     CHECK(record.step == step);
+    CHECK(record.valid == mask);
+    CHECK(record.assigned.valid_tokens() == tokens - 1);
     CHECK(record.token_ids == std::vector<hmoe::index_t>(tokens, static_cast<hmoe::index_t>(step)));
     const std::size_t routed = record.logits.cols();
     const hmoe::moe_layer replayed{
@@ -205,7 +215,7 @@ TEST_CASE("files of another kind, version, byte order or type are told apart") {
   refuse(other, "another byte order");
   other = bytes;
   other[12] = 7;
-  refuse(other, "of version 7, this library reads versions 1 and 2");
+  refuse(other, "of version 7, this library reads versions 1 to 3");
   write(folder.file(), bytes);
   CHECK_THROWS_WITH_AS((void)read_routing_log<double>(folder.file()), doctest::Contains("read it as float"),
                        hmoe::error);
@@ -229,35 +239,42 @@ void write_with_right_checksums(const std::filesystem::path& path, std::string b
 }
 } // namespace
 
-TEST_CASE_TEMPLATE("a file of version 1 has no flag for weights on the input", T, float, double) {
-  const scratch_folder folder;
-  auto records = write_three<T>(folder.file());
-  std::string bytes = read(folder.file());
-  bytes[12] = 1; // the version
-  std::size_t at = 56;
-  for (auto& record : records) {
-    bytes.erase(at + 8 * 7, 8); // the flag is the last of eight numbers
-    at += 8 * 7 +
-          sizeof(hmoe::index_t) * (record.assigned.tokens() + 1 + record.assigned.size() + record.token_ids.size()) +
-          sizeof(T) * (record.assigned.size() + record.logits.size() + record.probabilities.size());
-    record.weights_on_input = false;
+TEST_CASE_TEMPLATE("older files have no mask, and in version 1 no flag for weights on the input", T, float, double) {
+  for (const std::size_t version : {1U, 2U}) {
+    const scratch_folder folder;
+    auto records = write_three<T>(folder.file());
+    std::string bytes = read(folder.file());
+    bytes[12] = static_cast<char>(version);
+    const std::size_t numbers = 6 + version; // of nine, the flag is the eighth and the size of the mask the last
+    std::size_t at = 56;
+    for (auto& record : records) {
+      bytes.erase(at + 8 * numbers, 8 * (9 - numbers));
+      at += 8 * numbers +
+            sizeof(hmoe::index_t) * (record.assigned.tokens() + 1 + record.assigned.size() + record.token_ids.size()) +
+            sizeof(T) * (record.assigned.size() + record.logits.size() + record.probabilities.size());
+      bytes.erase(at, record.valid.size());
+      record.valid.clear();
+      record.assigned.set_padding(0);
+      if (version == 1)
+        record.weights_on_input = false;
+    }
+    REQUIRE(at == bytes.size());
+    const std::uint64_t payload_bytes = bytes.size() - 56;
+    std::memcpy(bytes.data() + 32, &payload_bytes, 8);
+    write_with_right_checksums(folder.file(), bytes);
+    const auto back = read_routing_log<T>(folder.file());
+    REQUIRE(back.size() == records.size());
+    for (std::size_t r = 0; r < back.size(); ++r)
+      CHECK(same(back[r], records[r]));
   }
-  REQUIRE(at == bytes.size());
-  const std::uint64_t payload_bytes = bytes.size() - 56;
-  std::memcpy(bytes.data() + 32, &payload_bytes, 8);
-  write_with_right_checksums(folder.file(), bytes);
-  const auto back = read_routing_log<T>(folder.file());
-  REQUIRE(back.size() == records.size());
-  for (std::size_t r = 0; r < back.size(); ++r)
-    CHECK(same(back[r], records[r]));
 }
 
 TEST_CASE("sizes that a well-formed file made up are refused before memory is taken") {
   const scratch_folder folder;
   (void)write_three<float>(folder.file());
   const std::string bytes = read(folder.file());
-  // The first record's eight numbers follow the 56 bytes of the header.
-  for (std::size_t field = 2; field < 8; ++field)
+  // The first record's nine numbers follow the 56 bytes of the header.
+  for (std::size_t field = 2; field < 9; ++field)
     for (const std::uint64_t made_up :
          {std::uint64_t{1} << 62U, ~std::uint64_t{0}, std::uint64_t{1} << 20U, std::uint64_t{3}}) {
       std::string changed = bytes;
@@ -273,7 +290,7 @@ TEST_CASE("sizes that a well-formed file made up are refused before memory is ta
   const auto last_offset = static_cast<hmoe::index_t>(entries);
   std::string changed = bytes;
   std::memcpy(changed.data() + 56 + 8 * 4, &entries, 8);
-  std::memcpy(changed.data() + 56 + 8 * 8 + 4 * 9, &last_offset, 4);
+  std::memcpy(changed.data() + 56 + 8 * 9 + 4 * 9, &last_offset, 4);
   write_with_right_checksums(folder.file(), changed);
   CHECK_THROWS_WITH_AS((void)read_routing_log<float>(folder.file()),
                        doctest::Contains("4294967280 values of 8 bytes follow"), hmoe::error);

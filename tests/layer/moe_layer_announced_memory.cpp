@@ -110,8 +110,7 @@ void check(const Experts& experts, const Dispatch& dispatch, bool padding = fals
         };
         for (std::size_t first = 0; first < experts.size(); ++first)
           see(passes<Weighting>(experts, all_to{first, k}, dispatch, tokens, threads, padding));
-        const std::size_t announced =
-            see(passes<Weighting>(experts, evenly{k}, dispatch, tokens, threads, padding));
+        const std::size_t announced = see(passes<Weighting>(experts, evenly{k}, dispatch, tokens, threads, padding));
         CHECK(4 * announced <= 5 * most + 4 * 65536);
       }
 }

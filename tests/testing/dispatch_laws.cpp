@@ -68,7 +68,8 @@ struct faulty : base {
     if (kind == fault::wrong_gradient)
       gradients.visit_parameters([](const hmoe::parameter_info&, hmoe::matrix_view<T> g) { g(0, 0) += 1; });
   }
-  template <class Experts> [[nodiscard]] std::size_t slots(const Experts& experts, const hmoe::batch_limits& batch) const {
+  template <class Experts>
+  [[nodiscard]] std::size_t slots(const Experts& experts, const hmoe::batch_limits& batch) const {
     return kind == fault::few_slots ? batch.entries : base::slots(experts, batch);
   }
 };

@@ -85,6 +85,7 @@ public:
 
   /// Throws unless offsets ascend and every token's ids are below expert_count and ascend strictly.
   void validate(std::size_t expert_count) const {
+    require(offsets_.size() != 0, "the assignment has no offsets yet: a forward pass, or resize_tokens, makes them");
     require_ascending_offsets();
     require(experts_.size() >= size() && weights_.size() >= size(), "the assignment has ", size(),
             " entries by its offsets, but ", experts_.size(), " ids and ", weights_.size(), " weights");

@@ -24,9 +24,9 @@ namespace hmoe {
 ///                                            within the limits
 template <class E, class Context>
 concept dispatched_experts =
-    execution_context<Context> && requires(const E& experts, E& gradients, const Context& ctx, std::size_t e,
-                                           vector_view<const expert_rows<typename E::value_type>> rows,
-                                           const row_limits& limits) {
+    execution_context<Context> &&
+    requires(const E& experts, E& gradients, const Context& ctx, std::size_t e,
+             vector_view<const expert_rows<typename E::value_type>> rows, const row_limits& limits) {
       requires float_or_double<typename E::value_type>;
       { experts.size() } -> std::convertible_to<std::size_t>;
       { experts.d_model() } -> std::convertible_to<std::size_t>;
@@ -61,15 +61,15 @@ struct batch_limits {
 ///                                            (hmoe::dry_run): nothing of it may be touched.
 /// Concepts cannot range over contexts, so this one is checked where a layer is run.
 template <class D, class Context, class Experts>
-concept dispatcher = requires(const D& dispatch, const Context& ctx, const Experts& experts, Experts& gradients,
-                              matrix_view<const typename Experts::value_type> in,
-                              matrix_view<typename Experts::value_type> out, tape<typename Experts::value_type>& tape,
-                              vector_view<typename Experts::value_type> d_weights) {
-  dispatch.forward(ctx, experts, in, out, tape);
-  dispatch.backward(ctx, experts, tape, in, out, d_weights, gradients);
-  { dispatch.slots(experts, batch_limits{}) } -> std::convertible_to<std::size_t>;
-  dispatch.lay_out_forward(ctx, experts, tape, batch_limits{});
-  dispatch.lay_out_backward(ctx, experts, tape, batch_limits{});
-};
+concept dispatcher =
+    requires(const D& dispatch, const Context& ctx, const Experts& experts, Experts& gradients,
+             matrix_view<const typename Experts::value_type> in, matrix_view<typename Experts::value_type> out,
+             tape<typename Experts::value_type>& tape, vector_view<typename Experts::value_type> d_weights) {
+      dispatch.forward(ctx, experts, in, out, tape);
+      dispatch.backward(ctx, experts, tape, in, out, d_weights, gradients);
+      { dispatch.slots(experts, batch_limits{}) } -> std::convertible_to<std::size_t>;
+      dispatch.lay_out_forward(ctx, experts, tape, batch_limits{});
+      dispatch.lay_out_backward(ctx, experts, tape, batch_limits{});
+    };
 
 } // namespace hmoe

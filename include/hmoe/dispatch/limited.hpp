@@ -69,8 +69,7 @@ protected:
 
 private:
   /// The rows of any batch: no limit is higher than where every token asks for every expert.
-  template <class Experts>
-  [[nodiscard]] row_limits most_rows(const Experts& experts, const batch_limits& batch) const {
+  template <class Experts> [[nodiscard]] row_limits most_rows(const Experts& experts, const batch_limits& batch) const {
     if constexpr (std::same_as<Capacity, capacity::no_capacity>) {
       return {batch.entries, batch.tokens};
     } else {

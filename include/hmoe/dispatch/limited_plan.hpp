@@ -24,9 +24,9 @@ enum class spare_rows { none, padding };
 /// What build_limited_plan takes from the workspace: nothing without a capacity.
 template <class Capacity, class Order> struct planning_memory {
   planning_memory(std::pmr::memory_resource* memory, std::size_t routed, std::size_t experts, std::size_t entries)
-      : widths(has_limit ? routed : 0, memory), rows(has_limit ? experts : 0, memory), limits(has_limit ? experts : 0, memory),
-        next(has_limit ? experts : 0, memory), priorities(has_limit && by_priority ? entries : 0, memory),
-        ranks(has_limit ? entries : 0, memory) {}
+      : widths(has_limit ? routed : 0, memory), rows(has_limit ? experts : 0, memory),
+        limits(has_limit ? experts : 0, memory), next(has_limit ? experts : 0, memory),
+        priorities(has_limit && by_priority ? entries : 0, memory), ranks(has_limit ? entries : 0, memory) {}
 
   static constexpr bool has_limit = !std::same_as<Capacity, capacity::no_capacity>;
   static constexpr bool by_priority = !std::same_as<Order, capacity::keep_first>;

@@ -73,8 +73,8 @@ struct looped {
       backward_memory<T> memory(&ctx.workspace(), count, dy.cols());
       dispatch::gather_input(ctx, std::as_const(tape), first, std::as_const(tape).input().view(), memory.rows.view());
       dispatch::gather_output_gradient(ctx, std::as_const(tape), first, dy, memory.d_out.view(), d_weights);
-      const auto work = expert_rows<T>::backward(e, memory.rows.view(), tape.activations(e, count),
-                                                 memory.d_out.view(), memory.d_rows.view());
+      const auto work = expert_rows<T>::backward(e, memory.rows.view(), tape.activations(e, count), memory.d_out.view(),
+                                                 memory.d_rows.view());
       experts.backward_rows(ctx, vector_view<const expert_rows<T>>(&work, 1), gradients);
       dispatch::scale_input_gradient(ctx, std::as_const(tape), first, memory.d_rows.view(), d_weights);
       hmoe::for_each_row(ctx, count, [&](std::size_t i) {
@@ -83,8 +83,7 @@ struct looped {
     }
   }
 
-  template <class Experts>
-  [[nodiscard]] static std::size_t slots(const Experts&, const batch_limits& limits) noexcept {
+  template <class Experts> [[nodiscard]] static std::size_t slots(const Experts&, const batch_limits& limits) noexcept {
     return limits.entries;
   }
   template <execution_context Context, dispatched_experts<Context> Experts, class T>

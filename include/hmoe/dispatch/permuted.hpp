@@ -54,8 +54,7 @@ template <class T> struct forward_memory {
 template <class T> struct backward_memory {
   backward_memory(std::pmr::memory_resource* memory, std::size_t slots, std::size_t d_model, std::size_t experts)
       : rows(matrix<T>::for_overwrite(slots, d_model, memory)), d_out(matrix<T>::for_overwrite(slots, d_model, memory)),
-        d_rows(matrix<T>::for_overwrite(slots, d_model, memory)),
-        work(permuted::list_length(experts, slots), memory) {}
+        d_rows(matrix<T>::for_overwrite(slots, d_model, memory)), work(permuted::list_length(experts, slots), memory) {}
 
   matrix<T> rows, d_out, d_rows; ///< by expert
   buffer<expert_rows<T>> work;
@@ -107,9 +106,8 @@ void backward(const Context& ctx, const Experts& experts, tape<T>& tape, matrix_
   std::size_t busy = 0;
   for (std::size_t e = 0; e < experts.size(); ++e)
     if (const std::size_t first = by_expert.offsets()[e], count = by_expert.rows_of(e); count != 0)
-      memory.work[busy++] =
-          expert_rows<T>::backward(e, rows.row_block(first, count), tape.activations(e, count),
-                                   d_out.row_block(first, count), d_rows.row_block(first, count));
+      memory.work[busy++] = expert_rows<T>::backward(e, rows.row_block(first, count), tape.activations(e, count),
+                                                     d_out.row_block(first, count), d_rows.row_block(first, count));
   experts.backward_rows(ctx, std::as_const(memory.work).view().subview(0, busy), gradients);
   dispatch::scale_input_gradient(ctx, std::as_const(tape), 0, d_rows, d_weights);
   permuted::combine(ctx, std::as_const(tape), matrix_view<const T>(d_rows), dx, [](std::size_t) { return T(1); });

@@ -68,8 +68,7 @@ struct scattered {
   void lay_out_backward(const Context& dry, const Experts& experts, tape<T>&, const batch_limits& limits) const {
     permuted::lay_out_backward<T>(dry, experts, {limits.entries, limits.tokens});
   }
-  template <class Experts>
-  [[nodiscard]] static std::size_t slots(const Experts&, const batch_limits& limits) noexcept {
+  template <class Experts> [[nodiscard]] static std::size_t slots(const Experts&, const batch_limits& limits) noexcept {
     return limits.entries;
   }
 };

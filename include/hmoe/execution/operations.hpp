@@ -143,14 +143,14 @@ concept never_takes_bank = requires(const B& math, const Bank& bank) {
   { math.takes_bank(bank) } -> std::same_as<std::false_type>;
 };
 template <class Context, class Bank>
-concept has_bank_passes = requires(const Context& ctx, const Bank& bank, Bank& gradients,
-                                   vector_view<const expert_rows<typename Bank::value_type>> rows,
-                                   const row_limits& limits) {
-  { ctx.backend().forward_bank(ctx, bank, rows) } -> std::same_as<void>;
-  { ctx.backend().backward_bank(ctx, bank, rows, gradients) } -> std::same_as<void>;
-  { ctx.backend().lay_out_forward_bank(ctx, bank, limits) } -> std::same_as<void>;
-  { ctx.backend().lay_out_backward_bank(ctx, bank, limits) } -> std::same_as<void>;
-};
+concept has_bank_passes =
+    requires(const Context& ctx, const Bank& bank, Bank& gradients,
+             vector_view<const expert_rows<typename Bank::value_type>> rows, const row_limits& limits) {
+      { ctx.backend().forward_bank(ctx, bank, rows) } -> std::same_as<void>;
+      { ctx.backend().backward_bank(ctx, bank, rows, gradients) } -> std::same_as<void>;
+      { ctx.backend().lay_out_forward_bank(ctx, bank, limits) } -> std::same_as<void>;
+      { ctx.backend().lay_out_backward_bank(ctx, bank, limits) } -> std::same_as<void>;
+    };
 
 /// The questions that the library asks: true where backend B has the operation, false where it has no function of that
 /// name. A compile error where it has one that does not fit.

@@ -81,7 +81,8 @@ concept expert_bank = std::copyable<B> && detail::numbered_experts<B> &&
 /// above, and
 ///   bytes(e)                                 memory of expert e
 ///   forward_rows(ctx, rows)                  computes several experts at once, see hmoe/core/expert_rows.hpp
-///   lay_out_forward_rows(dry, limits)        takes from dry.workspace(), which only counts, what that takes at most for
+///   lay_out_forward_rows(dry, limits)        takes from dry.workspace(), which only counts, what that takes at most
+///   for
 ///                                            rows within the hmoe::row_limits; nothing of it may be touched
 /// The last two are templates over the context, so they are checked where a layer is run.
 template <class B>

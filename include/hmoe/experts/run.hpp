@@ -289,9 +289,8 @@ void lay_out_contiguous(const Context& dry, const Experts& experts, const row_li
   const remaining_rows<T> others(most_entries(experts.size(), limits), &dry.workspace());
   experts.for_each_bank([&](const auto& bank, vector_view<const std::size_t>) {
     if (const runner who = experts::forward_runner(dry, bank); who != runner::tiles)
-      detail::lay_out_bank<T>(dry, bank, experts.size(), limits, [&](const row_limits& own) {
-        detail::lay_out_forward_bank(dry, bank, who, own);
-      });
+      detail::lay_out_bank<T>(dry, bank, experts.size(), limits,
+                              [&](const row_limits& own) { detail::lay_out_forward_bank(dry, bank, who, own); });
   });
   detail::lay_out_tiles<T>(dry, experts, limits,
                            [&](std::size_t e) { return experts.runner_of(dry, e) == runner::tiles; });
@@ -391,9 +390,8 @@ void lay_out_forward_rows(const Context& dry, const Experts& experts, const row_
     if (const runner who = experts::forward_runner(dry, bank); who != runner::bank)
       gathered += bank.size();
     else
-      detail::lay_out_bank<T>(dry, bank, experts.size(), limits, [&](const row_limits& own) {
-        detail::lay_out_forward_bank(dry, bank, who, own);
-      });
+      detail::lay_out_bank<T>(dry, bank, experts.size(), limits,
+                              [&](const row_limits& own) { detail::lay_out_forward_bank(dry, bank, who, own); });
   });
   if (gathered != 0)
     detail::lay_out_gathered<T>(dry, experts, {std::min(limits.total, limits.each * gathered), limits.each});
@@ -429,9 +427,8 @@ void lay_out_backward_rows(const Context& dry, const Experts& experts, const row
         scratch[e] = experts.scratch_per_row(e);
       by_tiles += ids.size();
     } else if constexpr (operations::bank_passes<Context, bank_type>()) {
-      detail::lay_out_bank<T>(dry, bank, experts.size(), limits, [&](const row_limits& own) {
-        dry.backend().lay_out_backward_bank(dry, bank, own);
-      });
+      detail::lay_out_bank<T>(dry, bank, experts.size(), limits,
+                              [&](const row_limits& own) { dry.backend().lay_out_backward_bank(dry, bank, own); });
     }
   });
   const detail::backward_memory<T> memory(&dry.workspace(), detail::most_entries(by_tiles, limits),

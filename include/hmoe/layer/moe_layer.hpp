@@ -265,7 +265,8 @@ private:
                    tape<value_type>& tape, const routing_inputs<value_type>& inputs) const {
     static_assert(dispatcher<Dispatch, Context, Experts>,
                   "hmoe::moe_layer: Dispatch does not model hmoe::dispatcher: it needs forward, backward, slots, "
-                  "lay_out_forward and lay_out_backward (see hmoe/dispatch/dispatcher.hpp); pass for instance dispatch::sorted{}");
+                  "lay_out_forward and lay_out_backward (see hmoe/dispatch/dispatcher.hpp); pass for instance "
+                  "dispatch::sorted{}");
     tape.trace().resize(x.rows(), router_.routed(), router_.saved_per_token(), tape.recording());
     tape.trace().set_inputs(inputs);
     tape.set_weights_on_input(router_.weights_on_input());

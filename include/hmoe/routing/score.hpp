@@ -42,7 +42,8 @@ concept score = std::copy_constructible<S> && requires(const S& s, S& mutable_s)
 
 namespace routing {
 
-/// Takes what a part of a router takes in a pass: part.lay_out(memory, sizes...), or nothing where it has no such member.
+/// Takes what a part of a router takes in a pass: part.lay_out(memory, sizes...), or nothing where it has no such
+/// member.
 template <class Part, class... Sizes>
 void lay_out_part(const Part& part, std::pmr::memory_resource* memory, Sizes... sizes) {
   if constexpr (requires { part.lay_out(memory, sizes...); })

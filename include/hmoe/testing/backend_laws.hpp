@@ -340,9 +340,9 @@ private:
     const dry_context dry(ours);
     set.lay_out_forward_rows(dry, limits);
     set.lay_out_backward_rows(dry, limits);
-    found_.expect(memory.peak() <= dry.workspace().peak(), "lay_out_forward_bank and lay_out_backward_bank announce enough",
-                  "passes over ", limits.total, " rows took ", memory.peak(), " bytes of workspace, announced are ",
-                  dry.workspace().peak());
+    found_.expect(memory.peak() <= dry.workspace().peak(),
+                  "lay_out_forward_bank and lay_out_backward_bank announce enough", "passes over ", limits.total,
+                  " rows took ", memory.peak(), " bytes of workspace, announced are ", dry.workspace().peak());
     for (std::size_t i = 0; i < got.size(); ++i) {
       double largest = 0;
       for (const T value : expected[i])

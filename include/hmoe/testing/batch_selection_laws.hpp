@@ -3,11 +3,11 @@
 
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/core/router_trace.hpp>
+#include <hmoe/execution/workspace.hpp>
 #include <hmoe/routing/batch_selection.hpp>
 #include <hmoe/routing/score.hpp>
 #include <hmoe/routing/score_functions/softmax.hpp>
 #include <hmoe/testing/guarded_memory.hpp>
-#include <hmoe/execution/workspace.hpp>
 #include <hmoe/testing/guarded_routing.hpp>
 #include <hmoe/testing/probes.hpp>
 #include <hmoe/testing/report.hpp>

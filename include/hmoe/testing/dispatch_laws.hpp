@@ -134,8 +134,8 @@ private:
 /// Checks a dispatch strategy against dispatch::dense with the reference backend, in y, dx, the gradients of
 /// the weights and of all experts: for batches of 0 to 300 tokens, uneven routing, an expert without a token, all
 /// tokens on one expert, tokens without an expert, weights on the input of experts; on 1, 2 and 3 threads; with and
-/// without a recording tape; and that slots(), lay_out_forward and lay_out_backward announce enough. One with a capacity must do what
-/// dense does with the entries that it keeps, and give the weights of the others gradient 0.
+/// without a recording tape; and that slots(), lay_out_forward and lay_out_backward announce enough. One with a
+/// capacity must do what dense does with the entries that it keeps, and give the weights of the others gradient 0.
 template <class Dispatch>
 [[nodiscard]] report check_dispatch(const Dispatch& dispatch, const dispatch_options& options = {}) {
   report found;
@@ -207,8 +207,8 @@ template <class Dispatch>
     found.expect(all_finite(dx.values()) && y.margins_intact() && dx.margins_intact() && inferred.margins_intact(),
                  "a layer writes y and dx and nothing else", "dx is not finite, or memory beside them changed");
     const std::size_t announced = layer.workspace_bytes(ctx, tokens);
-    found.expect(memory.peak() <= announced, "lay_out_forward and lay_out_backward announce enough", "a layer with ", tokens,
-                 " tokens used ", memory.peak(), " bytes of workspace, announced are ", announced);
+    found.expect(memory.peak() <= announced, "lay_out_forward and lay_out_backward announce enough", "a layer with ",
+                 tokens, " tokens used ", memory.peak(), " bytes of workspace, announced are ", announced);
   });
   return found;
 }

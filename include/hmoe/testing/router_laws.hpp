@@ -148,8 +148,8 @@ template <router_policy R> [[nodiscard]] report check_router(const R& subject, c
     detail::token_company<T> company(options, tokens), nobody(options, 0);
     const detail::routed<R> run(router, x, tokens, company.inputs);
     detail::check_assignment(router, run, tokens, found);
-    found.expect(run.taken <= run.announced, "lay_out_forward announces enough", "for ", tokens, " tokens forward took ",
-                 run.taken, " bytes, announced are ", run.announced);
+    found.expect(run.taken <= run.announced, "lay_out_forward announces enough", "for ", tokens,
+                 " tokens forward took ", run.taken, " bytes, announced are ", run.announced);
     if (options.any_batch_size)
       detail::check_assignment(router, detail::routed<R>(router, {}, 0, nobody.inputs), 0, found);
 
