@@ -22,6 +22,8 @@ struct experts {
   std::size_t saved_per_row(std::size_t) const { return 5; }
   void forward_rows(const context&, rows_type<float>) const {}
   void backward_rows(const context&, rows_type<float>, experts&) const {}
+  template <class Context> void lay_out_forward_rows(const Context&, const hmoe::row_limits&, bool) const {}
+  template <class Context> void lay_out_backward_rows(const Context&, const hmoe::row_limits&) const {}
 };
 struct of_integers : experts {
   using value_type = int;
@@ -32,12 +34,15 @@ struct changed_by_forward : experts {
 struct without_widths : experts {
   void width(std::size_t) const = delete;
 };
+struct without_layout : experts {
+  void lay_out_backward_rows() const = delete;
+};
 
 struct without_slots : hmoe::dispatch::looped {
-  void slots(std::size_t, std::size_t, std::size_t) const = delete;
+  template <class Experts> void slots(const Experts&, const hmoe::batch_limits&) const = delete;
 };
 struct with_slots_of_text : hmoe::dispatch::looped {
-  std::string slots(std::size_t, std::size_t, std::size_t) const { return {}; }
+  template <class Experts> std::string slots(const Experts&, const hmoe::batch_limits&) const { return {}; }
 };
 } // namespace
 
@@ -47,6 +52,7 @@ TEST_CASE("what a strategy needs of experts") {
   static_assert(!hmoe::dispatched_experts<of_integers, context>);
   static_assert(!hmoe::dispatched_experts<changed_by_forward, context>);
   static_assert(!hmoe::dispatched_experts<without_widths, context>);
+  static_assert(!hmoe::dispatched_experts<without_layout, context>);
 }
 
 TEST_CASE("what a layer needs of a strategy") {
