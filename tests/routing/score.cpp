@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <hmoe/core/parameter.hpp>
+#include <hmoe/core/buffer.hpp>
+#include <hmoe/execution/workspace.hpp>
 #include <hmoe/routing/score.hpp>
 #include <hmoe/routing/score_functions/sigmoid.hpp>
 #include <hmoe/routing/scores/linear.hpp>
@@ -19,7 +21,9 @@ struct around : routing::score_wrapper<plain> {
   explicit around(plain inner) : score_wrapper(std::move(inner)) {}
 };
 struct with_scratch {
-  static std::size_t workspace_bytes(std::size_t tokens) { return 8 * tokens; }
+  static void lay_out(std::pmr::memory_resource* memory, std::size_t tokens) {
+    const hmoe::buffer<double> scratch(tokens, memory);
+  }
 };
 struct without_size : around {
   using around::around;
@@ -55,7 +59,11 @@ TEST_CASE("a score around another passes on what it does not change, its paramet
 }
 
 TEST_CASE("a part of a router that asks for no workspace gets none") {
-  CHECK(routing::workspace_bytes_of(with_scratch{}, std::size_t{5}) == 40);
-  CHECK(routing::workspace_bytes_of(plain(4, 3), std::size_t{5}) == 0);
-  CHECK(routing::workspace_bytes_of(with_scratch{}, std::size_t{5}, std::size_t{3}) == 0); // another list of sizes
+  hmoe::workspace dry{hmoe::dry_run{}};
+  const hmoe::workspace::scope scope(dry);
+  routing::lay_out_part(plain(4, 3), &dry, std::size_t{8});
+  routing::lay_out_part(with_scratch{}, &dry, std::size_t{8}, std::size_t{3}); // another list of sizes
+  CHECK(dry.peak() == 0);
+  routing::lay_out_part(with_scratch{}, &dry, std::size_t{8});
+  CHECK(dry.peak() == 64);
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Passes over whole banks in memory of the size that experts::bank_memory announces.
+// Passes over whole banks in memory of the size that is laid out for them.
 #include <hmoe/backends/simd.hpp>
-#include <hmoe/experts/bank_memory.hpp>
+#include <hmoe/core/row_limits.hpp>
+#include <hmoe/execution/dry_context.hpp>
 
 #include "backends/simd/ffn_batches.hpp"
 #include "support/guarded_workspace.hpp"
@@ -9,6 +10,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <numeric>
 #include <vector>
@@ -23,9 +25,13 @@ struct memory_use {
   std::size_t peak, announced;
 };
 template <class T> memory_use run(const support::glu_and_mlp<T>& experts, const load& rows, std::size_t threads) {
-  const std::size_t announced =
-      hmoe::experts::bank_memory::bytes(experts, std::accumulate(rows.begin(), rows.end(), std::size_t{0})) +
-      2 * hmoe::aligned_bytes<hmoe::expert_rows<T>>(rows.size()); // lists of rows
+  const hmoe::context like{support::whole_banks{}, hmoe::executors::openmp{threads}};
+  const hmoe::dry_context dry(like);
+  const hmoe::row_limits limits{std::accumulate(rows.begin(), rows.end(), std::size_t{0}), std::ranges::max(rows)};
+  experts.lay_out_forward_rows(dry, limits);
+  experts.lay_out_backward_rows(dry, limits);
+  const std::size_t announced = dry.workspace().peak() +
+                                2 * hmoe::aligned_bytes<hmoe::expert_rows<T>>(rows.size()); // empty rows in the lists
   support::guarded_workspace memory(announced);
   const support::expert_passes<T> ours(
       support::guarded_context{support::whole_banks{}, hmoe::executors::openmp{threads}, memory}, experts, rows);

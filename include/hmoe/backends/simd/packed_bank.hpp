@@ -97,12 +97,6 @@ public:
   template <execution_context Context> void lay_out_forward_rows(const Context& dry, const row_limits& limits) const {
     simd_detail::packed_forward<packed_bank>::lay_out(dry, *this, limits);
   }
-  /// Bytes of workspace that forward_rows takes at most for `rows` rows in all.
-  [[nodiscard]] std::size_t workspace_bytes(std::size_t rows) const {
-    workspace dry{dry_run{}};
-    lay_out_forward_rows(context{hmoe::detail::any_products{}, executors::serial{}, dry}, {rows, rows});
-    return dry.peak();
-  }
 
   // What the kernels ask for.
   [[nodiscard]] const weights_type& weights() const noexcept { return weights_; }
