@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-#include <hmoe/core/parameter.hpp>
 #include <hmoe/core/buffer.hpp>
+#include <hmoe/core/parameter.hpp>
 #include <hmoe/execution/workspace.hpp>
 #include <hmoe/routing/score.hpp>
 #include <hmoe/routing/score_functions/sigmoid.hpp>

@@ -252,6 +252,11 @@ void backward_bank(const Context& ctx, const Bank& bank, vector_view<const exper
 }
 
 template <execution_context Context, class Bank>
+void lay_out_backward_bank(const Context& dry, const Bank& bank, const row_limits& limits) {
+  if constexpr (operations::bank_passes<Context, Bank>())
+    dry.backend().lay_out_backward_bank(dry, bank, limits);
+}
+template <execution_context Context, class Bank>
 void lay_out_forward_bank(const Context& dry, const Bank& bank, runner who, const row_limits& limits) {
   if constexpr (operations::bank_passes<Context, Bank>())
     if (who == runner::backend)
@@ -421,14 +426,13 @@ void lay_out_backward_rows(const Context& dry, const Experts& experts, const row
   std::vector<std::size_t> scratch(experts.size(), 0);
   std::size_t by_tiles = 0;
   experts.for_each_bank([&](const auto& bank, vector_view<const std::size_t> ids) {
-    using bank_type = std::remove_cvref_t<decltype(bank)>;
     if (experts::backward_runner(dry, bank) == runner::tiles) {
       for (const std::size_t e : ids)
         scratch[e] = experts.scratch_per_row(e);
       by_tiles += ids.size();
-    } else if constexpr (operations::bank_passes<Context, bank_type>()) {
+    } else {
       detail::lay_out_bank<T>(dry, bank, experts.size(), limits,
-                              [&](const row_limits& own) { dry.backend().lay_out_backward_bank(dry, bank, own); });
+                              [&](const row_limits& own) { detail::lay_out_backward_bank(dry, bank, own); });
     }
   });
   const detail::backward_memory<T> memory(&dry.workspace(), detail::most_entries(by_tiles, limits),

@@ -30,8 +30,8 @@ template <class T> memory_use run(const support::glu_and_mlp<T>& experts, const 
   const hmoe::row_limits limits{std::accumulate(rows.begin(), rows.end(), std::size_t{0}), std::ranges::max(rows)};
   experts.lay_out_forward_rows(dry, limits);
   experts.lay_out_backward_rows(dry, limits);
-  const std::size_t announced = dry.workspace().peak() +
-                                2 * hmoe::aligned_bytes<hmoe::expert_rows<T>>(rows.size()); // empty rows in the lists
+  const std::size_t announced =
+      dry.workspace().peak() + 2 * hmoe::aligned_bytes<hmoe::expert_rows<T>>(rows.size()); // empty rows in the lists
   support::guarded_workspace memory(announced);
   const support::expert_passes<T> ours(
       support::guarded_context{support::whole_banks{}, hmoe::executors::openmp{threads}, memory}, experts, rows);

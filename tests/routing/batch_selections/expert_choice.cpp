@@ -4,9 +4,9 @@
 #include <hmoe/routing/weightings/raw.hpp>
 
 #include "routing/batch_selections/check_workspace.hpp"
+#include "routing/batch_selections/traces.hpp"
 #include "support/error_of.hpp"
 #include "support/router_gradients.hpp"
-#include "routing/batch_selections/traces.hpp"
 
 #include <doctest/doctest.h>
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include <hmoe/routing/batch_selections/hash_table.hpp>
 
-#include "support/error_of.hpp"
 #include "routing/batch_selections/traces.hpp"
+#include "support/error_of.hpp"
 
 #include <doctest/doctest.h>
 

@@ -4,9 +4,9 @@
 #include <hmoe/routing/scores/no_score.hpp>
 #include <hmoe/routing/weightings/equal_weights.hpp>
 
+#include "routing/batch_selections/traces.hpp"
 #include "support/error_of.hpp"
 #include "support/router_gradients.hpp"
-#include "routing/batch_selections/traces.hpp"
 
 #include <doctest/doctest.h>
 

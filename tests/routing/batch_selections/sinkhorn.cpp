@@ -2,8 +2,8 @@
 #include <hmoe/routing/batch_selections/sinkhorn.hpp>
 
 #include "routing/batch_selections/check_workspace.hpp"
-#include "support/error_of.hpp"
 #include "routing/batch_selections/traces.hpp"
+#include "support/error_of.hpp"
 
 #include <doctest/doctest.h>
 

@@ -8,8 +8,6 @@
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/core/row_limits.hpp>
 #include <hmoe/execution/context.hpp>
-#include <hmoe/execution/executor.hpp>
-#include <hmoe/execution/workspace.hpp>
 #include <hmoe/experts/bank.hpp>
 #include <hmoe/experts/elementwise.hpp>
 #include <hmoe/experts/ffn_weights.hpp>
