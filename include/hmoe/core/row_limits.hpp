@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/compiler.hpp>
+
 #include <algorithm>
 #include <cstddef>
 #include <functional>

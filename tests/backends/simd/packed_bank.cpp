@@ -257,8 +257,8 @@ TEST_CASE("how the work is cut changes no bit") {
     groups.push_back({4, 1, tokens.view().row_block(7, 1), y.view().row_block(300, 1)});
     groups.push_back({5, 299, tokens.view().row_block(1, 299), y.view().row_block(301, 299)});
     const workspace::scope scope(ctx.workspace());
-    backends::simd_detail::packed_forward<std::remove_const_t<decltype(packed)>>::run(
-        ctx, packed, {groups.data(), groups.size()}, sizes);
+    backends::simd_detail::packed_forward<decltype(packed)::experts_type>::run(ctx, packed,
+                                                                               {groups.data(), groups.size()}, sizes);
     matrix<float> written(600, d);
     for (std::size_t t = 0; t < 600; ++t)
       std::ranges::copy(y.row(t), written.row(t).begin());

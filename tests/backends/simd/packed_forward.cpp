@@ -45,7 +45,8 @@ matrix<float> forward(const Context& ctx, const Bank& bank, const rows_of_expert
   for (std::size_t e = 0, first = 0; e < rows.size(); first += rows[e++])
     groups.push_back({e, rows[e], x.view().row_block(first, rows[e]), y.view().row_block(first, rows[e])});
   const typename Context::workspace_scope scope(ctx.workspace());
-  hmoe::backends::simd_detail::packed_forward<Bank>::run(ctx, bank, {groups.data(), groups.size()}, sizes);
+  hmoe::backends::simd_detail::packed_forward<typename Bank::experts_type>::run(ctx, bank,
+                                                                                {groups.data(), groups.size()}, sizes);
   return y;
 }
 
@@ -60,8 +61,8 @@ memory_use run(const Bank& bank, const rows_of_experts& rows, std::size_t thread
   for (const std::size_t count : rows)
     all += count;
   hmoe::workspace dry{hmoe::dry_run{}};
-  hmoe::backends::simd_detail::packed_forward<Bank>::lay_out(hmoe::context{simd<>{}, hmoe::executors::serial{}, dry},
-                                                             bank, {all, all}, sizes);
+  hmoe::backends::simd_detail::packed_forward<typename Bank::experts_type>::lay_out(
+      hmoe::context{simd<>{}, hmoe::executors::serial{}, dry}, bank, {all, all}, sizes);
   const std::size_t announced = dry.peak();
   support::guarded_workspace memory(announced);
   const hmoe::executors::openmp executor{threads};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// expect: hmoe: the backend takes this kind of bank, but its forward_bank or backward_bank is missing or does not fit
+// expect: hmoe: the backend takes this kind of bank, but its forward_bank, backward_bank, lay_out_forward_bank or lay_out_backward_bank is missing or does not fit
 #include <hmoe/backends/reference.hpp>
 #include <hmoe/hmoe.hpp>
 

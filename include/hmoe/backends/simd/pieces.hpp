@@ -36,8 +36,7 @@ struct work_piece {
   return chunks_and_kinds + 2 * sizes.pieces;
 }
 
-/// The costliest first, those of the same cost as they lie in memory. No template: each phase of each bank would
-/// compile std::sort anew.
+/// The costliest first, those of the same cost as they lie in memory.
 inline void sort_by_cost(vector_view<work_piece> pieces) {
   std::sort(pieces.begin(), pieces.end(), [](const work_piece& a, const work_piece& b) {
     if (a.cost != b.cost)
@@ -53,37 +52,66 @@ template <execution_context Context, class F> void with_pieces(const Context& ct
   f(pieces.view());
 }
 
+/// All work of a phase. Behind a pointer, so that it is cut by code that is compiled once.
+struct phase_work {
+  const void* object;
+  divisible_work (*call)(const void* object, std::size_t chunk, std::size_t kind);
+  std::size_t chunks, kinds;
+
+  [[nodiscard]] divisible_work operator()(std::size_t chunk, std::size_t kind) const {
+    return call(object, chunk, kind);
+  }
+  template <class F> void for_each(const F& f) const {
+    for (std::size_t c = 0; c < chunks; ++c)
+      for (std::size_t k = 0; k < kinds; ++k)
+        f((*this)(c, k), c, k);
+  }
+};
+/// What a piece costs at least, where there is enough to do.
+[[nodiscard]] inline double piece_cost(const phase_work& work, const work_sizes& sizes) {
+  double total = 0;
+  work.for_each(
+      [&](const divisible_work& w, std::size_t, std::size_t) { total += static_cast<double>(w.units) * w.unit_cost; });
+  return std::max(total / static_cast<double>(sizes.pieces), static_cast<double>(sizes.least_work));
+}
+[[nodiscard]] inline std::size_t units_per_piece(const divisible_work& w, double target) noexcept {
+  return w.unit_cost * static_cast<double>(w.units) <= target
+             ? std::max<std::size_t>(1, w.units)
+             : std::max<std::size_t>(1, static_cast<std::size_t>(target / w.unit_cost));
+}
+[[nodiscard]] inline std::size_t count_pieces(const phase_work& work, double target) {
+  std::size_t count = 0;
+  work.for_each([&](const divisible_work& w, std::size_t, std::size_t) {
+    count += blocks_of(w.units, units_per_piece(w, target));
+  });
+  return count;
+}
+inline void cut_into_pieces(const phase_work& work, double target, vector_view<work_piece> pieces) {
+  std::size_t next = 0;
+  work.for_each([&](const divisible_work& w, std::size_t c, std::size_t k) {
+    for (std::size_t first = 0, step = units_per_piece(w, target); first < w.units; first += step) {
+      const std::size_t units = std::min(step, w.units - first);
+      pieces[next++] = {c, k, first, units, static_cast<double>(units) * w.unit_cost};
+    }
+  });
+}
+
 /// One phase of a pass: f(chunk, piece) for all of the work that work(chunk), an array of divisible_work, says;
 /// piece.kind is the index in that array. Pieces have about equal cost and the costliest come first: one huge expert is
 /// shared among all workers, many tiny ones fill the gaps. (A single worker takes them as they lie in memory.)
 template <execution_context Context, class Chunk, class Work, class F>
 void run_phase(const Context& ctx, vector_view<const Chunk> chunks, const work_sizes& sizes, const Work& work,
                const F& f) {
-  constexpr std::size_t kinds = std::tuple_size_v<decltype(work(chunks[0]))>;
-  double total = 0;
-  for (const Chunk& c : chunks)
-    for (const divisible_work& w : work(c))
-      total += static_cast<double>(w.units) * w.unit_cost;
-  const double target = std::max(total / static_cast<double>(sizes.pieces), static_cast<double>(sizes.least_work));
-  const auto units_per_piece = [&](const divisible_work& w) {
-    return w.unit_cost * static_cast<double>(w.units) <= target
-               ? std::max<std::size_t>(1, w.units)
-               : std::max<std::size_t>(1, static_cast<std::size_t>(target / w.unit_cost));
-  };
-  std::size_t count = 0;
-  for (const Chunk& c : chunks)
-    for (const divisible_work& w : work(c))
-      count += blocks_of(w.units, units_per_piece(w));
+  const auto of_chunk = [&](std::size_t c) { return work(chunks[c]); };
+  const phase_work all{&of_chunk,
+                       [](const void* object, std::size_t chunk, std::size_t kind) {
+                         return (*static_cast<decltype(&of_chunk)>(object))(chunk)[kind];
+                       },
+                       chunks.size(), std::tuple_size_v<decltype(work(chunks[0]))>};
+  const double target = piece_cost(all, sizes);
+  const std::size_t count = count_pieces(all, target);
   simd_detail::with_pieces(ctx, count, [&](vector_view<work_piece> pieces) {
-    std::size_t next = 0;
-    for (std::size_t c = 0; c < chunks.size(); ++c) {
-      const std::array<divisible_work, kinds> of_chunk = work(chunks[c]);
-      for (std::size_t k = 0; k < kinds; ++k)
-        for (std::size_t first = 0, step = units_per_piece(of_chunk[k]); first < of_chunk[k].units; first += step) {
-          const std::size_t units = std::min(step, of_chunk[k].units - first);
-          pieces[next++] = {c, k, first, units, static_cast<double>(units) * of_chunk[k].unit_cost};
-        }
-    }
+    cut_into_pieces(all, target, pieces);
     if (ctx.executor().concurrency() > 1)
       simd_detail::sort_by_cost(pieces);
     ctx.executor().for_each(count, [&](std::size_t i, std::size_t) { f(chunks[pieces[i].chunk], pieces[i]); });

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/backends/simd/packed_ffn.hpp>
+#include <hmoe/core/buffer.hpp>
+#include <hmoe/experts/ffn_weights.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <vector>
+
+namespace hmoe::backends::simd_detail {
+
+/// Packed experts as the kernels see them: weights and biases in panels. Which gate they have is behind a virtual
+/// function, called once per tile, so that the kernels are compiled for each format and not for each gate as well.
+template <class Format, std::size_t Lanes, class Arch> class packed_experts {
+public:
+  using experts_type = packed_experts;
+  using format = Format;
+  using arch = Arch;
+  using weights_type = packed_ffn<Format, Lanes, Arch>;
+  static constexpr std::size_t panel_columns = weights_type::panel_columns;
+  static constexpr std::size_t hidden_per_panel = weights_type::hidden_per_panel;
+
+  [[nodiscard]] std::size_t size() const noexcept { return weights_.size(); }
+  [[nodiscard]] std::size_t d_model() const noexcept { return weights_.d_model(); }
+  [[nodiscard]] std::size_t width(std::size_t e) const noexcept { return weights_.width(e); }
+  [[nodiscard]] bool has_biases() const noexcept { return has_biases_; }
+  /// Memory of expert e, padding of panels included: with widths and d_model that are multiples of a panel it is
+  /// 4 (f32) or 2 (bf16, f16) bytes per weight.
+  [[nodiscard]] std::size_t bytes(std::size_t e) const noexcept {
+    const std::size_t columns = weights_type::in_panels(width(e)) + weights_.out_panels();
+    return weights_.bytes(e) + (has_biases_ ? columns * panel_columns * sizeof(float) : 0);
+  }
+
+  [[nodiscard]] const weights_type& weights() const noexcept { return weights_; }
+  /// From the sums of a panel to hidden values: out[r][i], rows `step` floats apart.
+  void finish_hidden(std::size_t e, std::size_t panel, std::size_t rows, float* tile, float* out,
+                     std::size_t step) const noexcept {
+    if (has_biases_)
+      add_bias(in_bias_.data() + bias_offsets_[e].in + panel * panel_columns, rows, tile);
+    gate_rows(rows, tile, out, step);
+  }
+  void finish_output(std::size_t e, std::size_t panel, std::size_t rows, float* tile) const noexcept {
+    if (has_biases_)
+      add_bias(out_bias_.data() + bias_offsets_[e].out + panel * panel_columns, rows, tile);
+  }
+
+protected:
+  explicit packed_experts(const experts::ffn_weights<float, Lanes>& from)
+      : weights_(from), has_biases_(from.has_biases()) {
+    if (!has_biases_)
+      return;
+    std::size_t in = 0, out = 0;
+    for (std::size_t e = 0; e < size(); ++e) {
+      bias_offsets_.push_back({in, out});
+      in += weights_type::in_panels(width(e)) * panel_columns;
+      out += weights_.out_panels() * panel_columns;
+    }
+    in_bias_.resize_for_overwrite(in);
+    in_bias_.fill(0.0F);
+    out_bias_.resize_for_overwrite(out);
+    out_bias_.fill(0.0F);
+    for (std::size_t e = 0; e < size(); ++e) {
+      for (std::size_t l = 0; l < Lanes; ++l)
+        for (std::size_t i = 0; i < width(e); ++i)
+          in_bias_[bias_offsets_[e].in + i / hidden_per_panel * panel_columns + l * hidden_per_panel +
+                   i % hidden_per_panel] = from.lane_bias(e, l)(0, i);
+      std::ranges::copy(from.output_bias(e).row(0), out_bias_.data() + bias_offsets_[e].out);
+    }
+  }
+  packed_experts(const packed_experts&) = default;
+  packed_experts(packed_experts&&) noexcept = default;
+  packed_experts& operator=(const packed_experts&) = default;
+  packed_experts& operator=(packed_experts&&) noexcept = default;
+  ~packed_experts() = default; // nobody owns one as such
+
+private:
+  /// Hidden values of the sums in `rows` rows of a tile.
+  virtual void gate_rows(std::size_t rows, const float* tile, float* out, std::size_t step) const noexcept = 0;
+
+  static void add_bias(const float* bias, std::size_t rows, float* tile) noexcept {
+    for (std::size_t r = 0; r < rows; ++r, tile += panel_columns)
+      for (std::size_t c = 0; c < panel_columns; ++c)
+        tile[c] += bias[c];
+  }
+
+  struct bias_offset {
+    std::size_t in, out;
+  };
+  weights_type weights_;
+  bool has_biases_;
+  buffer<float> in_bias_, out_bias_; ///< in the order of the panels
+  std::vector<bias_offset> bias_offsets_;
+};
+
+} // namespace hmoe::backends::simd_detail
