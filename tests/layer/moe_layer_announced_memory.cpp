@@ -96,23 +96,23 @@ memory_use passes(const Experts& experts, const Selection& select, const Dispatc
 
 template <class Weighting = routing::renormalized, class Experts, class Dispatch>
 void check(const Experts& experts, const Dispatch& dispatch, bool padding = false) {
-  for (const std::size_t k : {1U, 3U})
-    for (const std::size_t threads : {1U, 3U})
-      for (const std::size_t tokens : {0U, 1U, 2U, 17U, 129U, 1024U}) {
-        CAPTURE(k);
-        CAPTURE(threads);
-        CAPTURE(tokens);
-        std::size_t most = 0;
-        const auto see = [&](const memory_use& use) {
-          CHECK(use.peak <= use.announced);
-          most = std::max(most, use.peak);
-          return use.announced;
-        };
-        for (std::size_t first = 0; first < experts.size(); ++first)
-          see(passes<Weighting>(experts, all_to{first, k}, dispatch, tokens, threads, padding));
-        const std::size_t announced = see(passes<Weighting>(experts, evenly{k}, dispatch, tokens, threads, padding));
-        CHECK(4 * announced <= 5 * most + 4 * 65536);
-      }
+  for (const std::size_t k : {1U, 3U}) {
+    const std::size_t threads = k == 1 ? 3 : 1;
+    for (const std::size_t tokens : {0U, 1U, 2U, 17U, 129U, 1024U}) {
+      CAPTURE(k);
+      CAPTURE(tokens);
+      std::size_t most = 0;
+      const auto see = [&](const memory_use& use) {
+        CHECK(use.peak <= use.announced);
+        most = std::max(most, use.peak);
+        return use.announced;
+      };
+      for (std::size_t first = 0; first < experts.size(); ++first)
+        see(passes<Weighting>(experts, all_to{first, k}, dispatch, tokens, threads, padding));
+      const std::size_t announced = see(passes<Weighting>(experts, evenly{k}, dispatch, tokens, threads, padding));
+      CHECK(4 * announced <= 5 * most + 4 * 65536);
+    }
+  }
 }
 /// The widest expert stands at an end, so that the k widest are neighbours.
 template <class T> auto unequal_experts(std::size_t d) {
