@@ -30,6 +30,7 @@ ELSEWHERE = {
     "backends/simd/ffn_work": "backends/simd/ffn_backward.cpp",
     "backends/simd/int8_dot": "backends/simd/packed_bank.cpp",
     "backends/simd/kernel": "backends/simd/packing.cpp",
+    "backends/simd/packed_experts": "backends/simd/packed_bank.cpp",
     "backends/simd/packed_ffn": "backends/simd/packed_bank.cpp",
     "backends/simd/packed_kernels": "backends/simd/packed_forward.cpp",
     "backends/simd/products": "backends/simd.cpp",
