@@ -46,14 +46,12 @@ function(hmoe_add_test_program target)
   endif()
 endfunction()
 
-# hmoe_add_kernel_test_program(<target> <source>...): one whose tests run intrinsics, perhaps with flags of its own.
+# hmoe_add_kernel_test_program(<target> <source>...): one whose tests run intrinsics, perhaps with flags of its own. Its
+# few groups of sources would not repay precompiled headers.
 function(hmoe_add_kernel_test_program target)
   hmoe_group_sources(units ${target} ${ARGN})
   hmoe_add_program(${target} ${units})
   target_link_libraries(${target} PRIVATE hmoe_test_main)
   target_include_directories(${target} PRIVATE "${PROJECT_SOURCE_DIR}/tests")
   target_compile_options(${target} PRIVATE ${hmoe_kernel_test_optimisation})
-  if(hmoe_precompile_tests)
-    target_precompile_headers(${target} PRIVATE ${hmoe_test_headers})
-  endif()
 endfunction()

@@ -65,7 +65,7 @@ public:
   [[nodiscard]] std::size_t bytes() const noexcept { return bytes_.size(); }
   /// Memory of the weights of expert e.
   [[nodiscard]] std::size_t bytes(std::size_t e) const noexcept {
-    return in_panels(width(e)) * in_bytes() + out_panels() * Format::template panel_bytes<Arch>(width(e));
+    return (e + 1 < size() ? experts_[e + 1].in : bytes()) - experts_[e].in;
   }
 
   [[nodiscard]] static std::size_t in_panels(std::size_t width) noexcept {
