@@ -7,11 +7,11 @@
 #include <hmoe/dispatch/sorted.hpp>
 #include <hmoe/execution/context.hpp>
 #include <hmoe/execution/openmp.hpp>
+#include <hmoe/experts/bank.hpp>
 #include <hmoe/experts/glu.hpp>
 #include <hmoe/experts/identity.hpp>
 #include <hmoe/experts/mlp.hpp>
 #include <hmoe/layer/moe_layer.hpp>
-#include <hmoe/routing/scores/no_score.hpp>
 #include <hmoe/routing/weightings/on_input_side.hpp>
 
 #include <doctest/doctest.h>
@@ -24,18 +24,12 @@
 using namespace hmoe;
 
 namespace {
-/// Takes no time, so that batches may be large.
-struct computes_nothing {
-  template <class A, class B, class C> void multiply_transposed(matrix_view<A>, matrix_view<B>, matrix_view<C>) const {}
-  template <class A, class B, class C> void multiply(matrix_view<A>, matrix_view<B>, matrix_view<C>) const {}
-  template <class A, class B, class C> void accumulate(matrix_view<A>, matrix_view<B>, matrix_view<C>) const {}
-  template <class A, class B, class C>
-  void accumulate_transposed(matrix_view<A>, matrix_view<B>, matrix_view<C>) const {}
-};
+/// Computes nothing and takes no time, so that batches may be large.
+using computes_nothing = hmoe::detail::any_products;
 
-/// All tokens to the same k experts, `first` and those behind it.
-struct all_to {
-  std::size_t first = 0, k = 1;
+/// k neighbouring experts for each token, the first token's from `first` on, the next one's `step` further.
+struct neighbours {
+  std::size_t first = 0, step = 0, k = 1;
   [[nodiscard]] std::size_t max_selected(std::size_t) const { return k; }
   template <class T>
   void operator()(const router_trace<T>& trace, matrix_view<index_t> chosen, vector_view<index_t> counts,
@@ -43,22 +37,32 @@ struct all_to {
     for (std::size_t t = 0; t < trace.tokens(); ++t) {
       counts[t] = static_cast<index_t>(k);
       for (std::size_t i = 0; i < k; ++i)
-        chosen(t, i) = static_cast<index_t>((first + i) % trace.expert_count());
+        chosen(t, i) = static_cast<index_t>((first + t * step + i) % trace.expert_count());
     }
   }
 };
-/// Tokens take turns, so that experts get equal shares.
-struct evenly {
-  std::size_t k = 1;
-  [[nodiscard]] std::size_t max_selected(std::size_t) const { return k; }
-  template <class T>
-  void operator()(const router_trace<T>& trace, matrix_view<index_t> chosen, vector_view<index_t> counts,
-                  std::pmr::memory_resource*) const {
-    for (std::size_t t = 0; t < trace.tokens(); ++t) {
-      counts[t] = static_cast<index_t>(k);
-      for (std::size_t i = 0; i < k; ++i)
-        chosen(t, i) = static_cast<index_t>((t * k + i) % trace.expert_count());
-    }
+
+/// Experts that compute all rows themselves, with scratch memory for each row.
+struct scratch_bank {
+  using value_type = float;
+  std::size_t scratch = 0;
+
+  [[nodiscard]] static std::size_t size() { return 4; }
+  [[nodiscard]] static std::size_t d_model() { return 64; }
+  [[nodiscard]] static std::size_t width(std::size_t) { return 1; }
+  [[nodiscard]] static std::size_t saved_per_row(std::size_t) { return 0; }
+  [[nodiscard]] static std::size_t scratch_per_row(std::size_t) { return 0; }
+  [[nodiscard]] static double flops_per_row(std::size_t) { return 1; }
+  [[nodiscard]] static std::size_t parameter_count(std::size_t) { return 1; }
+  [[nodiscard]] static std::size_t bytes(std::size_t) { return 4; }
+  template <class Context> void forward_rows(const Context& ctx, vector_view<const expert_rows<float>> rows) const {
+    std::size_t total = 0;
+    for (const auto& r : rows)
+      total += r.count;
+    const buffer<float> memory(total * scratch, &ctx.workspace());
+  }
+  template <class Context> void lay_out_forward_rows(const Context& dry, const row_limits& limits) const {
+    const buffer<float> memory(limits.total * scratch, &dry.workspace());
   }
 };
 
@@ -85,12 +89,14 @@ memory_use passes(const Experts& experts, const Selection& select, const Dispatc
     valid[0] = 0;
     x(0, 0) = 1;
   }
-  auto tape = layer.make_tape(tokens);
-  auto gradients = layer.make_gradients();
   const routing_inputs<T> inputs{.valid = valid};
   layer.forward(ctx, x, y, inputs);
-  layer.forward(ctx, x, y, tape, inputs);
-  layer.backward(ctx, tape, x, dx, gradients);
+  if constexpr (Experts::trainable) {
+    auto tape = layer.make_tape(tokens);
+    auto gradients = layer.make_gradients();
+    layer.forward(ctx, x, y, tape, inputs);
+    layer.backward(ctx, tape, x, dx, gradients);
+  }
   return {memory.peak(), layer.workspace_bytes(ctx, tokens, padding)};
 }
 
@@ -108,8 +114,9 @@ void check(const Experts& experts, const Dispatch& dispatch, bool padding = fals
         return use.announced;
       };
       for (std::size_t first = 0; first < experts.size(); ++first)
-        see(passes<Weighting>(experts, all_to{first, k}, dispatch, tokens, threads, padding));
-      const std::size_t announced = see(passes<Weighting>(experts, evenly{k}, dispatch, tokens, threads, padding));
+        see(passes<Weighting>(experts, neighbours{first, 0, k}, dispatch, tokens, threads, padding));
+      const std::size_t announced =
+          see(passes<Weighting>(experts, neighbours{0, k, k}, dispatch, tokens, threads, padding));
       CHECK(4 * announced <= 5 * most + 4 * 65536);
     }
   }
@@ -143,4 +150,12 @@ TEST_CASE("announced memory with a capacity, with weights on the input and with 
   check<on_input>(experts, dispatch::dense{});
   check(experts, dispatch::sorted{}, true);
   check(experts, dispatch::dense{}, true);
+}
+
+TEST_CASE("banks that compute their rows themselves and those whose rows are gathered take turns with the memory") {
+  for (const std::size_t scratch : {10U, 100U, 1000U}) {
+    const expert_set experts{scratch_bank{scratch}, experts::identity_bank<float>(64, 4)};
+    check(experts, dispatch::scattered{});
+    check(experts, dispatch::sorted{});
+  }
 }

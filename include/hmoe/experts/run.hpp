@@ -90,16 +90,19 @@ namespace detail {
 template <execution_context Context, class Experts, class T, class F>
 void with_rows_of_bank(const Context& ctx, const Experts& experts, std::size_t b,
                        vector_view<const expert_rows<T>> rows, F&& f) {
+  const auto of_bank = [&](const expert_rows<T>& r) { return r.count != 0 && experts.bank_index(r.expert) == b; };
+  const auto count = static_cast<std::size_t>(std::count_if(rows.begin(), rows.end(), of_bank));
+  if (count == 0)
+    return;
   const typename Context::workspace_scope scope(ctx.workspace());
-  buffer<expert_rows<T>> local(rows.size(), &ctx.workspace());
-  std::size_t count = 0;
+  buffer<expert_rows<T>> local(count, &ctx.workspace());
+  std::size_t next = 0;
   for (const expert_rows<T>& r : rows)
-    if (r.count != 0 && experts.bank_index(r.expert) == b) {
-      local[count] = r;
-      local[count++].expert = experts.local_id(r.expert);
+    if (of_bank(r)) {
+      local[next] = r;
+      local[next++].expert = experts.local_id(r.expert);
     }
-  if (count != 0)
-    f(std::as_const(local).view().subview(0, count));
+  f(std::as_const(local).view());
 }
 /// The entries that a list of such rows has at most.
 [[nodiscard]] inline std::size_t most_entries(std::size_t experts, const row_limits& limits) noexcept {
@@ -107,9 +110,9 @@ void with_rows_of_bank(const Context& ctx, const Experts& experts, std::size_t b
 }
 /// f(limits of the bank's rows).
 template <class T, execution_context Context, class Bank, class F>
-void lay_out_bank(const Context& dry, const Bank& bank, std::size_t experts, const row_limits& limits, F&& f) {
+void lay_out_bank(const Context& dry, const Bank& bank, const row_limits& limits, F&& f) {
   const typename Context::workspace_scope scope(dry.workspace());
-  const buffer<expert_rows<T>> local(most_entries(experts, limits), &dry.workspace());
+  const buffer<expert_rows<T>> local(most_entries(bank.size(), limits), &dry.workspace());
   f(row_limits{std::min(limits.total, limits.each * bank.size()), limits.each});
 }
 
@@ -288,13 +291,15 @@ void forward_contiguous(const Context& ctx, const Experts& experts, vector_view<
   detail::forward_tiles(ctx, experts, others.view());
 }
 
-template <class T, execution_context Context, class Experts>
-void lay_out_contiguous(const Context& dry, const Experts& experts, const row_limits& limits) {
+/// `takes_part(who)`: whether banks that are run so may have rows.
+template <class T, execution_context Context, class Experts, class TakesPart>
+void lay_out_contiguous(const Context& dry, const Experts& experts, const row_limits& limits,
+                        const TakesPart& takes_part) {
   const typename Context::workspace_scope scope(dry.workspace());
   const remaining_rows<T> others(most_entries(experts.size(), limits), &dry.workspace());
   experts.for_each_bank([&](const auto& bank, vector_view<const std::size_t>) {
-    if (const runner who = experts::forward_runner(dry, bank); who != runner::tiles)
-      detail::lay_out_bank<T>(dry, bank, experts.size(), limits,
+    if (const runner who = experts::forward_runner(dry, bank); who != runner::tiles && takes_part(who))
+      detail::lay_out_bank<T>(dry, bank, limits,
                               [&](const row_limits& own) { detail::lay_out_forward_bank(dry, bank, who, own); });
   });
   detail::lay_out_tiles<T>(dry, experts, limits,
@@ -350,7 +355,7 @@ void lay_out_gathered(const Context& dry, const Experts& experts, const row_limi
   const typename Context::workspace_scope scope(dry.workspace());
   const gathered_memory<T> memory(&dry.workspace(), most_entries(experts.size(), limits), limits.total,
                                   experts.d_model());
-  detail::lay_out_contiguous<T>(dry, experts, limits);
+  detail::lay_out_contiguous<T>(dry, experts, limits, [](runner who) { return who != runner::bank; });
 }
 
 } // namespace detail
@@ -389,13 +394,13 @@ void forward_rows(const Context& ctx, const Experts& experts, vector_view<const 
 template <class T, execution_context Context, class Experts>
 void lay_out_forward_rows(const Context& dry, const Experts& experts, const row_limits& limits, bool scatters) {
   if (!scatters)
-    return detail::lay_out_contiguous<T>(dry, experts, limits);
+    return detail::lay_out_contiguous<T>(dry, experts, limits, [](runner) { return true; });
   std::size_t gathered = 0;
   experts.for_each_bank([&](const auto& bank, vector_view<const std::size_t>) {
     if (const runner who = experts::forward_runner(dry, bank); who != runner::bank)
       gathered += bank.size();
     else
-      detail::lay_out_bank<T>(dry, bank, experts.size(), limits,
+      detail::lay_out_bank<T>(dry, bank, limits,
                               [&](const row_limits& own) { detail::lay_out_forward_bank(dry, bank, who, own); });
   });
   if (gathered != 0)
@@ -431,7 +436,7 @@ void lay_out_backward_rows(const Context& dry, const Experts& experts, const row
         scratch[e] = experts.scratch_per_row(e);
       by_tiles += ids.size();
     } else {
-      detail::lay_out_bank<T>(dry, bank, experts.size(), limits,
+      detail::lay_out_bank<T>(dry, bank, limits,
                               [&](const row_limits& own) { detail::lay_out_backward_bank(dry, bank, own); });
     }
   });
