@@ -13,8 +13,8 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_L
   target_compile_options(hmoe_native INTERFACE -Wno-uninitialized -Wno-maybe-uninitialized)
 endif()
 
-set(hmoe_program_components eigen simd openmp)
-set(hmoe_program_packages Eigen3::Eigen xsimd OpenMP::OpenMP_CXX)
+set(hmoe_program_components eigen simd openmp io)
+set(hmoe_program_packages Eigen3::Eigen xsimd OpenMP::OpenMP_CXX nlohmann_json::nlohmann_json)
 if(NOT CMAKE_CROSSCOMPILING) # TBB is a library of the host's processor
   list(APPEND hmoe_program_components tbb)
   list(APPEND hmoe_program_packages TBB::tbb)
