@@ -30,11 +30,13 @@
 #include <hmoe/core/router_trace.hpp>
 #include <hmoe/core/scalar.hpp>
 #include <hmoe/core/tape.hpp>
+#include <hmoe/dispatch/blocked.hpp>
 #include <hmoe/dispatch/capacity.hpp>
 #include <hmoe/dispatch/dense.hpp>
 #include <hmoe/dispatch/drop_order.hpp>
 #include <hmoe/dispatch/looped.hpp>
 #include <hmoe/dispatch/padded.hpp>
+#include <hmoe/dispatch/per_token.hpp>
 #include <hmoe/dispatch/scattered.hpp>
 #include <hmoe/dispatch/sorted.hpp>
 #include <hmoe/execution/context.hpp>

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The laws on every dispatch strategy, with every capacity and order of dropping.
+#include <hmoe/dispatch/blocked.hpp>
 #include <hmoe/dispatch/dense.hpp>
 #include <hmoe/dispatch/looped.hpp>
 #include <hmoe/dispatch/padded.hpp>
+#include <hmoe/dispatch/per_token.hpp>
 #include <hmoe/dispatch/scattered.hpp>
 #include <hmoe/dispatch/sorted.hpp>
 #include <hmoe/testing/dispatch_laws.hpp>
@@ -26,6 +28,10 @@ TEST_CASE("strategies that drop nothing") {
   check(hmoe::dispatch::dense{});
   check(hmoe::dispatch::looped{});
   check(hmoe::dispatch::scattered{});
+  check(hmoe::dispatch::per_token{});
+  check(hmoe::dispatch::blocked<1>{});
+  check(hmoe::dispatch::blocked<32>{});
+  check(hmoe::dispatch::blocked<>{7});
   check(sorted{});
   check(sorted{infinite});
   check(padded{infinite});

@@ -16,9 +16,12 @@ namespace hmoe {
 ///           weights are on the input, row i is weights[entries[i]] · x[tokens[i]] and y[tokens[i]] += out[i]
 ///   saved   [count × saved_per_row(expert)] what backward needs of forward; no memory where nothing is to be kept
 /// Backward reads x, saved and dy = ∂L/∂out and writes dx = ∂L/∂x, all of them contiguous: row i of each.
-/// Rows are given in ascending order of experts, each expert at most once and none without rows; a token comes at most
-/// once per expert.
-/// Either all rows of a call scatter (have `entries`) or none.
+/// A list of them: experts ascend and none is without rows; a token comes at most once per expert. Either all rows of a
+/// call scatter (have `entries`) or none. An expert may come several times in succession, with blocks of its rows:
+///   forward   contiguous blocks may also come in any order, and an expert's need not follow one another
+///   backward  each block lies in memory where the expert's block before it ends (x, saved, dy and dx): the door joins
+///             them, so that a gradient is one sum over all rows in order, with the same bits however they are cut.
+///             Backends see each expert once.
 template <class T> struct expert_rows {
   std::size_t expert = 0; ///< its id in the set or the bank that is asked
   std::size_t count = 0;  ///< number of rows
@@ -66,6 +69,21 @@ template <class T> struct expert_rows {
     return scatters() && !weights_on_input ? weights[entries[i]] : T(1);
   }
 
+  /// For backward, the first of several blocks that lie one behind the other, with the rows of all of them: `rows` in
+  /// number.
+  [[nodiscard]] expert_rows joined(std::size_t rows) const noexcept {
+    const auto longer = [&](auto view) {
+      return view.rows() == 0 ? view : decltype(view)(view.data(), rows, view.cols(), view.stride());
+    };
+    expert_rows result = *this;
+    result.count = rows;
+    result.y = {};
+    result.x = longer(x);
+    result.saved = longer(saved);
+    result.dy = longer(dy);
+    result.dx = longer(dx);
+    return result;
+  }
   /// Rows [first, first + rows).
   [[nodiscard]] expert_rows part(std::size_t first, std::size_t rows) const noexcept {
     const auto some = [&](auto view) { return view.rows() == 0 ? view : view.row_block(first, rows); };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/blocks.hpp>
 #include <hmoe/core/compiler.hpp>
 
 #include <algorithm>
@@ -14,6 +15,21 @@ namespace hmoe {
 struct row_limits {
   std::size_t total = 0; ///< of all experts together
   std::size_t each = 0;  ///< of any one expert
+  std::size_t block = 0; ///< of an entry of the list, all entries of an expert but the last; 0: all its rows are one
+
+  /// The longest that a list of such rows can be.
+  [[nodiscard]] std::size_t entries(std::size_t experts) const noexcept {
+    return block == 0 ? std::min(experts, total) : pieces(experts, block);
+  }
+  /// The rows of the shortest full piece, where entries are cut into even pieces of `most` rows or fewer.
+  [[nodiscard]] std::size_t rows_of_piece(std::size_t most) const noexcept {
+    return block == 0 ? most : block / blocks_of(block, most);
+  }
+  /// The most such pieces: one for each expert, which may be short, and as many full ones as the other rows make.
+  [[nodiscard]] std::size_t pieces(std::size_t experts, std::size_t most) const noexcept {
+    const std::size_t used = std::min(experts, total);
+    return used + (total - used) / rows_of_piece(most);
+  }
 
   /// The most that such rows can need, where a row of expert e needs amount(e): they are those of the experts that need
   /// most.

@@ -39,14 +39,9 @@ void combine(const Context& ctx, const tape<T>& tape, matrix_view<const T> by_ex
   });
 }
 
-/// Entries in a list of expert_rows at most.
-[[nodiscard]] inline std::size_t list_length(std::size_t experts, std::size_t slots) noexcept {
-  return std::min(experts, slots);
-}
-
 template <class T> struct forward_memory {
-  forward_memory(std::pmr::memory_resource* memory, std::size_t slots, std::size_t d_model, std::size_t experts)
-      : rows(matrix<T>::for_overwrite(slots, d_model, memory)), work(permuted::list_length(experts, slots), memory) {}
+  forward_memory(std::pmr::memory_resource* memory, const row_limits& slots, std::size_t d_model, std::size_t experts)
+      : rows(matrix<T>::for_overwrite(slots.total, d_model, memory)), work(slots.entries(experts), memory) {}
 
   matrix<T> rows; ///< by expert
   buffer<expert_rows<T>> work;
@@ -54,17 +49,18 @@ template <class T> struct forward_memory {
 template <class T> struct backward_memory {
   backward_memory(std::pmr::memory_resource* memory, std::size_t slots, std::size_t d_model, std::size_t experts)
       : rows(matrix<T>::for_overwrite(slots, d_model, memory)), d_out(matrix<T>::for_overwrite(slots, d_model, memory)),
-        d_rows(matrix<T>::for_overwrite(slots, d_model, memory)), work(permuted::list_length(experts, slots), memory) {}
+        d_rows(matrix<T>::for_overwrite(slots, d_model, memory)), work(std::min(experts, slots), memory) {}
 
   matrix<T> rows, d_out, d_rows; ///< by expert
   buffer<expert_rows<T>> work;
 };
 
-/// y from x.
+/// y from x. `block`: the rows of an entry of the list that experts get; 0: all rows of an expert.
 template <execution_context Context, dispatched_experts<Context> Experts, class T>
-void forward(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y, tape<T>& tape) {
+void forward(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y, tape<T>& tape,
+             std::size_t block = 0) {
   const plan& by_expert = tape.plan();
-  forward_memory<T> memory(&ctx.workspace(), by_expert.size(), x.cols(), experts.size());
+  forward_memory<T> memory(&ctx.workspace(), {by_expert.size(), by_expert.size(), block}, x.cols(), experts.size());
   tape.expert_output().resize_for_overwrite(by_expert.size(), x.cols());
   dispatch::gather_input(ctx, std::as_const(tape), 0, x, memory.rows.view());
 
@@ -73,11 +69,16 @@ void forward(const Context& ctx, const Experts& experts, matrix_view<const T> x,
         experts.size(), [&](std::size_t e) { return by_expert.rows_of(e); },
         [&](std::size_t e) { return experts.saved_per_row(e); });
   std::size_t busy = 0;
-  for (std::size_t e = 0; e < experts.size(); ++e)
-    if (const std::size_t first = by_expert.offsets()[e], count = by_expert.rows_of(e); count != 0)
-      memory.work[busy++] = expert_rows<T>::forward(e, memory.rows.view().row_block(first, count),
-                                                    tape.expert_output().view().row_block(first, count),
-                                                    tape.recording() ? tape.activations(e, count) : matrix_view<T>{});
+  for (std::size_t e = 0; e < experts.size(); ++e) {
+    const std::size_t begin = by_expert.offsets()[e], rows = by_expert.rows_of(e);
+    const matrix_view<T> saved = tape.recording() ? tape.activations(e, rows) : matrix_view<T>{};
+    for (std::size_t done = 0, count = 0; done < rows; done += count) {
+      count = block == 0 ? rows : std::min(block, rows - done);
+      memory.work[busy++] = expert_rows<T>::forward(e, memory.rows.view().row_block(begin + done, count),
+                                                    tape.expert_output().view().row_block(begin + done, count),
+                                                    tape.recording() ? saved.row_block(done, count) : matrix_view<T>{});
+    }
+  }
   experts.forward_rows(ctx, std::as_const(memory.work).view().subview(0, busy));
   permuted::combine(ctx, std::as_const(tape), std::as_const(tape).expert_output().view(), y, [&](std::size_t entry) {
     return tape.weights_on_input() ? T(1) : tape.assignment().weights()[entry];
@@ -86,7 +87,7 @@ void forward(const Context& ctx, const Experts& experts, matrix_view<const T> x,
 
 template <execution_context Context, dispatched_experts<Context> Experts, class T>
 void lay_out_forward(const Context& dry, const Experts& experts, tape<T>& tape, const row_limits& limits) {
-  const forward_memory<T> memory(&dry.workspace(), limits.total, experts.d_model(), experts.size());
+  const forward_memory<T> memory(&dry.workspace(), limits, experts.d_model(), experts.size());
   if (!tape.recording())
     tape.expert_output().resize_for_overwrite(limits.total, experts.d_model());
   experts.lay_out_forward_rows(dry, limits, false);

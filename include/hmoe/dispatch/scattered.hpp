@@ -30,7 +30,7 @@ struct scattered {
     }
     hmoe::for_each_row(ctx, y.rows(), [&](std::size_t t) { std::fill(y.row(t).begin(), y.row(t).end(), T(0)); });
     const auto& routed = std::as_const(tape);
-    buffer<expert_rows<T>> work(permuted::list_length(experts.size(), routed.plan().size()), &ctx.workspace());
+    buffer<expert_rows<T>> work(std::min(experts.size(), routed.plan().size()), &ctx.workspace());
     std::size_t count = 0;
     for (std::size_t e = 0; e < experts.size(); ++e) {
       const std::size_t first = routed.plan().offsets()[e], rows = routed.plan().rows_of(e);
@@ -61,7 +61,7 @@ struct scattered {
     if (tape.recording())
       return permuted::lay_out_forward(dry, experts, tape, rows);
     tape.plan().reserve(experts.size(), limits.entries, limits.entries);
-    const buffer<expert_rows<T>> work(permuted::list_length(experts.size(), limits.entries), &dry.workspace());
+    const buffer<expert_rows<T>> work(std::min(experts.size(), limits.entries), &dry.workspace());
     experts.lay_out_forward_rows(dry, rows, true);
   }
   template <execution_context Context, dispatched_experts<Context> Experts, class T>

@@ -38,8 +38,9 @@
 /// Whole banks (hmoe/experts/run.hpp):
 ///   takes_bank(bank)                        whether it computes all experts of this bank at once: a bool, or
 ///                                           std::false_type for kinds of banks that it never takes
-///   forward_bank(ctx, bank, rows)           y of each expert_rows; rows are contiguous, in ascending order of experts
-///   backward_bank(ctx, bank, rows, gradients)   dx =, gradients +=
+///   forward_bank(ctx, bank, rows)           y of each expert_rows; rows are contiguous, an expert may come several
+///                                           times, and in any order
+///   backward_bank(ctx, bank, rows, gradients)   dx =, gradients +=; experts ascend, and each comes once
 ///   lay_out_forward_bank(dry, bank, limits)     takes from dry.workspace(), which only counts, what forward_bank takes
 ///                                           at most for rows within the row_limits; nothing of it may be touched
 ///   lay_out_backward_bank(dry, bank, limits)    what backward_bank takes

@@ -104,16 +104,12 @@ void with_rows_of_bank(const Context& ctx, const Experts& experts, std::size_t b
     }
   f(std::as_const(local).view());
 }
-/// The entries that a list of such rows has at most.
-[[nodiscard]] inline std::size_t most_entries(std::size_t experts, const row_limits& limits) noexcept {
-  return std::min(experts, limits.total);
-}
 /// f(limits of the bank's rows).
 template <class T, execution_context Context, class Bank, class F>
 void lay_out_bank(const Context& dry, const Bank& bank, const row_limits& limits, F&& f) {
   const typename Context::workspace_scope scope(dry.workspace());
-  const buffer<expert_rows<T>> local(most_entries(bank.size(), limits), &dry.workspace());
-  f(row_limits{std::min(limits.total, limits.each * bank.size()), limits.each});
+  const buffer<expert_rows<T>> local(limits.entries(bank.size()), &dry.workspace());
+  f(row_limits{std::min(limits.total, limits.each * bank.size()), limits.each, limits.block});
 }
 
 /// Rows [first, first + rows_per_tile) of an entry of a list.
@@ -164,8 +160,8 @@ void lay_out_tiles(const Context& dry, const Experts& experts, const row_limits&
     }
   if (count == 0)
     return;
-  const tile_memory<T> memory(&dry.workspace(), limits.total / rows_per_tile + std::min(count, limits.total),
-                              dry.executor().concurrency(), std::min(limits.each, rows_per_tile) * widest);
+  const tile_memory<T> memory(&dry.workspace(), limits.pieces(count, rows_per_tile), dry.executor().concurrency(),
+                              std::min(limits.each, rows_per_tile) * widest);
 }
 
 /// An entry of a list, and where its scratch begins.
@@ -296,7 +292,7 @@ template <class T, execution_context Context, class Experts, class TakesPart>
 void lay_out_contiguous(const Context& dry, const Experts& experts, const row_limits& limits,
                         const TakesPart& takes_part) {
   const typename Context::workspace_scope scope(dry.workspace());
-  const remaining_rows<T> others(most_entries(experts.size(), limits), &dry.workspace());
+  const remaining_rows<T> others(limits.entries(experts.size()), &dry.workspace());
   experts.for_each_bank([&](const auto& bank, vector_view<const std::size_t>) {
     if (const runner who = experts::forward_runner(dry, bank); who != runner::tiles && takes_part(who))
       detail::lay_out_bank<T>(dry, bank, limits,
@@ -353,8 +349,7 @@ void forward_gathered(const Context& ctx, const Experts& experts, vector_view<co
 template <class T, execution_context Context, class Experts>
 void lay_out_gathered(const Context& dry, const Experts& experts, const row_limits& limits) {
   const typename Context::workspace_scope scope(dry.workspace());
-  const gathered_memory<T> memory(&dry.workspace(), most_entries(experts.size(), limits), limits.total,
-                                  experts.d_model());
+  const gathered_memory<T> memory(&dry.workspace(), limits.entries(experts.size()), limits.total, experts.d_model());
   detail::lay_out_contiguous<T>(dry, experts, limits, [](runner who) { return who != runner::bank; });
 }
 
@@ -404,13 +399,34 @@ void lay_out_forward_rows(const Context& dry, const Experts& experts, const row_
                               [&](const row_limits& own) { detail::lay_out_forward_bank(dry, bank, who, own); });
   });
   if (gathered != 0)
-    detail::lay_out_gathered<T>(dry, experts, {std::min(limits.total, limits.each * gathered), limits.each});
+    detail::lay_out_gathered<T>(dry, experts,
+                                {std::min(limits.total, limits.each * gathered), limits.each, limits.block});
 }
 
-/// dx of all rows, gradients += ∂L/∂weights.
+namespace detail {
+/// f(rows), the blocks of an expert joined: then each expert comes once.
+template <execution_context Context, class T, class F>
+void with_joined_blocks(const Context& ctx, vector_view<const expert_rows<T>> rows, const F& f) {
+  std::size_t count = 0;
+  for (std::size_t i = 0; i < rows.size(); ++i)
+    count += i == 0 || rows[i].expert != rows[i - 1].expert ? 1 : 0;
+  if (count == rows.size())
+    return f(rows);
+  const typename Context::workspace_scope scope(ctx.workspace());
+  buffer<expert_rows<T>> joined(count, &ctx.workspace());
+  for (std::size_t i = 0, next = 0, first = 0; i < rows.size(); first = i) {
+    std::size_t total = 0;
+    for (; i < rows.size() && rows[i].expert == rows[first].expert; ++i)
+      total += rows[i].count;
+    joined[next++] = rows[first].joined(total);
+  }
+  f(std::as_const(joined).view());
+}
+
+/// Each expert comes once.
 template <execution_context Context, class Experts, class T>
-void backward_rows(const Context& ctx, const Experts& experts, vector_view<const expert_rows<T>> rows,
-                   Experts& gradients) {
+void backward_joined(const Context& ctx, const Experts& experts, vector_view<const expert_rows<T>> rows,
+                     Experts& gradients) {
   const typename Context::workspace_scope scope(ctx.workspace());
   detail::remaining_rows<T> others(rows.size(), &ctx.workspace());
   experts.for_each_bank_with(gradients, [&, b = std::size_t{0}](const auto& bank, vector_view<const std::size_t>,
@@ -424,10 +440,22 @@ void backward_rows(const Context& ctx, const Experts& experts, vector_view<const
   });
   detail::backward_experts(ctx, experts, others.view(), gradients);
 }
+} // namespace detail
+
+/// dx of all rows, gradients += ∂L/∂weights.
+template <execution_context Context, class Experts, class T>
+void backward_rows(const Context& ctx, const Experts& experts, vector_view<const expert_rows<T>> rows,
+                   Experts& gradients) {
+  detail::with_joined_blocks(ctx, rows, [&](vector_view<const expert_rows<T>> joined) {
+    detail::backward_joined(ctx, experts, joined, gradients);
+  });
+}
 template <class T, execution_context Context, class Experts>
-void lay_out_backward_rows(const Context& dry, const Experts& experts, const row_limits& limits) {
+void lay_out_backward_rows(const Context& dry, const Experts& experts, const row_limits& in_blocks) {
   const typename Context::workspace_scope scope(dry.workspace());
-  const detail::remaining_rows<T> others(detail::most_entries(experts.size(), limits), &dry.workspace());
+  const row_limits limits{in_blocks.total, in_blocks.each};
+  const buffer<expert_rows<T>> joined(in_blocks.block == 0 ? 0 : limits.entries(experts.size()), &dry.workspace());
+  const detail::remaining_rows<T> others(limits.entries(experts.size()), &dry.workspace());
   std::vector<std::size_t> scratch(experts.size(), 0);
   std::size_t by_tiles = 0;
   experts.for_each_bank([&](const auto& bank, vector_view<const std::size_t> ids) {
@@ -440,7 +468,7 @@ void lay_out_backward_rows(const Context& dry, const Experts& experts, const row
                               [&](const row_limits& own) { detail::lay_out_backward_bank(dry, bank, own); });
     }
   });
-  const detail::backward_memory<T> memory(&dry.workspace(), detail::most_entries(by_tiles, limits),
+  const detail::backward_memory<T> memory(&dry.workspace(), std::min(by_tiles, limits.total),
                                           limits.most(experts.size(), [&](std::size_t e) { return scratch[e]; }));
 }
 

@@ -296,7 +296,8 @@ private:
     const context ours{math_, executors::serial{}, memory};
     const context plain{backends::reference{}};
     expert_set set{std::move(bank)};
-    const auto pass = [&](const auto& ctx) {
+    // `block`: the rows of an entry, where an expert's come as several.
+    const auto pass = [&](const auto& ctx, std::size_t block) {
       std::vector<guarded_matrix<T>> x, dy, y, dx, saved;
       std::vector<expert_rows<T>> work;
       for (std::size_t e = 0; e < set.size(); ++e) {
@@ -315,10 +316,15 @@ private:
                         .saved = saved[e].view(),
                         .dy = dy[e].view(),
                         .dx = dx[e].view()});
+      std::vector<expert_rows<T>> cut;
+      for (const expert_rows<T>& rows : work)
+        for (std::size_t first = 0; first < rows.count; first += block)
+          cut.push_back(rows.part(first, std::min(block, rows.count - first)));
       auto gradients = set;
       hmoe::set_zero(gradients);
-      set.forward_rows(ctx, vector_view<const expert_rows<T>>(work));
-      set.backward_rows(ctx, vector_view<const expert_rows<T>>(work), gradients);
+      const std::vector<expert_rows<T>> descending(cut.rbegin(), cut.rend()); // forward they may come in any order
+      set.forward_rows(ctx, vector_view<const expert_rows<T>>(block < 100 ? descending : cut));
+      set.backward_rows(ctx, vector_view<const expert_rows<T>>(cut), gradients);
       std::vector<values> all;
       for (std::size_t e = 0; e < set.size(); ++e) {
         found_.expect(y[e].margins_intact() && dx[e].margins_intact() && saved[e].margins_intact(),
@@ -331,28 +337,32 @@ private:
       });
       return all;
     };
-    const auto got = pass(ours), expected = pass(plain);
+    const auto got = pass(ours, 100), expected = pass(plain, 100), in_blocks = pass(ours, 2);
+    found_.expect(!options_.same_bits_in_any_batch || got == in_blocks,
+                  "rows of an expert may come in blocks: the same bits", "they differ from those of whole experts");
     row_limits limits;
     for (std::size_t e = 0; e < set.size(); ++e) {
       limits.each = 2 * e + 3;
       limits.total += limits.each;
     }
+    limits.block = 2;
     const dry_context dry(ours);
     set.lay_out_forward_rows(dry, limits);
     set.lay_out_backward_rows(dry, limits);
     found_.expect(memory.peak() <= dry.workspace().peak(),
                   "lay_out_forward_bank and lay_out_backward_bank announce enough", "passes over ", limits.total,
                   " rows took ", memory.peak(), " bytes of workspace, announced are ", dry.workspace().peak());
-    for (std::size_t i = 0; i < got.size(); ++i) {
-      double largest = 0;
-      for (const T value : expected[i])
-        largest = std::max(largest, std::abs(static_cast<double>(value)));
-      for (std::size_t j = 0; j < got[i].size(); ++j)
-        found_.expect(std::abs(static_cast<double>(got[i][j]) - static_cast<double>(expected[i][j])) <=
-                          1000 * epsilon * std::max(1.0, largest),
-                      "passes over banks agree with the reference", "tensor ", i, ", value ", j, ": got ", got[i][j],
-                      ", expected ", expected[i][j]);
-    }
+    for (const auto* values : {&got, &in_blocks})
+      for (std::size_t i = 0; i < expected.size(); ++i) {
+        double largest = 0;
+        for (const T value : expected[i])
+          largest = std::max(largest, std::abs(static_cast<double>(value)));
+        for (std::size_t j = 0; j < expected[i].size(); ++j)
+          found_.expect(std::abs(static_cast<double>((*values)[i][j]) - static_cast<double>(expected[i][j])) <=
+                            1000 * epsilon * std::max(1.0, largest),
+                        "passes over banks agree with the reference", "tensor ", i, ", value ", j, ": got ",
+                        (*values)[i][j], ", expected ", expected[i][j]);
+      }
   }
 
   const Backend& math_;

@@ -62,9 +62,10 @@ void lay_out_batches(const Context& dry, std::size_t experts, const Values& valu
   std::size_t batch = sizes.batch_bytes / sizeof(Value);
   for (std::size_t e = 0; e < experts; ++e) {
     const chunk_values of_chunk = values(e);
-    const std::size_t most = simd_detail::most_chunk_rows<Value>(of_chunk, sizes);
+    const std::size_t most = limits.rows_of_piece(simd_detail::most_chunk_rows<Value>(of_chunk, sizes));
     // In a batch: further rows, and blocks that begin behind the first.
-    const std::size_t further = (several == same_expert::in_turn ? std::min(each, most) : each) - 1;
+    const std::size_t longest = simd_detail::most_chunk_rows<Value>(of_chunk, sizes);
+    const std::size_t further = (several == same_expert::in_turn ? std::min(each, longest) : each) - 1;
     first_rows.push_back({of_chunk.per_row, 1});
     first_blocks.push_back({of_chunk.per_block, 1});
     rows.push_back({of_chunk.per_row, further});
