@@ -8,8 +8,8 @@
 
 TEST_CASE("a text becomes a JSON string") {
   std::string json = "x";
-  hmoe::io::append_json_string(json, std::string("a\"b\\c\n\x1f\0é€😀", 17));
-  CHECK(json == "x\"a\\\"b\\\\c\\u000a\\u001f\\u0000é€😀\"");
+  hmoe::io::append_json_string(json, std::string("a\"b\\c\n\r\x1f\0é€😀", 18));
+  CHECK(json == "x\"a\\\"b\\\\c\\n\\r\\u001f\\u0000é€😀\"");
   CHECK_THROWS_WITH_AS(hmoe::io::append_json_string(json, "a\xff"),
                        "hmoe: the text \"a?\" is not UTF-8, which JSON needs", hmoe::error);
 }

@@ -38,13 +38,16 @@ namespace hmoe::io {
 /// Appends the text as a JSON string, in quotes. hmoe::error unless it is UTF-8.
 inline void append_json_string(std::string& to, std::string_view text) {
   require(is_utf8(text), "the text ", in_quotes(text), " is not UTF-8, which JSON needs");
-  constexpr std::string_view digits = "0123456789abcdef";
+  constexpr std::string_view digits = "0123456789abcdef", short_form = "\b\t\n\f\r", letters = "btnfr";
   to += '"';
   for (const char c : text) {
     const auto code = static_cast<unsigned char>(c);
     if (c == '"' || c == '\\') {
       to += '\\';
       to += c;
+    } else if (const std::size_t at = short_form.find(c); at != short_form.npos) {
+      to += '\\';
+      to += letters[at];
     } else if (code < 0x20) {
       to += "\\u00";
       to += digits[code >> 4U];
