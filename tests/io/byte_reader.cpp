@@ -17,6 +17,11 @@ TEST_CASE("values come off the front in their order") {
   CHECK(reader.remaining() == 4);
   reader.values<std::uint64_t>(nullptr, 0);
   CHECK(reader.remaining() == 4);
+  const auto last = reader.bytes(3);
+  CHECK(last.data() == std::as_bytes(std::span(numbers)).data() + 12);
+  CHECK(last.size() == 3);
+  CHECK_THROWS_AS(static_cast<void>(reader.bytes(2)), hmoe::error);
+  CHECK(reader.remaining() == 1);
 }
 
 TEST_CASE("more than is there is refused with the name and the numbers, and nothing is taken") {

@@ -94,6 +94,8 @@ TEST_CASE("a tensor that its file cannot hold is refused with the numbers") {
   CHECK(refused_tensor(R"({"shape":[2],"data_offsets":[0,8]})") == "f: tensor \"a\" has no member \"dtype\"");
   CHECK(refused_tensor(R"({"dtype":"F33","shape":[2],"data_offsets":[0,8]})") ==
         "f: tensor \"a\" is of the type \"F33\", which this library does not know");
+  CHECK(refused_tensor(R"({"dtype":"Q8_0","shape":[32],"data_offsets":[0,34]})") ==
+        "f: tensor \"a\" is of the type \"Q8_0\", which this library does not know");
   CHECK(refused_tensor(R"({"dtype":"F32","shape":[-2],"data_offsets":[0,8]})") ==
         "f: tensor \"a\": shape is a negative whole number, needed is a whole number from 0 to 2^64 - 1");
   CHECK(refused_tensor(R"({"dtype":"F32","shape":[2.0],"data_offsets":[0,8]})") ==

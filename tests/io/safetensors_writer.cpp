@@ -77,6 +77,8 @@ TEST_CASE("what does not fit is refused with the numbers") {
                     "hmoe: tensor \"b\" is of 3 values of F4 by its shape, given are 2 bytes");
   CHECK_THROWS_WITH(writer.add("b", tensor_type::u8, {std::size_t{1} << 40U, std::size_t{1} << 40U}, bytes),
                     "hmoe: tensor \"b\": its shape has more values than memory can hold");
+  CHECK_THROWS_WITH(writer.add("b", tensor_type::q8_0, {0}, {}),
+                    "hmoe: tensor \"b\" is of the type Q8_0, which safetensors does not have");
   CHECK_THROWS_WITH(writer.add<float>("__metadata__", view),
                     "hmoe: tensor \"__metadata__\": the format keeps this name for the metadata");
   CHECK_THROWS_WITH(writer.add<float>("\xff", view),

@@ -17,6 +17,8 @@ TEST_CASE("types stand at their number, each under a name of its own") {
   }
   CHECK_FALSE(hmoe::io::tensor_type_named("f32").has_value());
   CHECK_FALSE(hmoe::io::tensor_type_named("C64").has_value());
+  CHECK(hmoe::io::in_safetensors(tensor_type::u64));
+  CHECK_FALSE(hmoe::io::in_safetensors(tensor_type::q8_0));
   CHECK(hmoe::io::traits_of(tensor_type::f4).block_values == 2);
   CHECK(hmoe::io::traits_of(tensor_type::f8_e8m0).block_bytes == 1);
 }

@@ -44,7 +44,8 @@ WHOLE = {
     "main",  # doctest's
     "backends/simd/ffn_memory",  # of both passes
     "dispatch/eigen",  # all strategies with that backend
-    "golden/losses",  # against other implementations
+    "golden/files",  # against other implementations
+    "golden/losses",
     "golden/routers",
 }
 CUDA = "backends/cuda/"

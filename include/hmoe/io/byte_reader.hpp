@@ -34,6 +34,13 @@ public:
       std::memcpy(to, bytes_.data(), size);
     bytes_ = bytes_.subspan(size);
   }
+  /// The next `count` bytes, where they are.
+  [[nodiscard]] std::span<const std::byte> bytes(std::uint64_t count) {
+    require_room(count, 1);
+    const auto taken = bytes_.first(static_cast<std::size_t>(count));
+    bytes_ = bytes_.subspan(taken.size());
+    return taken;
+  }
   /// Throws unless there are `count` values of `size` bytes left: ask before making room for what a file says it has.
   void require_room(std::uint64_t count, std::size_t size) const {
     require(count <= bytes_.size() / size, name_, " says that ", count, " values of ", size, " bytes follow, it has ",

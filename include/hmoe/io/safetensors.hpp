@@ -67,7 +67,8 @@ private:
     const std::string where = file + ": tensor " + in_quotes(name);
     const std::string& type_name = value.at("dtype", where).text(where + ": dtype");
     const auto type = tensor_type_named(type_name);
-    require(type.has_value(), where, " is of the type ", in_quotes(type_name), ", which this library does not know");
+    require(type.has_value() && in_safetensors(*type), where, " is of the type ", in_quotes(type_name),
+            ", which this library does not know");
     std::vector<std::size_t> shape;
     std::uint64_t values = 1;
     for (const json_value& dimension : value.at("shape", where).elements(where + ": shape")) {

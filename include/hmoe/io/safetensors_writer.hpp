@@ -36,7 +36,7 @@ public:
   /// Values as they lie in a file. hmoe::error where their number of bytes does not fit type and shape, or the name is
   /// taken.
   void add(std::string name, tensor_type type, std::vector<std::size_t> shape, std::span<const std::byte> bytes) {
-    add(std::move(name), type, std::move(shape), {bytes.data(), 1, bytes.size(), bytes.size()});
+    add_rows(std::move(name), type, std::move(shape), {bytes.data(), 1, bytes.size(), bytes.size()});
   }
   /// A matrix, as [rows, cols].
   template <tensor_value T> void add(std::string name, matrix_view<const T> values) {
@@ -44,9 +44,9 @@ public:
   }
   /// A matrix under another shape of as many values.
   template <tensor_value T> void add(std::string name, matrix_view<const T> values, std::vector<std::size_t> shape) {
-    add(std::move(name), tensor_type_of<T>, std::move(shape),
-        {reinterpret_cast<const std::byte*>(values.data()), values.rows(), values.cols() * sizeof(T),
-         values.stride() * sizeof(T)});
+    add_rows(std::move(name), tensor_type_of<T>, std::move(shape),
+             {reinterpret_cast<const std::byte*>(values.data()), values.rows(), values.cols() * sizeof(T),
+              values.stride() * sizeof(T)});
   }
 
   /// Writes the file as file_writer does: it appears under its name when it is complete.
@@ -82,11 +82,12 @@ private:
     rows_of_bytes values;
   };
 
-  void add(std::string name, tensor_type type, std::vector<std::size_t> shape, rows_of_bytes values) {
+  void add_rows(std::string name, tensor_type type, std::vector<std::size_t> shape, rows_of_bytes values) {
     const std::string where = "tensor " + in_quotes(name);
     require(is_utf8(name), where, ": its name is not UTF-8, which safetensors needs");
     require(name != "__metadata__", where, ": the format keeps this name for the metadata");
     const tensor_type_traits& traits = traits_of(type);
+    require(in_safetensors(type), where, " is of the type ", traits.name, ", which safetensors does not have");
     std::size_t count = 1;
     for (const std::size_t dimension : shape)
       require(!__builtin_mul_overflow(count, dimension, &count), where,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <hmoe/core/scalar.hpp>
+#include <hmoe/io/block_values.hpp>
 #include <hmoe/io/small_floats.hpp>
 #include <hmoe/io/tensor_type.hpp>
 
@@ -24,11 +25,22 @@ void convert_each(const std::byte* from, std::size_t count, T* to, Value value) 
     to[i] = static_cast<T>(value(stored));
   }
 }
+template <class Block, class T> void convert_blocks(const std::byte* from, std::size_t count, T* to) noexcept {
+  for (std::size_t i = 0; i < count; i += Block::size, from += sizeof(Block)) {
+    Block block;
+    std::memcpy(&block, from, sizeof block);
+    float values[Block::size];
+    block.dequantize(values);
+    for (std::size_t v = 0; v < Block::size; ++v)
+      to[i + v] = static_cast<T>(values[v]);
+  }
+}
 } // namespace detail
 
 /// `count` values, a multiple of traits_of(type).block_values, from bytes at any address. To float exact for
-/// floating-point types of up to 32 bits and for whole numbers of up to 16; F64 and larger whole numbers are rounded to
-/// the nearest. To double exact for all but whole numbers of 64 bits. Of BOOL every byte but 0 is 1.
+/// floating-point types of up to 32 bits, for blocks (block_values.hpp) and for whole numbers of up to 16; F64 and
+/// larger whole numbers are rounded to the nearest. To double exact for all but whole numbers of 64 bits. Of BOOL every
+/// byte but 0 is 1.
 template <float_or_double T>
 void convert_values(tensor_type type, const std::byte* from, std::size_t count, T* to) noexcept {
   const auto as_it_is = [](auto value) { return value; };
@@ -69,6 +81,18 @@ void convert_values(tensor_type type, const std::byte* from, std::size_t count, 
     return detail::convert_each<std::uint8_t>(from, count, to, as_it_is);
   case tensor_type::boolean:
     return detail::convert_each<std::uint8_t>(from, count, to, [](std::uint8_t value) { return value != 0 ? 1 : 0; });
+  case tensor_type::q8_0:
+    return detail::convert_blocks<q8_0_block>(from, count, to);
+  case tensor_type::q4_0:
+    return detail::convert_blocks<q4_0_block>(from, count, to);
+  case tensor_type::q4_1:
+    return detail::convert_blocks<q4_1_block>(from, count, to);
+  case tensor_type::q4_k:
+    return detail::convert_blocks<q4_k_block>(from, count, to);
+  case tensor_type::q6_k:
+    return detail::convert_blocks<q6_k_block>(from, count, to);
+  case tensor_type::mxfp4:
+    return detail::convert_blocks<ggml_mxfp4_block>(from, count, to);
   }
 }
 
