@@ -88,6 +88,11 @@ struct simd : simd_detail::activations<Arch>,
     simd_detail::ffn_backward<simd_detail::feed_forward_t<Bank>, Arch>::run(ctx, bank, rows, gradients);
   }
 
+  /// Rows may scatter: they are gathered while they are packed.
+  template <simd_detail::feed_forward Bank> [[nodiscard]] static std::true_type gathers(const Bank&) noexcept {
+    return {};
+  }
+
   /// Takes from a dry workspace what these passes take at most for rows within the limits.
   template <execution_context Context, simd_detail::feed_forward Bank>
   static void lay_out_forward_bank(const Context& dry, const Bank& bank, const row_limits& limits) {

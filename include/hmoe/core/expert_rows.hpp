@@ -15,7 +15,10 @@ namespace hmoe {
 ///   sink    y[i] = out[i] where `entries` is empty; else y[tokens[i]] += weights[entries[i]] · out[i], or, when the
 ///           weights are on the input, row i is weights[entries[i]] · x[tokens[i]] and y[tokens[i]] += out[i]
 ///   saved   [count × saved_per_row(expert)] what backward needs of forward; no memory where nothing is to be kept
-/// Backward reads x, saved and dy = ∂L/∂out and writes dx = ∂L/∂x, all of them contiguous: row i of each.
+///   outputs [count × d] out as well, where rows scatter and are kept; else no memory
+/// Backward reads x, saved and dy = ∂L/∂out and writes dx = ∂L/∂x, all of them contiguous: row i of each. Where rows
+/// scatter, row i of ∂L/∂out is weights[entries[i]] · dy[tokens[i]], and dx[tokens[i]] += ∂L/∂x; saved is contiguous,
+/// weights are on the output, and a list has each expert once. Only for sets with gathers_rows(ctx).
 /// A list of them: experts ascend and none is without rows; a token comes at most once per expert. Either all rows of a
 /// call scatter (have `entries`) or none. An expert may come several times in succession, with blocks of its rows:
 ///   forward   contiguous blocks may also come in any order, and an expert's need not follow one another
@@ -30,6 +33,7 @@ template <class T> struct expert_rows {
   matrix_view<T> saved{};
   matrix_view<const T> dy{};
   matrix_view<T> dx{};
+  matrix_view<T> outputs{};
   vector_view<const index_t> tokens{};
   vector_view<const index_t> entries{};
   vector_view<const T> weights{};
@@ -98,8 +102,11 @@ template <class T> struct expert_rows {
     else
       result.y = some(y);
     result.saved = some(saved);
-    result.dy = some(dy);
-    result.dx = some(dx);
+    result.outputs = some(outputs);
+    if (!scatters()) {
+      result.dy = some(dy);
+      result.dx = some(dx);
+    }
     return result;
   }
 };

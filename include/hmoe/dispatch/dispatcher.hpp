@@ -19,6 +19,7 @@ namespace hmoe {
 ///   saved_per_row(e)                         values per row that forward keeps for backward
 ///   forward_rows(ctx, rows)                  y of every expert_rows, and what is to be kept
 ///   backward_rows(ctx, rows, gradients)      dx =, gradients +=
+///   gathers_rows(ctx)                        whether they read tokens where they are and add to them, in training too
 ///   lay_out_forward_rows(dry, limits, scatters), lay_out_backward_rows(dry, limits)
 ///                                            take from dry.workspace(), which only counts, what those take for rows
 ///                                            within the limits
@@ -34,6 +35,7 @@ concept dispatched_experts =
       { experts.saved_per_row(e) } -> std::convertible_to<std::size_t>;
       experts.forward_rows(ctx, rows);
       experts.backward_rows(ctx, rows, gradients);
+      { experts.gathers_rows(ctx) } -> std::convertible_to<bool>;
       experts.lay_out_forward_rows(ctx, limits, false);
       experts.lay_out_backward_rows(ctx, limits);
     };

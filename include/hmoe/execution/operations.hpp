@@ -41,6 +41,8 @@
 ///   forward_bank(ctx, bank, rows)           y of each expert_rows; rows are contiguous, an expert may come several
 ///                                           times, and in any order
 ///   backward_bank(ctx, bank, rows, gradients)   dx =, gradients +=; experts ascend, and each comes once
+///   gathers(bank)                           whether these two also take rows that scatter (hmoe/core/expert_rows.hpp);
+///                                           may be missing: then rows are gathered for it
 ///   lay_out_forward_bank(dry, bank, limits)     takes from dry.workspace(), which only counts, what forward_bank takes
 ///                                           at most for rows within the row_limits; nothing of it may be touched
 ///   lay_out_backward_bank(dry, bank, limits)    what backward_bank takes
@@ -73,6 +75,7 @@ HMOE_OPERATION(update_adamw)
 HMOE_OPERATION(takes_bank)
 HMOE_OPERATION(forward_bank)
 HMOE_OPERATION(backward_bank)
+HMOE_OPERATION(gathers)
 #undef HMOE_OPERATION
 
 /// Stand for the callables of weighted_sum.
@@ -142,6 +145,10 @@ concept has_takes_bank = requires(const B& math, const Bank& bank) {
 template <class B, class Bank>
 concept never_takes_bank = requires(const B& math, const Bank& bank) {
   { math.takes_bank(bank) } -> std::same_as<std::false_type>;
+};
+template <class B, class Bank>
+concept has_gathers = requires(const B& math, const Bank& bank) {
+  { math.gathers(bank) } -> std::convertible_to<bool>;
 };
 template <class Context, class Bank>
 concept has_bank_passes =
@@ -230,6 +237,13 @@ template <class B, class T, class Factors> [[nodiscard]] consteval bool update_a
                 "training::adamw_factors<T>& by, std::size_t count, T* value, const T* gradient, T* m, T* v) const` "
                 "for T float and double (hmoe/execution/operations.hpp)");
   return has_update_adamw<B, T, Factors>;
+}
+/// Whether gathers(bank) can be asked.
+template <class B, class Bank> [[nodiscard]] consteval bool gathers() {
+  static_assert(has_gathers<B, Bank> || !detail::names_gathers<B>,
+                "hmoe: the backend's gathers does not fit: expected is `template <class Bank> bool gathers(const Bank& "
+                "bank) const` for every bank that it takes (hmoe/execution/operations.hpp)");
+  return has_gathers<B, Bank>;
 }
 /// Whether the backend may take a bank of this kind; takes_bank(bank) then tells of a single one.
 template <class Context, class Bank> [[nodiscard]] consteval bool bank_passes() {

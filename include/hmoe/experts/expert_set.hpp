@@ -151,6 +151,18 @@ public:
     return at(e, [&](const auto& bank, std::size_t) { return experts::forward_runner(ctx, bank); });
   }
 
+  /// Whether the rows of expert e are read where tokens are and added to them by whoever computes them, forward.
+  template <execution_context Context> [[nodiscard]] bool scatters_itself(const Context& ctx, std::size_t e) const {
+    return at(e, [&](const auto& bank, std::size_t) { return experts::scatters_itself(ctx, bank); });
+  }
+  /// Whether those of all experts are, in training as well: forward_rows keeps outputs, and backward_rows takes rows
+  /// that scatter.
+  template <execution_context Context> [[nodiscard]] bool gathers_rows(const Context& ctx) const {
+    bool all = true;
+    for_each_bank([&](const auto& bank, auto) { all = all && experts::backend_gathers(ctx, bank); });
+    return all;
+  }
+
   template <class Visitor> void visit_parameters(Visitor&& visit) const { hmoe::detail::visit_as_const(*this, visit); }
   template <class Visitor> void visit_parameters(Visitor&& visit) {
     std::size_t b = 0;

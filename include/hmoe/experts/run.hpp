@@ -3,6 +3,7 @@
 
 #include <hmoe/core/blocks.hpp>
 #include <hmoe/core/buffer.hpp>
+#include <hmoe/core/error.hpp>
 #include <hmoe/core/expert_rows.hpp>
 #include <hmoe/core/matrix.hpp>
 #include <hmoe/core/row_limits.hpp>
@@ -84,6 +85,20 @@ template <execution_context Context, class Bank>
   return runner::tiles;
 }
 
+/// Whether whoever computes the bank reads tokens where they are and adds to them; else rows are gathered first. Banks
+/// with forward_rows do, forward; the backend where it says so, forward and backward.
+template <execution_context Context, class Bank>
+[[nodiscard]] bool backend_gathers(const Context& ctx, const Bank& bank) {
+  if constexpr (operations::bank_passes<Context, Bank>())
+    if constexpr (operations::gathers<typename Context::backend_type, Bank>())
+      return experts::forward_runner(ctx, bank) == runner::backend && ctx.backend().gathers(bank);
+  return false;
+}
+template <execution_context Context, class Bank>
+[[nodiscard]] bool scatters_itself(const Context& ctx, const Bank& bank) {
+  return experts::forward_runner(ctx, bank) == runner::bank || experts::backend_gathers(ctx, bank);
+}
+
 namespace detail {
 
 /// The rows of bank b under its own ids, without those that are empty: f(rows) unless there are none.
@@ -109,7 +124,7 @@ template <class T, execution_context Context, class Bank, class F>
 void lay_out_bank(const Context& dry, const Bank& bank, const row_limits& limits, F&& f) {
   const typename Context::workspace_scope scope(dry.workspace());
   const buffer<expert_rows<T>> local(limits.entries(bank.size()), &dry.workspace());
-  f(row_limits{std::min(limits.total, limits.each * bank.size()), limits.each, limits.block});
+  f(row_limits{std::min(limits.total, limits.each * bank.size()), limits.each, limits.block, limits.scatters});
 }
 
 /// Rows [first, first + rows_per_tile) of an entry of a list.
@@ -353,35 +368,39 @@ void lay_out_gathered(const Context& dry, const Experts& experts, const row_limi
   detail::lay_out_contiguous<T>(dry, experts, limits, [](runner who) { return who != runner::bank; });
 }
 
+/// f(bank index, its rows, whether it scatters them itself) for runs of rows of one bank that does, or of any that do
+/// not: where rows scatter, banks take turns as the ids of their experts do, since a token's sum runs in ascending
+/// order of experts.
+template <execution_context Context, class Experts, class T, class F>
+void for_each_turn(const Context& ctx, const Experts& experts, vector_view<const expert_rows<T>> rows, const F& f) {
+  const auto itself = [&](std::size_t i) { return experts.scatters_itself(ctx, rows[i].expert); };
+  for (std::size_t first = 0, last = 0; first < rows.size(); first = last) {
+    const bool own = itself(first);
+    const std::size_t bank = experts.bank_index(rows[first].expert);
+    for (last = first + 1; last < rows.size(); ++last)
+      if (own ? experts.bank_index(rows[last].expert) != bank : itself(last))
+        break;
+    f(bank, rows.subview(first, last - first), own);
+  }
+}
+
 } // namespace detail
 
-/// y of all rows, and what backward needs where it is to be kept. Where rows scatter, banks take turns as the ids of
-/// their experts do, since a token's sum runs in ascending order of experts.
+/// y of all rows, and what backward needs where it is to be kept.
 template <execution_context Context, class Experts, class T>
 void forward_rows(const Context& ctx, const Experts& experts, vector_view<const expert_rows<T>> rows) {
   if (rows.empty() || !rows[0].scatters())
     return detail::forward_contiguous(ctx, experts, rows);
-  const auto scatters_itself = [&](std::size_t i) { return experts.runner_of(ctx, rows[i].expert) == runner::bank; };
-  for (std::size_t first = 0, last = 0; first < rows.size(); first = last) {
-    const bool itself = scatters_itself(first);
-    const std::size_t bank_of_first = experts.bank_index(rows[first].expert);
-    const auto together = [&](std::size_t i) {
-      return itself ? experts.bank_index(rows[i].expert) == bank_of_first : !scatters_itself(i);
-    };
-    for (last = first + 1; last < rows.size() && together(last);)
-      ++last;
-    const auto turn = rows.subview(first, last - first);
-    if (!itself) {
-      detail::forward_gathered(ctx, experts, turn);
-      continue;
-    }
+  detail::for_each_turn(ctx, experts, rows, [&](std::size_t own, vector_view<const expert_rows<T>> turn, bool itself) {
+    if (!itself)
+      return detail::forward_gathered(ctx, experts, turn);
     experts.for_each_bank([&, b = std::size_t{0}](const auto& bank, vector_view<const std::size_t>) mutable {
-      if (b++ == bank_of_first)
-        detail::with_rows_of_bank(ctx, experts, bank_of_first, turn, [&](vector_view<const expert_rows<T>> local) {
-          detail::forward_bank(ctx, bank, runner::bank, local);
+      if (b++ == own)
+        detail::with_rows_of_bank(ctx, experts, own, turn, [&](vector_view<const expert_rows<T>> local) {
+          detail::forward_bank(ctx, bank, experts::forward_runner(ctx, bank), local);
         });
     });
-  }
+  });
 }
 
 /// What forward_rows takes where nothing is kept, which is never less than where it is. `scatters`: the rows add their
@@ -391,12 +410,15 @@ void lay_out_forward_rows(const Context& dry, const Experts& experts, const row_
   if (!scatters)
     return detail::lay_out_contiguous<T>(dry, experts, limits, [](runner) { return true; });
   std::size_t gathered = 0;
+  row_limits scattering = limits;
+  scattering.scatters = true;
   experts.for_each_bank([&](const auto& bank, vector_view<const std::size_t>) {
-    if (const runner who = experts::forward_runner(dry, bank); who != runner::bank)
+    if (!experts::scatters_itself(dry, bank))
       gathered += bank.size();
     else
-      detail::lay_out_bank<T>(dry, bank, limits,
-                              [&](const row_limits& own) { detail::lay_out_forward_bank(dry, bank, who, own); });
+      detail::lay_out_bank<T>(dry, bank, scattering, [&](const row_limits& own) {
+        detail::lay_out_forward_bank(dry, bank, experts::forward_runner(dry, bank), own);
+      });
   });
   if (gathered != 0)
     detail::lay_out_gathered<T>(dry, experts,
@@ -446,6 +468,19 @@ void backward_joined(const Context& ctx, const Experts& experts, vector_view<con
 template <execution_context Context, class Experts, class T>
 void backward_rows(const Context& ctx, const Experts& experts, vector_view<const expert_rows<T>> rows,
                    Experts& gradients) {
+  if (!rows.empty() && rows[0].scatters()) {
+    require(experts.gathers_rows(ctx), "backward_rows: rows scatter, and not all banks of the set can do that in this "
+                                       "context: ask gathers_rows(ctx)");
+    return detail::for_each_turn(
+        ctx, experts, rows, [&](std::size_t own, vector_view<const expert_rows<T>> turn, bool) {
+          experts.for_each_bank_with(gradients, [&, b = std::size_t{0}](const auto& bank, auto, auto& sums) mutable {
+            if (b++ == own)
+              detail::with_rows_of_bank(ctx, experts, own, turn, [&](vector_view<const expert_rows<T>> local) {
+                detail::backward_bank(ctx, bank, local, sums);
+              });
+          });
+        });
+  }
   detail::with_joined_blocks(ctx, rows, [&](vector_view<const expert_rows<T>> joined) {
     detail::backward_joined(ctx, experts, joined, gradients);
   });
@@ -453,7 +488,8 @@ void backward_rows(const Context& ctx, const Experts& experts, vector_view<const
 template <class T, execution_context Context, class Experts>
 void lay_out_backward_rows(const Context& dry, const Experts& experts, const row_limits& in_blocks) {
   const typename Context::workspace_scope scope(dry.workspace());
-  const row_limits limits{in_blocks.total, in_blocks.each};
+  row_limits limits = in_blocks;
+  limits.block = 0;
   const buffer<expert_rows<T>> joined(in_blocks.block == 0 ? 0 : limits.entries(experts.size()), &dry.workspace());
   const detail::remaining_rows<T> others(limits.entries(experts.size()), &dry.workspace());
   std::vector<std::size_t> scratch(experts.size(), 0);

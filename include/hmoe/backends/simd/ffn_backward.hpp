@@ -13,6 +13,7 @@
 #include <hmoe/core/row_limits.hpp>
 #include <hmoe/core/vector_view.hpp>
 #include <hmoe/execution/context.hpp>
+#include <hmoe/execution/row_operations.hpp>
 
 #include <algorithm>
 #include <array>
@@ -27,6 +28,8 @@ namespace hmoe::backends::simd_detail {
 ///   3  dz ─ pack ─▶ rows;  x ─ pack ─▶ columns
 ///   4  rows · W_in ─▶ dx                                piece: some columns of a chunk
 ///      dzᵀ · columns ─ add ─▶ gradient of W_in          piece: some rows of the gradient
+/// Rows that scatter: phase 1 makes ∂L/∂out of dy and the weights, for a chunk at a time; x is gathered while phase 3
+/// packs it; and a piece of dx is some columns of all chunks, in order of experts, which it adds to the tokens.
 /// No two workers write the same value, and each is one sum over ascending rows or columns: the bits of gradients do
 /// not depend on the number of workers. Of an expert one chunk at a time is in work, in the order of its rows.
 template <class Bank, class Arch> class ffn_backward {
@@ -40,7 +43,8 @@ public:
   static void run(const Context& ctx, const Bank& bank, vector_view<const expert_rows<T>> all_rows, Bank& gradients,
                   const work_sizes& sizes = plain_work_sizes) {
     simd_detail::for_each_batch<T>(
-        ctx, all_rows, [&](const expert_rows<T>& r) { return values_of(bank, r.expert); }, same_expert::in_turn, sizes,
+        ctx, all_rows, [&](const expert_rows<T>& r) { return values_of(bank, r.expert, r.scatters()); },
+        same_expert::in_turn, sizes,
         [&](vector_view<const chunk<T>> chunks, T* memory) {
           run_phases(ctx, bank, chunks, memory, gradients, sizes);
         });
@@ -51,8 +55,8 @@ public:
   static void lay_out(const Context& dry, const Bank& bank, const row_limits& limits,
                       const work_sizes& sizes = plain_work_sizes) {
     simd_detail::lay_out_batches<T, T>(
-        dry, bank.size(), [&](std::size_t e) { return values_of(bank, e); }, limits, same_expert::in_turn, kinds,
-        sizes);
+        dry, bank.size(), [&](std::size_t e) { return values_of(bank, e, limits.scatters); }, limits,
+        same_expert::in_turn, kinds, sizes);
   }
 
 private:
@@ -62,23 +66,27 @@ private:
   static std::size_t columns_per_row(const Bank& bank, std::size_t e) noexcept {
     return work::columns_form::size(std::max(bank.d_model(), bank.width(e)), 1);
   }
-  /// What a chunk has in memory: packed columns, dz and behind them packed rows, at first of dy and then of dz.
-  static chunk_values values_of(const Bank& bank, std::size_t e) noexcept {
+  /// What a chunk has in memory: packed columns, dz, ∂L/∂out and then ∂L/∂x where rows scatter, and behind them packed
+  /// rows, at first of ∂L/∂out and then of dz.
+  static chunk_values values_of(const Bank& bank, std::size_t e, bool scatters) noexcept {
     const std::size_t dz = lanes * bank.width(e);
-    return {columns_per_row(bank, e) + dz, work::rows_form::size(1, std::max(bank.d_model(), dz)), tile_for<Arch>.rows};
+    return {columns_per_row(bank, e) + dz + (scatters ? bank.d_model() : 0),
+            work::rows_form::size(1, std::max(bank.d_model(), dz)), tile_for<Arch>.rows};
   }
   /// A chunk and its memory.
   struct part {
     const expert_rows<T>& all;
     std::size_t expert, width, count;
     T* columns;
-    matrix_view<T> dz;
+    matrix_view<T> dz, d_rows;
     T* rows;
 
     part(const Bank& bank, const chunk<T>& c, T* memory)
         : all(c.rows), expert(all.expert), width(bank.width(expert)), count(all.count), columns(memory + c.memory),
           dz(columns + count * columns_per_row(bank, expert), count, lanes * width),
-          rows(columns + count * values_of(bank, expert).per_row) {}
+          d_rows(columns + count * columns_per_row(bank, expert) + dz.size(), count, bank.d_model()),
+          rows(columns + count * values_of(bank, expert, all.scatters()).per_row) {}
+    [[nodiscard]] matrix_view<const T> dy() const noexcept { return all.scatters() ? d_rows : all.dy; }
     [[nodiscard]] matrix_view<const T> activated() const noexcept {
       return all.saved.column_block(lanes * width, width);
     }
@@ -103,7 +111,15 @@ private:
     };
     phase([&](std::size_t rows,
               std::size_t h) { return std::array{work::rows_to_pack(rows, d), work::columns_to_pack(rows, h)}; },
-          [](const part& c, const work_piece& w) { work::pack_rows(c.all.dy, w, c.rows); },
+          [&](const part& c, const work_piece& w) {
+            if (c.all.scatters()) {
+              const block_range some = work::rows_of(w, c.count);
+              for (std::size_t r = some.first; r < some.first + some.count; ++r)
+                rows::copy_scaled(ctx.backend(), c.all.output_weight(r), c.all.dy.row(c.all.tokens[r]),
+                                  c.d_rows.row(r));
+            }
+            work::pack_rows(c.dy(), w, c.rows);
+          },
           [](const part& c, const work_piece& w) { work::pack_columns(c.activated(), w, c.columns); });
     phase(
         [&](std::size_t rows, std::size_t h) {
@@ -111,21 +127,55 @@ private:
         },
         [&](const part& c, const work_piece& w) { hidden_gradient(ctx.backend(), bank, c, w); },
         [&](const part& c, const work_piece& w) {
-          work::add_gradient(c.all.dy, c.columns, w, sums.output(c.expert), sums.output_bias(c.expert));
+          work::add_gradient(c.dy(), c.columns, w, sums.output(c.expert), sums.output_bias(c.expert));
         });
     phase(
         [&](std::size_t rows, std::size_t h) {
           return std::array{work::rows_to_pack(rows, lanes * h), work::columns_to_pack(rows, d)};
         },
         [](const part& c, const work_piece& w) { work::pack_rows(c.dz, w, c.rows); },
-        [](const part& c, const work_piece& w) { work::pack_columns(c.all.x, w, c.columns); });
-    phase(
-        [&](std::size_t rows, std::size_t h) {
-          return std::array{work::columns_to_compute(rows, lanes * h, d), work::gradient_to_add(rows, lanes * h, d)};
+        [](const part& c, const work_piece& w) {
+          if (c.all.tokens.empty())
+            work::pack_columns(c.all.x, w, c.columns);
+          else
+            work::pack_source_columns(c.all, w, c.columns);
+        });
+    const auto add_to_gradient = [&](const part& c, const work_piece& w) {
+      work::add_gradient(c.dz, c.columns, w, sums.input(c.expert), sums.input_bias(c.expert));
+    };
+    if (!chunks[0].rows.scatters())
+      return phase(
+          [&](std::size_t rows, std::size_t h) {
+            return std::array{work::columns_to_compute(rows, lanes * h, d), work::gradient_to_add(rows, lanes * h, d)};
+          },
+          [&](const part& c, const work_piece& w) {
+            input_gradient(bank, c, work::columns_of(w, c.count, d), c.all.dx);
+          },
+          add_to_gradient);
+    std::size_t most_rows = 0;
+    double cost = 0;
+    for (const chunk<T>& c : chunks) {
+      most_rows = std::max(most_rows, c.rows.count);
+      cost += work::rows_and_depth(c.rows.count, lanes * bank.width(c.rows.expert));
+    }
+    simd_detail::run_phase(
+        ctx, chunks, sizes,
+        [&](const chunk<T>& c) -> std::array<divisible_work, kinds> {
+          return {&c == &chunks[0] ? work::shared_columns(most_rows, cost, d) : divisible_work{0, 0},
+                  work::gradient_to_add(c.rows.count, lanes * bank.width(c.rows.expert), d)};
         },
-        [&](const part& c, const work_piece& w) { input_gradient(bank, c, w); },
-        [&](const part& c, const work_piece& w) {
-          work::add_gradient(c.dz, c.columns, w, sums.input(c.expert), sums.input_bias(c.expert));
+        [&](const chunk<T>& own, const work_piece& w) {
+          if (w.kind == 1)
+            return add_to_gradient(part(bank, own, memory), w);
+          const block_range columns = work::columns_of(w, most_rows, d);
+          for (const chunk<T>& c : chunks) {
+            const part p(bank, c, memory);
+            input_gradient(bank, p, columns, p.d_rows);
+            for (std::size_t r = 0; r < p.count; ++r)
+              rows::add_scaled(ctx.backend(), T(1),
+                               vector_view<const T>(p.d_rows.row(r).subview(columns.first, columns.count)),
+                               p.all.dx.row(p.all.tokens[r]).subview(columns.first, columns.count));
+          }
         });
   }
 
@@ -137,10 +187,10 @@ private:
     for (std::size_t r = 0; r < c.count; ++r)
       kind::activate_backward(math, bank, c.all.saved.row(r), c.dz.row(r), c.width, j, count);
   }
-  static void input_gradient(const Bank& bank, const part& c, const work_piece& w) noexcept {
-    const auto [j, count] = work::columns_of(w, c.count, bank.d_model());
+  static void input_gradient(const Bank& bank, const part& c, const block_range& some, matrix_view<T> to) noexcept {
+    const auto [j, count] = some;
     multiply_packed_rows<layout::plain, Arch, T>(c.rows, bank.weights().input(c.expert).column_block(j, count),
-                                                 c.all.dx.column_block(j, count));
+                                                 to.column_block(j, count));
   }
 };
 

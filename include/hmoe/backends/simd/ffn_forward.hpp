@@ -13,6 +13,7 @@
 #include <hmoe/core/row_limits.hpp>
 #include <hmoe/core/vector_view.hpp>
 #include <hmoe/execution/context.hpp>
+#include <hmoe/execution/row_operations.hpp>
 
 #include <algorithm>
 #include <array>
@@ -26,6 +27,8 @@ namespace hmoe::backends::simd_detail {
 ///   2  rows · W_inᵀ ─ bias, activation ─▶ saved        piece: some hidden values of a chunk
 ///   3  activated values ─ pack ─▶ rows
 ///   4  rows · W_outᵀ ─ bias ─▶ y                       piece: some columns of a chunk
+/// Rows that scatter are gathered while phase 1 packs them, and a piece of phase 4 is some columns of all chunks, in
+/// order of experts: it adds its results to the tokens, and no two workers write the same value.
 /// A worker packs the part of a weight matrix that its piece needs, once for all rows of a chunk. Nothing packed
 /// outlives the pass, so an optimiser may change weights at any time.
 template <class Bank, class Arch> class ffn_forward {
@@ -39,7 +42,7 @@ public:
   static void run(const Context& ctx, const Bank& bank, vector_view<const expert_rows<T>> all_rows,
                   const work_sizes& sizes = plain_work_sizes) {
     simd_detail::for_each_batch<T>(
-        ctx, all_rows, [&](const expert_rows<T>& r) { return values_of(bank, r.expert, r.keeps()); },
+        ctx, all_rows, [&](const expert_rows<T>& r) { return values_of(bank, r.expert, r.keeps(), has_out(r)); },
         same_expert::together, sizes,
         [&](vector_view<const chunk<T>> chunks, T* memory) { run_phases(ctx, bank, chunks, memory, sizes); });
   }
@@ -49,27 +52,33 @@ public:
   static void lay_out(const Context& dry, const Bank& bank, const row_limits& limits,
                       const work_sizes& sizes = plain_work_sizes) {
     simd_detail::lay_out_batches<T, T>(
-        dry, bank.size(), [&](std::size_t e) { return values_of(bank, e, /*keeps=*/false); }, limits,
+        dry, bank.size(), [&](std::size_t e) { return values_of(bank, e, /*keeps=*/false, limits.scatters); }, limits,
         same_expert::together, /*kinds=*/1, sizes);
   }
 
 private:
-  /// What a chunk has in memory: saved values, where they are not kept, and behind them packed rows.
-  static chunk_values values_of(const Bank& bank, std::size_t e, bool keeps) noexcept {
-    return {keeps ? 0 : bank.saved_per_row(e), work::rows_form::size(1, std::max(bank.d_model(), bank.width(e))),
-            tile_for<Arch>.rows};
+  /// Whether outputs have memory of the chunk before they are added to tokens.
+  static bool has_out(const expert_rows<T>& r) noexcept { return r.scatters() && r.outputs.data() == nullptr; }
+  /// What a chunk has in memory: saved values and outputs, where they are not kept, and behind them packed rows.
+  static chunk_values values_of(const Bank& bank, std::size_t e, bool keeps, bool out) noexcept {
+    return {(keeps ? 0 : bank.saved_per_row(e)) + (out ? bank.d_model() : 0),
+            work::rows_form::size(1, std::max(bank.d_model(), bank.width(e))), tile_for<Arch>.rows};
   }
   /// A chunk and its memory.
   struct part {
     const expert_rows<T>& all;
     std::size_t expert, width, count;
-    matrix_view<T> saved;
+    matrix_view<T> saved, out;
     T* rows;
 
     part(const Bank& bank, const chunk<T>& c, T* memory)
         : all(c.rows), expert(all.expert), width(bank.width(expert)), count(all.count),
           saved(all.keeps() ? all.saved : matrix_view<T>(memory + c.memory, count, bank.saved_per_row(expert))),
-          rows(memory + c.memory + count * values_of(bank, expert, all.keeps()).per_row) {}
+          out(!all.scatters() ? all.y
+              : has_out(all)
+                  ? matrix_view<T>(memory + c.memory + (all.keeps() ? 0 : saved.size()), count, bank.d_model())
+                  : all.outputs),
+          rows(memory + c.memory + count * values_of(bank, expert, all.keeps(), has_out(all)).per_row) {}
   };
 
   template <execution_context Context>
@@ -83,15 +92,42 @@ private:
           [&](const chunk<T>& c, const work_piece& w) { f(part(bank, c, memory), w); });
     };
     phase([&](std::size_t rows, std::size_t) { return work::rows_to_pack(rows, d); },
-          [](const part& c, const work_piece& w) { work::pack_rows(c.all.x, w, c.rows); });
+          [&](const part& c, const work_piece& w) {
+            if (c.all.tokens.empty())
+              work::pack_rows(c.all.x, w, c.rows);
+            else
+              work::pack_sources(c.all, d, w, c.rows);
+          });
     phase([&](std::size_t rows, std::size_t h) { return work::columns_to_compute(rows, lanes * d, h); },
           [&](const part& c, const work_piece& w) { compute_hidden(ctx.backend(), bank, c, w); });
     phase([](std::size_t rows, std::size_t h) { return work::rows_to_pack(rows, h); },
           [](const part& c, const work_piece& w) {
             work::pack_rows(c.saved.column_block(lanes * c.width, c.width), w, c.rows);
           });
-    phase([&](std::size_t rows, std::size_t h) { return work::columns_to_compute(rows, h, d); },
-          [&](const part& c, const work_piece& w) { compute_output(bank, c, w); });
+    if (!chunks[0].rows.scatters())
+      return phase(
+          [&](std::size_t rows, std::size_t h) { return work::columns_to_compute(rows, h, d); },
+          [&](const part& c, const work_piece& w) { compute_output(bank, c, work::columns_of(w, c.count, d)); });
+    std::size_t most_rows = 0;
+    double cost = 0;
+    for (const chunk<T>& c : chunks) {
+      most_rows = std::max(most_rows, c.rows.count);
+      cost += work::rows_and_depth(c.rows.count, bank.width(c.rows.expert));
+    }
+    simd_detail::run_phase(
+        ctx, chunks.subview(0, 1), sizes,
+        [&](const chunk<T>&) { return std::array{work::shared_columns(most_rows, cost, d)}; },
+        [&](const chunk<T>&, const work_piece& w) {
+          const block_range columns = work::columns_of(w, most_rows, d);
+          for (const chunk<T>& c : chunks) {
+            const part p(bank, c, memory);
+            compute_output(bank, p, columns);
+            for (std::size_t r = 0; r < p.count; ++r)
+              rows::add_scaled(ctx.backend(), p.all.output_weight(r),
+                               vector_view<const T>(p.out.row(r).subview(columns.first, columns.count)),
+                               p.all.y.row(p.all.tokens[r]).subview(columns.first, columns.count));
+          }
+        });
   }
 
   template <class Math>
@@ -107,9 +143,9 @@ private:
       kind::activate(math, bank, c.saved.row(r), c.width, j, count);
   }
 
-  static void compute_output(const Bank& bank, const part& c, const work_piece& w) noexcept {
-    const auto [j, count] = work::columns_of(w, c.count, bank.d_model());
-    const matrix_view<T> columns = c.all.y.column_block(j, count);
+  static void compute_output(const Bank& bank, const part& c, const block_range& some) noexcept {
+    const auto [j, count] = some;
+    const matrix_view<T> columns = c.out.column_block(j, count);
     multiply_packed_rows<layout::transposed, Arch, T>(c.rows, bank.weights().output(c.expert).row_block(j, count),
                                                       columns);
     work::add_bias(bank.weights().output_bias(c.expert), j, columns);

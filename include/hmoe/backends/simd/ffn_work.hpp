@@ -4,6 +4,7 @@
 #include <hmoe/backends/simd/packed_product.hpp>
 #include <hmoe/backends/simd/pieces.hpp>
 #include <hmoe/core/blocks.hpp>
+#include <hmoe/core/expert_rows.hpp>
 #include <hmoe/core/matrix_view.hpp>
 
 #include <algorithm>
@@ -27,6 +28,17 @@ template <class T, class Arch> struct ffn_work {
     const block_range r = w.of(blocks_together, row_blocks<Arch>(from.rows()));
     rows_form::pack(from, r.first, r.count, to);
   }
+  static void pack_sources(const expert_rows<T>& all, std::size_t depth, const work_piece& w, T* to) noexcept {
+    const block_range r = w.of(blocks_together, row_blocks<Arch>(all.count));
+    rows_form::pack_sources(all, depth, r.first, r.count, to);
+  }
+  /// The rows of the blocks of such a piece.
+  static block_range rows_of(const work_piece& w, std::size_t rows) noexcept {
+    const std::size_t blocks = row_blocks<Arch>(rows);
+    const block_range r = w.of(blocks_together, blocks);
+    const std::size_t first = r.first * rows / blocks;
+    return {first, (r.first + r.count) * rows / blocks - first};
+  }
 
   /// Packing columns; units are panels.
   static divisible_work columns_to_pack(std::size_t rows, std::size_t columns) noexcept {
@@ -34,6 +46,9 @@ template <class T, class Arch> struct ffn_work {
   }
   static void pack_columns(matrix_view<const T> from, const work_piece& w, T* to) noexcept {
     columns_form::pack(from, w.first, w.count, to);
+  }
+  static void pack_source_columns(const expert_rows<T>& all, const work_piece& w, T* to) noexcept {
+    columns_form::pack_sources(all, w.first, w.count, to);
   }
 
   /// C[rows × columns], sums of `depth`, from packed rows; units are the panels that are multiplied together. Packing
@@ -44,6 +59,17 @@ template <class T, class Arch> struct ffn_work {
   }
   static block_range columns_of(const work_piece& w, std::size_t rows, std::size_t columns) noexcept {
     return w.of(panels_together<T, Arch>(rows) * panel, columns);
+  }
+
+  /// Columns of several chunks, computed one chunk after the other, where results are added to tokens: units are as
+  /// many panels as the chunk of most rows multiplies together.
+  static divisible_work shared_columns(std::size_t most_rows, double all_rows_and_depths,
+                                       std::size_t columns) noexcept {
+    const std::size_t unit = panels_together<T, Arch>(most_rows) * panel;
+    return {blocks_of(columns, unit), all_rows_and_depths * static_cast<double>(unit)};
+  }
+  static double rows_and_depth(std::size_t rows, std::size_t depth) noexcept {
+    return static_cast<double>((rows + packing_rows) * depth);
   }
 
   /// A weight gradient [m × columns] from packed columns of `rows` rows; units are rows of the gradient. That it is

@@ -5,6 +5,7 @@
 #include <hmoe/backends/simd/packing.hpp>
 #include <hmoe/backends/simd/products.hpp>
 #include <hmoe/core/buffer.hpp>
+#include <hmoe/core/expert_rows.hpp>
 #include <hmoe/core/matrix_view.hpp>
 
 #include <algorithm>
@@ -33,6 +34,28 @@ template <class T, class Arch> struct packed_rows {
       interleave_rows<slots, T>(from.row_block(row, rows), 0, from.cols(), to + b * slots * from.cols());
     }
   }
+  /// Packs those of all.count rows of `depth` values that are anywhere, times their weights where these are on the
+  /// input.
+  static void pack_sources(const expert_rows<T>& all, std::size_t depth, std::size_t first, std::size_t count,
+                           T* to) noexcept {
+    const std::size_t blocks = row_blocks<Arch>(all.count);
+    for (std::size_t b = first; b < first + count; ++b) {
+      const std::size_t row = b * all.count / blocks, last = (b + 1) * all.count / blocks - 1;
+      const T* rows[slots];
+      for (std::size_t i = 0; i < slots; ++i)
+        rows[i] = all.source(std::min(row + i, last)).data();
+      T* block = to + b * slots * depth;
+      interleave_rows<slots, T>(rows, depth, block);
+      if (!all.weights_on_input)
+        continue;
+      T weights[slots];
+      for (std::size_t i = 0; i < slots; ++i)
+        weights[i] = all.input_weight(std::min(row + i, last));
+      for (std::size_t k = 0; k < depth; ++k)
+        for (std::size_t i = 0; i < slots; ++i)
+          block[k * slots + i] *= weights[i];
+    }
+  }
 };
 
 /// Columns of B in panels: panel p begins at p · width · depth and has `width` values for each k.
@@ -51,6 +74,14 @@ template <class T, class Arch> struct packed_columns {
     copy_columns<width, xsimd::batch<T, Arch>, T>(
         from.column_block(column, std::min(count * width, from.cols() - column)), 0, from.rows(), to + first * step,
         step);
+  }
+  /// Packs those of all.count rows of x that are anywhere.
+  static void pack_sources(const expert_rows<T>& all, std::size_t first, std::size_t count, T* to) noexcept {
+    const std::size_t column = first * width, step = width * all.count;
+    const std::size_t columns = std::min(count * width, all.x.cols() - column);
+    for (std::size_t r = 0; r < all.count; ++r)
+      copy_columns<width, xsimd::batch<T, Arch>, T>(matrix_view<const T>(all.source(r).data() + column, 1, columns), 0,
+                                                    1, to + first * step + r * width, step);
   }
 };
 

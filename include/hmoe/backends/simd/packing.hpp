@@ -37,15 +37,10 @@ template <class V, class T>
   }
 }
 
-/// to[k][i] = from(i, first_k + k), i < Width, k < depth: rows side by side. A transposed matrix becomes the panel of
-/// columns that it has as rows; rows of A become a block. Beyond the last row the last one is repeated.
-template <std::size_t Width, class T>
-void interleave_rows(matrix_view<const T> from, std::size_t first_k, std::size_t depth, T* to) noexcept {
+/// to[k][i] = rows[i][k], i < Width, k < depth: rows side by side.
+template <std::size_t Width, class T> void interleave_rows(const T* const* rows, std::size_t depth, T* to) noexcept {
   using vec = square_vector<T>;
   static_assert(Width % vec::size == 0);
-  const T* rows[Width];
-  for (std::size_t i = 0; i < Width; ++i)
-    rows[i] = from.data() + std::min(i, from.rows() - 1) * from.stride() + first_k;
   // A cache line of each row is used up before the next rows: with a stride that is a power of two all of them would
   // want the same few places in L1.
   constexpr std::size_t line = memory_alignment / sizeof(T);
@@ -61,6 +56,15 @@ void interleave_rows(matrix_view<const T> from, std::size_t first_k, std::size_t
   for (; k < depth; ++k)
     for (std::size_t i = 0; i < Width; ++i)
       to[k * Width + i] = rows[i][k];
+}
+/// to[k][i] = from(i, first_k + k), i < Width, k < depth. A transposed matrix becomes the panel of columns that it has
+/// as rows; rows of A become a block. Beyond the last row the last one is repeated.
+template <std::size_t Width, class T>
+void interleave_rows(matrix_view<const T> from, std::size_t first_k, std::size_t depth, T* to) noexcept {
+  const T* rows[Width];
+  for (std::size_t i = 0; i < Width; ++i)
+    rows[i] = from.data() + std::min(i, from.rows() - 1) * from.stride() + first_k;
+  interleave_rows<Width, T>(rows, depth, to);
 }
 
 /// Copies Width values in registers of type V; where they do not fill the last one, it overlaps the one before.
