@@ -3,10 +3,12 @@
 // scripts/golden_files.
 #include <hmoe/core/matrix.hpp>
 #include <hmoe/io/gguf.hpp>
+#include <hmoe/io/ragged_checkpoint.hpp>
 #include <hmoe/io/read_file.hpp>
 #include <hmoe/io/safetensors.hpp>
 #include <hmoe/io/safetensors_writer.hpp>
 
+#include "support/ragged_layer.hpp"
 #include "support/scratch_folder.hpp"
 
 #include <doctest/doctest.h>
@@ -117,4 +119,25 @@ TEST_CASE("a GGUF file of ggml's own library: metadata, and blocks as it reads t
     tensor.slice(1).read(part.view());
     CHECK(same_bits(part.data(), expected.data() + i * 512 + 256, 256));
   }
+}
+
+TEST_CASE("a layer of unequal experts that numpy wrote is read, and written again byte for byte") {
+  const support::scratch_folder folder;
+  const std::string path = (folder / "copy").string();
+  auto layer = support::make_ragged_layer<float>();
+  std::vector<float> expected, values;
+  const auto values_to = [](std::vector<float>& to) {
+    return [&to](const hmoe::parameter_info&, hmoe::matrix_view<const float> view) {
+      to.insert(to.end(), view.data(), view.data() + view.size());
+    };
+  };
+  std::as_const(layer).visit_parameters(values_to(expected));
+  hmoe::set_zero(layer);
+  io::load_ragged_layer(io::safetensors_file(golden("ragged.safetensors")), layer, "layers.0.");
+  std::as_const(layer).visit_parameters(values_to(values));
+  CHECK(values == expected);
+  io::ragged_checkpoint_writer writer;
+  writer.add(layer, "layers.0.", {"pruned", "HEAPr, \"half\"", "ü"});
+  writer.write(path);
+  CHECK(support::contents_of(path) == support::contents_of(golden("ragged.safetensors")));
 }
