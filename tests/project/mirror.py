@@ -36,7 +36,6 @@ ELSEWHERE = {
     "backends/simd/products": "backends/simd.cpp",
     "backends/simd/quantized_formats": "backends/simd/packed_bank.cpp",
     "backends/simd/tile": "backends/simd/packed_bank.cpp",
-    "backends/simd/weight_formats": "backends/simd/packed_bank.cpp",
     "backends/simd/work_sizes": "backends/simd/packed_forward.cpp",
 }
 # Tests of several headers together.

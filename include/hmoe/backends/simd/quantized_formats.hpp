@@ -33,8 +33,9 @@ template <class Code, class Constant> struct activation_block {
 
 /// Weights in blocks of 32 along k that share a scale (see core/quantized_block.hpp); activations are rounded to bytes
 /// in the same blocks, products are exact in integers, and each block adds scale_w · scale_x · Σ to a float sum.
-/// A panel holds the scales (and offsets) of all its blocks, then the codes: in lane i those of column i at four
-/// consecutive k; of 4-bit codes the lower halves belong to the first 16 k of a block and the upper to the last 16.
+/// A panel is read from front to back: the scales (and offsets) of a block, or of four whose scales are bytes, stand
+/// before its codes. In lane i are the codes of column i at four consecutive k; of 4-bit codes the lower halves belong
+/// to the first 16 k of a block and the upper to the last 16.
 /// Product: how bytes are multiplied; WidensHalf: whether F16C or AVX-512 reads the scales.
 template <class Block, simd_detail::byte_product Product, bool WidensHalf = false> struct quantized {
   using row_value = std::byte;
@@ -59,7 +60,8 @@ template <class Block, simd_detail::byte_product Product, bool WidensHalf = fals
   }
 
   template <class Arch> [[nodiscard]] static constexpr std::size_t panel_bytes(std::size_t depth) noexcept {
-    return scale_bytes<Arch>(depth) + aligned_bytes<std::byte>(blocks(depth) * code_bytes<Arch>);
+    const std::size_t count = blocks(depth), groups = (count + blocks_together - 1) / blocks_together;
+    return aligned_bytes<std::byte>(groups * scale_bytes<Arch> + count * code_bytes<Arch>);
   }
   template <class Arch, class Weight> static void pack(std::size_t depth, Weight weight, std::byte* to) noexcept {
     constexpr std::size_t columns = 2 * detail::lanes<Arch>;
@@ -70,8 +72,8 @@ template <class Block, simd_detail::byte_product Product, bool WidensHalf = fals
         for (std::size_t i = 0; i < std::min(quantized_block_size, depth - b * quantized_block_size); ++i)
           values[i] = weight(b * quantized_block_size + i, c);
         const Block block = Block::quantize(values);
-        pack_scale<Arch>(block, b, c, to);
-        std::byte* codes = to + scale_bytes<Arch>(depth) + b * code_bytes<Arch>;
+        pack_scale<Arch>(block, b, c, to + scales_at<Arch>(b));
+        std::byte* codes = to + codes_at<Arch>(b);
         for (std::size_t i = 0; i < quantized_block_size; ++i) {
           const std::size_t step = i / 4 % steps_stored, shift = i / 4 / steps_stored * 4;
           codes[(step * columns + c) * 4 + i % 4] |= std::byte{block.code(i)} << shift;
@@ -80,17 +82,19 @@ template <class Block, simd_detail::byte_product Product, bool WidensHalf = fals
   }
 
   template <std::size_t Rows, std::size_t Panels, class Arch>
-    requires(Panels == 1) // scales and codes are two streams already
+    requires(Panels == 1)
   static void multiply(std::size_t depth, const std::byte* rows, std::size_t step, const std::byte* panel,
                        detail::read_ahead ahead, float* tile) noexcept {
     using vec = xsimd::batch<float, Arch>;
     using ints = simd_detail::int_vector<Arch>;
     using bytes = simd_detail::byte_vector<Arch>;
     constexpr std::size_t n = vec::size;
-    const std::byte* codes = panel + scale_bytes<Arch>(depth);
     // The float sums stay in the tile, in L1: the registers are for the integer sums.
     std::fill_n(tile, Rows * 2 * n, 0.0F);
-    for (std::size_t b = 0; b < blocks(depth); ++b, codes += code_bytes<Arch>) {
+    for (std::size_t b = 0; b < blocks(depth); ++b) {
+      const std::byte* scales = panel + scales_at<Arch>(b);
+      if (b % blocks_together == 0)
+        ahead.template advance<scale_bytes<Arch>, 1, 2>();
       const auto block_of = [&](std::size_t r) {
         return reinterpret_cast<const row_block*>(rows + r * step + b * sizeof(row_block));
       };
@@ -98,7 +102,7 @@ template <class Block, simd_detail::byte_product Product, bool WidensHalf = fals
 #pragma GCC unroll 16
       for (std::size_t r = 0; r < Rows; ++r)
         dots[r][0] = dots[r][1] = ints(has_offset || is_narrow ? 0 : static_cast<std::int32_t>(block_of(r)->constant));
-      const auto* weights = reinterpret_cast<const std::uint32_t*>(codes);
+      const auto* weights = reinterpret_cast<const std::uint32_t*>(panel + codes_at<Arch>(b));
 #pragma GCC unroll 8 // as a loop, g++ 12 keeps most sums in memory
       for (std::size_t s = 0; s < steps_stored; ++s, weights += 2 * n) {
         ahead.template advance<2 * n * sizeof(*weights), 1, 2>();
@@ -120,7 +124,7 @@ template <class Block, simd_detail::byte_product Product, bool WidensHalf = fals
           }
         }
       }
-      const vec left_scale = scale<Arch>(panel, b, 0), right_scale = scale<Arch>(panel, b, 1);
+      const vec left_scale = scale<Arch>(scales, b, 0), right_scale = scale<Arch>(scales, b, 1);
 #pragma GCC unroll 16
       for (std::size_t r = 0; r < Rows; ++r) {
         if constexpr (is_narrow) {
@@ -135,8 +139,8 @@ template <class Block, simd_detail::byte_product Product, bool WidensHalf = fals
             right = xsimd::fma(xsimd::to_float(dots[r][1]), right_scale * row_scale, vec::load_aligned(sums + n));
         if constexpr (has_offset) {
           const vec total(block_of(r)->constant);
-          left = xsimd::fma(total, half_at<Arch>(panel, 2 * b + 1, 0), left);
-          right = xsimd::fma(total, half_at<Arch>(panel, 2 * b + 1, 1), right);
+          left = xsimd::fma(total, half_at<Arch>(scales, 1, 0), left);
+          right = xsimd::fma(total, half_at<Arch>(scales, 1, 1), right);
         }
         left.store_aligned(sums);
         right.store_aligned(sums + n);
@@ -173,44 +177,45 @@ private:
   [[nodiscard]] static constexpr std::size_t blocks(std::size_t depth) noexcept {
     return (depth + quantized_block_size - 1) / quantized_block_size;
   }
-  template <class Arch> [[nodiscard]] static constexpr std::size_t scale_bytes(std::size_t depth) noexcept {
-    const std::size_t of_column = is_mxfp4     ? (blocks(depth) + 3) / 4 * 4
-                                  : has_offset ? blocks(depth) * 2 * sizeof(half)
-                                               : blocks(depth) * sizeof(half);
-    return aligned_bytes<std::byte>(of_column * 2 * detail::lanes<Arch>);
+  /// Blocks whose scales stand together, and the bytes of these.
+  static constexpr std::size_t blocks_together = is_mxfp4 ? 4 : 1;
+  template <class Arch>
+  static constexpr std::size_t scale_bytes = (is_mxfp4 || has_offset ? 4 : 2) * 2 * detail::lanes<Arch>;
+  /// Where in a panel a block's scales and codes are.
+  template <class Arch> [[nodiscard]] static constexpr std::size_t scales_at(std::size_t b) noexcept {
+    return b / blocks_together * (scale_bytes<Arch> + blocks_together * code_bytes<Arch>);
+  }
+  template <class Arch> [[nodiscard]] static constexpr std::size_t codes_at(std::size_t b) noexcept {
+    return scales_at<Arch>(b) + scale_bytes<Arch> + b % blocks_together * code_bytes<Arch>;
   }
   template <class Arch>
-  static void pack_scale(const Block& block, std::size_t b, std::size_t column, std::byte* panel) noexcept {
-    constexpr std::size_t columns = 2 * detail::lanes<Arch>;
+  static void pack_scale(const Block& block, std::size_t b, std::size_t column, std::byte* scales) noexcept {
     if constexpr (is_mxfp4) {
-      panel[(b / 4 * columns + column) * 4 + b % 4] = std::byte{block.exponent}; // of four blocks in a lane
+      scales[column * 4 + b % 4] = std::byte{block.exponent}; // of four blocks in a lane
     } else {
-      auto* scales = reinterpret_cast<half*>(panel);
-      if constexpr (has_offset) {
-        scales[2 * b * columns + column] = block.scale_bits;
-        scales[(2 * b + 1) * columns + column] = block.offset_bits;
-      } else {
-        scales[b * columns + column] = block.scale_bits;
-      }
+      auto* halves = reinterpret_cast<half*>(scales);
+      halves[column] = block.scale_bits;
+      if constexpr (has_offset)
+        halves[2 * detail::lanes<Arch> + column] = block.offset_bits;
     }
   }
-  /// Row `row` of the table of binary16 numbers at the head of a panel, left or right half.
+  /// Scales (row 0) or offsets (row 1) of a block, left or right half.
   template <class Arch>
-  static xsimd::batch<float, Arch> half_at(const std::byte* panel, std::size_t row, std::size_t side) noexcept {
+  static xsimd::batch<float, Arch> half_at(const std::byte* scales, std::size_t row, std::size_t side) noexcept {
     constexpr std::size_t n = detail::lanes<Arch>;
-    return detail::load<Arch, WidensHalf>(reinterpret_cast<const half*>(panel) + row * 2 * n + side * n);
+    return detail::load<Arch, WidensHalf>(reinterpret_cast<const half*>(scales) + row * 2 * n + side * n);
   }
   template <class Arch>
-  static xsimd::batch<float, Arch> scale(const std::byte* panel, std::size_t b, std::size_t side) noexcept {
+  static xsimd::batch<float, Arch> scale(const std::byte* scales, [[maybe_unused]] std::size_t b,
+                                         std::size_t side) noexcept {
     if constexpr (is_mxfp4) {
       using bits = xsimd::batch<std::uint32_t, Arch>;
       using vec = xsimd::batch<float, Arch>;
-      const bits four =
-          bits::load_aligned(reinterpret_cast<const std::uint32_t*>(panel) + (b / 4 * 2 + side) * vec::size);
+      const bits four = bits::load_aligned(reinterpret_cast<const std::uint32_t*>(scales) + side * vec::size);
       const bits exponent = (four >> static_cast<int>(b % 4 * 8)) & bits(0xffU);
       return xsimd::bitwise_cast<vec>(exponent << 23) * vec(0.5F); // the numbers are doubled
     } else {
-      return half_at<Arch>(panel, has_offset ? 2 * b : b, side);
+      return half_at<Arch>(scales, 0, side);
     }
   }
   /// What a part multiplies, of the codes of a step.

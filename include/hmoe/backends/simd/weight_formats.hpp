@@ -191,6 +191,22 @@ using f32 = widened<float>;
 /// be linked.)
 using f16 = widened<half, HMOE_DETAIL_HAS_F16 == 1>;
 
+#if HMOE_DETAIL_HAS_BF16_DOT
+namespace detail {
+/// Sixteen floats rounded as bfloat16's constructor does, in integers: vcvtneps2bf16 would make 0 of subnormal numbers.
+[[gnu::always_inline]] inline void round_16(const float* from, bfloat16* to) noexcept {
+  const __m512 values = _mm512_loadu_ps(from);
+  const __m512i word = _mm512_castps_si512(values), upper = _mm512_srli_epi32(word, 16);
+  const __m512i odd = _mm512_and_si512(upper, _mm512_set1_epi32(1));
+  const __m512i rounded =
+      _mm512_srli_epi32(_mm512_add_epi32(word, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
+  const __mmask16 is_nan = _mm512_cmp_ps_mask(values, values, _CMP_UNORD_Q);
+  const __m512i chosen = _mm512_mask_or_epi32(rounded, is_nan, upper, _mm512_set1_epi32(0x40));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtepi32_epi16(chosen));
+}
+} // namespace detail
+#endif
+
 /// Weights of 2 bytes. Lane i of a register holds those of k (lower half) and k + 1 (upper half) of column i, what
 /// vdpbf16ps takes. With Dot the activations are rounded to bfloat16 as well and the instruction multiplies; without,
 /// weights are widened (exactly) and activations stay float.
@@ -205,7 +221,13 @@ template <bool Dot> struct basic_bf16 {
   }
   [[nodiscard]] static constexpr std::size_t row_offset(std::size_t k) noexcept { return k; }
   template <class Arch> static void encode(const float* from, std::size_t depth, row_value* to) noexcept {
-    for (std::size_t k = 0; k < depth; ++k)
+    std::size_t k = 0;
+#if HMOE_DETAIL_HAS_BF16_DOT
+    if constexpr (Dot)
+      for (; k + 16 <= depth; k += 16)
+        detail::round_16(from + k, to + k);
+#endif
+    for (; k < depth; ++k)
       to[k] = row_value(from[k]);
     if (depth % 2 != 0)
       to[depth] = row_value(0.0F);
