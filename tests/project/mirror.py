@@ -25,6 +25,7 @@ ELSEWHERE = {
     "experts/diagnosis": "project/compile_fail/expert_without_backward.cpp",
     "layer/argument_checks": "project/compile_fail/backend_for_context.cpp",
     "backends/cuda": "cuda/layer.cu",  # an umbrella
+    "backends/simd/activation_block": "backends/simd/channel_formats.cpp",
     "backends/simd/elementwise": "backends/simd/activations.cpp",
     "backends/simd/ffn_kind": "backends/simd/ffn_backward.cpp",
     "backends/simd/ffn_work": "backends/simd/ffn_backward.cpp",

@@ -6,6 +6,7 @@
 // clang-format on
 
 #include <hmoe/backends/simd/activations.hpp>
+#include <hmoe/backends/simd/channel_formats.hpp>
 #include <hmoe/backends/simd/ffn_backward.hpp>
 #include <hmoe/backends/simd/ffn_forward.hpp>
 #include <hmoe/backends/simd/optimizers.hpp>

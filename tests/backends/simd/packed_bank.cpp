@@ -164,7 +164,8 @@ TEST_CASE_TEMPLATE("quantised weights are those of the blocks; what is left is t
 }
 
 TEST_CASE_TEMPLATE("weights that a format cannot hold are refused, by expert and place", Format, formats::f32,
-                   formats::f16, formats::bf16, formats::q8, formats::q4, formats::q4_offset, formats::mxfp4) {
+                   formats::f16, formats::bf16, formats::q8, formats::q4, formats::q4_offset, formats::mxfp4,
+                   formats::q8_channel) {
   const auto with = [](float weight) {
     auto bank = glu;
     bank.down(3)(36, 32) = weight;
@@ -230,7 +231,8 @@ TEST_CASE("an activation that is not finite gives NaN with quantised weights, in
 }
 
 TEST_CASE_TEMPLATE("a token has the same bits in any batch, on any threads, by any dispatch", Format, formats::f32,
-                   formats::f16, formats::bf16, formats::q8, formats::q4, formats::q4_offset, formats::mxfp4) {
+                   formats::f16, formats::bf16, formats::q8, formats::q4, formats::q4_offset, formats::mxfp4,
+                   formats::q8_channel) {
   const auto packed = expert_set{support::packed_experts(simd<>::pack<Format>(glu_with_biases))};
   const auto expected = run(layer_of(packed), tokens);
   for (const std::size_t threads : {1U, 2U, 3U})

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/backends/simd/activation_block.hpp>
 #include <hmoe/backends/simd/int8_dot.hpp>
 #include <hmoe/backends/simd/weight_formats.hpp>
 #include <hmoe/core/buffer.hpp>
@@ -14,22 +15,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <iterator>
-#include <limits>
-#include <numeric>
 #include <type_traits>
-#include <utility>
 
 namespace hmoe::backends::formats {
-
-/// Activations beside quantised weights: 32 signed numbers of 8 bits, x ≈ scale · q with scale = max|x|/127, stored in
-/// Code; and what a block adds to a sum whatever the weights: −zero · Σ q, or scale · Σ q to be multiplied by an
-/// offset.
-template <class Code, class Constant> struct activation_block {
-  Code codes[quantized_block_size];
-  float scale;
-  Constant constant;
-};
 
 /// Weights in blocks of 32 along k that share a scale (see core/quantized_block.hpp); activations are rounded to bytes
 /// in the same blocks, products are exact in integers, and each block adds scale_w · scale_x · Σ to a float sum.
@@ -155,7 +143,8 @@ private:
                         in_pairs = Product == simd_detail::byte_product::pairs;
   static_assert(!is_narrow || (Block::bits == 4 && !is_mxfp4), "hmoe: byte_product::narrow is for weights up to 15");
   using row_code = std::conditional_t<in_pairs, std::int16_t, std::int8_t>;
-  using row_block = activation_block<row_code, std::conditional_t<has_offset, float, std::int32_t>>;
+  using row_block =
+      activation_block<row_code, std::conditional_t<has_offset, float, std::int32_t>, quantized_block_size>;
   /// Steps of four k that a block's codes take in memory.
   static constexpr std::size_t steps_stored = quantized_block_size * Block::bits / 32;
   /// Products that a step is taken in: of its lower and its upper 4 bits, of its even and its odd bytes.
@@ -239,39 +228,7 @@ private:
   }
 
   template <class Arch> static void encode_block(const float* values, row_block& to) noexcept {
-    using vec = xsimd::batch<float, Arch>;
-    using ints = simd_detail::int_vector<Arch>;
-    vec largest(0.0F);
-    auto all_finite = vec(0.0F) == vec(0.0F);
-    for (std::size_t i = 0; i < quantized_block_size; i += vec::size) {
-      const vec magnitude = xsimd::abs(vec::load_unaligned(values + i));
-      largest = xsimd::max(largest, magnitude);
-      all_finite = all_finite & (magnitude <= vec(std::numeric_limits<float>::max()));
-    }
-    const bool finite = xsimd::all(all_finite);
-    alignas(vec) float lanes[vec::size];
-    largest.store_aligned(lanes);
-    for (std::size_t rest = vec::size / 2; rest > 0; rest /= 2)
-      for (std::size_t i = 0; i < rest; ++i)
-        lanes[i] = std::max(lanes[i], lanes[i + rest]);
-    const float most = lanes[0];
-    to.scale = finite ? most / 127 : std::numeric_limits<float>::quiet_NaN(); // NaN spreads to the sums
-    const vec inverse(finite && most > 0 ? 127 / most : 0.0F);
-    alignas(memory_alignment) std::int32_t codes[quantized_block_size];
-    ints sums(0);
-    for (std::size_t i = 0; i < quantized_block_size; i += vec::size) {
-      const ints rounded = finite ? xsimd::nearbyint_as_int(vec::load_unaligned(values + i) * inverse) : ints(0);
-      sums += rounded;
-      rounded.store_aligned(codes + i);
-    }
-    for (std::size_t i = 0; i < quantized_block_size; ++i)
-      to.codes[i] = static_cast<row_code>(codes[i]);
-    if constexpr (in_pairs)
-      for (std::size_t i = 0; i < quantized_block_size; i += 4)
-        std::swap(to.codes[i + 1], to.codes[i + 2]);
-    alignas(vec) std::int32_t of_lanes[vec::size];
-    sums.store_aligned(of_lanes);
-    const std::int32_t sum = std::accumulate(std::begin(of_lanes), std::end(of_lanes), 0);
+    const std::int32_t sum = detail::encode_activations<Arch>(values, to);
     if constexpr (has_offset)
       to.constant = to.scale * static_cast<float>(sum);
     else

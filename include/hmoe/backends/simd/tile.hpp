@@ -27,7 +27,7 @@ struct tile_tuning {
 ///   | 16 bits | 256 bytes a row |    18 |     16 |        |            |
 ///   | 16 bits | 2 KB            |    21 |     20 |        |            |
 /// Time of two panels side by side ÷ one after the other there: 0.8 for 1 and 2 rows, 0.85 for 4 (a plain read in two
-/// places: 0.8); above 1 for quantised weights, which are two streams already. On a Zen 4 with AVX-512 4 KB is best,
+/// places: 0.8); above 1 for quantised weights. On a Zen 4 with AVX-512 4 KB is best,
 /// and 32 KB (into L2) for quantised weights: 1.3 times (8 bits) to 1.4 times (4 bits) as fast as 4 KB; no difference
 /// on a Zen 3.
 template <class Format, class Arch>
