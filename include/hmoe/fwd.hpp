@@ -22,7 +22,7 @@ template <class T> struct routed_batch;
 template <class T> class tape;
 
 class workspace;
-template <class Backend, class Executor> class context;
+template <class Backend, class Executor, class Probe> class context;
 
 template <class... Banks> class expert_set;
 template <class... Losses> class objective;

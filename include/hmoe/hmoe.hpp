@@ -41,6 +41,7 @@
 #include <hmoe/dispatch/sorted.hpp>
 #include <hmoe/execution/context.hpp>
 #include <hmoe/execution/executor.hpp>
+#include <hmoe/execution/probe.hpp>
 #include <hmoe/execution/workspace.hpp>
 #include <hmoe/experts/activation.hpp>
 #include <hmoe/experts/any_expert.hpp>

@@ -34,7 +34,7 @@ WITHOUT = {
     "dispatch": set(),
     "losses": {"objective"},
     "training": {"clip_gradient_norm", "warmup_cosine", "warmup_constant"},
-    "execution": {"context", "backend", "workspace"},
+    "execution": {"context", "backend", "workspace", "for_each_row"},
 }
 OTHER_HEADERS = {"presets"}
 

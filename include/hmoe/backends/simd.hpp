@@ -45,6 +45,8 @@ struct simd : simd_detail::activations<Arch>,
               simd_detail::routing_rows<Arch>,
               simd_detail::row_operations<Arch>,
               simd_detail::optimizers<Arch> {
+  static constexpr bool observes_stages = true;
+
   template <class A, class B, class C>
   static void multiply_transposed(matrix_view<A> a, matrix_view<B> b, matrix_view<C> c) noexcept {
     using enum simd_detail::layout;

@@ -6,6 +6,7 @@
 #include <hmoe/core/tape.hpp>
 #include <hmoe/dispatch/dispatcher.hpp>
 #include <hmoe/execution/context.hpp>
+#include <hmoe/execution/probe.hpp>
 #include <hmoe/execution/row_operations.hpp>
 
 #include <algorithm>
@@ -37,9 +38,12 @@ struct dense {
       const typename Context::workspace_scope scope(ctx.workspace());
       const matrix_view<T> out = tape.expert_output().view().row_block(tape.recording() ? e * tokens : 0, tokens);
       matrix<T> scaled(&ctx.workspace());
-      const auto work = expert_rows<T>::forward(e, expert_input(ctx, tape, x, e, scaled), out,
-                                                tape.recording() ? tape.activations(e, tokens) : matrix_view<T>{});
+      const auto work = expert_rows<T>::forward(e, expert_input(ctx, tape, x, e, scaled, probes::direction::forward),
+                                                out, tape.recording() ? tape.activations(e, tokens) : matrix_view<T>{});
       experts.forward_rows(ctx, vector_view<const expert_rows<T>>(&work, 1));
+      [[maybe_unused]] probes::watch<Context> watched;
+      if constexpr (probes::observed<Context>)
+        watched.begin(ctx, copied(probes::stage::combine, probes::direction::forward, e, 3, x));
       for (std::size_t t = 0; t < tokens; ++t)
         if (const std::size_t a = entry(std::as_const(tape).assignment(), t, e); a != none)
           rows::add_scaled(ctx.backend(), tape.weights_on_input() ? T(1) : tape.assignment().weights()[a],
@@ -61,19 +65,27 @@ struct dense {
       matrix<T>&d_out = memory.d_out, &d_rows = memory.d_rows;
       const matrix_view<const T> x = std::as_const(tape).input();
       matrix<T> scaled(&ctx.workspace());
-      for (std::size_t t = 0; t < tokens; ++t) {
-        const std::size_t a = entry(std::as_const(tape).assignment(), t, e);
-        const T weight = a == none ? T(0) : tape.weights_on_input() ? T(1) : tape.assignment().weights()[a];
-        if (a == none) // whatever dy is, NaN in padding rows too
-          std::fill(d_out.row(t).begin(), d_out.row(t).end(), T(0));
-        else
-          rows::copy_scaled(ctx.backend(), weight, dy.row(t), d_out.row(t));
-        if (a != none && !tape.weights_on_input())
-          d_weights[a] = rows::dot(ctx.backend(), dy.row(t), std::as_const(tape).expert_output().row(e * tokens + t));
+      {
+        [[maybe_unused]] probes::watch<Context> watched;
+        if constexpr (probes::observed<Context>)
+          watched.begin(ctx, copied(probes::stage::gather, probes::direction::backward, e, 2, dy));
+        for (std::size_t t = 0; t < tokens; ++t) {
+          const std::size_t a = entry(std::as_const(tape).assignment(), t, e);
+          const T weight = a == none ? T(0) : tape.weights_on_input() ? T(1) : tape.assignment().weights()[a];
+          if (a == none) // whatever dy is, NaN in padding rows too
+            std::fill(d_out.row(t).begin(), d_out.row(t).end(), T(0));
+          else
+            rows::copy_scaled(ctx.backend(), weight, dy.row(t), d_out.row(t));
+          if (a != none && !tape.weights_on_input())
+            d_weights[a] = rows::dot(ctx.backend(), dy.row(t), std::as_const(tape).expert_output().row(e * tokens + t));
+        }
       }
-      const auto work = expert_rows<T>::backward(e, expert_input(ctx, tape, x, e, scaled), tape.activations(e, tokens),
-                                                 d_out.view(), d_rows.view());
+      const auto work = expert_rows<T>::backward(e, expert_input(ctx, tape, x, e, scaled, probes::direction::backward),
+                                                 tape.activations(e, tokens), d_out.view(), d_rows.view());
       experts.backward_rows(ctx, vector_view<const expert_rows<T>>(&work, 1), gradients);
+      [[maybe_unused]] probes::watch<Context> watched;
+      if constexpr (probes::observed<Context>)
+        watched.begin(ctx, copied(probes::stage::combine, probes::direction::backward, e, 3, dy));
       for (std::size_t t = 0; t < tokens; ++t) {
         const std::size_t a = entry(std::as_const(tape).assignment(), t, e);
         if (a == none)
@@ -126,13 +138,22 @@ private:
 
   static constexpr std::size_t none = static_cast<std::size_t>(-1);
 
+  /// The event of rows like those of x, of which each is read and written `times` times.
+  template <class T>
+  static probes::event copied(probes::stage stage, probes::direction direction, std::size_t expert, std::size_t times,
+                              matrix_view<const T> x) noexcept {
+    return {stage, direction, x.rows(), static_cast<double>(times * x.rows() * x.cols() * sizeof(T)), 0, expert};
+  }
   /// x itself, or each row times its weight for expert e where weights are on the input; 0 in the rows of padding
   /// tokens.
   template <execution_context Context, class T>
   static matrix_view<const T> expert_input(const Context& ctx, const tape<T>& tape, matrix_view<const T> x,
-                                           std::size_t e, matrix<T>& scaled) {
+                                           std::size_t e, matrix<T>& scaled, probes::direction direction) {
     if (!tape.weights_on_input() && tape.assignment().valid_tokens() == x.rows())
       return x;
+    [[maybe_unused]] probes::watch<Context> watched;
+    if constexpr (probes::observed<Context>)
+      watched.begin(ctx, copied(probes::stage::gather, direction, e, 2, x));
     scaled.resize_for_overwrite(x.rows(), x.cols());
     for (std::size_t t = 0; t < x.rows(); ++t) {
       const std::size_t a = entry(tape.assignment(), t, e);

@@ -10,6 +10,7 @@
 #include <hmoe/dispatch/limited_plan.hpp>
 #include <hmoe/dispatch/permuted.hpp>
 #include <hmoe/execution/context.hpp>
+#include <hmoe/execution/probe.hpp>
 
 #include <algorithm>
 #include <concepts>
@@ -33,7 +34,12 @@ public:
   template <execution_context Context, dispatched_experts<Context> Experts, class T>
   void forward(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y,
                tape<T>& tape) const {
-    dispatch::build_limited_plan(experts, tape, capacity_, order_, Spare, &ctx.workspace());
+    {
+      [[maybe_unused]] probes::watch<Context> watched;
+      if constexpr (probes::observed<Context>)
+        watched.begin(ctx, {probes::stage::plan, probes::direction::forward, tape.assignment().size()});
+      dispatch::build_limited_plan(experts, tape, capacity_, order_, Spare, &ctx.workspace());
+    }
     permuted::forward(ctx, experts, x, y, tape);
   }
   template <execution_context Context, dispatched_experts<Context> Experts, class T>

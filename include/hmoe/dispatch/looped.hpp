@@ -10,6 +10,7 @@
 #include <hmoe/dispatch/rows.hpp>
 #include <hmoe/execution/context.hpp>
 #include <hmoe/execution/for_each_row.hpp>
+#include <hmoe/execution/probe.hpp>
 #include <hmoe/execution/row_operations.hpp>
 
 #include <algorithm>
@@ -26,7 +27,12 @@ struct looped {
   void forward(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y,
                tape<T>& tape) const {
     plan& by_expert = tape.plan();
-    build_plan(std::as_const(tape).assignment(), experts.size(), by_expert);
+    {
+      [[maybe_unused]] probes::watch<Context> watched;
+      if constexpr (probes::observed<Context>)
+        watched.begin(ctx, {probes::stage::plan, probes::direction::forward, tape.assignment().size()});
+      build_plan(std::as_const(tape).assignment(), experts.size(), by_expert);
+    }
     if (tape.recording()) {
       tape.expert_output().resize_for_overwrite(by_expert.size(), x.cols());
       tape.layout_activations(
@@ -49,10 +55,13 @@ struct looped {
       const auto work = expert_rows<T>::forward(e, memory.rows.view(), out,
                                                 tape.recording() ? tape.activations(e, count) : matrix_view<T>{});
       experts.forward_rows(ctx, vector_view<const expert_rows<T>>(&work, 1));
-      hmoe::for_each_row(ctx, count, [&](std::size_t i) { // a token comes once per expert, so no two tasks share a row
-        rows::add_scaled(ctx.backend(), tape.weights_on_input() ? T(1) : slot_weight(tape, first + i),
-                         vector_view<const T>(out.row(i)), y.row(tokens[i]));
-      });
+      hmoe::for_each_row(
+          ctx, count,
+          [&](std::size_t i) { // a token comes once per expert, so no two tasks share a row
+            rows::add_scaled(ctx.backend(), tape.weights_on_input() ? T(1) : slot_weight(tape, first + i),
+                             vector_view<const T>(out.row(i)), y.row(tokens[i]));
+          },
+          combined_row<T>(ctx, e, x.cols(), probes::direction::forward));
     }
   }
 
@@ -71,15 +80,19 @@ struct looped {
       const typename Context::workspace_scope scope(ctx.workspace());
       const auto tokens = by_expert.tokens().subview(first, count);
       backward_memory<T> memory(&ctx.workspace(), count, dy.cols());
-      dispatch::gather_input(ctx, std::as_const(tape), first, std::as_const(tape).input().view(), memory.rows.view());
+      dispatch::gather_input(ctx, std::as_const(tape), first, std::as_const(tape).input().view(), memory.rows.view(),
+                             probes::direction::backward);
       dispatch::gather_output_gradient(ctx, std::as_const(tape), first, dy, memory.d_out.view(), d_weights);
       const auto work = expert_rows<T>::backward(e, memory.rows.view(), tape.activations(e, count), memory.d_out.view(),
                                                  memory.d_rows.view());
       experts.backward_rows(ctx, vector_view<const expert_rows<T>>(&work, 1), gradients);
       dispatch::scale_input_gradient(ctx, std::as_const(tape), first, memory.d_rows.view(), d_weights);
-      hmoe::for_each_row(ctx, count, [&](std::size_t i) {
-        rows::add_scaled(ctx.backend(), T(1), std::as_const(memory.d_rows).row(i), dx.row(tokens[i]));
-      });
+      hmoe::for_each_row(
+          ctx, count,
+          [&](std::size_t i) {
+            rows::add_scaled(ctx.backend(), T(1), std::as_const(memory.d_rows).row(i), dx.row(tokens[i]));
+          },
+          combined_row<T>(ctx, e, dx.cols(), probes::direction::backward));
     }
   }
 
@@ -102,6 +115,13 @@ struct looped {
   }
 
 private:
+  /// The event of a row that is read and added to a token.
+  template <class T, class Context>
+  static probes::row_of<Context> combined_row(const Context&, std::size_t expert, std::size_t d_model,
+                                              probes::direction direction) noexcept {
+    return probes::row<Context>(probes::stage::combine, direction, static_cast<double>(3 * d_model * sizeof(T)),
+                                expert);
+  }
   /// Of one expert.
   template <class T> struct forward_memory {
     forward_memory(std::pmr::memory_resource* memory, std::size_t count, std::size_t d_model, bool recording)

@@ -12,6 +12,7 @@
 #include <hmoe/dispatch/permuted.hpp>
 #include <hmoe/execution/context.hpp>
 #include <hmoe/execution/for_each_row.hpp>
+#include <hmoe/execution/probe.hpp>
 #include <hmoe/execution/row_operations.hpp>
 
 #include <cstddef>
@@ -30,7 +31,12 @@ struct per_token {
   void forward(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y,
                tape<T>& tape) const {
     if (tape.recording()) {
-      build_plan(std::as_const(tape).assignment(), experts.size(), tape.plan());
+      {
+        [[maybe_unused]] probes::watch<Context> watched;
+        if constexpr (probes::observed<Context>)
+          watched.begin(ctx, {probes::stage::plan, probes::direction::forward, tape.assignment().size()});
+        build_plan(std::as_const(tape).assignment(), experts.size(), tape.plan());
+      }
       return permuted::forward(ctx, experts, x, y, tape);
     }
     const assignment<T>& assigned = tape.assignment();
@@ -48,13 +54,15 @@ struct per_token {
                                                  memory.out.view().row_block(a, 1), {});
       }
     experts.forward_rows(ctx, std::as_const(memory.work).view());
-    hmoe::for_each_row(ctx, y.rows(), [&](std::size_t t) {
+    const auto combine_row = [&](std::size_t t) {
       const std::size_t first = assigned.offsets()[t];
       rows::weighted_sum(
           ctx.backend(), assigned.offsets()[t + 1] - first,
           [&](std::size_t i) { return on_input ? T(1) : assigned.weights()[first + i]; },
           [&](std::size_t i) { return std::as_const(memory.out).row(first + i); }, y.row(t));
-    });
+    };
+    hmoe::for_each_row(ctx, y.rows(), combine_row,
+                       permuted::combined_row<Context>(probes::direction::forward, y, assigned.size()));
   }
   template <execution_context Context, dispatched_experts<Context> Experts, class T>
   void backward(const Context& ctx, const Experts& experts, tape<T>& tape, matrix_view<const T> dy, matrix_view<T> dx,

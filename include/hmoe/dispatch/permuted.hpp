@@ -10,6 +10,7 @@
 #include <hmoe/dispatch/rows.hpp>
 #include <hmoe/execution/context.hpp>
 #include <hmoe/execution/for_each_row.hpp>
+#include <hmoe/execution/probe.hpp>
 #include <hmoe/execution/row_operations.hpp>
 
 #include <algorithm>
@@ -21,13 +22,23 @@
 ///   x ─ gather ─▶ rows by expert ─ experts ─▶ outputs by expert ─ combine ─▶ y
 namespace hmoe::dispatch::permuted {
 
+/// The event of a row of `to` that is the sum of several: `rows` rows are added up in all.
+template <class Context, class T>
+[[nodiscard]] probes::row_of<Context> combined_row(probes::direction direction, matrix_view<T> to,
+                                                   std::size_t rows) noexcept {
+  const std::size_t tokens = std::max<std::size_t>(to.rows(), 1);
+  const double per_token = 1 + static_cast<double>(rows) / static_cast<double>(tokens);
+  return probes::row<Context>(probes::stage::combine, direction,
+                              per_token * static_cast<double>(to.cols() * sizeof(T)));
+}
+
 /// to[t] = Σ over t's entries, experts ascending, of weight(entry) · by_expert[slot of entry]; dropped entries add
 /// nothing.
 template <execution_context Context, class T, class Weight>
-void combine(const Context& ctx, const tape<T>& tape, matrix_view<const T> by_expert, matrix_view<T> to,
-             Weight weight) {
+void combine(const Context& ctx, const tape<T>& tape, matrix_view<const T> by_expert, matrix_view<T> to, Weight weight,
+             probes::direction direction = probes::direction::forward) {
   const auto& assigned = tape.assignment();
-  hmoe::for_each_row(ctx, to.rows(), [&](std::size_t t) {
+  const auto combine_row = [&](std::size_t t) {
     const std::size_t first = assigned.offsets()[t], count = assigned.offsets()[t + 1] - first;
     rows::weighted_sum(
         ctx.backend(), count, [&](std::size_t i) { return weight(first + i); },
@@ -36,7 +47,8 @@ void combine(const Context& ctx, const tape<T>& tape, matrix_view<const T> by_ex
           return slot == no_index ? vector_view<const T>{} : by_expert.row(slot);
         },
         to.row(t));
-  });
+  };
+  hmoe::for_each_row(ctx, to.rows(), combine_row, combined_row<Context>(direction, to, by_expert.rows()));
 }
 
 template <class T> struct forward_memory {
@@ -109,7 +121,8 @@ void backward(const Context& ctx, const Experts& experts, tape<T>& tape, matrix_
   backward_memory<T> memory(&ctx.workspace(), by_expert.size(), dy.cols(), experts.size());
   const matrix_view<T> rows = memory.rows.view(), d_out = memory.d_out.view(), d_rows = memory.d_rows.view();
   std::fill(d_weights.begin(), d_weights.end(), T(0)); // dropped entries keep this
-  dispatch::gather_input(ctx, std::as_const(tape), 0, std::as_const(tape).input().view(), rows);
+  dispatch::gather_input(ctx, std::as_const(tape), 0, std::as_const(tape).input().view(), rows,
+                         probes::direction::backward);
   dispatch::gather_output_gradient(ctx, std::as_const(tape), 0, dy, d_out, d_weights);
 
   std::size_t busy = 0;
@@ -119,7 +132,9 @@ void backward(const Context& ctx, const Experts& experts, tape<T>& tape, matrix_
                                                      d_out.row_block(first, count), d_rows.row_block(first, count));
   experts.backward_rows(ctx, std::as_const(memory.work).view().subview(0, busy), gradients);
   dispatch::scale_input_gradient(ctx, std::as_const(tape), 0, d_rows, d_weights);
-  permuted::combine(ctx, std::as_const(tape), matrix_view<const T>(d_rows), dx, [](std::size_t) { return T(1); });
+  permuted::combine(
+      ctx, std::as_const(tape), matrix_view<const T>(d_rows), dx, [](std::size_t) { return T(1); },
+      probes::direction::backward);
 }
 template <class T, execution_context Context, dispatched_experts<Context> Experts>
 void lay_out_backward(const Context& dry, const Experts& experts, const row_limits& limits) {

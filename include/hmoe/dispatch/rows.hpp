@@ -5,6 +5,7 @@
 #include <hmoe/core/tape.hpp>
 #include <hmoe/execution/context.hpp>
 #include <hmoe/execution/for_each_row.hpp>
+#include <hmoe/execution/probe.hpp>
 #include <hmoe/execution/row_operations.hpp>
 
 #include <algorithm>
@@ -20,8 +21,8 @@ template <class T> [[nodiscard]] T slot_weight(const tape<T>& tape, std::size_t 
 /// zeros in padding slots.
 template <execution_context Context, class T>
 void gather_input(const Context& ctx, const tape<T>& tape, std::size_t first, matrix_view<const T> x,
-                  matrix_view<T> rows) {
-  hmoe::for_each_row(ctx, rows.rows(), [&](std::size_t i) {
+                  matrix_view<T> rows, probes::direction direction = probes::direction::forward) {
+  const auto gather_row = [&](std::size_t i) {
     const index_t token = tape.plan().tokens()[first + i];
     if (token == no_index) {
       std::fill(rows.row(i).begin(), rows.row(i).end(), T(0));
@@ -32,7 +33,10 @@ void gather_input(const Context& ctx, const tape<T>& tape, std::size_t first, ma
       rows::copy_scaled(ctx.backend(), slot_weight(tape, first + i), from, rows.row(i));
     else
       std::ranges::copy(from, rows.row(i).begin());
-  });
+  };
+  hmoe::for_each_row(
+      ctx, rows.rows(), gather_row,
+      probes::row<Context>(probes::stage::gather, direction, static_cast<double>(2 * rows.cols() * sizeof(T))));
 }
 
 /// ∂L/∂output of the experts of slots [first, first + d_out.rows()): dy[token], times the weight where that is on the
@@ -40,7 +44,8 @@ void gather_input(const Context& ctx, const tape<T>& tape, std::size_t first, ma
 template <execution_context Context, class T>
 void gather_output_gradient(const Context& ctx, const tape<T>& tape, std::size_t first, matrix_view<const T> dy,
                             matrix_view<T> d_out, vector_view<T> d_weights) {
-  hmoe::for_each_row(ctx, d_out.rows(), [&](std::size_t i) {
+  constexpr auto direction = probes::direction::backward;
+  const auto gather_row = [&](std::size_t i) {
     const std::size_t slot = first + i;
     const index_t token = tape.plan().tokens()[slot];
     if (token == no_index) {
@@ -54,7 +59,10 @@ void gather_output_gradient(const Context& ctx, const tape<T>& tape, std::size_t
       rows::copy_scaled(ctx.backend(), slot_weight(tape, slot), from, d_out.row(i));
       d_weights[tape.plan().entries()[slot]] = rows::dot(ctx.backend(), from, tape.expert_output().row(slot));
     }
-  });
+  };
+  hmoe::for_each_row(
+      ctx, d_out.rows(), gather_row,
+      probes::row<Context>(probes::stage::gather, direction, static_cast<double>(2 * d_out.cols() * sizeof(T))));
 }
 
 /// The rest of the backward pass where weights are on the input: ∂L/∂weight = ⟨∂L/∂row, x[token]⟩, then d_rows becomes

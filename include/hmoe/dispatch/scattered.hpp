@@ -9,6 +9,7 @@
 #include <hmoe/dispatch/permuted.hpp>
 #include <hmoe/execution/context.hpp>
 #include <hmoe/execution/for_each_row.hpp>
+#include <hmoe/execution/probe.hpp>
 #include <hmoe/execution/row_operations.hpp>
 
 #include <algorithm>
@@ -31,7 +32,12 @@ struct scattered {
   template <execution_context Context, dispatched_experts<Context> Experts, class T>
   void forward(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y,
                tape<T>& tape) const {
-    build_plan(std::as_const(tape).assignment(), experts.size(), tape.plan());
+    {
+      [[maybe_unused]] probes::watch<Context> watched;
+      if constexpr (probes::observed<Context>)
+        watched.begin(ctx, {probes::stage::plan, probes::direction::forward, tape.assignment().size()});
+      build_plan(std::as_const(tape).assignment(), experts.size(), tape.plan());
+    }
     if (tape.recording() && !experts.gathers_rows(ctx))
       return permuted::forward(ctx, experts, x, y, tape);
     if (tape.recording())

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <hmoe/core/parameter.hpp>
+#include <hmoe/execution/probe.hpp>
 #include <hmoe/experts/bank.hpp>
 #include <hmoe/experts/diagnosis.hpp>
 #include <hmoe/experts/run.hpp>
@@ -112,8 +113,13 @@ public:
   void forward(const Math& math, std::size_t e, matrix_view<const value_type> x, matrix_view<value_type> y,
                matrix_view<value_type> saved) const {
     at(e, [&](const auto& bank, std::size_t i) {
-      if constexpr (!inference_bank<std::remove_cvref_t<decltype(bank)>>) // these never come one expert at a time
+      if constexpr (!inference_bank<std::remove_cvref_t<decltype(bank)>>) { // these never come one expert at a time
+        [[maybe_unused]] probes::watch<Math> watched;
+        if constexpr (probes::observed<Math>)
+          if constexpr (!probes::observes_stages<std::remove_cvref_t<decltype(bank)>>)
+            watched.begin(math, experts::whole_expert(bank, i, x.rows(), probes::direction::forward));
         bank.forward(math, i, x, y, saved);
+      }
       return 0;
     });
   }
@@ -261,7 +267,11 @@ private:
     if constexpr (B + 1 < sizeof...(Banks))
       if (places_[e].bank != B)
         return backward_in_bank<B + 1>(math, e, x, saved, dy, dx, scratch, gradients);
-    std::get<B>(banks_).backward(math, places_[e].local, x, saved, dy, dx, scratch, std::get<B>(gradients.banks_));
+    const auto& bank = std::get<B>(banks_);
+    [[maybe_unused]] probes::watch<Math> watched;
+    if constexpr (probes::observed<Math> && !probes::observes_stages<std::remove_cvref_t<decltype(bank)>>)
+      watched.begin(math, experts::whole_expert(bank, places_[e].local, x.rows(), probes::direction::backward));
+    bank.backward(math, places_[e].local, x, saved, dy, dx, scratch, std::get<B>(gradients.banks_));
   }
 
   std::tuple<Banks...> banks_;

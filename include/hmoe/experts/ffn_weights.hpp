@@ -7,6 +7,7 @@
 #include <hmoe/core/ragged_matrix.hpp>
 #include <hmoe/core/random.hpp>
 #include <hmoe/core/scalar.hpp>
+#include <hmoe/execution/probe.hpp>
 #include <hmoe/experts/bank.hpp>
 
 #include <algorithm>
@@ -162,6 +163,9 @@ public:
   /// hidden[n × Lanes·h] = x W_inᵀ + b_in
   template <class Math>
   void project_in(const Math& math, std::size_t e, matrix_view<const T> x, matrix_view<T> hidden) const {
+    [[maybe_unused]] probes::watch<Math> watched;
+    if constexpr (probes::observed<Math>)
+      watched.begin(math, product(probes::stage::gate_up, false, e, x.rows()));
     const std::size_t h = width(e);
     if (stacked(e))
       math.multiply_transposed(x, input(e), hidden);
@@ -175,6 +179,9 @@ public:
   /// y[n×d] = activated W_outᵀ + b_out
   template <class Math>
   void project_out(const Math& math, std::size_t e, matrix_view<const T> activated, matrix_view<T> y) const {
+    [[maybe_unused]] probes::watch<Math> watched;
+    if constexpr (probes::observed<Math>)
+      watched.begin(math, product(probes::stage::down, false, e, activated.rows()));
     math.multiply_transposed(activated, output(e), y);
     if (has_biases())
       add_to_rows(output_bias(e).row(0), y);
@@ -183,6 +190,9 @@ public:
   template <class Math>
   void backward_out(const Math& math, std::size_t e, matrix_view<const T> activated, matrix_view<const T> dy,
                     matrix_view<T> d_activated, ffn_weights& gradients) const {
+    [[maybe_unused]] probes::watch<Math> watched;
+    if constexpr (probes::observed<Math>)
+      watched.begin(math, product(probes::stage::down, true, e, dy.rows()));
     math.multiply(dy, output(e), d_activated);
     math.accumulate_transposed(dy, activated, gradients.output(e));
     if (has_biases())
@@ -194,6 +204,9 @@ public:
   void backward_in(const Math& math, std::size_t e, matrix_view<const T> x, matrix_view<const T> d_hidden,
                    matrix_view<T> dx, ffn_weights& gradients) const {
     const std::size_t h = width(e);
+    [[maybe_unused]] probes::watch<Math> watched;
+    if constexpr (probes::observed<Math>)
+      watched.begin(math, product(probes::stage::gate_up, true, e, x.rows()));
     if (stacked(e))
       math.multiply(d_hidden, input(e), dx);
     else
@@ -211,6 +224,13 @@ public:
       if (has_biases())
         add_column_sums(d_lane, gradients.lane_bias(e, l).row(0));
     }
+  }
+
+  /// The event of the activation of `rows` rows of expert e.
+  [[nodiscard]] probes::event activation(probes::direction direction, std::size_t e, std::size_t rows) const noexcept {
+    const std::size_t values = direction == probes::direction::forward ? Lanes + 1 : 2 * Lanes + 1;
+    return {probes::stage::activation, direction, rows,
+            static_cast<double>(rows * width(e)) * static_cast<double>(values * sizeof(T))};
   }
 
   template <class Visitor>
@@ -243,6 +263,18 @@ public:
 
 private:
   using shape = typename ragged_matrix<T>::shape;
+
+  /// The event of a product of `rows` rows with the input or the output matrix; backward has two of them, and adds to a
+  /// gradient of the matrix's size.
+  [[nodiscard]] probes::event product(probes::stage stage, bool backward, std::size_t e,
+                                      std::size_t rows) const noexcept {
+    const auto n = static_cast<double>(rows), d = static_cast<double>(d_model_);
+    const double hidden = static_cast<double>((stage == probes::stage::gate_up ? Lanes : 1) * width(e));
+    const double products = backward ? 2 : 1;
+    return {stage, backward ? probes::direction::backward : probes::direction::forward, rows,
+            ((1 + 2 * (products - 1)) * hidden * d + products * n * (d + hidden)) * sizeof(T),
+            2 * products * n * d * hidden};
+  }
 
   [[nodiscard]] static std::vector<tensors> mutable_views(const std::vector<ffn_tensors<const T, Lanes>>& experts) {
     const auto view = [](matrix_view<const T> v) {

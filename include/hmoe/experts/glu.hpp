@@ -21,6 +21,7 @@ namespace hmoe::experts {
 template <float_or_double T, class Gate> class glu_bank {
 public:
   using value_type = T;
+  static constexpr bool observes_stages = true;
   using gate_type = typename detail::as_gating<Gate>::type;
   static_assert(gating<gate_type>,
                 "hmoe::experts::glu_bank: Gate models neither hmoe::activation (static value(z) and derivative(z)) nor "
@@ -69,9 +70,14 @@ public:
     const std::size_t h = width(e);
     const matrix_view<T> activated = saved.column_block(2 * h, h);
     weights_.project_in(math, e, x, saved.column_block(0, 2 * h));
-    for (std::size_t r = 0; r < x.rows(); ++r) {
-      const vector_view<const T> row = saved.row(r);
-      experts::apply_gate(math, gate_, row.subview(0, h), row.subview(h, h), activated.row(r));
+    {
+      [[maybe_unused]] probes::watch<Math> watched;
+      if constexpr (probes::observed<Math>)
+        watched.begin(math, weights_.activation(probes::direction::forward, e, x.rows()));
+      for (std::size_t r = 0; r < x.rows(); ++r) {
+        const vector_view<const T> row = saved.row(r);
+        experts::apply_gate(math, gate_, row.subview(0, h), row.subview(h, h), activated.row(r));
+      }
     }
     weights_.project_out(math, e, activated, y);
   }
@@ -82,10 +88,16 @@ public:
     const std::size_t h = width(e);
     // ∂L/∂a goes where ∂L/∂u will overwrite it.
     weights_.backward_out(math, e, saved.column_block(2 * h, h), dy, scratch.column_block(h, h), gradients.weights_);
-    for (std::size_t r = 0; r < x.rows(); ++r) {
-      const vector_view<const T> row = saved.row(r);
-      const vector_view<T> d = scratch.row(r);
-      experts::apply_gate_backward(math, gate_, row.subview(0, h), row.subview(h, h), d.subview(0, h), d.subview(h, h));
+    {
+      [[maybe_unused]] probes::watch<Math> watched;
+      if constexpr (probes::observed<Math>)
+        watched.begin(math, weights_.activation(probes::direction::backward, e, x.rows()));
+      for (std::size_t r = 0; r < x.rows(); ++r) {
+        const vector_view<const T> row = saved.row(r);
+        const vector_view<T> d = scratch.row(r);
+        experts::apply_gate_backward(math, gate_, row.subview(0, h), row.subview(h, h), d.subview(0, h),
+                                     d.subview(h, h));
+      }
     }
     weights_.backward_in(math, e, x, scratch, dx, gradients.weights_);
   }

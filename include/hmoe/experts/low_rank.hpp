@@ -3,6 +3,7 @@
 
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/core/parameter.hpp>
+#include <hmoe/execution/probe.hpp>
 #include <hmoe/experts/ffn_weights.hpp>
 
 #include <utility>
@@ -17,6 +18,7 @@ namespace hmoe::experts {
 template <float_or_double T> class low_rank_bank {
 public:
   using value_type = T;
+  static constexpr bool observes_stages = true;
 
   low_rank_bank(std::size_t d_model, const std::vector<std::size_t>& ranks) : weights_(d_model, ranks, biases::none) {}
 
@@ -45,6 +47,9 @@ public:
   void forward(const Math& math, std::size_t e, matrix_view<const T> x, matrix_view<T> y, matrix_view<T> saved) const {
     weights_.project_in(math, e, x, saved);
     weights_.project_out(math, e, saved, y);
+    [[maybe_unused]] probes::watch<Math> watched;
+    if constexpr (probes::observed<Math>)
+      watched.begin(math, sum(probes::direction::forward, x.rows()));
     add(x, y);
   }
   template <class Math>
@@ -52,6 +57,9 @@ public:
                 matrix_view<const T> dy, matrix_view<T> dx, matrix_view<T> scratch, low_rank_bank& gradients) const {
     weights_.backward_out(math, e, saved, dy, scratch, gradients.weights_);
     weights_.backward_in(math, e, x, scratch, dx, gradients.weights_);
+    [[maybe_unused]] probes::watch<Math> watched;
+    if constexpr (probes::observed<Math>)
+      watched.begin(math, sum(probes::direction::backward, x.rows()));
     add(dy, dx);
   }
 
@@ -67,6 +75,12 @@ public:
   }
 
 private:
+  /// The event of adding rows; as in layer.cost(), backward counts twice.
+  [[nodiscard]] probes::event sum(probes::direction direction, std::size_t rows) const noexcept {
+    const auto values = static_cast<double>(rows * d_model());
+    return {probes::stage::activation, direction, rows, 3 * values * sizeof(T),
+            direction == probes::direction::forward ? values : 2 * values};
+  }
   static void add(matrix_view<const T> from, matrix_view<T> to) noexcept {
     for (std::size_t r = 0; r < to.rows(); ++r)
       for (std::size_t c = 0; c < to.cols(); ++c)

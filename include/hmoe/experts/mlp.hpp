@@ -17,6 +17,7 @@ namespace hmoe::experts {
 template <float_or_double T, activation Activation> class mlp_bank {
 public:
   using value_type = T;
+  static constexpr bool observes_stages = true;
   using activation_type = Activation;
 
   /// Zeros of the given widths, in memory of the given resource.
@@ -51,8 +52,13 @@ public:
     const std::size_t h = width(e);
     const matrix_view<T> activated = saved.column_block(h, h);
     weights_.project_in(math, e, x, saved.column_block(0, h));
-    for (std::size_t r = 0; r < x.rows(); ++r)
-      experts::activate<Activation>(math, vector_view<const T>(saved.row(r)).subview(0, h), activated.row(r));
+    {
+      [[maybe_unused]] probes::watch<Math> watched;
+      if constexpr (probes::observed<Math>)
+        watched.begin(math, weights_.activation(probes::direction::forward, e, x.rows()));
+      for (std::size_t r = 0; r < x.rows(); ++r)
+        experts::activate<Activation>(math, vector_view<const T>(saved.row(r)).subview(0, h), activated.row(r));
+    }
     weights_.project_out(math, e, activated, y);
   }
 
@@ -61,8 +67,13 @@ public:
                 matrix_view<const T> dy, matrix_view<T> dx, matrix_view<T> scratch, mlp_bank& gradients) const {
     const std::size_t h = width(e);
     weights_.backward_out(math, e, saved.column_block(h, h), dy, scratch, gradients.weights_);
-    for (std::size_t r = 0; r < x.rows(); ++r)
-      experts::activate_backward<Activation>(math, saved.row(r).subview(0, h), scratch.row(r));
+    {
+      [[maybe_unused]] probes::watch<Math> watched;
+      if constexpr (probes::observed<Math>)
+        watched.begin(math, weights_.activation(probes::direction::backward, e, x.rows()));
+      for (std::size_t r = 0; r < x.rows(); ++r)
+        experts::activate_backward<Activation>(math, saved.row(r).subview(0, h), scratch.row(r));
+    }
     weights_.backward_in(math, e, x, scratch, dx, gradients.weights_);
   }
 

@@ -9,7 +9,9 @@
 #include <hmoe/core/row_limits.hpp>
 #include <hmoe/execution/context.hpp>
 #include <hmoe/execution/for_each_row.hpp>
+#include <hmoe/execution/observed.hpp>
 #include <hmoe/execution/operations.hpp>
+#include <hmoe/execution/probe.hpp>
 #include <hmoe/execution/row_operations.hpp>
 #include <hmoe/execution/split_products.hpp>
 #include <hmoe/experts/bank.hpp>
@@ -99,7 +101,36 @@ template <execution_context Context, class Bank>
   return experts::forward_runner(ctx, bank) == runner::bank || experts::backend_gathers(ctx, bank);
 }
 
+/// The event of an expert as a whole, for banks that do not tell their stages. Backward costs twice as much again.
+template <class Bank>
+[[nodiscard]] probes::event whole_expert(const Bank& bank, std::size_t e, std::size_t rows,
+                                         probes::direction direction) noexcept {
+  const double n = static_cast<double>(rows), passes = direction == probes::direction::forward ? 1 : 2;
+  const double values = 2 * n * static_cast<double>(bank.d_model()) + static_cast<double>(bank.parameter_count(e));
+  return {probes::stage::expert,
+          direction,
+          rows,
+          passes * values * sizeof(typename Bank::value_type),
+          passes * n * bank.flops_per_row(e),
+          e};
+}
+
 namespace detail {
+
+/// The same for the rows of several experts.
+template <class Bank, class T>
+[[nodiscard]] probes::event whole_experts(const Bank& bank, vector_view<const expert_rows<T>> local,
+                                          probes::direction direction) noexcept {
+  probes::event all{probes::stage::expert, direction};
+  for (const expert_rows<T>& r : local) {
+    const probes::event one = experts::whole_expert(bank, r.expert, r.count, direction);
+    all.rows += one.rows;
+    all.bytes += one.bytes;
+    all.flops += one.flops;
+  }
+  all.expert = local.size() == 1 ? local[0].expert : probes::no_expert;
+  return all;
+}
 
 /// The rows of bank b under its own ids, without those that are empty: f(rows) unless there are none.
 template <execution_context Context, class Experts, class T, class F>
@@ -160,7 +191,7 @@ void forward_tiles(const Context& ctx, const Experts& experts, vector_view<const
     const block_range tile_rows = block_at(memory.tiles[task].first / rows_per_tile, rows_per_tile, all.count);
     const expert_rows<T> r = all.part(tile_rows.first, tile_rows.count);
     T* own = memory.scratch.data() + worker * memory.scratch_size;
-    experts.forward(ctx.backend(), r.expert, r.x, r.y,
+    experts.forward(probes::math_for(ctx, ctx.backend(), r.expert, worker), r.expert, r.x, r.y,
                     r.keeps() ? r.saved : matrix_view<T>(own, r.count, experts.saved_per_row(r.expert)));
   });
 }
@@ -212,9 +243,9 @@ void backward_experts(const Context& ctx, const Experts& experts, vector_view<co
     total += cost;
     largest = std::max(largest, cost);
   }
-  const auto run = [&](const auto& math, const backward_task& t) {
+  const auto run = [&](const auto& math, const backward_task& t, [[maybe_unused]] std::size_t worker) {
     const expert_rows<T>& r = rows[t.rows];
-    experts.backward(math, r.expert, r.x, r.saved, r.dy, r.dx,
+    experts.backward(probes::math_for(ctx, math, r.expert, worker), r.expert, r.x, r.saved, r.dy, r.dx,
                      matrix_view<T>(memory.scratch.data() + t.scratch, r.count, experts.scratch_per_row(r.expert)),
                      gradients);
   };
@@ -222,14 +253,15 @@ void backward_experts(const Context& ctx, const Experts& experts, vector_view<co
     if (largest > total / 4) {
       const split_products math(ctx.backend(), ctx.executor());
       for (const backward_task& t : tasks)
-        run(math, t);
+        run(math, t, 0);
       return;
     }
   }
   std::sort(tasks.begin(), tasks.end(), [](const backward_task& a, const backward_task& b) {
     return a.cost != b.cost ? a.cost > b.cost : a.rows < b.rows;
   });
-  ctx.executor().for_each(tasks.size(), [&](std::size_t i, std::size_t) { run(ctx.backend(), tasks[i]); });
+  ctx.executor().for_each(tasks.size(),
+                          [&](std::size_t i, std::size_t worker) { run(ctx.backend(), tasks[i], worker); });
 }
 
 /// Those rows of a list that are run tile by tile, collected while the others are run.
@@ -253,16 +285,28 @@ private:
 template <execution_context Context, class Bank, class T>
 void forward_bank(const Context& ctx, const Bank& bank, runner who, vector_view<const expert_rows<T>> local) {
   if constexpr (operations::bank_passes<Context, Bank>())
-    if (who == runner::backend)
+    if (who == runner::backend) {
+      [[maybe_unused]] probes::watch<Context> watched;
+      if constexpr (probes::observed<Context> && !probes::observes_stages<typename Context::backend_type>)
+        watched.begin(ctx, detail::whole_experts(bank, local, probes::direction::forward));
       return ctx.backend().forward_bank(ctx, bank, local);
+    }
   if constexpr (bank_has_forward_rows<Context, Bank>())
-    if (who == runner::bank)
+    if (who == runner::bank) {
+      [[maybe_unused]] probes::watch<Context> watched;
+      if constexpr (probes::observed<Context> && !probes::observes_stages<Bank>)
+        watched.begin(ctx, detail::whole_experts(bank, local, probes::direction::forward));
       bank.forward_rows(ctx, local);
+    }
 }
 template <execution_context Context, class Bank, class T>
 void backward_bank(const Context& ctx, const Bank& bank, vector_view<const expert_rows<T>> local, Bank& gradients) {
-  if constexpr (operations::bank_passes<Context, Bank>())
+  if constexpr (operations::bank_passes<Context, Bank>()) {
+    [[maybe_unused]] probes::watch<Context> watched;
+    if constexpr (probes::observed<Context> && !probes::observes_stages<typename Context::backend_type>)
+      watched.begin(ctx, detail::whole_experts(bank, local, probes::direction::backward));
     ctx.backend().backward_bank(ctx, bank, local, gradients);
+  }
 }
 
 template <execution_context Context, class Bank>
@@ -290,13 +334,13 @@ template <execution_context Context, class Experts, class T>
 void forward_contiguous(const Context& ctx, const Experts& experts, vector_view<const expert_rows<T>> rows) {
   const typename Context::workspace_scope scope(ctx.workspace());
   remaining_rows<T> others(rows.size(), &ctx.workspace());
-  experts.for_each_bank([&, b = std::size_t{0}](const auto& bank, vector_view<const std::size_t>) mutable {
+  experts.for_each_bank([&, b = std::size_t{0}](const auto& bank, vector_view<const std::size_t> ids) mutable {
     const std::size_t own = b++;
     const runner who = experts::forward_runner(ctx, bank);
     if (who == runner::tiles)
       return others.add_bank(experts, own, rows);
     detail::with_rows_of_bank(ctx, experts, own, rows, [&](vector_view<const expert_rows<T>> local) {
-      detail::forward_bank(ctx, bank, who, local);
+      detail::forward_bank(probes::placed(ctx, probes::renumbered{ids}), bank, who, local);
     });
   });
   detail::forward_tiles(ctx, experts, others.view());
@@ -339,26 +383,33 @@ void forward_gathered(const Context& ctx, const Experts& experts, vector_view<co
   gathered_memory<T> memory(&ctx.workspace(), rows.size(), total, experts.d_model());
   matrix<T>&in = memory.in, &out = memory.out;
   buffer<expert_rows<T>>& contiguous = memory.contiguous;
+  const auto row_bytes = static_cast<double>(2 * experts.d_model() * sizeof(T));
   std::size_t first = 0;
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const expert_rows<T>& r = rows[i];
     contiguous[i] = expert_rows<T>::forward(r.expert, in.view().row_block(first, r.count),
                                             out.view().row_block(first, r.count), {});
     const matrix_view<T> to = in.view().row_block(first, r.count);
-    hmoe::for_each_row(ctx, r.count, [&](std::size_t row) {
-      if (r.weights_on_input)
-        rows::copy_scaled(ctx.backend(), r.input_weight(row), r.source(row), to.row(row));
-      else
-        std::copy(r.source(row).begin(), r.source(row).end(), to.row(row).begin());
-    });
+    hmoe::for_each_row(
+        ctx, r.count,
+        [&](std::size_t row) {
+          if (r.weights_on_input)
+            rows::copy_scaled(ctx.backend(), r.input_weight(row), r.source(row), to.row(row));
+          else
+            std::copy(r.source(row).begin(), r.source(row).end(), to.row(row).begin());
+        },
+        probes::row<Context>(probes::stage::gather, probes::direction::forward, row_bytes, r.expert));
     first += r.count;
   }
   detail::forward_contiguous(ctx, experts, std::as_const(contiguous).view());
   for (std::size_t i = 0; i < rows.size(); ++i)
-    hmoe::for_each_row(ctx, rows[i].count, [&](std::size_t row) { // a token comes once per expert
-      rows::add_scaled(ctx.backend(), rows[i].output_weight(row), vector_view<const T>(contiguous[i].y.row(row)),
-                       rows[i].y.row(rows[i].tokens[row]));
-    });
+    hmoe::for_each_row(
+        ctx, rows[i].count,
+        [&](std::size_t row) { // a token comes once per expert
+          rows::add_scaled(ctx.backend(), rows[i].output_weight(row), vector_view<const T>(contiguous[i].y.row(row)),
+                           rows[i].y.row(rows[i].tokens[row]));
+        },
+        probes::row<Context>(probes::stage::combine, probes::direction::forward, 1.5 * row_bytes, rows[i].expert));
 }
 
 template <class T, execution_context Context, class Experts>
@@ -394,10 +445,11 @@ void forward_rows(const Context& ctx, const Experts& experts, vector_view<const 
   detail::for_each_turn(ctx, experts, rows, [&](std::size_t own, vector_view<const expert_rows<T>> turn, bool itself) {
     if (!itself)
       return detail::forward_gathered(ctx, experts, turn);
-    experts.for_each_bank([&, b = std::size_t{0}](const auto& bank, vector_view<const std::size_t>) mutable {
+    experts.for_each_bank([&, b = std::size_t{0}](const auto& bank, vector_view<const std::size_t> ids) mutable {
       if (b++ == own)
         detail::with_rows_of_bank(ctx, experts, own, turn, [&](vector_view<const expert_rows<T>> local) {
-          detail::forward_bank(ctx, bank, experts::forward_runner(ctx, bank), local);
+          detail::forward_bank(probes::placed(ctx, probes::renumbered{ids}), bank, experts::forward_runner(ctx, bank),
+                               local);
         });
     });
   });
@@ -451,13 +503,13 @@ void backward_joined(const Context& ctx, const Experts& experts, vector_view<con
                      Experts& gradients) {
   const typename Context::workspace_scope scope(ctx.workspace());
   detail::remaining_rows<T> others(rows.size(), &ctx.workspace());
-  experts.for_each_bank_with(gradients, [&, b = std::size_t{0}](const auto& bank, vector_view<const std::size_t>,
+  experts.for_each_bank_with(gradients, [&, b = std::size_t{0}](const auto& bank, vector_view<const std::size_t> ids,
                                                                 auto& bank_gradients) mutable {
     const std::size_t own = b++;
     if (experts::backward_runner(ctx, bank) == runner::tiles)
       return others.add_bank(experts, own, rows);
     detail::with_rows_of_bank(ctx, experts, own, rows, [&](vector_view<const expert_rows<T>> local) {
-      detail::backward_bank(ctx, bank, local, bank_gradients);
+      detail::backward_bank(probes::placed(ctx, probes::renumbered{ids}), bank, local, bank_gradients);
     });
   });
   detail::backward_experts(ctx, experts, others.view(), gradients);
@@ -473,12 +525,14 @@ void backward_rows(const Context& ctx, const Experts& experts, vector_view<const
                                        "context: ask gathers_rows(ctx)");
     return detail::for_each_turn(
         ctx, experts, rows, [&](std::size_t own, vector_view<const expert_rows<T>> turn, bool) {
-          experts.for_each_bank_with(gradients, [&, b = std::size_t{0}](const auto& bank, auto, auto& sums) mutable {
-            if (b++ == own)
-              detail::with_rows_of_bank(ctx, experts, own, turn, [&](vector_view<const expert_rows<T>> local) {
-                detail::backward_bank(ctx, bank, local, sums);
+          experts.for_each_bank_with(
+              gradients,
+              [&, b = std::size_t{0}](const auto& bank, vector_view<const std::size_t> ids, auto& sums) mutable {
+                if (b++ == own)
+                  detail::with_rows_of_bank(ctx, experts, own, turn, [&](vector_view<const expert_rows<T>> local) {
+                    detail::backward_bank(probes::placed(ctx, probes::renumbered{ids}), bank, local, sums);
+                  });
               });
-          });
         });
   }
   detail::with_joined_blocks(ctx, rows, [&](vector_view<const expert_rows<T>> joined) {

@@ -16,6 +16,8 @@
 #include <hmoe/execution/context.hpp>
 #include <hmoe/execution/dry_context.hpp>
 #include <hmoe/execution/for_each_row.hpp>
+#include <hmoe/execution/observed.hpp>
+#include <hmoe/execution/probe.hpp>
 #include <hmoe/experts/expert_set.hpp>
 #include <hmoe/layer/argument_checks.hpp>
 #include <hmoe/layer/cost.hpp>
@@ -144,6 +146,9 @@ public:
   void forward(const Context& ctx, matrix_view<const value_type> x, matrix_view<value_type> y,
                const routing_inputs<value_type>& inputs = {}) const {
     check_shapes(x, y, "y");
+    [[maybe_unused]] probes::watch<Context> watched;
+    if constexpr (probes::observed<Context>)
+      watched.begin(ctx, {probes::stage::pass, probes::direction::forward, x.rows()});
     const workspace::scope scope(ctx.workspace());
     tape<value_type> tape(&ctx.workspace(), false);
     run_forward(ctx, x, y, tape, inputs);
@@ -155,6 +160,9 @@ public:
                const routing_inputs<value_type>& inputs = {}) const {
     check_shapes(x, y, "y");
     require(tape.recording(), "this tape does not record: take one from layer.make_tape(tokens)");
+    [[maybe_unused]] probes::watch<Context> watched;
+    if constexpr (probes::observed<Context>)
+      watched.begin(ctx, {probes::stage::pass, probes::direction::forward, x.rows()});
     tape.set_complete(false);
     const workspace::scope scope(ctx.workspace());
     run_forward(ctx, x, y, tape, inputs);
@@ -177,12 +185,20 @@ public:
             " tokens");
     check_shapes(dy, dx, "dx");
     check_origin(tape, gradients);
+    [[maybe_unused]] probes::watch<Context> watched;
+    if constexpr (probes::observed<Context>)
+      watched.begin(ctx, {probes::stage::pass, probes::direction::backward, dy.rows()});
     const workspace::scope scope(ctx.workspace());
     buffer<value_type> d_weights(tape.assignment().size(), &ctx.workspace());
     if constexpr (trainable)
       dispatch_.backward(ctx, experts_, tape, dy, dx, d_weights.view(), gradients.experts);
-    router_.backward(ctx, std::as_const(tape).input().view(), std::as_const(tape).trace(),
-                     std::as_const(tape).assignment(), std::as_const(d_weights).view(), dx, gradients.router);
+    constexpr auto direction = probes::direction::backward;
+    [[maybe_unused]] probes::watch<Context> watched_router;
+    if constexpr (probes::observed<Context>)
+      watched_router.begin(ctx, routing_of(direction, dy.rows()));
+    router_.backward(probes::placed(ctx, probes::part_of{probes::stage::route, direction}),
+                     std::as_const(tape).input().view(), std::as_const(tape).trace(), std::as_const(tape).assignment(),
+                     std::as_const(d_weights).view(), dx, gradients.router);
   }
 
   /// Never valid: these say in words what is wrong with the arguments.
@@ -210,10 +226,9 @@ public:
       const std::size_t parameters = experts_.parameter_count(e);
       result.experts.push_back({widths_[e], parameters, experts_.bytes(e), experts_.flops_per_row(e)});
     }
-    hmoe::detail::visit_as_const(router_, [&](const parameter_info& info, matrix_view<const value_type> view) {
-      result.router_parameters += view.size();
-      if (info.decay) // biases take part in no product
-        result.router_flops_per_token += 2.0 * static_cast<double>(view.size());
+    for_each_router_tensor([&](std::size_t parameters, double flops_per_token) {
+      result.router_parameters += parameters;
+      result.router_flops_per_token += flops_per_token;
     });
     result.router_bytes = result.router_parameters * sizeof(value_type);
     return result;
@@ -270,8 +285,33 @@ private:
     tape.trace().resize(x.rows(), router_.routed(), router_.saved_per_token(), tape.recording());
     tape.trace().set_inputs(inputs);
     tape.set_weights_on_input(router_.weights_on_input());
-    router_.forward(ctx, x, tape.trace(), tape.assignment());
+    {
+      constexpr auto direction = probes::direction::forward;
+      [[maybe_unused]] probes::watch<Context> watched;
+      if constexpr (probes::observed<Context>)
+        watched.begin(ctx, routing_of(direction, x.rows()));
+      router_.forward(probes::placed(ctx, probes::part_of{probes::stage::route, direction}), x, tape.trace(),
+                      tape.assignment());
+    }
     dispatch_.forward(ctx, experts_, x, y, tape);
+  }
+
+  /// The event of routing `rows` tokens, with the FLOPs of cost(). Backward costs twice as much.
+  [[nodiscard]] probes::event routing_of(probes::direction direction, std::size_t rows) const {
+    probes::event result{probes::stage::route, direction, rows};
+    const double passes = direction == probes::direction::forward ? 1 : 2, n = static_cast<double>(rows);
+    for_each_router_tensor([&](std::size_t parameters, double flops_per_token) {
+      result.bytes += passes * static_cast<double>(sizeof(value_type) * parameters);
+      result.flops += passes * n * flops_per_token;
+    });
+    result.bytes += passes * sizeof(value_type) * n * static_cast<double>(d_model() + 2 * router_.routed());
+    return result;
+  }
+  /// f(parameters, FLOPs of a token) for each tensor of the router.
+  template <class F> void for_each_router_tensor(const F& f) const {
+    hmoe::detail::visit_as_const(router_, [&](const parameter_info& info, matrix_view<const value_type> view) {
+      f(view.size(), info.decay ? 2.0 * static_cast<double>(view.size()) : 0.0); // biases take part in no product
+    });
   }
 
   [[nodiscard]] batch_limits limits_of(std::size_t tokens, bool some_padding) const {

@@ -37,7 +37,7 @@ std::vector<work_piece> cut(const std::vector<chunk_work>& work, const work_size
   std::vector<work_piece> pieces;
   run_phase(
       ctx, vector_view<const chunk_work>(work), sizes, [](const chunk_work& c) { return c; },
-      [&](const chunk_work& c, const work_piece& w) {
+      [&](const chunk_work& c, const work_piece& w, std::size_t) {
         CHECK(&c == &work[w.chunk]);
         pieces.push_back(w);
       });

@@ -13,6 +13,7 @@
 #include <hmoe/core/row_limits.hpp>
 #include <hmoe/core/vector_view.hpp>
 #include <hmoe/execution/context.hpp>
+#include <hmoe/execution/probe.hpp>
 #include <hmoe/execution/row_operations.hpp>
 
 #include <algorithm>
@@ -98,20 +99,23 @@ private:
     const std::size_t d = bank.d_model();
     auto& sums = gradients.weights();
     // One kind of work for rows, one for columns.
-    const auto phase = [&](const auto& work_of, const auto& for_rows, const auto& for_columns) {
+    using enum probes::stage;
+    constexpr auto backward = probes::direction::backward;
+    const auto phase = [&](const auto& work_of, const auto& for_rows, const auto& for_columns, const auto&... told) {
       simd_detail::run_phase(
           ctx, chunks, sizes,
           [&](const chunk<T>& c) -> std::array<divisible_work, kinds> {
             return work_of(c.rows.count, bank.width(c.rows.expert));
           },
-          [&](const chunk<T>& c, const work_piece& w) {
+          [&](const chunk<T>& c, const work_piece& w, std::size_t worker) {
             const part p(bank, c, memory);
-            w.kind == 0 ? for_rows(p, w) : for_columns(p, w);
-          });
+            w.kind == 0 ? for_rows(p, w, worker) : for_columns(p, w, worker);
+          },
+          told...);
     };
     phase([&](std::size_t rows,
               std::size_t h) { return std::array{work::rows_to_pack(rows, d), work::columns_to_pack(rows, h)}; },
-          [&](const part& c, const work_piece& w) {
+          [&](const part& c, const work_piece& w, std::size_t) {
             if (c.all.scatters()) {
               const block_range some = work::rows_of(w, c.count);
               for (std::size_t r = some.first; r < some.first + some.count; ++r)
@@ -120,27 +124,42 @@ private:
             }
             work::pack_rows(c.dy(), w, c.rows);
           },
-          [](const part& c, const work_piece& w) { work::pack_columns(c.activated(), w, c.columns); });
+          [](const part& c, const work_piece& w, std::size_t) { work::pack_columns(c.activated(), w, c.columns); },
+          [&](const chunk<T>& c, const work_piece& w) {
+            return w.kind == 0 ? work::gathering(c.rows.scatters() ? gather : down, backward, c, d, w)
+                               : work::packing(down, backward, c, bank.width(c.rows.expert), w);
+          });
     phase(
         [&](std::size_t rows, std::size_t h) {
           return std::array{work::columns_to_compute(rows, d, h), work::gradient_to_add(rows, d, h)};
         },
-        [&](const part& c, const work_piece& w) { hidden_gradient(ctx.backend(), bank, c, w); },
-        [&](const part& c, const work_piece& w) {
+        [&](const part& c, const work_piece& w, std::size_t worker) { hidden_gradient(ctx, worker, bank, c, w); },
+        [&](const part& c, const work_piece& w, [[maybe_unused]] std::size_t worker) {
+          [[maybe_unused]] probes::watch<Context> watched;
+          if constexpr (probes::observed<Context>)
+            watched.begin(ctx,
+                          work::gradient(down, c.expert, c.count, c.width, work::gradient_rows_of(w, d)).by(worker));
           work::add_gradient(c.dy(), c.columns, w, sums.output(c.expert), sums.output_bias(c.expert));
         });
     phase(
         [&](std::size_t rows, std::size_t h) {
           return std::array{work::rows_to_pack(rows, lanes * h), work::columns_to_pack(rows, d)};
         },
-        [](const part& c, const work_piece& w) { work::pack_rows(c.dz, w, c.rows); },
-        [](const part& c, const work_piece& w) {
+        [](const part& c, const work_piece& w, std::size_t) { work::pack_rows(c.dz, w, c.rows); },
+        [](const part& c, const work_piece& w, std::size_t) {
           if (c.all.tokens.empty())
             work::pack_columns(c.all.x, w, c.columns);
           else
             work::pack_source_columns(c.all, w, c.columns);
+        },
+        [&](const chunk<T>& c, const work_piece& w) {
+          return work::packing(gate_up, backward, c, w.kind == 0 ? lanes * bank.width(c.rows.expert) : d, w);
         });
-    const auto add_to_gradient = [&](const part& c, const work_piece& w) {
+    const auto add_to_gradient = [&](const part& c, const work_piece& w, [[maybe_unused]] std::size_t worker) {
+      [[maybe_unused]] probes::watch<Context> watched;
+      if constexpr (probes::observed<Context>)
+        watched.begin(ctx,
+                      work::gradient(gate_up, c.expert, c.count, d, work::gradient_rows_of(w, c.dz.cols())).by(worker));
       work::add_gradient(c.dz, c.columns, w, sums.input(c.expert), sums.input_bias(c.expert));
     };
     if (!chunks[0].rows.scatters())
@@ -148,8 +167,13 @@ private:
           [&](std::size_t rows, std::size_t h) {
             return std::array{work::columns_to_compute(rows, lanes * h, d), work::gradient_to_add(rows, lanes * h, d)};
           },
-          [&](const part& c, const work_piece& w) {
-            input_gradient(bank, c, work::columns_of(w, c.count, d), c.all.dx);
+          [&](const part& c, const work_piece& w, [[maybe_unused]] std::size_t worker) {
+            const block_range columns = work::columns_of(w, c.count, d);
+            [[maybe_unused]] probes::watch<Context> watched;
+            if constexpr (probes::observed<Context>)
+              watched.begin(ctx,
+                            work::product(gate_up, backward, c.expert, c.count, c.dz.cols(), 1, columns).by(worker));
+            input_gradient(bank, c, columns, c.all.dx);
           },
           add_to_gradient);
     std::size_t most_rows = 0;
@@ -164,12 +188,16 @@ private:
           return {&c == &chunks[0] ? work::shared_columns(most_rows, cost, d) : divisible_work{0, 0},
                   work::gradient_to_add(c.rows.count, lanes * bank.width(c.rows.expert), d)};
         },
-        [&](const chunk<T>& own, const work_piece& w) {
+        [&](const chunk<T>& own, const work_piece& w, std::size_t worker) {
           if (w.kind == 1)
-            return add_to_gradient(part(bank, own, memory), w);
+            return add_to_gradient(part(bank, own, memory), w, worker);
           const block_range columns = work::columns_of(w, most_rows, d);
           for (const chunk<T>& c : chunks) {
             const part p(bank, c, memory);
+            [[maybe_unused]] probes::watch<Context> watched;
+            if constexpr (probes::observed<Context>)
+              watched.begin(ctx,
+                            work::product(gate_up, backward, p.expert, p.count, p.dz.cols(), 1, columns).by(worker));
             input_gradient(bank, p, columns, p.d_rows);
             for (std::size_t r = 0; r < p.count; ++r)
               rows::add_scaled(ctx.backend(), T(1),
@@ -179,13 +207,30 @@ private:
         });
   }
 
-  template <class Math>
-  static void hidden_gradient(const Math& math, const Bank& bank, const part& c, const work_piece& w) {
-    const auto [j, count] = work::columns_of(w, c.count, c.width);
+  template <execution_context Context>
+  static void hidden_gradient(const Context& ctx, [[maybe_unused]] std::size_t worker, const Bank& bank, const part& c,
+                              const work_piece& w) {
+    const block_range columns = work::columns_of(w, c.count, c.width);
+    multiply_by_output(ctx, worker, bank, c, columns);
+    [[maybe_unused]] probes::watch<Context> watched;
+    if constexpr (probes::observed<Context>)
+      watched.begin(
+          ctx, work::activation(probes::direction::backward, c.expert, c.count, 2 * lanes + 1, columns).by(worker));
+    for (std::size_t r = 0; r < c.count; ++r)
+      kind::activate_backward(ctx.backend(), bank, c.all.saved.row(r), c.dz.row(r), c.width, columns.first,
+                              columns.count);
+  }
+  template <execution_context Context>
+  static void multiply_by_output([[maybe_unused]] const Context& ctx, [[maybe_unused]] std::size_t worker,
+                                 const Bank& bank, const part& c, block_range columns) noexcept {
+    [[maybe_unused]] probes::watch<Context> watched;
+    if constexpr (probes::observed<Context>)
+      watched.begin(ctx, work::product(probes::stage::down, probes::direction::backward, c.expert, c.count,
+                                       bank.d_model(), 1, columns)
+                             .by(worker));
+    const auto [j, count] = columns;
     multiply_packed_rows<layout::plain, Arch, T>(c.rows, bank.weights().output(c.expert).column_block(j, count),
                                                  c.dz.column_block((lanes - 1) * c.width + j, count));
-    for (std::size_t r = 0; r < c.count; ++r)
-      kind::activate_backward(math, bank, c.all.saved.row(r), c.dz.row(r), c.width, j, count);
   }
   static void input_gradient(const Bank& bank, const part& c, const block_range& some, matrix_view<T> to) noexcept {
     const auto [j, count] = some;

@@ -13,6 +13,7 @@
 #include <hmoe/core/row_limits.hpp>
 #include <hmoe/core/vector_view.hpp>
 #include <hmoe/execution/context.hpp>
+#include <hmoe/execution/probe.hpp>
 #include <hmoe/execution/row_operations.hpp>
 
 #include <algorithm>
@@ -85,29 +86,43 @@ private:
   static void run_phases(const Context& ctx, const Bank& bank, vector_view<const chunk<T>> chunks, T* memory,
                          const work_sizes& sizes) {
     const std::size_t d = bank.d_model();
-    const auto phase = [&](const auto& work_of, const auto& f) {
+    using enum probes::stage;
+    const auto phase = [&](const auto& work_of, const auto& f, const auto&... told) {
       simd_detail::run_phase(
           ctx, chunks, sizes,
           [&](const chunk<T>& c) { return std::array{work_of(c.rows.count, bank.width(c.rows.expert))}; },
-          [&](const chunk<T>& c, const work_piece& w) { f(part(bank, c, memory), w); });
+          [&](const chunk<T>& c, const work_piece& w, std::size_t worker) { f(part(bank, c, memory), w, worker); },
+          told...);
     };
+    constexpr auto forward = probes::direction::forward;
     phase([&](std::size_t rows, std::size_t) { return work::rows_to_pack(rows, d); },
-          [&](const part& c, const work_piece& w) {
+          [&](const part& c, const work_piece& w, std::size_t) {
             if (c.all.tokens.empty())
               work::pack_rows(c.all.x, w, c.rows);
             else
               work::pack_sources(c.all, d, w, c.rows);
+          },
+          [&](const chunk<T>& c, const work_piece& w) {
+            return work::gathering(c.rows.tokens.empty() ? gate_up : gather, forward, c, d, w);
           });
     phase([&](std::size_t rows, std::size_t h) { return work::columns_to_compute(rows, lanes * d, h); },
-          [&](const part& c, const work_piece& w) { compute_hidden(ctx.backend(), bank, c, w); });
+          [&](const part& c, const work_piece& w, std::size_t worker) { compute_hidden(ctx, worker, bank, c, w); });
     phase([](std::size_t rows, std::size_t h) { return work::rows_to_pack(rows, h); },
-          [](const part& c, const work_piece& w) {
+          [](const part& c, const work_piece& w, std::size_t) {
             work::pack_rows(c.saved.column_block(lanes * c.width, c.width), w, c.rows);
+          },
+          [&](const chunk<T>& c, const work_piece& w) {
+            return work::packing(down, forward, c, bank.width(c.rows.expert), w);
           });
     if (!chunks[0].rows.scatters())
-      return phase(
-          [&](std::size_t rows, std::size_t h) { return work::columns_to_compute(rows, h, d); },
-          [&](const part& c, const work_piece& w) { compute_output(bank, c, work::columns_of(w, c.count, d)); });
+      return phase([&](std::size_t rows, std::size_t h) { return work::columns_to_compute(rows, h, d); },
+                   [&](const part& c, const work_piece& w, std::size_t) {
+                     compute_output(bank, c, work::columns_of(w, c.count, d));
+                   },
+                   [&](const chunk<T>& c, const work_piece& w) {
+                     return work::product(down, forward, c, bank.width(c.rows.expert), 1,
+                                          work::columns_of(w, c.rows.count, d));
+                   });
     std::size_t most_rows = 0;
     double cost = 0;
     for (const chunk<T>& c : chunks) {
@@ -117,10 +132,13 @@ private:
     simd_detail::run_phase(
         ctx, chunks.subview(0, 1), sizes,
         [&](const chunk<T>&) { return std::array{work::shared_columns(most_rows, cost, d)}; },
-        [&](const chunk<T>&, const work_piece& w) {
+        [&](const chunk<T>&, const work_piece& w, [[maybe_unused]] std::size_t worker) {
           const block_range columns = work::columns_of(w, most_rows, d);
           for (const chunk<T>& c : chunks) {
             const part p(bank, c, memory);
+            [[maybe_unused]] probes::watch<Context> watched;
+            if constexpr (probes::observed<Context>)
+              watched.begin(ctx, work::product(down, forward, c, p.width, 1, columns).by(worker));
             compute_output(bank, p, columns);
             for (std::size_t r = 0; r < p.count; ++r)
               rows::add_scaled(ctx.backend(), p.all.output_weight(r),
@@ -130,17 +148,33 @@ private:
         });
   }
 
-  template <class Math>
-  static void compute_hidden(const Math& math, const Bank& bank, const part& c, const work_piece& w) {
-    const auto [j, count] = work::columns_of(w, c.count, c.width);
+  template <execution_context Context>
+  static void compute_hidden(const Context& ctx, [[maybe_unused]] std::size_t worker, const Bank& bank, const part& c,
+                             const work_piece& w) {
+    const block_range columns = work::columns_of(w, c.count, c.width);
+    project_in(ctx, worker, bank, c, columns);
+    [[maybe_unused]] probes::watch<Context> watched;
+    if constexpr (probes::observed<Context>)
+      watched.begin(ctx,
+                    work::activation(probes::direction::forward, c.expert, c.count, lanes + 1, columns).by(worker));
+    for (std::size_t r = 0; r < c.count; ++r)
+      kind::activate(ctx.backend(), bank, c.saved.row(r), c.width, columns.first, columns.count);
+  }
+  template <execution_context Context>
+  static void project_in([[maybe_unused]] const Context& ctx, [[maybe_unused]] std::size_t worker, const Bank& bank,
+                         const part& c, block_range columns) noexcept {
+    [[maybe_unused]] probes::watch<Context> watched;
+    if constexpr (probes::observed<Context>)
+      watched.begin(ctx, work::product(probes::stage::gate_up, probes::direction::forward, c.expert, c.count,
+                                       bank.d_model(), lanes, columns)
+                             .by(worker));
+    const auto [j, count] = columns;
     for (std::size_t l = 0; l < lanes; ++l) {
       const matrix_view<T> sums = c.saved.column_block(l * c.width + j, count);
       multiply_packed_rows<layout::transposed, Arch, T>(c.rows, bank.weights().lane(c.expert, l).row_block(j, count),
                                                         sums);
       work::add_bias(bank.weights().lane_bias(c.expert, l), j, sums);
     }
-    for (std::size_t r = 0; r < c.count; ++r)
-      kind::activate(math, bank, c.saved.row(r), c.width, j, count);
   }
 
   static void compute_output(const Bank& bank, const part& c, const block_range& some) noexcept {

@@ -6,6 +6,7 @@
 #include <hmoe/core/blocks.hpp>
 #include <hmoe/core/expert_rows.hpp>
 #include <hmoe/core/matrix_view.hpp>
+#include <hmoe/execution/probe.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -77,10 +78,11 @@ template <class T, class Arch> struct ffn_work {
   static divisible_work gradient_to_add(std::size_t rows, std::size_t m, std::size_t columns) noexcept {
     return {blocks_of(m, gradient_rows), static_cast<double>((rows + packing_rows) * gradient_rows * columns)};
   }
+  static block_range gradient_rows_of(const work_piece& w, std::size_t m) noexcept { return w.of(gradient_rows, m); }
   /// gradient += dᵀ · columns, bias_gradient (which may be empty) += the sums of d's columns
   static void add_gradient(matrix_view<const T> d, const T* columns, const work_piece& w, matrix_view<T> gradient,
                            matrix_view<T> bias_gradient) noexcept {
-    const block_range all = w.of(gradient_rows, d.cols());
+    const block_range all = gradient_rows_of(w, d.cols());
     for (std::size_t m = all.first; m < all.first + all.count; m += gradient_rows) {
       const std::size_t count = std::min(gradient_rows, all.first + all.count - m);
       accumulate_packed_columns<Arch, T>(d.column_block(m, count), columns, gradient.row_block(m, count));
@@ -97,6 +99,54 @@ template <class T, class Arch> struct ffn_work {
       for (std::size_t r = 0; r < columns.rows(); ++r)
         for (std::size_t c = 0; c < columns.cols(); ++c)
           columns(r, c) += bias(0, first + c);
+  }
+
+  /// Events of pieces. Rows belong to the piece with the first columns; packing is part of the product that follows.
+  template <class Chunk>
+  static probes::event packing(probes::stage stage, probes::direction direction, const Chunk& c, std::size_t columns,
+                               const work_piece& w) noexcept {
+    const std::size_t rows = c.rows.count, block = tile_for<Arch>.rows * blocks_together;
+    const std::size_t values =
+        w.kind == 0 ? std::min(w.count * block, rows) * columns : rows * std::min(w.count * panel, columns);
+    return {stage, direction, 0, static_cast<double>(2 * values * sizeof(T)), 0, c.rows.expert};
+  }
+  /// Packing the first operand of an expert: of rows that are gathered with it, or that lie together.
+  template <class Chunk>
+  static probes::event gathering(probes::stage stage, probes::direction direction, const Chunk& c, std::size_t columns,
+                                 const work_piece& w) noexcept {
+    probes::event result = packing(stage, direction, c, columns, w);
+    if (stage == probes::stage::gather)
+      result.rows = rows_of(w, c.rows.count).count;
+    return result;
+  }
+  /// Products with `matrices` matrices, each [columns × depth].
+  static probes::event product(probes::stage stage, probes::direction direction, std::size_t expert, std::size_t rows,
+                               std::size_t depth, std::size_t matrices, block_range columns) noexcept {
+    const auto n = static_cast<double>(rows), k = static_cast<double>(depth);
+    const auto m = static_cast<double>(matrices * columns.count);
+    return {stage,         direction, columns.first == 0 ? rows : 0, (n * k + k * m + n * m) * sizeof(T),
+            2 * n * k * m, expert};
+  }
+  template <class Chunk>
+  static probes::event product(probes::stage stage, probes::direction direction, const Chunk& c, std::size_t depth,
+                               std::size_t matrices, block_range columns) noexcept {
+    return product(stage, direction, c.rows.expert, c.rows.count, depth, matrices, columns);
+  }
+  static probes::event activation(probes::direction direction, std::size_t expert, std::size_t rows, std::size_t values,
+                                  block_range columns) noexcept {
+    return {probes::stage::activation,
+            direction,
+            columns.first == 0 ? rows : 0,
+            static_cast<double>(rows * values * columns.count * sizeof(T)),
+            0,
+            expert};
+  }
+  /// Adding to rows of a gradient: read and written.
+  static probes::event gradient(probes::stage stage, std::size_t expert, std::size_t rows, std::size_t columns,
+                                block_range gradient_rows_of) noexcept {
+    const auto n = static_cast<double>(rows), k = static_cast<double>(columns);
+    const auto m = static_cast<double>(gradient_rows_of.count);
+    return {stage, probes::direction::backward, 0, (n * k + n * m + 2 * m * k) * sizeof(T), 2 * n * k * m, expert};
   }
 
 private:

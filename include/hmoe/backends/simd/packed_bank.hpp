@@ -54,6 +54,7 @@ class packed_bank final : public simd_detail::packed_experts<Format, Lanes, Arch
 
 public:
   using value_type = float;
+  static constexpr bool observes_stages = true;
 
   packed_bank(const experts::ffn_weights<float, Lanes>& from, Gate gate) : base(from), gate_(std::move(gate)) {}
 

@@ -11,6 +11,7 @@
 #include <hmoe/core/row_limits.hpp>
 #include <hmoe/core/vector_view.hpp>
 #include <hmoe/execution/context.hpp>
+#include <hmoe/execution/probe.hpp>
 
 #include <algorithm>
 #include <array>
@@ -68,8 +69,11 @@ private:
           return std::array{divisible_work{blocks_of(c.rows.count, rows_together),
                                            static_cast<double>(rows_together * bank.d_model() * encoding_cost)}};
         },
-        [&](const chunk<float>& c, const work_piece& w) {
+        [&](const chunk<float>& c, const work_piece& w, std::size_t) {
           kernels::encode_rows(bank, c, w.of(rows_together, c.rows.count), memory);
+        },
+        [&](const chunk<float>& c, const work_piece& w) {
+          return kernels::encoding(bank, c, w.of(rows_together, c.rows.count));
         });
   }
 
@@ -89,8 +93,11 @@ private:
               divisible_work{blocks_of(strips_of(c), together),
                              static_cast<double>((c.rows.count + kernels::block) * bank.d_model() * columns)}};
         },
-        [&](const chunk<float>& c, const work_piece& w) {
+        [&](const chunk<float>& c, const work_piece& w, std::size_t) {
           kernels::compute_hidden(bank, c, w.of(kernels::panels_together(c.rows.count), strips_of(c)), memory);
+        },
+        [&](const chunk<float>& c, const work_piece& w) {
+          return kernels::hidden(bank, c, w.of(kernels::panels_together(c.rows.count), strips_of(c)));
         });
   }
 
@@ -115,10 +122,13 @@ private:
           [&](const chunk<float>& c) {
             return std::array{divisible_work{blocks_of(panels, together(c)), cost(c, together(c))}};
           },
-          [&](const chunk<float>& c, const work_piece& w) {
+          [&](const chunk<float>& c, const work_piece& w, std::size_t) {
             for_each_unit(w, together(c), [&](std::size_t first, std::size_t last) {
               kernels::compute_output(bank, c, first, last, c, last, memory);
             });
+          },
+          [&](const chunk<float>& c, const work_piece& w) {
+            return kernels::output(bank, c, w.of(together(c), panels));
           });
       return;
     }
@@ -132,9 +142,12 @@ private:
     simd_detail::run_phase(
         ctx, chunks.subview(0, 1), sizes,
         [&](const chunk<float>&) { return std::array{divisible_work{blocks_of(panels, together), total}}; },
-        [&](const chunk<float>&, const work_piece& w) {
+        [&](const chunk<float>&, const work_piece& w, [[maybe_unused]] std::size_t worker) {
           for_each_unit(w, together, [&](std::size_t first, std::size_t last) {
             for (std::size_t c = 0; c < chunks.size(); ++c) {
+              [[maybe_unused]] probes::watch<Context> watched;
+              if constexpr (probes::observed<Context>)
+                watched.begin(ctx, kernels::output(bank, chunks[c], {first, last - first}).by(worker));
               const bool turns = c + 1 == chunks.size();
               kernels::compute_output(bank, chunks[c], first, last, chunks[turns ? 0 : c + 1], turns ? last : first,
                                       memory);

@@ -7,6 +7,7 @@
 #include <hmoe/core/blocks.hpp>
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/vector_view.hpp>
+#include <hmoe/execution/probe.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -109,7 +110,42 @@ public:
     });
   }
 
+  /// Events. Rows that lie together already are only encoded, which is part of the product that follows. The gate is
+  /// computed with the hidden sums, the weighted addition to tokens with those of the output.
+  static probes::event encoding(const Bank& bank, const chunk<float>& c, block_range some) noexcept {
+    const bool gathers = !c.rows.tokens.empty();
+    const double bytes =
+        static_cast<double>(some.count * (bank.d_model() * sizeof(float) + row_length(bank) * sizeof(row_value)));
+    return {gathers ? probes::stage::gather : probes::stage::gate_up,
+            probes::direction::forward,
+            gathers ? some.count : 0,
+            bytes,
+            0,
+            c.rows.expert};
+  }
+  static probes::event hidden(const Bank& bank, const chunk<float>& c, block_range strips) noexcept {
+    const std::size_t begin = strips.first * strip_width, h = bank.width(c.rows.expert);
+    return product(probes::stage::gate_up, c, strips.first == 0, bank.d_model(),
+                   std::min(strips.count * strip_width, h - begin) * panel_columns / hidden_per_panel);
+  }
+  static probes::event output(const Bank& bank, const chunk<float>& c, block_range panels) noexcept {
+    const std::size_t begin = panels.first * panel_columns;
+    return product(probes::stage::down, c, panels.first == 0, bank.width(c.rows.expert),
+                   std::min(panels.count * panel_columns, bank.d_model() - begin));
+  }
+
 private:
+  static probes::event product(probes::stage stage, const chunk<float>& c, bool first, std::size_t depth,
+                               std::size_t columns) noexcept {
+    const auto n = static_cast<double>(c.rows.count), m = static_cast<double>(columns);
+    const double weights = static_cast<double>(format::template panel_bytes<arch>(depth)) * m / panel_columns;
+    return {stage,
+            probes::direction::forward,
+            first ? c.rows.count : 0,
+            weights + n * (static_cast<double>(format::row_length(depth) * sizeof(row_value)) + m * sizeof(float)),
+            2 * n * static_cast<double>(depth) * m,
+            c.rows.expert};
+  }
   static constexpr std::size_t tile_size = std::max(block, 2 * tuning.paired_rows) * panel_columns;
   /// Strips in work together at most.
   static constexpr std::size_t most_strips = tuning.paired_rows > 0 ? 2 : 1;

@@ -6,9 +6,11 @@
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/vector_view.hpp>
 #include <hmoe/execution/context.hpp>
+#include <hmoe/execution/probe.hpp>
 
 #include <algorithm>
 #include <array>
+#include <concepts>
 #include <cstddef>
 #include <tuple>
 
@@ -96,12 +98,28 @@ inline void cut_into_pieces(const phase_work& work, double target, vector_view<w
   });
 }
 
-/// One phase of a pass: f(chunk, piece) for all of the work that work(chunk), an array of divisible_work, says;
+/// For phases whose pieces tell probes themselves.
+struct pieces_tell {};
+/// Tells a probe of a piece.
+template <class Chunk, class Told> struct piece_told {
+  vector_view<const Chunk> chunks;
+  vector_view<const work_piece> pieces;
+  const Told& told;
+
+  template <class Context>
+  void operator()(const Context& ctx, std::size_t i, std::size_t worker, probes::watch<Context>& watched) const {
+    if constexpr (!std::same_as<Told, pieces_tell>)
+      watched.begin(ctx, told(chunks[pieces[i].chunk], pieces[i]).by(worker));
+  }
+};
+
+/// One phase of a pass: f(chunk, piece, worker) for all of the work that work(chunk), an array of divisible_work, says;
 /// piece.kind is the index in that array. Pieces have about equal cost and the costliest come first: one huge expert is
 /// shared among all workers, many tiny ones fill the gaps. (A single worker takes them as they lie in memory.)
-template <execution_context Context, class Chunk, class Work, class F>
+/// told(chunk, piece): the event of a piece, for probes.
+template <execution_context Context, class Chunk, class Work, class F, class Told = pieces_tell>
 void run_phase(const Context& ctx, vector_view<const Chunk> chunks, const work_sizes& sizes, const Work& work,
-               const F& f) {
+               const F& f, [[maybe_unused]] const Told& told = {}) {
   const auto of_chunk = [&](std::size_t c) { return work(chunks[c]); };
   const phase_work all{&of_chunk,
                        [](const void* object, std::size_t chunk, std::size_t kind) {
@@ -114,7 +132,8 @@ void run_phase(const Context& ctx, vector_view<const Chunk> chunks, const work_s
     cut_into_pieces(all, target, pieces);
     if (ctx.executor().concurrency() > 1)
       simd_detail::sort_by_cost(pieces);
-    ctx.executor().for_each(count, [&](std::size_t i, std::size_t) { f(chunks[pieces[i].chunk], pieces[i]); });
+    const auto run = [&](std::size_t i, std::size_t worker) { f(chunks[pieces[i].chunk], pieces[i], worker); };
+    probes::for_each_task(ctx, count, run, piece_told<Chunk, Told>{chunks, pieces, told});
   });
 }
 
