@@ -24,6 +24,9 @@ template <class T> class tape;
 class workspace;
 template <class Backend, class Executor, class Probe> class context;
 
+template <class T> struct expert_rows;
+struct row_limits;
+
 template <class... Banks> class expert_set;
 template <class... Losses> class objective;
 template <class Experts, class Router> struct layer_gradients;

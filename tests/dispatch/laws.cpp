@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The laws on every dispatch strategy, with every capacity and order of dropping.
+#include <hmoe/dispatch/automatic.hpp>
 #include <hmoe/dispatch/blocked.hpp>
 #include <hmoe/dispatch/dense.hpp>
 #include <hmoe/dispatch/looped.hpp>
@@ -29,6 +30,7 @@ TEST_CASE("strategies that drop nothing") {
   check(hmoe::dispatch::looped{});
   check(hmoe::dispatch::scattered{});
   check(hmoe::dispatch::per_token{});
+  check(hmoe::dispatch::automatic{});
   check(hmoe::dispatch::blocked<1>{});
   check(hmoe::dispatch::blocked<32>{});
   check(hmoe::dispatch::blocked<>{7});

@@ -161,6 +161,16 @@ public:
   template <execution_context Context> [[nodiscard]] bool scatters_itself(const Context& ctx, std::size_t e) const {
     return at(e, [&](const auto& bank, std::size_t) { return experts::scatters_itself(ctx, bank); });
   }
+  /// Phases, between which threads wait for one another, that the rows of all banks take together, forward.
+  template <execution_context Context> [[nodiscard]] std::size_t phases_of(const Context& ctx) const {
+    std::size_t banks = 0, tiles = 0;
+    for_each_bank([&](const auto& bank, auto) {
+      const experts::runner who = experts::forward_runner(ctx, bank);
+      banks += who == experts::runner::backend ? 4 : who == experts::runner::bank ? 3 : 0;
+      tiles = who == experts::runner::tiles ? 1 : tiles;
+    });
+    return banks + tiles;
+  }
   /// Whether those of all experts are, in training as well: forward_rows keeps outputs, and backward_rows takes rows
   /// that scatter.
   template <execution_context Context> [[nodiscard]] bool gathers_rows(const Context& ctx) const {

@@ -11,6 +11,7 @@
 #include <hmoe/core/router_trace.hpp>
 #include <hmoe/core/row_limits.hpp>
 #include <hmoe/core/tape.hpp>
+#include <hmoe/dispatch/cost_model.hpp>
 #include <hmoe/dispatch/dispatcher.hpp>
 #include <hmoe/dispatch/sorted.hpp>
 #include <hmoe/execution/context.hpp>
@@ -231,6 +232,33 @@ public:
       result.router_flops_per_token += flops_per_token;
     });
     result.router_bytes = result.router_parameters * sizeof(value_type);
+    return result;
+  }
+
+  /// Predicted times of all dropless strategies for a batch, in parts, and what dispatch::automatic would take: the
+  /// layer's own, or one without a table where the layer has another strategy. print(layer.explain(ctx,
+  /// tape.assignment()).text()). hmoe::error where the assignment names experts that the layer lacks.
+  template <execution_context Context>
+  [[nodiscard]] hmoe::dispatch::explanation explain(const Context& ctx, const assignment<value_type>& assigned,
+                                                    bool training = false,
+                                                    hmoe::dispatch::machine_limits machine = {}) const {
+    std::vector<hmoe::dispatch::expert_work> work(size());
+    const auto load = hmoe::dispatch::load_of(ctx, experts_, assigned, training,
+                                              vector_view<hmoe::dispatch::expert_work>(work.data(), work.size()));
+    hmoe::dispatch::explanation result;
+    result.reason = "the cost model";
+    if constexpr (requires { dispatch_.pick(ctx, experts_, load); }) {
+      machine = dispatch_.machine();
+      result.picked = dispatch_.pick(ctx, experts_, load);
+      if (!dispatch_.table().empty())
+        result.reason = "the table of measured times";
+    } else {
+      result.picked = hmoe::dispatch::quickest(load, machine);
+    }
+    for (std::size_t i = 0; i < hmoe::dispatch::strategy_count; ++i) {
+      const auto s = static_cast<hmoe::dispatch::strategy>(i);
+      result.lines.push_back({s, hmoe::dispatch::predict(s, load, machine)});
+    }
     return result;
   }
 

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: MIT
+#include <hmoe/dispatch/cost_model.hpp>
+
+#include "dispatch/strategies.hpp"
+#include "support/error_of.hpp"
+
+#include <doctest/doctest.h>
+
+#include <vector>
+
+using namespace hmoe::dispatch;
+
+namespace {
+/// One unit of each kind takes a second.
+constexpr machine_limits unit{.flops = 1,
+                              .first_read = 1,
+                              .next_read = 2,
+                              .row_copy = 1,
+                              .wait_seconds = 1,
+                              .task_seconds = 0,
+                              .plan_seconds = 0,
+                              .threads = 2};
+dispatch_load load(const std::vector<expert_work>& experts, std::size_t tokens, bool training = false) {
+  dispatch_load result{.tokens = tokens,
+                       .row_bytes = 1,
+                       .phases = 3,
+                       .training = training,
+                       .experts = hmoe::vector_view<const expert_work>(experts.data(), experts.size())};
+  for (const expert_work& e : experts)
+    result.entries += e.rows;
+  return result;
+}
+} // namespace
+
+TEST_CASE("the parts of the model against its formulas, by hand") {
+  const std::vector<expert_work> experts{{3, 10, 100}, {0, 10, 1000}, {1, 20, 7}};
+  const auto at = [&](strategy s, bool training = false) { return predict(s, load(experts, 2, training), unit); };
+  CHECK(at(strategy::sorted).weights == 107);
+  CHECK(at(strategy::sorted).flops == 20);
+  CHECK(at(strategy::sorted).rows == 4 * 4 + 2);
+  CHECK(at(strategy::sorted).waits == 3);
+  CHECK(at(strategy::sorted).total() == doctest::Approx(107 + 0.4 * 20 + 18 + 3));
+  CHECK(at(strategy::per_token).weights == 100 + 2 * 100 / 2.0 + 7);
+  CHECK(at(strategy::per_token).flops == 0);
+  CHECK(at(strategy::per_token).rows == 2 * 4 + 2);
+  CHECK(at(strategy::per_token, true).weights == at(strategy::sorted, true).weights);
+  CHECK(at(strategy::looped).waits == 2 * 3);
+  CHECK(at(strategy::dense).weights == 1107);
+  CHECK(at(strategy::dense).waits == 3 * 3);
+  CHECK(at(strategy::sorted, true).flops == 60);
+  CHECK(at(strategy::sorted, true).weights == doctest::Approx(2.8 * 107));
+  const std::vector<expert_work> long_rows{{130, 10, 100}};
+  CHECK(predict(strategy::blocked, load(long_rows, 130), unit).weights == 100 + 2 * 100 / 2.0);
+  CHECK(predict(strategy::blocked, load(long_rows, 130), unit).waits == 3 + 2);
+}
+
+TEST_CASE("few tokens on experts of their own go token by token, shared experts and batches do not") {
+  const std::vector<expert_work> one{{1, 6e6, 12e6}, {1, 6e6, 12e6}, {0, 6e6, 12e6}};
+  CHECK(quickest(load(one, 1), {}) == strategy::per_token);
+  const std::vector<expert_work> several{{6, 6e6, 12e6}, {5, 6e6, 12e6}, {5, 6e6, 12e6}};
+  CHECK(quickest(load(several, 8), {}) != strategy::per_token);
+}
+
+TEST_CASE("a layer explains a batch, with what automatic would take") {
+  const auto layer = support::make_layer<float>(sorted{}, hmoe::routing::top_k_router<float>(10, 6, 2));
+  hmoe::assignment<float> assigned;
+  assigned.resize_tokens(1);
+  assigned.offsets()[1] = 2;
+  assigned.resize_entries();
+  assigned.experts()[0] = 0;
+  assigned.experts()[1] = 4;
+  const hmoe::context ctx{hmoe::backends::reference{}};
+  const explanation said = layer.explain(ctx, assigned);
+  CHECK(said.lines.size() == strategy_count);
+  CHECK(said.picked == strategy::per_token);
+  for (const char* word : {"weights", "waits", "dense", "automatic picks per_token, by the cost model"})
+    CHECK(said.text().find(word) != std::string::npos);
+  assigned.experts()[1] = 6;
+  CHECK(support::error_of([&] { static_cast<void>(layer.explain(ctx, assigned)); }) ==
+        "hmoe: the assignment names expert 6, the set has 6");
+}
+
+TEST_CASE("names of strategies are read back, others are refused") {
+  for (std::size_t i = 0; i < strategy_count; ++i)
+    CHECK(strategy_of(name_of(static_cast<strategy>(i))) == static_cast<strategy>(i));
+  CHECK(support::error_of([] {
+          static_cast<void>(strategy_of("fast"));
+        }).starts_with("hmoe: no dispatch strategy is called \"fast\""));
+}
