@@ -15,6 +15,7 @@ namespace {
 constexpr machine_limits unit{.flops = 1,
                               .first_read = 1,
                               .next_read = 2,
+                              .cache_bytes = 0,
                               .row_copy = 1,
                               .wait_seconds = 1,
                               .task_seconds = 0,
@@ -49,6 +50,9 @@ TEST_CASE("the parts of the model against its formulas, by hand") {
   CHECK(at(strategy::dense).waits == 3 * 3);
   CHECK(at(strategy::sorted, true).flops == 60);
   CHECK(at(strategy::sorted, true).weights == doctest::Approx(2.8 * 107));
+  machine_limits cached = unit;
+  cached.cache_bytes = 107;
+  CHECK(predict(strategy::sorted, load(experts, 2), cached).weights == 107 / 2.0);
   const std::vector<expert_work> long_rows{{130, 10, 100}};
   CHECK(predict(strategy::blocked, load(long_rows, 130), unit).weights == 100 + 2 * 100 / 2.0);
   CHECK(predict(strategy::blocked, load(long_rows, 130), unit).waits == 3 + 2);

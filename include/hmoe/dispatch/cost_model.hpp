@@ -43,6 +43,8 @@ struct machine_limits {
   double flops = 190e9;       ///< per second, with many rows
   double first_read = 14e9;   ///< bytes of weights per second that a row reads for the first time
   double next_read = 42e9;    ///< and again, from a cache; for weights as they are, packing them included
+  double cache_bytes = 32e6;  ///< weights of a batch up to here stay cached from one batch to the next; 0: other layers
+                              ///< run in between
   double row_copy = 8e9;      ///< bytes of rows per second, read and written
   double wait_seconds = 5e-6; ///< of a phase, until all threads have begun and ended
   double task_seconds = 2e-7; ///< of handing out a piece of work
@@ -82,7 +84,8 @@ struct predicted_time {
 
 /// The model: r_e rows on expert e, n entries, T tokens, N experts.
 ///   weights  Σ_{r_e ≠ 0} bytes_e · (1 / first_read + (passes_e − 1) / next_read); passes_e = r_e for per_token,
-///            ⌈r_e / 64⌉ for blocked, 1 else; 2.8 times that in training, where gradients are read and written
+///            ⌈r_e / 64⌉ for blocked, 1 else; next_read for all where these bytes are at most cache_bytes; 2.8 times
+///            that in training, where gradients are read and written
 ///   flops    Σ (r_e − passes_e) · flops_e / flops (the first row of a pass is in `weights`); 3 times that in training
 ///   rows     copies · d_model bytes / row_copy; copies = 4n + T for sorted and blocked, 6n for looped, 4n for
 ///            scattered, 2n + T for per_token, N T + 3n for dense; 3 times that in training
@@ -118,7 +121,8 @@ struct predicted_time {
   const double pieces = std::clamp(work / 2 / phases / (1U << 17U), used, 64 + used);
 
   predicted_time result;
-  result.weights = (first / machine.first_read + again / machine.next_read) * (load.training ? 2.8 : 1);
+  const double first_read = first <= machine.cache_bytes ? machine.next_read : machine.first_read;
+  result.weights = (first / first_read + again / machine.next_read) * (load.training ? 2.8 : 1);
   result.flops = flops / machine.flops * (load.training ? 3 : 1);
   result.rows = copies * load.row_bytes / machine.row_copy * (load.training ? 3 : 1);
   result.tasks = all_phases * pieces / std::max(1.0, loops ? used : 1.0) * machine.task_seconds;
