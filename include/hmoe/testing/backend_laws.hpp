@@ -337,6 +337,7 @@ private:
       });
       return all;
     };
+    check_scattering(set);
     const auto got = pass(ours, 100), expected = pass(plain, 100), in_blocks = pass(ours, 2);
     found_.expect(!options_.same_bits_in_any_batch || got == in_blocks,
                   "rows of an expert may come in blocks: the same bits", "they differ from those of whole experts");
@@ -363,6 +364,109 @@ private:
                         "passes over banks agree with the reference", "tensor ", i, ", value ", j, ": got ",
                         (*values)[i][j], ", expected ", expected[i][j]);
       }
+  }
+
+  /// Rows that are read where tokens are and added to them, against contiguous rows of the same backend: row i of every
+  /// expert is token i.
+  template <class Set> void check_scattering(const Set& set) {
+    workspace memory;
+    const context ctx{math_, executors::serial{}, memory};
+    if (!set.gathers_rows(ctx))
+      return;
+    const std::size_t d = set.d_model(), tokens = 2 * set.size() + 1;
+    const values x = random_values<T>(tokens * d, 300), dy = random_values<T>(tokens * d, 301);
+    const matrix_view<const T> in(x.data(), tokens, d), d_in(dy.data(), tokens, d);
+    std::vector<index_t> ids(tokens), entries;
+    for (std::size_t t = 0; t < tokens; ++t)
+      ids[t] = static_cast<index_t>(t);
+    row_limits limits;
+    for (std::size_t e = 0; e < set.size(); ++e) {
+      limits.each = 2 * e + 3;
+      limits.total += limits.each;
+    }
+    for (std::size_t a = 0; a < limits.total; ++a)
+      entries.push_back(static_cast<index_t>(a));
+    const values weights = random_values<T>(limits.total, 302);
+    const auto pass = [&](bool scatters) {
+      guarded_matrix<T> y(tokens, d), inferred(tokens, d), dx(tokens, d);
+      std::vector<guarded_matrix<T>> out, saved, d_out, d_rows;
+      std::vector<expert_rows<T>> training, inference, backward;
+      for (matrix_view<T> to : {y.view(), inferred.view(), dx.view()})
+        for (std::size_t t = 0; t < tokens; ++t)
+          std::fill(to.row(t).begin(), to.row(t).end(), T(0));
+      for (std::size_t e = 0; e < set.size(); ++e) {
+        out.emplace_back(2 * e + 3, d);
+        d_out.emplace_back(2 * e + 3, d);
+        d_rows.emplace_back(2 * e + 3, d);
+        saved.emplace_back(2 * e + 3, set.saved_per_row(e));
+      }
+      const auto weight = [&](std::size_t first, std::size_t i) { return weights[first + i]; };
+      for (std::size_t e = 0, first = 0; e < set.size(); first += 2 * e++ + 3) {
+        const std::size_t count = 2 * e + 3;
+        expert_rows<T> rows = expert_rows<T>::forward(e, in.row_block(0, count), out[e].view(), saved[e].view());
+        if (scatters) {
+          rows.x = in;
+          rows.y = y.view();
+          rows.outputs = out[e].view();
+          rows.tokens = vector_view<const index_t>(ids.data(), count);
+          rows.entries = vector_view<const index_t>(entries.data() + first, count);
+          rows.weights = vector_view<const T>(weights.data(), weights.size());
+        }
+        training.push_back(rows);
+        rows.y = inferred.view();
+        rows.saved = {};
+        rows.outputs = {};
+        inference.push_back(rows);
+        for (std::size_t i = 0; i < count; ++i)
+          rows::copy_scaled(math_, weight(first, i), d_in.row(i), d_out[e].view().row(i));
+        rows = training.back();
+        rows.dy = scatters ? d_in : matrix_view<const T>(d_out[e].view());
+        rows.dx = scatters ? dx.view() : d_rows[e].view();
+        backward.push_back(rows);
+      }
+      Set gradients = set;
+      hmoe::set_zero(gradients);
+      set.forward_rows(ctx, vector_view<const expert_rows<T>>(training));
+      if (scatters)
+        set.forward_rows(ctx, vector_view<const expert_rows<T>>(inference));
+      set.backward_rows(ctx, vector_view<const expert_rows<T>>(backward), gradients);
+      for (std::size_t e = 0, first = 0; !scatters && e < set.size(); first += 2 * e++ + 3)
+        for (std::size_t i = 0; i < 2 * e + 3; ++i) {
+          const vector_view<const T> result = out[e].view().row(i), d_row = d_rows[e].view().row(i);
+          rows::add_scaled(math_, weight(first, i), result, y.view().row(i));
+          rows::add_scaled(math_, weight(first, i), result, inferred.view().row(i));
+          rows::add_scaled(math_, T(1), d_row, dx.view().row(i));
+        }
+      values all;
+      const auto append = [&](const values& more) { all.insert(all.end(), more.begin(), more.end()); };
+      for (const auto* m : {&y, &inferred, &dx}) {
+        append(m->values());
+        found_.expect(m->margins_intact(), "rows that scatter: only tokens are written", "memory beside them changed");
+      }
+      for (std::size_t e = 0; e < set.size(); ++e) {
+        append(out[e].values());
+        append(saved[e].values());
+      }
+      gradients.visit_parameters(
+          [&](const parameter_info&, matrix_view<T> view) { append(values(view.data(), view.data() + view.size())); });
+      return all;
+    };
+    const values got = pass(true);
+    const std::size_t peak = memory.peak();
+    const values expected = pass(false);
+    bool near = true;
+    for (std::size_t i = 0; i < got.size(); ++i)
+      near = near && std::abs(static_cast<double>(got[i]) - static_cast<double>(expected[i])) <=
+                         1000 * epsilon * std::max(1.0, std::abs(static_cast<double>(expected[i])));
+    found_.expect(options_.same_bits_in_any_batch ? got == expected : near,
+                  "rows that scatter give what contiguous rows give",
+                  "y, dx, outputs, saved values or gradients differ");
+    const dry_context dry(ctx);
+    set.lay_out_forward_rows(dry, limits, true);
+    limits.scatters = true;
+    set.lay_out_backward_rows(dry, limits);
+    found_.expect(peak <= dry.workspace().peak(), "lay_out_forward_bank and lay_out_backward_bank announce enough",
+                  "rows that scatter took ", peak, " bytes of workspace, announced are ", dry.workspace().peak());
   }
 
   const Backend& math_;
@@ -392,6 +496,7 @@ template <backend Backend>
   found.note("select", names::names_select<Backend>);
   found.note("update_adamw", names::names_update_adamw<Backend>);
   found.note("forward_bank and backward_bank", names::names_takes_bank<Backend>);
+  found.note("gathers", names::names_gathers<Backend>);
   found.expect_no_throw("works without an exception", [&] {
     detail::backend_check<float, Backend>(math, options, found).run();
     detail::backend_check<double, Backend>(math, options, found).run();
