@@ -69,7 +69,7 @@ def problems_of(source_directory, elsewhere=ELSEWHERE, whole=WHOLE):
     of_device = {h for h in headers if h.startswith(CUDA)}
     names = {h.removesuffix(".hpp") for h in headers - of_device}
     files = {p.relative_to(tests).with_suffix("").as_posix() for p in tests.rglob("*.cpp")}
-    files = {f for f in files if f.split("/")[0] not in {"cuda", "project", "support"}}
+    files = {f for f in files if f.split("/")[0] not in {"cuda", "fuzz", "project", "support"}}
 
     problems = [f"include/hmoe/{name}.hpp has no tests/{name}.cpp" for name in sorted(names - files - set(elsewhere))]
     reached = included_from(tests.glob("cuda/**/*.cu"), include)

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/core/matrix.hpp>
+#include <hmoe/io/checksum.hpp>
+#include <hmoe/io/gguf.hpp>
+#include <hmoe/io/ragged_manifest.hpp>
+#include <hmoe/io/routing_log.hpp>
+#include <hmoe/io/safetensors.hpp>
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+/// What the fuzzer calls with any bytes, one function for each kind of file. Such bytes are read, or refused by an
+/// hmoe::error; everything else that may happen is a finding.
+namespace fuzz {
+
+inline void require_true(bool holds) {
+  if (!holds)
+    std::abort();
+}
+
+/// Reads all values of tensors that are not too many for one input.
+inline void read_tensor(const hmoe::io::stored_tensor& tensor) {
+  if (tensor.size() > 1U << 14U)
+    return;
+  hmoe::matrix<float> values(tensor.rows(), tensor.cols());
+  tensor.read(values.view());
+  static_cast<void>(tensor.description());
+  if (!tensor.shape().empty() && tensor.shape()[0] != 0 && tensor.bytes().size() % tensor.shape()[0] == 0) {
+    try {
+      const auto part = tensor.slice(tensor.shape()[0] - 1);
+      require_true(part.bytes().data() + part.bytes().size() == tensor.bytes().data() + tensor.bytes().size());
+    } catch (const hmoe::error&) { // parts that begin within a byte
+    }
+  }
+}
+
+inline void safetensors(std::span<const std::byte> bytes) {
+  try {
+    const hmoe::io::safetensors_file file(bytes, "fuzz");
+    std::size_t total = 0;
+    for (const auto& tensor : file.tensors()) {
+      total += tensor.bytes().size();
+      require_true(file.find(tensor.name()) == &tensor);
+      read_tensor(tensor);
+    }
+    require_true(total < bytes.size());
+  } catch (const hmoe::error&) {
+  }
+}
+
+inline std::size_t count_values(const hmoe::io::gguf_value& value) {
+  std::size_t count = 1;
+  if (value.type() == hmoe::io::gguf_type::array)
+    for (const auto& element : value.elements("array"))
+      count += count_values(element);
+  else if (value.type() == hmoe::io::gguf_type::text)
+    count += value.text("text").size();
+  else if (value.type() == hmoe::io::gguf_type::boolean)
+    count += value.boolean("boolean") ? 1U : 0U;
+  else
+    count += value.number("number") == 0 ? 1U : 0U;
+  return count;
+}
+
+inline void gguf(std::span<const std::byte> bytes) {
+  try {
+    const hmoe::io::gguf_file file(bytes, "fuzz");
+    std::size_t values = 0;
+    for (const auto& [key, value] : file.metadata()) {
+      require_true(file.metadata(key) == &value);
+      values += count_values(value);
+    }
+    require_true(values <= 2 * bytes.size());
+    for (const auto& tensor : file.tensors()) {
+      require_true(file.find(tensor.name()) == &tensor);
+      read_tensor(tensor);
+    }
+  } catch (const hmoe::error&) {
+  }
+}
+
+/// Checksums would keep the fuzzer from what is behind them, so they are made right first.
+inline void routing_log(std::span<const std::byte> bytes) {
+  using header_type = hmoe::io::detail::routing_log_header;
+  constexpr std::size_t preamble = sizeof(header_type) + sizeof(std::uint64_t);
+  std::vector<std::byte> file(bytes.begin(), bytes.end());
+  if (file.size() >= preamble) {
+    header_type header;
+    std::memcpy(&header, file.data(), sizeof header);
+    header.payload_bytes = file.size() - preamble;
+    hmoe::io::checksum sum;
+    sum.add(std::span(file).subspan(preamble));
+    header.payload_checksum = sum.value();
+    const std::uint64_t own = header.own_checksum();
+    std::memcpy(file.data(), &header, sizeof header);
+    std::memcpy(file.data() + sizeof header, &own, sizeof own);
+  }
+  const int descriptor = ::memfd_create("fuzz", 0);
+  require_true(descriptor >= 0);
+  require_true(::write(descriptor, file.data(), file.size()) == static_cast<::ssize_t>(file.size()));
+  const std::string path = "/proc/self/fd/" + std::to_string(descriptor);
+  try {
+    for (const auto& record : hmoe::io::read_routing_log<float>(path))
+      record.assigned.validate(static_cast<std::size_t>(record.experts));
+  } catch (const hmoe::error&) {
+  }
+  ::close(descriptor);
+}
+
+inline void manifest(std::span<const std::byte> bytes) {
+  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  try {
+    const auto manifest = hmoe::io::ragged_manifest::from_json(text, "fuzz");
+    const auto again = hmoe::io::ragged_manifest::from_json(manifest.to_json(), "fuzz");
+    require_true(again.layers == manifest.layers);
+  } catch (const hmoe::error&) {
+  }
+}
+
+} // namespace fuzz
