@@ -6,6 +6,14 @@ target_compile_options(
   hmoe_warnings INTERFACE -Wall -Wextra -Wpedantic -Wconversion -Wshadow
                           $<$<BOOL:${HMOE_WARNINGS_AS_ERRORS}>:-Werror>)
 
+# g++ collects its garbage whenever 128 MB have gathered, which takes a tenth of its time.
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  cmake_host_system_information(RESULT megabytes QUERY TOTAL_PHYSICAL_MEMORY)
+  cmake_host_system_information(RESULT cores QUERY NUMBER_OF_LOGICAL_CORES)
+  math(EXPR half_of_a_share "${megabytes} * 1024 / ${cores} / 2")
+  add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:SHELL:--param ggc-min-heapsize=${half_of_a_share}>")
+endif()
+
 add_library(hmoe_native INTERFACE)
 target_compile_options(hmoe_native INTERFACE $<$<BOOL:${HMOE_NATIVE}>:-march=native>)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)

@@ -8,6 +8,7 @@
 #include "hmoe.hpp"
 #include "subject.hpp"
 
+#include <cstddef>
 #include <optional>
 #include <utility>
 #include <variant>
@@ -20,13 +21,13 @@ namespace benchmarks {
 template <class Format> class packed_runner final : public runner {
 public:
   explicit packed_runner(const model& weights) : plain_(weights) {
-    const auto add = [&](std::size_t copy) {
-      layers_.push_back(std::visit([](const auto& layer) -> any_packed { return pack(layer); }, weights.layer(copy)));
-    };
-    add(0);
-    // The fewer bytes a weight has, the more copies it takes to fill the caches.
-    for (std::size_t count = weights.cold_copies(bytes_of(layers_[0])); layers_.size() < count;)
-      add(layers_.size() % weights.copy_count());
+    layers_.push_back(std::visit([](const auto& layer) -> any_packed { return pack(layer); }, weights.layer(0)));
+    // The fewer bytes a weight has, the more copies it takes to fill the caches. All copies of the model are equal, and
+    // packing them takes longer than copying.
+    const std::size_t count = weights.cold_copies(bytes_of(layers_[0]));
+    layers_.reserve(count);
+    while (layers_.size() < count)
+      layers_.push_back(layers_[0]);
   }
 
   void set_threads(std::size_t threads) override {

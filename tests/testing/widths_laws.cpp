@@ -13,15 +13,16 @@ enum class fault { none, nobody, too_few, wrong_sum, no_multiple, zero, lopsided
 using sizes = std::vector<std::size_t>;
 
 /// 1 : 2 : 3 of `total`, which is divisible by 12, with one thing wrong.
-template <fault Fault> struct ascending {
+struct ascending {
   std::size_t total = 24;
   std::size_t count = 3;
   std::size_t multiple = 2;
+  fault has = fault::none;
   static inline std::atomic<std::size_t> calls = 0;
 
   operator sizes() const {
     const std::size_t unit = total / 6;
-    switch (Fault) {
+    switch (has) {
     case fault::nobody:
       return {};
     case fault::too_few:
@@ -47,32 +48,32 @@ template <fault Fault> struct ascending {
     }
   }
 };
-template <fault Fault> std::string laws(const hmoe::testing::widths_options& options = {}) {
-  return hmoe::testing::check_widths(ascending<Fault>{}, options).text();
+std::string laws(fault has, const hmoe::testing::widths_options& options = {}) {
+  return hmoe::testing::check_widths(ascending{.has = has}, options).text();
 }
 bool names(const std::string& text, const char* law) { return text.find(law) != std::string::npos; }
 } // namespace
 
 TEST_CASE("a sound size strategy keeps the laws, and so does a plain list") {
-  CHECK(laws<fault::none>({.relative = {1, 2, 3}}) == "");
+  CHECK(laws(fault::none, {.relative = {1, 2, 3}}) == "");
   CHECK(hmoe::testing::check_widths(sizes{3, 1, 4}).text() == "");
 }
 
 TEST_CASE("each fault of a size strategy is named") {
   const hmoe::testing::widths_options one_two_three{.relative = {1, 2, 3}};
-  CHECK(names(laws<fault::nobody>(), "there is at least one expert"));
-  CHECK(names(laws<fault::too_few>(), "there are `count` widths: count is 3, it gives 2"));
-  CHECK(names(laws<fault::too_few>(one_two_three), "there is a width for each relative size"));
-  CHECK(names(laws<fault::wrong_sum>(), "the widths sum to `total`: total is 24, they sum to 26"));
-  CHECK(names(laws<fault::no_multiple>(), "widths are multiples of `multiple`: expert 0 has width 3"));
-  CHECK(names(laws<fault::zero>(), "no expert is narrower than the narrowest: expert 0 has width 0"));
-  CHECK(laws<fault::zero>({.narrowest = 0}) == "");
-  CHECK(laws<fault::lopsided>() == "");
+  CHECK(names(laws(fault::nobody), "there is at least one expert"));
+  CHECK(names(laws(fault::too_few), "there are `count` widths: count is 3, it gives 2"));
+  CHECK(names(laws(fault::too_few, one_two_three), "there is a width for each relative size"));
+  CHECK(names(laws(fault::wrong_sum), "the widths sum to `total`: total is 24, they sum to 26"));
+  CHECK(names(laws(fault::no_multiple), "widths are multiples of `multiple`: expert 0 has width 3"));
+  CHECK(names(laws(fault::zero), "no expert is narrower than the narrowest: expert 0 has width 0"));
+  CHECK(laws(fault::zero, {.narrowest = 0}) == "");
+  CHECK(laws(fault::lopsided) == "");
   CHECK(
-      names(laws<fault::lopsided>(one_two_three),
+      names(laws(fault::lopsided, one_two_three),
             "widths are in proportion to the relative sizes: expert 0 has width 2, its share is 4 in multiples of 2"));
-  CHECK(names(laws<fault::descends>(one_two_three), "the larger size gets no smaller width: experts 0 and 1 have"));
-  CHECK(names(laws<fault::shrinks>(), "no width shrinks when total is doubled: expert 0 had width 4 of 24 and has 2"));
-  CHECK(names(laws<fault::drifts>(), "gives the same widths every time"));
-  CHECK(names(laws<fault::throws>(), "works without an exception: an exception was thrown: out of order"));
+  CHECK(names(laws(fault::descends, one_two_three), "the larger size gets no smaller width: experts 0 and 1 have"));
+  CHECK(names(laws(fault::shrinks), "no width shrinks when total is doubled: expert 0 had width 4 of 24 and has 2"));
+  CHECK(names(laws(fault::drifts), "gives the same widths every time"));
+  CHECK(names(laws(fault::throws), "works without an exception: an exception was thrown: out of order"));
 }

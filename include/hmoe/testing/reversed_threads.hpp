@@ -5,7 +5,9 @@
 
 #include <cstddef>
 #include <exception>
+#include <memory>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 namespace hmoe::testing {
@@ -17,6 +19,16 @@ public:
   explicit reversed_threads(std::size_t count) : count_(count) {}
   [[nodiscard]] std::size_t concurrency() const noexcept { return count_; }
   template <class Task> void for_each(std::size_t tasks, Task&& task) const {
+    using task_type = std::remove_reference_t<Task>;
+    // Behind a pointer, so that what follows is compiled once.
+    run(tasks, const_cast<void*>(static_cast<const void*>(std::addressof(task))),
+        [](void* object, std::size_t i, std::size_t worker) { (*static_cast<task_type*>(object))(i, worker); });
+  }
+
+private:
+  using call = void (*)(void* task, std::size_t i, std::size_t worker);
+
+  void run(std::size_t tasks, void* task, call of) const {
     std::vector<std::thread> threads;
     std::vector<std::exception_ptr> errors(tasks);
     for (std::size_t worker = 0; worker < count_; ++worker)
@@ -24,7 +36,7 @@ public:
         for (std::size_t i = tasks; i-- > 0;)
           if (i % count_ == worker) {
             try {
-              task(i, worker);
+              of(task, i, worker);
             } catch (...) {
               errors[i] = std::current_exception();
             }
@@ -37,7 +49,6 @@ public:
         std::rethrow_exception(error);
   }
 
-private:
   std::size_t count_;
 };
 
