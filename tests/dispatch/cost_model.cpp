@@ -42,6 +42,8 @@ TEST_CASE("the parts of the model against its formulas, by hand") {
   CHECK(at(strategy::sorted).waits == 3);
   CHECK(at(strategy::sorted).total() == doctest::Approx(107 + 0.4 * 20 + 18 + 3));
   CHECK(at(strategy::per_token).weights == 100 + 2 * 100 / 2.0 + 7);
+  CHECK(at(strategy::scattered).weights == doctest::Approx(1.05 * 107));
+  CHECK(at(strategy::scattered).rows == 4 * 4);
   CHECK(at(strategy::per_token).flops == 0);
   CHECK(at(strategy::per_token).rows == 2 * 4 + 2);
   CHECK(at(strategy::per_token, true).weights == at(strategy::sorted, true).weights);
