@@ -353,16 +353,16 @@ private:
     found_.expect(memory.peak() <= dry.workspace().peak(),
                   "lay_out_forward_bank and lay_out_backward_bank announce enough", "passes over ", limits.total,
                   " rows took ", memory.peak(), " bytes of workspace, announced are ", dry.workspace().peak());
-    for (const auto* values : {&got, &in_blocks})
+    for (const auto* tensors : {&got, &in_blocks})
       for (std::size_t i = 0; i < expected.size(); ++i) {
         double largest = 0;
         for (const T value : expected[i])
           largest = std::max(largest, std::abs(static_cast<double>(value)));
         for (std::size_t j = 0; j < expected[i].size(); ++j)
-          found_.expect(std::abs(static_cast<double>((*values)[i][j]) - static_cast<double>(expected[i][j])) <=
+          found_.expect(std::abs(static_cast<double>((*tensors)[i][j]) - static_cast<double>(expected[i][j])) <=
                             1000 * epsilon * std::max(1.0, largest),
                         "passes over banks agree with the reference", "tensor ", i, ", value ", j, ": got ",
-                        (*values)[i][j], ", expected ", expected[i][j]);
+                        (*tensors)[i][j], ", expected ", expected[i][j]);
       }
   }
 
@@ -375,7 +375,7 @@ private:
       return;
     const std::size_t d = set.d_model(), tokens = 2 * set.size() + 1;
     const values x = random_values<T>(tokens * d, 300), dy = random_values<T>(tokens * d, 301);
-    const matrix_view<const T> in(x.data(), tokens, d), d_in(dy.data(), tokens, d);
+    const matrix_view<const T> x_rows(x.data(), tokens, d), d_in(dy.data(), tokens, d);
     std::vector<index_t> ids(tokens), entries;
     for (std::size_t t = 0; t < tokens; ++t)
       ids[t] = static_cast<index_t>(t);
@@ -389,13 +389,13 @@ private:
     const values weights = random_values<T>(limits.total, 302);
     const auto pass = [&](bool scatters) {
       guarded_matrix<T> y(tokens, d), inferred(tokens, d), dx(tokens, d);
-      std::vector<guarded_matrix<T>> out, saved, d_out, d_rows;
+      std::vector<guarded_matrix<T>> y_rows, saved, d_out, d_rows;
       std::vector<expert_rows<T>> training, inference, backward;
       for (matrix_view<T> to : {y.view(), inferred.view(), dx.view()})
         for (std::size_t t = 0; t < tokens; ++t)
           std::fill(to.row(t).begin(), to.row(t).end(), T(0));
       for (std::size_t e = 0; e < set.size(); ++e) {
-        out.emplace_back(2 * e + 3, d);
+        y_rows.emplace_back(2 * e + 3, d);
         d_out.emplace_back(2 * e + 3, d);
         d_rows.emplace_back(2 * e + 3, d);
         saved.emplace_back(2 * e + 3, set.saved_per_row(e));
@@ -403,11 +403,11 @@ private:
       const auto weight = [&](std::size_t first, std::size_t i) { return weights[first + i]; };
       for (std::size_t e = 0, first = 0; e < set.size(); first += 2 * e++ + 3) {
         const std::size_t count = 2 * e + 3;
-        expert_rows<T> rows = expert_rows<T>::forward(e, in.row_block(0, count), out[e].view(), saved[e].view());
+        expert_rows<T> rows = expert_rows<T>::forward(e, x_rows.row_block(0, count), y_rows[e].view(), saved[e].view());
         if (scatters) {
-          rows.x = in;
+          rows.x = x_rows;
           rows.y = y.view();
-          rows.outputs = out[e].view();
+          rows.outputs = y_rows[e].view();
           rows.tokens = vector_view<const index_t>(ids.data(), count);
           rows.entries = vector_view<const index_t>(entries.data() + first, count);
           rows.weights = vector_view<const T>(weights.data(), weights.size());
@@ -432,7 +432,7 @@ private:
       set.backward_rows(ctx, vector_view<const expert_rows<T>>(backward), gradients);
       for (std::size_t e = 0, first = 0; !scatters && e < set.size(); first += 2 * e++ + 3)
         for (std::size_t i = 0; i < 2 * e + 3; ++i) {
-          const vector_view<const T> result = out[e].view().row(i), d_row = d_rows[e].view().row(i);
+          const vector_view<const T> result = y_rows[e].view().row(i), d_row = d_rows[e].view().row(i);
           rows::add_scaled(math_, weight(first, i), result, y.view().row(i));
           rows::add_scaled(math_, weight(first, i), result, inferred.view().row(i));
           rows::add_scaled(math_, T(1), d_row, dx.view().row(i));
@@ -444,7 +444,7 @@ private:
         found_.expect(m->margins_intact(), "rows that scatter: only tokens are written", "memory beside them changed");
       }
       for (std::size_t e = 0; e < set.size(); ++e) {
-        append(out[e].values());
+        append(y_rows[e].values());
         append(saved[e].values());
       }
       gradients.visit_parameters(
