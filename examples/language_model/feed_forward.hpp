@@ -5,6 +5,7 @@
 #include <hmoe/core/parameter.hpp>
 #include <hmoe/core/random.hpp>
 #include <hmoe/core/router_trace.hpp>
+#include <hmoe/io/routing_log.hpp>
 
 #include "tensor.hpp"
 
@@ -48,6 +49,9 @@ public:
 
   /// Which experts the tokens of the last forward pass went to.
   virtual const hmoe::assignment<T>& assignment() const = 0;
+
+  /// The same as a record of a routing log, of layer 0 and step 0 yet.
+  virtual hmoe::io::routing_log_record<T> routing() const = 0;
 
   /// How they came to be there.
   virtual hmoe::router_trace<T>& trace() = 0;

@@ -121,7 +121,8 @@ int train(options& o, bool budget_given) {
   const auto& final = results->at("final");
   std::cout << "bits per byte " << final.at("bits_per_byte") << ", activated width " << final.at("activated_width")
             << ", " << final.at("tokens") << " tokens in " << final.at("seconds") << " s\n"
-            << "model: " << files.checkpoint.string() << "\nresults: " << files.results.string() << "\n";
+            << "model: " << files.checkpoint.string() << "\nresults: " << files.results.string() << "\n"
+            << "routing: " << files.routing.string() << "\n";
   return 0;
 }
 
@@ -162,7 +163,8 @@ int compare_variants(options& o, bool budget_given, const std::string& command) 
     std::cerr << "interrupted; the same command goes on from here\n";
     return interrupted_status;
   }
-  std::cout << "\nresults: " << (wanted.folder / "results.json").string() << "\n";
+  std::cout << "\nresults: " << (wanted.folder / "results.json").string()
+            << "\nrouting of the trained models: " << (wanted.folder / "runs").string() << "/*.routing\n";
   return 0;
 }
 

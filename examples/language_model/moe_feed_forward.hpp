@@ -69,6 +69,13 @@ public:
   }
 
   const hmoe::assignment<T>& assignment() const override { return tape_.assignment(); }
+  hmoe::io::routing_log_record<T> routing() const override {
+    hmoe::io::routing_log_record<T> record;
+    record.experts = layer_.size();
+    record.assigned = tape_.assignment();
+    record.weights_on_input = tape_.weights_on_input();
+    return record;
+  }
   hmoe::router_trace<T>& trace() override { return tape_.trace(); }
   const hmoe::router_trace<T>& trace() const override { return tape_.trace(); }
   std::size_t routed() const override { return layer_.router().routed(); }

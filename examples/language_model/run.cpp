@@ -65,7 +65,8 @@ std::optional<nlohmann::json> read_results(const run_files& files, const run_con
 } // namespace
 
 run_files::run_files(const std::filesystem::path& folder, const run_config& config)
-    : checkpoint(folder / (run_name(config) + ".checkpoint")), results(folder / (run_name(config) + ".json")) {}
+    : checkpoint(folder / (run_name(config) + ".checkpoint")), results(folder / (run_name(config) + ".json")),
+      routing(folder / (run_name(config) + ".routing")) {}
 
 std::string dump(const nlohmann::json& json) {
   return json.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
@@ -106,6 +107,7 @@ std::optional<nlohmann::json> run(const run_config& config, const corpus& text, 
   }
   save_checkpoint(files.checkpoint, training.save());
   nlohmann::json results = training.results();
+  training.write_routing(files.routing.string());
   const nlohmann::json described = to_json(config);
   write_file(files.results,
              dump({{"config", described}, {"run", results}, {"checksum", checksum_of(described, results)}}));

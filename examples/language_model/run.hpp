@@ -17,6 +17,7 @@ namespace language_model {
 struct run_files {
   std::filesystem::path checkpoint; ///< where it stands; the trained model when it has finished
   std::filesystem::path results;    ///< there when it has finished
+  std::filesystem::path routing;    ///< a routing log of the trained model; runs of older versions left none
 
   run_files(const std::filesystem::path& folder, const run_config& config);
 };

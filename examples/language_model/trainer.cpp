@@ -284,6 +284,17 @@ nlohmann::json trainer::results() {
   return run;
 }
 
+void trainer::write_routing(const std::string& path) const {
+  hmoe::io::routing_log_writer<float> log(path);
+  for (std::size_t l = 0; l < config_.shape.blocks; ++l) {
+    auto record = model_.layer(l).routing();
+    record.step = steps_;
+    record.layer = l;
+    log.add(record);
+  }
+  log.close();
+}
+
 std::string trainer::sample_text() const {
   decoder<float> single = make_generator(config_);
   const auto parameters = single.parameters();

@@ -55,6 +55,9 @@ public:
 
   /// Evaluates a finished run and describes it: one entry of "runs" in results.json.
   nlohmann::json results();
+  /// Writes a routing log (hmoe/io/routing_log.hpp): where each layer sent the tokens of the last batch, which after
+  /// results() is one of held-out text. benchmarks can replay it.
+  void write_routing(const std::string& path) const;
 
 private:
   /// Losses and clipped gradients of a batch. Throws hmoe::error with the remedy when numbers are no longer finite.

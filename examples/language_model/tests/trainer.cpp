@@ -2,6 +2,7 @@
 #include "trainer.hpp"
 
 #include <hmoe/core/error.hpp>
+#include <hmoe/io/routing_log.hpp>
 
 #include "comparison.hpp"
 #include "interrupt.hpp"
@@ -129,6 +130,16 @@ TEST_CASE("damaged results of a finished run are made again from its checkpoint,
   const run_files files(world.folder / "runs", world.config);
   const auto results = run(world.config, world.text, files, 1);
   REQUIRE(results);
+  // Beside them, where the trained model sends a batch of held-out text: a record for each layer.
+  const auto routing = hmoe::io::read_routing_log<float>(files.routing.string());
+  REQUIRE(routing.size() == world.config.shape.blocks);
+  for (std::size_t l = 0; l < routing.size(); ++l) {
+    CHECK(routing[l].layer == l);
+    CHECK(routing[l].step == results->at("final").at("steps").get<std::uint64_t>());
+    CHECK(routing[l].experts == world.config.what.all_widths().size());
+    CHECK(routing[l].assigned.tokens() >= world.config.shape.context);
+    CHECK(routing[l].assigned.size() >= routing[l].assigned.tokens());
+  }
   const std::string intact = read_file(files.results);
   const auto again = [&](const std::string& contents) {
     write_file(files.results, contents);
