@@ -1,0 +1,473 @@
+// SPDX-License-Identifier: MIT
+// Dispatch strategies side by side: all that strategies.cpp lists or a file of one's own registers (registration.hpp),
+// and dispatch::automatic, on the points of dispatch/grid.hpp, in cells named
+//   dispatch/SHAPE/FORMAT/STRATEGY/tokens:T/LOAD/PHASE/threads:N
+// Strategies of a point take turns, since on a shared machine minutes differ more than strategies do; a benchmark
+// library that measures one after the other cannot tell them apart. Weights are cold: copies of them take turns, too.
+// The assignment is given, so times are those of plan, experts and combine, without a router. Results are JSON lines,
+// appended to --out when a point is complete; what stands there is not measured again.
+#include <hmoe/dispatch/automatic.hpp>
+#include <hmoe/dispatch/capacity.hpp>
+#include <hmoe/dispatch/measure_machine.hpp>
+#include <hmoe/io/tuned_table.hpp>
+
+#include "dispatch/any_strategy.hpp"
+#include "dispatch/grid.hpp"
+#include "dispatch/loads.hpp"
+#include "dispatch/measure.hpp"
+#include "support/machine.hpp"
+
+#include <charconv>
+#include <cstdio>
+#include <exception>
+#include <fstream>
+#include <iostream>
+#include <map>
+#include <optional>
+#include <regex>
+#include <set>
+#include <sstream>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace {
+
+using namespace benchmarks;
+namespace dispatch = hmoe::dispatch;
+
+constexpr std::string_view usage =
+    "usage: dispatch [--list] [--quick] [--filter REGEX] [--out FILE.jsonl] [--seconds S] [--log FILE]\n"
+    "  --list          the names of the cells, and nothing else\n"
+    "  --quick         four shapes, few loads, powers of four up to 1024 tokens\n"
+    "  --filter REGEX  the cells whose name matches, of all that there are\n"
+    "  --out FILE      append results there, and leave out what stands there; else they go to standard output\n"
+    "  --seconds S     for each point, for all strategies together (default 2.5)\n"
+    "  --log FILE      the routing of the load `recorded`: a routing log, or its form as text (.jsonl)\n";
+
+struct options {
+  bool list = false, quick = false;
+  std::string filter, out, log;
+  double seconds = 2.5;
+};
+
+options parse(int count, char** values) {
+  options chosen;
+  for (int i = 1; i < count; ++i) {
+    const std::string name = values[i];
+    const auto value = [&] {
+      hmoe::require(i + 1 < count, name, " needs a value");
+      return std::string(values[++i]);
+    };
+    if (name == "--list")
+      chosen.list = true;
+    else if (name == "--quick")
+      chosen.quick = true;
+    else if (name == "--filter")
+      chosen.filter = value();
+    else if (name == "--out")
+      chosen.out = value();
+    else if (name == "--log")
+      chosen.log = value();
+    else if (name == "--seconds") {
+      const std::string text = value();
+      const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), chosen.seconds);
+      hmoe::require(error == std::errc{} && end == text.data() + text.size() && chosen.seconds > 0, "--seconds is \"",
+                    text, "\": give a number above 0");
+    } else
+      hmoe::fail("unknown argument: " + name + "\n" + std::string(usage));
+  }
+  return chosen;
+}
+
+/// A JSON object, member by member.
+class json_line {
+public:
+  json_line& add(std::string_view name, const std::string& text) {
+    begin(name) << '"';
+    for (const char c : text)
+      if (c == '"' || c == '\\')
+        text_ << '\\' << c;
+      else
+        text_ << (static_cast<unsigned char>(c) < 0x20 ? ' ' : c);
+    text_ << '"';
+    return *this;
+  }
+  json_line& add(std::string_view name, const char* text) { return add(name, std::string(text)); }
+  json_line& add(std::string_view name, double number) { return put(begin(name), number); }
+  json_line& add(std::string_view name, std::size_t number) {
+    begin(name) << number;
+    return *this;
+  }
+  json_line& add(std::string_view name, bool flag) {
+    begin(name) << (flag ? "true" : "false");
+    return *this;
+  }
+  json_line& add(std::string_view name, const std::vector<std::size_t>& numbers) {
+    begin(name) << '[';
+    for (std::size_t i = 0; i < numbers.size(); ++i)
+      text_ << (i == 0 ? "" : ", ") << numbers[i];
+    text_ << ']';
+    return *this;
+  }
+  [[nodiscard]] std::string text() const { return "{" + text_.str() + "}\n"; }
+
+private:
+  std::ostringstream& begin(std::string_view name) {
+    text_ << (text_.tellp() == 0 ? "\"" : ", \"") << name << "\": ";
+    return text_;
+  }
+  json_line& put(std::ostringstream& to, double number) {
+    char digits[32];
+    std::snprintf(digits, sizeof digits, "%.7g", number);
+    to << digits;
+    return *this;
+  }
+  std::ostringstream text_;
+};
+
+/// Where results go, and the names that stand there already. A line without its end, which an interrupted run may
+/// leave, does not count.
+class results_file {
+public:
+  explicit results_file(const std::string& path) {
+    if (path.empty())
+      return;
+    std::ifstream old(path, std::ios::binary);
+    bool whole = true;
+    for (std::string line; std::getline(old, line); whole = !old.eof())
+      if (constexpr std::string_view start = "{\"name\": \""; line.starts_with(start) && line.ends_with('}'))
+        names_.insert(line.substr(start.size(), line.find('"', start.size()) - start.size()));
+    file_.open(path, std::ios::binary | std::ios::app);
+    hmoe::require(file_.good(), path, " cannot be written");
+    if (!whole)
+      file_ << '\n';
+  }
+  [[nodiscard]] bool has(const std::string& name) const { return names_.contains(name); }
+  void write(const std::string& lines) {
+    std::ostream& to = file_.is_open() ? file_ : std::cout;
+    to << lines << std::flush;
+    hmoe::require(to.good(), "results cannot be written: is the disk full?");
+  }
+
+private:
+  std::set<std::string> names_;
+  std::ofstream file_;
+};
+
+multiplier kind_of(const std::string& format) {
+  if (format == "bf16")
+    return multiplier::bf16;
+  return format == "q8" || format == "q4" ? multiplier::int8 : multiplier::f32;
+}
+
+/// The experts at hand, in copies, and what the machine does with them: for one shape and format at a time.
+class dispatch_workshop {
+public:
+  const std::vector<std::unique_ptr<any_experts>>& take(const dispatch_shape& shape, const std::string& format) {
+    if (shape.name == shape_ && format == format_)
+      return copies_;
+    copies_.clear();
+    limits_.clear();
+    shape_ = shape.name;
+    format_ = format;
+    copies_.push_back(format == "f32" ? make_plain_experts(shape) : make_packed_experts(shape, format));
+    double bytes = 0;
+    for (std::size_t e = 0; e < copies_[0]->size(); ++e)
+      bytes += static_cast<double>(copies_[0]->bytes(e));
+    // Two last-level caches of weights between two uses of those of a token.
+    const double share = static_cast<double>(shape.k) / static_cast<double>(shape.experts());
+    const double count = std::ceil(2 * static_cast<double>(last_level_cache()) / (share * bytes));
+    const double room = 0.5 * static_cast<double>(available_memory()) / bytes;
+    while (static_cast<double>(copies_.size()) < std::min({count, room, 64.0}))
+      copies_.push_back(copies_[0]->copy());
+    return copies_;
+  }
+  const dispatch::machine_limits& limits(std::size_t threads) {
+    auto [found, fresh] = limits_.try_emplace(threads);
+    if (fresh) {
+      const dispatch_context ctx({}, hmoe::executors::openmp{threads}, switched_stages{});
+      found->second = dispatch::measure_machine(ctx, *copies_[0], 0.5);
+      if (copies_.size() > 1)
+        found->second.cache_bytes = 0;
+    }
+    return found->second;
+  }
+
+private:
+  std::string shape_, format_;
+  std::vector<std::unique_ptr<any_experts>> copies_;
+  std::map<std::size_t, dispatch::machine_limits> limits_;
+};
+
+std::vector<std::size_t> widths_of(const dispatch_shape& shape) {
+  std::vector<std::size_t> all = shape.widths;
+  all.insert(all.end(), shape.mlp_widths.begin(), shape.mlp_widths.end());
+  all.insert(all.end(), shape.identities, 0);
+  return all;
+}
+
+/// What capacities do to a load, without any time: shares of dropped entries, of spare rows and of their FLOPs where
+/// experts are padded, and the largest FLOPs of an expert ÷ the mean. An expert of the width h costs h a row.
+std::string capacity_lines(const dispatch_shape& shape, const std::string& load,
+                           const hmoe::assignment<float>& assigned) {
+  const std::vector<std::size_t> widths = widths_of(shape);
+  std::vector<std::size_t> rows(widths.size()), most(widths.size());
+  for (const hmoe::index_t e : assigned.experts())
+    ++rows[e];
+  const hmoe::capacity::demand demand{assigned.tokens(), assigned.size(),
+                                      hmoe::vector_view<const std::size_t>(widths.data(), widths.size()),
+                                      hmoe::vector_view<const std::size_t>(rows.data(), rows.size())};
+  std::string text;
+  for (const double factor : {1.0, 1.25, 1.5, 2.0, 4.0})
+    for (const bool by_width : {false, true}) {
+      const hmoe::vector_view<std::size_t> limits(most.data(), most.size());
+      if (by_width)
+        hmoe::capacity::by_width{.factor = factor}.limits(demand, limits);
+      else
+        hmoe::capacity::by_factor{.factor = factor}.limits(demand, limits);
+      double dropped = 0, run = 0, spare = 0, work = 0, wasted = 0, heaviest = 0, useful = 0;
+      for (std::size_t e = 0; e < widths.size(); ++e) {
+        const bool open = most[e] == hmoe::capacity::unlimited;
+        const double limit = static_cast<double>(open ? rows[e] : std::min(most[e], assigned.tokens()));
+        const double demanded = static_cast<double>(rows[e]), kept = std::min(demanded, limit);
+        const auto h = static_cast<double>(widths[e]);
+        dropped += demanded - kept;
+        run += limit;
+        spare += limit - kept;
+        work += limit * h;
+        wasted += (limit - kept) * h;
+        useful += kept * h;
+        heaviest = std::max(heaviest, kept * h);
+      }
+      text += json_line()
+                  .add("capacity", by_width ? "by_width" : "by_factor")
+                  .add("shape", shape.name)
+                  .add("load", load)
+                  .add("tokens", assigned.tokens())
+                  .add("factor", factor)
+                  .add("dropped", dropped / static_cast<double>(assigned.size()))
+                  .add("padding", run > 0 ? spare / run : 0.0)
+                  .add("wasted_flops", work > 0 ? wasted / work : 0.0)
+                  .add("imbalance", useful > 0 ? heaviest * static_cast<double>(widths.size()) / useful : 1.0)
+                  .text();
+    }
+  return text;
+}
+
+/// FLOPs and bytes of weights of a pass: three times as many FLOPs in training, and weights read twice and their
+/// gradients read and written.
+struct pass_cost {
+  double flops = 0, bytes = 0, imbalance = 1;
+};
+pass_cost cost_of(const dispatch::dispatch_load& load) {
+  pass_cost cost;
+  double heaviest = 0;
+  for (const dispatch::expert_work& e : load.experts) {
+    const double flops = static_cast<double>(e.rows) * e.flops_per_row;
+    cost.flops += flops;
+    heaviest = std::max(heaviest, flops);
+    cost.bytes += e.rows != 0 ? e.bytes : 0;
+  }
+  cost.imbalance = cost.flops > 0 ? heaviest * static_cast<double>(load.experts.size()) / cost.flops : 1;
+  cost.flops *= load.training ? 3 : 1;
+  cost.bytes *= load.training ? 4 : 1;
+  return cost;
+}
+
+std::string cell_line(const dispatch_point& at, const cell_result& cell, const dispatch::dispatch_load& load,
+                      const dispatch::machine_limits& machine, const limits& limit) {
+  json_line line;
+  line.add("name", at.name(cell.strategy))
+      .add("shape", at.shape->name)
+      .add("format", at.format)
+      .add("strategy", cell.strategy)
+      .add("tokens", at.tokens)
+      .add("load", at.load)
+      .add("phase", at.training ? "training" : "forward")
+      .add("threads", at.threads)
+      .add("drops", cell.drops);
+  if (!cell.error.empty())
+    return line.add("error", cell.error).text();
+  const double median = quantile(cell.seconds, 0.5);
+  line.add("seconds", median)
+      .add("q25", quantile(cell.seconds, 0.25))
+      .add("q75", quantile(cell.seconds, 0.75))
+      .add("runs", cell.seconds.size());
+  if (at.tokens <= 16)
+    line.add("p99", quantile(cell.seconds, 0.99));
+  std::optional<dispatch::strategy> modelled;
+  if (cell.strategy == "automatic")
+    modelled = dispatch::quickest(load, machine);
+  for (std::size_t i = 0; i < dispatch::strategy_count; ++i)
+    if (const auto s = static_cast<dispatch::strategy>(i); cell.strategy == dispatch::name_of(s))
+      modelled = s;
+  if (modelled)
+    line.add("predicted", dispatch::predict(*modelled, load, machine).total());
+  if (cell.strategy == "automatic")
+    line.add("picked", std::string(dispatch::name_of(*modelled)));
+  const pass_cost cost = cost_of(load);
+  line.add("flops", cost.flops)
+      .add("bytes", cost.bytes)
+      .add("imbalance", cost.imbalance)
+      .add("peak", limit.peak)
+      .add("dram", limit.dram)
+      .add("efficiency", std::max(cost.flops / limit.peak, cost.bytes / limit.dram) / median)
+      .add("rows", cell.rows)
+      .add("padding", cell.padding)
+      .add("dropped", cell.dropped)
+      .add("workspace", cell.workspace);
+  for (std::size_t i = 0; i < cell.stages.size(); ++i)
+    if (cell.stages[i] > 0) {
+      const auto s = static_cast<hmoe::probes::stage>(i % hmoe::probes::stage_count);
+      line.add((i < hmoe::probes::stage_count ? "stage " : "stage backward ") + std::string(hmoe::probes::name_of(s)),
+               cell.stages[i]);
+    }
+  return line.text();
+}
+
+/// The strategies that keep the laws; the others are told, and get no cell.
+std::vector<named_strategy> lawful(results_file& out) {
+  std::vector<named_strategy> kept;
+  for (const named_strategy& s : strategies()) {
+    hmoe::require(std::regex_match(s.name, std::regex("[A-Za-z0-9_.]+")) && s.name != "automatic",
+                  "a dispatch strategy is called \"", s.name, "\": give a name of letters, digits, _ and .");
+    for (const named_strategy& other : kept)
+      hmoe::require(other.name != s.name, "two dispatch strategies are called ", s.name);
+    const std::string broken = s.laws ? s.laws() : "";
+    if (broken.empty())
+      kept.push_back(s);
+    else {
+      std::cerr << s.name << " breaks the laws of dispatch and is not measured:\n" << broken << "\n";
+      out.write(json_line().add("refused", s.name).add("reason", broken).text());
+    }
+  }
+  return kept;
+}
+
+std::string minutes(double seconds) {
+  return seconds < 90 ? std::to_string(static_cast<int>(std::ceil(seconds))) + " s"
+                      : std::to_string(static_cast<int>(std::ceil(seconds / 60))) + " min";
+}
+
+/// How long a point takes, in units of one with few tokens.
+double expected_effort(const dispatch_point& p) {
+  return 1 + static_cast<double>(p.tokens) / 400 * (p.training ? 3 : 1);
+}
+
+void run(const options& chosen) {
+  const std::size_t cores = hmoe::executors::openmp{}.concurrency();
+  const std::regex filter(chosen.filter);
+  const auto log = chosen.log.empty() ? std::vector<hmoe::io::routing_log_record<float>>{} : read_log(chosen.log);
+  const auto in_log = [&](const dispatch_shape& shape) {
+    return std::ranges::any_of(log, [&](const auto& record) { return record.experts == shape.experts(); });
+  };
+  std::vector<dispatch_point> points;
+  for (const dispatch_point& p : whole_grid(cores))
+    if ((p.load != "recorded" || in_log(*p.shape)) &&
+        (!chosen.filter.empty() || in_default_grid(p, chosen.quick, cores)))
+      points.push_back(p);
+  const auto wanted = [&](const std::string& name) { return chosen.filter.empty() || std::regex_search(name, filter); };
+
+  if (chosen.list) {
+    for (const dispatch_point& p : points) {
+      for (const named_strategy& s : strategies())
+        if (wanted(p.name(s.name)))
+          std::cout << p.name(s.name) << "\n";
+      if (wanted(p.name("automatic")))
+        std::cout << p.name("automatic") << "\n";
+    }
+    return;
+  }
+
+  results_file out(chosen.out);
+  const std::vector<named_strategy> all = lawful(out);
+  // A point is measured as a whole, so that its times are of the same minutes.
+  const auto missing = [&](const dispatch_point& p) {
+    const auto lacks = [&](const std::string& name) { return wanted(p.name(name)) && !out.has(p.name(name)); };
+    return lacks("automatic") || std::ranges::any_of(all, [&](const named_strategy& s) { return lacks(s.name); });
+  };
+  std::erase_if(points, [&](const dispatch_point& p) { return !missing(p); });
+  out.write(json_line()
+                .add("run", hmoe::io::cpu_name())
+                .add("threads", cores)
+                .add("compiler", HMOE_BENCHMARKS_COMPILER)
+                .add("seconds", chosen.seconds)
+                .add("points", points.size())
+                .text());
+
+  double effort = 0, done = 0;
+  for (const dispatch_point& p : points)
+    effort += expected_effort(p);
+  const auto start = benchmarks::clock::now();
+  dispatch_workshop shop;
+  std::set<std::string> told;
+  for (std::size_t i = 0; i < points.size(); ++i) {
+    const dispatch_point& at = points[i];
+    const auto& copies = shop.take(*at.shape, at.format);
+    const dispatch::machine_limits& machine = shop.limits(at.threads);
+    std::string lines;
+    if (told.insert(at.shape->name).second)
+      lines += json_line()
+                   .add("described", at.shape->name)
+                   .add("d_model", at.shape->d_model)
+                   .add("k", at.shape->k)
+                   .add("widths", widths_of(*at.shape))
+                   .text();
+    const auto load_of_size = [&](std::size_t tokens, std::uint64_t stream) {
+      return at.load == "recorded" ? recorded_load(log, tokens, at.shape->experts(), stream)
+                                   : make_load(at.load, tokens, at.shape->experts(), at.shape->k, stream);
+    };
+    if (told.insert(at.shape->name + "/" + at.load).second)
+      lines += capacity_lines(*at.shape, at.load, load_of_size(1024, 0));
+    std::vector<hmoe::assignment<float>> assigned;
+    for (std::uint64_t variant = 0; variant < (at.tokens <= 64 ? 4 : 1); ++variant)
+      assigned.push_back(load_of_size(at.tokens, variant));
+
+    std::vector<named_strategy> racing;
+    for (const named_strategy& s : all) // the first one is the oracle
+      if (racing.empty() || wanted(at.name(s.name)))
+        racing.push_back(s);
+    if (wanted(at.name("automatic")))
+      racing.push_back(make_strategy("automatic", dispatch::automatic{machine}));
+    const limits limit = limits_now(kind_of(at.format), at.threads);
+    const auto results =
+        measure_point(racing, {copies, assigned, at.tokens, at.threads, at.training}, {.seconds = chosen.seconds});
+
+    const dispatch_context ctx({}, hmoe::executors::openmp{at.threads}, switched_stages{});
+    std::vector<dispatch::expert_work> work(at.shape->experts());
+    const auto load = dispatch::load_of(ctx, *copies[0], assigned[0], at.training,
+                                        hmoe::vector_view<dispatch::expert_work>(work.data(), work.size()));
+    std::string best;
+    double least = 1e30;
+    for (const cell_result& cell : results) {
+      if (wanted(at.name(cell.strategy)))
+        lines += cell_line(at, cell, load, machine, limit);
+      if (!cell.drops && cell.error.empty() && quantile(cell.seconds, 0.5) < least) {
+        least = quantile(cell.seconds, 0.5);
+        best = cell.strategy;
+      }
+    }
+    out.write(lines);
+    done += expected_effort(at);
+    const double passed = seconds(benchmarks::clock::now() - start).count();
+    std::fprintf(stderr, "[%zu/%zu] %s: %s, %.3f ms; about %s left\n", i + 1, points.size(), at.name("*").c_str(),
+                 best.c_str(), 1e3 * least, minutes(passed * (effort - done) / done).c_str());
+  }
+  out.write(json_line().add("end", points.size()).text());
+}
+
+} // namespace
+
+int main(int count, char** values) {
+  try {
+    run(parse(count, values));
+  } catch (const std::regex_error&) {
+    std::cerr << "dispatch: --filter needs a regular expression\n";
+    return 1;
+  } catch (const std::exception& reason) {
+    std::cerr << "dispatch: " << reason.what() << "\n";
+    return 1;
+  }
+}
