@@ -22,6 +22,7 @@ struct experts {
   std::size_t saved_per_row(std::size_t) const { return 5; }
   void forward_rows(const context&, rows_type<float>) const {}
   void backward_rows(const context&, rows_type<float>, experts&) const {}
+  template <class Context> bool gathers_rows(const Context&) const { return false; }
   template <class Context> void lay_out_forward_rows(const Context&, const hmoe::row_limits&, bool) const {}
   template <class Context> void lay_out_backward_rows(const Context&, const hmoe::row_limits&) const {}
 };

@@ -10,6 +10,7 @@
 #include <hmoe/layer/moe_layer.hpp>
 
 #include "support/random_matrix.hpp"
+#include "support/same_bits.hpp"
 
 #include <doctest/doctest.h>
 
@@ -59,10 +60,6 @@ template <class Layer, class Context> auto run_passes(const Layer& layer, const 
     result.gradients.insert(result.gradients.end(), view.data(), view.data() + view.size());
   });
   return result;
-}
-
-template <class T> bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
-  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
 }
 
 /// Against dense with the reference backend: same bits, on 1 to 3 threads, for top-k and top-p.

@@ -10,8 +10,8 @@
 #include <hmoe/layer/moe_layer.hpp>
 
 #include "support/random_matrix.hpp"
+#include "support/same_bits.hpp"
 
-#include <cstring>
 #include <utility>
 #include <vector>
 
@@ -61,10 +61,5 @@ template <class Layer> struct step {
   }
 };
 template <class Layer, class X> step(const Layer&, const X&, const X&) -> step<Layer>;
-
-template <class T> bool same_bits(const hmoe::matrix<T>& a, const hmoe::matrix<T>& b) {
-  return a.rows() == b.rows() && a.cols() == b.cols() &&
-         (a.size() == 0 || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
-}
 
 } // namespace support

@@ -126,7 +126,7 @@ void check(const row_limits& limits, const list& widths, const Layout& layout, c
     }
   CAPTURE(most);
   // Blocks are laid out as if all of them were of the widest experts.
-  CHECK(announced <= most + (limits.block == 0 ? most / 4 : most) + 32768);
+  CHECK(announced <= (limits.block == 0 ? 1 : 2) * most + most / 4 + 32768);
 }
 
 /// f(limits, widths, d) over a grid.

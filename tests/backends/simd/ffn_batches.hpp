@@ -12,8 +12,8 @@
 #include <hmoe/experts/mlp.hpp>
 
 #include "support/random_matrix.hpp"
+#include "support/same_bits.hpp"
 
-#include <cstring>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -92,13 +92,6 @@ template <class T> struct expert_passes {
   }
 };
 
-template <class T> bool same_bits(const hmoe::matrix<T>& a, const hmoe::matrix<T>& b) {
-  return a.rows() == b.rows() && a.cols() == b.cols() &&
-         (a.size() == 0 || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
-}
-template <class T> bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
-  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
-}
 template <class Values> bool all_same_bits(const std::vector<Values>& a, const std::vector<Values>& b) {
   if (a.size() != b.size())
     return false;
