@@ -444,7 +444,7 @@ void run(const options& chosen) {
     for (const cell_result& cell : results) {
       if (wanted(at.name(cell.strategy)))
         lines += cell_line(at, cell, load, machine, limit);
-      if (!cell.drops && cell.error.empty() && quantile(cell.seconds, 0.5) < least) {
+      if (!cell.drops && cell.strategy != "automatic" && cell.error.empty() && quantile(cell.seconds, 0.5) < least) {
         least = quantile(cell.seconds, 0.5);
         best = cell.strategy;
       }

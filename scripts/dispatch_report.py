@@ -1,0 +1,51 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Make a file ready for benchmarks/dispatch, or turn what it wrote into JSON, CSV and a page.
+
+The page is one HTML file that needs nothing else. Python's own library is enough for all of it.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from measurements import dispatch_page
+from measurements.dispatch_results import csv_text, prepare, read
+from whole_file import write_text
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(prog="scripts/dispatch_report.py", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser.add_argument("cells", type=Path, metavar="CELLS.jsonl", help="what benchmarks/dispatch writes or wrote")
+    parser.add_argument("--prepare", metavar="SELECTION",
+                        help="keep the file where its run had this selection and has not ended, else begin a new one; "
+                             "print how many cells are there")  # fmt: skip
+    parser.add_argument("--json", type=Path, metavar="FILE.json")
+    parser.add_argument("--csv", type=Path, metavar="FILE.csv")
+    parser.add_argument("--report", type=Path, metavar="FILE.html")
+    parser.add_argument("--command", default="", help="how it was run, for the page")
+    options = parser.parse_args(arguments)
+    try:
+        if options.prepare is not None:
+            print(prepare(options.cells, options.prepare))
+            return 0
+        results = read(options.cells)
+        if options.json:
+            write_text(options.json, json.dumps(results, indent=1))
+        if options.csv:
+            write_text(options.csv, csv_text(results))
+        if options.report:
+            write_text(options.report, dispatch_page.html(results, options.command))
+    except (KeyError, TypeError) as error:
+        print(f"dispatch_report: {options.cells} is not what benchmarks/dispatch writes: {error!r}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"dispatch_report: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
