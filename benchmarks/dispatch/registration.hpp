@@ -11,7 +11,7 @@
 namespace benchmarks {
 
 /// Adds a strategy to those that are measured; at namespace scope, in a source file of its own:
-///   const benchmarks::registration mine{"mine", my_strategy{}};
+///   const benchmarks::registration registered{"mine", my_strategy{}};
 /// The laws of dispatch are checked before the first measurement, and a strategy that breaks one is not measured. The
 /// options are those of testing::check_dispatch: whether it drops entries, and whether its bits are those of the
 /// others.
