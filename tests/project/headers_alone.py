@@ -45,14 +45,15 @@ def closures(texts):
                 done[name] |= {other} | visit(other)
         return done[name]
 
-    for name in texts:
-        visit(name)
-    return done
+    return {name: visit(name) for name in texts}
 
 
 def precompiled(names, closure):
     """name → the header that is precompiled for it, or None; chosen so that the least is left to read."""
-    weight = {name: 0.2 if name in closure else 1.0 for all_ in closure.values() for name in all_}
+    # Reading one of ours takes a fifth of the time of one of the standard library, one of another library eight times it.
+    weight = {
+        name: 0.2 if name in closure else 8.0 if "/" in name and not name.endswith(".h") else 1.0 for all_ in closure.values() for name in all_
+    }
 
     def cost(of):
         return sum(weight[name] for name in closure[of])
