@@ -51,9 +51,15 @@ def synthetic():
     return [{"selection": "s"}, run, described, *capacity, *cells, {"end": 6}]
 
 
+FOLDER = tempfile.TemporaryDirectory()
+
+
+def new_path(name):
+    return Path(tempfile.mkdtemp(dir=FOLDER.name), name)
+
+
 def written(entries, tail=""):
-    folder = tempfile.mkdtemp()
-    path = Path(folder, "cells.jsonl")
+    path = new_path("cells.jsonl")
     path.write_text("".join(json.dumps(entry) + "\n" for entry in entries) + tail, encoding="utf-8")
     return path
 
@@ -72,7 +78,7 @@ class Resuming(unittest.TestCase):
             self.assertEqual([*dispatch_results.lines(path)], [{"selection": selection}])
 
     def test_a_first_run_begins_a_file_that_the_next_one_goes_on_with(self):
-        path = Path(tempfile.mkdtemp(), "new.jsonl")
+        path = new_path("new.jsonl")
         self.assertEqual(dispatch_results.prepare(path, 'a "b"'), 0)
         with open(path, "a", encoding="utf-8") as file:
             file.write(json.dumps(cell("sorted", 1, 1.0)) + "\n")
@@ -192,7 +198,9 @@ class Page(unittest.TestCase):
 
     def test_text_from_the_data_stays_text(self):
         entries = [*synthetic(), {"refused": EVIL, "reason": EVIL}, {"run": EVIL, "threads": 2, "compiler": EVIL}]
-        entries += [cell(EVIL, tokens, 1.0, load=EVIL, shape=EVIL, form=EVIL, **{"stage " + EVIL: 1.0}) for tokens in (1, 64)]
+        for load in (EVIL, "uniform"):  # only the uniform one is in most figures
+            entries += [cell(EVIL, tokens, 1.0, load=load, shape=EVIL, form=EVIL, **{"stage " + EVIL: 1.0})
+                        for tokens in (1, 64)]  # fmt: skip
         text = self.html(entries, EVIL)
         self.assertNotIn("<script", text)
 
