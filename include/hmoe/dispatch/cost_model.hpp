@@ -183,9 +183,9 @@ struct explanation {
     std::string all = "strategy     weights      flops       rows      tasks      waits      total  (us)\n";
     for (const line& l : lines) {
       std::array<char, 128> row{};
-      std::snprintf(row.data(), row.size(), "%-10s %9.1f  %9.1f  %9.1f  %9.1f  %9.1f  %9.1f\n", name_of(l.which).data(),
-                    l.time.weights * 1e6, l.time.flops * 1e6, l.time.rows * 1e6, l.time.tasks * 1e6, l.time.waits * 1e6,
-                    l.time.total() * 1e6);
+      std::snprintf(row.data(), row.size(), "%-10s %9.1f  %9.1f  %9.1f  %9.1f  %9.1f  %9.1f\n",
+                    std::string(name_of(l.which)).c_str(), l.time.weights * 1e6, l.time.flops * 1e6, l.time.rows * 1e6,
+                    l.time.tasks * 1e6, l.time.waits * 1e6, l.time.total() * 1e6);
       all += row.data();
     }
     return all + "automatic picks " + std::string(name_of(picked)) + ", by " + reason + "\n";

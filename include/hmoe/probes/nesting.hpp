@@ -19,7 +19,10 @@ public:
   }
   /// What the innermost open stage took by itself.
   [[nodiscard]] Sample end(const Sample& now) noexcept {
-    if (depth_ == 0 || --depth_ >= most)
+    if (depth_ == 0)
+      return Sample{};
+    --depth_;
+    if (depth_ >= most)
       return Sample{};
     const Sample all = now - open_[depth_].start;
     if (depth_ != 0)

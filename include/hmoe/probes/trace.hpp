@@ -89,8 +89,11 @@ public:
         R"({"name": "process_name", "ph": "M", "pid": 1, "tid": 0, "args": {"name": "hmoe"}})");
     for (std::size_t w = 0; w < state_->workers.size(); ++w) {
       const std::string number = std::to_string(w);
-      put(",\n{\"name\": \"thread_name\", \"ph\": \"M\", \"pid\": 1, \"tid\": " + number +
-          ", \"args\": {\"name\": \"worker " + number + "\"}}");
+      put(",\n{\"name\": \"thread_name\", \"ph\": \"M\", \"pid\": 1, \"tid\": ");
+      put(number);
+      put(", \"args\": {\"name\": \"worker ");
+      put(number);
+      put("\"}}");
       for (const span_of& s : state_->workers[w].done)
         put(text_of(s, number));
     }
