@@ -8,10 +8,8 @@
 #include <hmoe/dispatch/dispatcher.hpp>
 #include <hmoe/dispatch/permuted.hpp>
 #include <hmoe/execution/context.hpp>
-#include <hmoe/execution/probe.hpp>
 
 #include <cstddef>
-#include <utility>
 
 namespace hmoe::dispatch {
 
@@ -45,12 +43,7 @@ public:
   template <execution_context Context, dispatched_experts<Context> Experts, class T>
   void forward(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y,
                tape<T>& tape) const {
-    {
-      [[maybe_unused]] probes::watch<Context> watched;
-      if constexpr (probes::observed<Context>)
-        watched.begin(ctx, {probes::stage::plan, probes::direction::forward, tape.assignment().size()});
-      build_plan(std::as_const(tape).assignment(), experts.size(), tape.plan());
-    }
+    build_plan(ctx, experts, tape);
     permuted::forward(ctx, experts, x, y, tape, rows());
   }
   template <execution_context Context, dispatched_experts<Context> Experts, class T>

@@ -4,8 +4,12 @@
 #include <hmoe/core/assignment.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/plan.hpp>
+#include <hmoe/core/tape.hpp>
+#include <hmoe/execution/context.hpp>
+#include <hmoe/execution/probe.hpp>
 
-#include <limits>
+#include <cstddef>
+#include <utility>
 
 namespace hmoe::dispatch {
 
@@ -33,6 +37,15 @@ template <class T> void build_plan(const assignment<T>& assigned, std::size_t ex
   for (std::size_t e = expert_count; e > 0; --e)
     offsets[e] = offsets[e - 1];
   offsets[0] = 0;
+}
+
+/// The plan of a tape's assignment, into the tape; a probe is told.
+template <execution_context Context, class Experts, class T>
+void build_plan(const Context& ctx, const Experts& experts, tape<T>& tape) {
+  [[maybe_unused]] probes::watch<Context> watched;
+  if constexpr (probes::observed<Context>)
+    watched.begin(ctx, {probes::stage::plan, probes::direction::forward, tape.assignment().size()});
+  build_plan(std::as_const(tape).assignment(), experts.size(), tape.plan());
 }
 
 } // namespace hmoe::dispatch

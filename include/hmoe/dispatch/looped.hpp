@@ -26,19 +26,10 @@ struct looped {
   template <execution_context Context, dispatched_experts<Context> Experts, class T>
   void forward(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y,
                tape<T>& tape) const {
-    plan& by_expert = tape.plan();
-    {
-      [[maybe_unused]] probes::watch<Context> watched;
-      if constexpr (probes::observed<Context>)
-        watched.begin(ctx, {probes::stage::plan, probes::direction::forward, tape.assignment().size()});
-      build_plan(std::as_const(tape).assignment(), experts.size(), by_expert);
-    }
-    if (tape.recording()) {
-      tape.expert_output().resize_for_overwrite(by_expert.size(), x.cols());
-      tape.layout_activations(
-          experts.size(), [&](std::size_t e) { return by_expert.rows_of(e); },
-          [&](std::size_t e) { return experts.saved_per_row(e); });
-    }
+    build_plan(ctx, experts, tape);
+    const plan& by_expert = tape.plan();
+    if (tape.recording())
+      dispatch::lay_out_tape(experts, tape);
     for (std::size_t t = 0; t < y.rows(); ++t)
       std::fill(y.row(t).begin(), y.row(t).end(), T(0));
 
@@ -47,7 +38,7 @@ struct looped {
       if (count == 0)
         continue;
       const typename Context::workspace_scope scope(ctx.workspace());
-      const auto tokens = std::as_const(by_expert).tokens().subview(first, count);
+      const auto tokens = by_expert.tokens().subview(first, count);
       forward_memory<T> memory(&ctx.workspace(), count, x.cols(), tape.recording());
       const matrix_view<T> out =
           tape.recording() ? tape.expert_output().view().row_block(first, count) : memory.unrecorded.view();

@@ -31,12 +31,7 @@ struct per_token {
   void forward(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y,
                tape<T>& tape) const {
     if (tape.recording()) {
-      {
-        [[maybe_unused]] probes::watch<Context> watched;
-        if constexpr (probes::observed<Context>)
-          watched.begin(ctx, {probes::stage::plan, probes::direction::forward, tape.assignment().size()});
-        build_plan(std::as_const(tape).assignment(), experts.size(), tape.plan());
-      }
+      build_plan(ctx, experts, tape);
       return permuted::forward(ctx, experts, x, y, tape);
     }
     const assignment<T>& assigned = tape.assignment();

@@ -67,15 +67,6 @@ template <class T> struct backward_memory {
   buffer<expert_rows<T>> work;
 };
 
-/// Makes room for what a recording tape keeps of the plan's rows: outputs by slot, saved values expert after expert.
-template <class Experts, class T> void lay_out_tape(const Experts& experts, tape<T>& tape) {
-  const plan& by_expert = tape.plan();
-  tape.expert_output().resize_for_overwrite(by_expert.size(), experts.d_model());
-  tape.layout_activations(
-      experts.size(), [&](std::size_t e) { return by_expert.rows_of(e); },
-      [&](std::size_t e) { return experts.saved_per_row(e); });
-}
-
 /// y from x. `block`: the rows of an entry of the list that experts get; 0: all rows of an expert.
 template <execution_context Context, dispatched_experts<Context> Experts, class T>
 void forward(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y, tape<T>& tape,
@@ -83,7 +74,7 @@ void forward(const Context& ctx, const Experts& experts, matrix_view<const T> x,
   const plan& by_expert = tape.plan();
   forward_memory<T> memory(&ctx.workspace(), {by_expert.size(), by_expert.size(), block}, x.cols(), experts.size());
   if (tape.recording())
-    permuted::lay_out_tape(experts, tape);
+    dispatch::lay_out_tape(experts, tape);
   else
     tape.expert_output().resize_for_overwrite(by_expert.size(), x.cols());
   dispatch::gather_input(ctx, std::as_const(tape), 0, x, memory.rows.view());

@@ -83,4 +83,13 @@ void scale_input_gradient(const Context& ctx, const tape<T>& tape, std::size_t f
   });
 }
 
+/// Makes room for what a recording tape keeps of the plan's rows: outputs by slot, saved values expert after expert.
+template <class Experts, class T> void lay_out_tape(const Experts& experts, tape<T>& tape) {
+  const plan& by_expert = tape.plan();
+  tape.expert_output().resize_for_overwrite(by_expert.size(), experts.d_model());
+  tape.layout_activations(
+      experts.size(), [&](std::size_t e) { return by_expert.rows_of(e); },
+      [&](std::size_t e) { return experts.saved_per_row(e); });
+}
+
 } // namespace hmoe::dispatch

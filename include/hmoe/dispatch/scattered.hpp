@@ -7,9 +7,9 @@
 #include <hmoe/dispatch/build_plan.hpp>
 #include <hmoe/dispatch/dispatcher.hpp>
 #include <hmoe/dispatch/permuted.hpp>
+#include <hmoe/dispatch/rows.hpp>
 #include <hmoe/execution/context.hpp>
 #include <hmoe/execution/for_each_row.hpp>
-#include <hmoe/execution/probe.hpp>
 #include <hmoe/execution/row_operations.hpp>
 
 #include <algorithm>
@@ -22,26 +22,19 @@ namespace hmoe::dispatch {
 /// gathered while kernels pack them and combined in their epilogues, and no matrix of permuted rows exists. Backward,
 /// dy is gathered and weighted and dx is added to in the same way; the outputs of experts are kept for the gradients of
 /// the weights.
-///   inference   banks that can do it do it (simd::pack, feed-forward banks of backends::simd); the rows of others are
-///               gathered first
-///   training    where experts.gathers_rows(ctx): all banks are feed-forward banks of backends::simd; else, and
-///   backward
-///               with weights on the input, it goes the way of `sorted`
+/// In inference the rows of banks that cannot do it are gathered first (simd::pack and the feed-forward banks of
+/// backends::simd can). Training needs that all banks can, backward too (experts.gathers_rows(ctx)), and no weights on
+/// the input; else it goes the way of `sorted`.
 /// Same bits as the other dropless strategies.
 struct scattered {
   template <execution_context Context, dispatched_experts<Context> Experts, class T>
   void forward(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y,
                tape<T>& tape) const {
-    {
-      [[maybe_unused]] probes::watch<Context> watched;
-      if constexpr (probes::observed<Context>)
-        watched.begin(ctx, {probes::stage::plan, probes::direction::forward, tape.assignment().size()});
-      build_plan(std::as_const(tape).assignment(), experts.size(), tape.plan());
-    }
+    build_plan(ctx, experts, tape);
     if (tape.recording() && !experts.gathers_rows(ctx))
       return permuted::forward(ctx, experts, x, y, tape);
     if (tape.recording())
-      permuted::lay_out_tape(experts, tape);
+      dispatch::lay_out_tape(experts, tape);
     const rows_of<T> work(ctx, experts, std::as_const(tape), [&](expert_rows<T>& rows, std::size_t first) {
       rows.x = x;
       rows.y = y;
