@@ -14,6 +14,7 @@
 
 #include "support/counting_backend.hpp"
 #include "support/random_matrix.hpp"
+#include "support/same_bits.hpp"
 
 #include <doctest/doctest.h>
 
@@ -184,9 +185,6 @@ std::vector<double> passes(const Context& ctx, const three_banks& experts,
   });
   return all;
 }
-bool same_bits(const std::vector<double>& a, const std::vector<double>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0;
-}
 
 const std::vector<std::vector<std::pair<std::size_t, std::size_t>>> batches_of_three_banks{
     {{0, 5}, {1, 0}, {2, 2 * hmoe::experts::rows_per_tile + 3}, {3, 1}, {4, 0}, {5, 40}},
@@ -207,7 +205,7 @@ TEST_CASE("a backend computes the banks that it takes at once, the others expert
       support::counting_backend::counts work;
       std::vector<bank_call> calls, expected_calls;
       const hmoe::context ctx{at_once{{&work}, takes, &calls}};
-      CHECK(same_bits(passes(ctx, experts, rows), expected));
+      CHECK(support::same_bits(passes(ctx, experts, rows), expected));
       CHECK(work.multiply_adds == expected_work.multiply_adds); // nothing twice, nothing left out
 
       // Each bank that is taken gets its rows once in a pass, in the order of the banks; one without rows is not asked.
@@ -406,55 +404,4 @@ TEST_CASE("banks computed at once take their memory one after the other, and a l
     CHECK(announced.peak() <= layer.workspace_bytes(ctx, tokens));
     CHECK(announced.capacity() == layer.workspace_bytes(ctx, tokens));
   }
-}
-
-TEST_CASE("the rows of an expert may come in blocks, forward in any order, backward as they lie: the same bits") {
-  support::random_source random(8);
-  const std::vector<std::size_t> counts{9, 1, 4, 7, 2, 30};
-  constexpr std::size_t total = 53;
-  const auto x = support::random_matrix<float>(random, total, 4), dy = support::random_matrix<float>(random, total, 4);
-  using set_type = hmoe::expert_set<hmoe::experts::glu_bank<float, hmoe::experts::silu>,
-                                    hmoe::experts::mlp_bank<float, hmoe::experts::gelu>>;
-  set_type set{hmoe::experts::glu_bank<float, hmoe::experts::silu>(4, {2, 7, 5}, hmoe::experts::biases::all),
-               hmoe::experts::mlp_bank<float, hmoe::experts::gelu>(4, {3, 1, 6}, hmoe::experts::biases::none)};
-  set.visit_parameters([&](const hmoe::parameter_info&, auto view) { support::fill(random, view); });
-  const auto run = [&](std::size_t threads, std::size_t block) {
-    const hmoe::context ctx{hmoe::backends::reference{}, hmoe::executors::openmp{threads}};
-    hmoe::matrix<float> y(total, 4), dx(total, 4);
-    std::vector<hmoe::matrix<float>> saved;
-    std::vector<hmoe::expert_rows<float>> work;
-    for (std::size_t e = 0; e < counts.size(); ++e)
-      saved.emplace_back(counts[e], set.saved_per_row(e));
-    for (std::size_t e = 0, first = 0; e < counts.size(); first += counts[e++]) {
-      const auto part = [&](auto& all) { return all.view().row_block(first, counts[e]); };
-      hmoe::expert_rows<float> rows{.expert = e,
-                                    .count = counts[e],
-                                    .x = part(x),
-                                    .y = part(y),
-                                    .saved = saved[e].view(),
-                                    .dy = part(dy),
-                                    .dx = part(dx)};
-      for (std::size_t done = 0; done < counts[e]; done += block)
-        work.push_back(rows.part(done, std::min(block, counts[e] - done)));
-    }
-    std::vector<hmoe::expert_rows<float>> any_order(work.rbegin(), work.rend());
-    auto gradients = set;
-    hmoe::set_zero(gradients);
-    set.forward_rows(ctx, hmoe::vector_view<const hmoe::expert_rows<float>>(any_order));
-    set.backward_rows(ctx, hmoe::vector_view<const hmoe::expert_rows<float>>(work), gradients);
-    std::vector<float> all(y.data(), y.data() + y.size());
-    all.insert(all.end(), dx.data(), dx.data() + dx.size());
-    gradients.visit_parameters([&](const hmoe::parameter_info&, hmoe::matrix_view<float> view) {
-      all.insert(all.end(), view.data(), view.data() + view.size());
-    });
-    return all;
-  };
-  const std::vector<float> expected = run(1, 100);
-  for (const std::size_t block : {1U, 3U, 8U})
-    for (const std::size_t threads : {1U, 3U}) {
-      CAPTURE(block);
-      CAPTURE(threads);
-      const std::vector<float> got = run(threads, block);
-      CHECK(std::memcmp(got.data(), expected.data(), got.size() * sizeof(float)) == 0);
-    }
 }

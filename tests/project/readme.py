@@ -20,7 +20,7 @@ PARTS = {
         "build_plan", "cost_model", "dispatcher", "limited", "limited_plan", "measure_machine", "permuted", "rows", "tune",
         "tuned_table",
     },  # fmt: skip
-    "experts": {"bank", "diagnosis", "elementwise", "ffn_weights", "gating", "run", "zero_cost_bank"},
+    "experts": {"bank", "diagnosis", "elementwise", "ffn_weights", "gating", "run", "run_backward", "zero_cost_bank"},
     "losses": {
         "auxiliary_loss", "choice_counts", "expert_groups", "gates", "load_variation", "small_memory", "squared_variation",
     },  # fmt: skip

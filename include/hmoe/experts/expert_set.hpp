@@ -6,6 +6,7 @@
 #include <hmoe/experts/bank.hpp>
 #include <hmoe/experts/diagnosis.hpp>
 #include <hmoe/experts/run.hpp>
+#include <hmoe/experts/run_backward.hpp>
 
 #include <algorithm>
 #include <numeric>
