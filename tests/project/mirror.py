@@ -22,6 +22,8 @@ ELSEWHERE = {
     "core/macros_off": "project/programs/macros_of_others.cpp",
     "core/macros_on": "project/programs/macros_of_others.cpp",
     "core/space": "project/compile_fail/device_view_for_host.cpp",
+    "testing/backend_bank_laws": "testing/backend_laws.cpp",
+    "testing/backend_report": "testing/backend_laws.cpp",
     "experts/diagnosis": "project/compile_fail/expert_without_backward.cpp",
     "layer/argument_checks": "project/compile_fail/backend_for_context.cpp",
     "backends/cuda": "cuda/layer.cu",  # an umbrella
@@ -29,13 +31,12 @@ ELSEWHERE = {
     "backends/simd/elementwise": "backends/simd/activations.cpp",
     "backends/simd/ffn_kind": "backends/simd/ffn_backward.cpp",
     "backends/simd/ffn_work": "backends/simd/ffn_backward.cpp",
-    "backends/simd/int8_dot": "backends/simd/packed_bank.cpp",
+    "backends/simd/int8_dot": "backends/simd/quantized_formats.cpp",
     "backends/simd/kernel": "backends/simd/packing.cpp",
     "backends/simd/packed_experts": "backends/simd/packed_bank.cpp",
     "backends/simd/packed_ffn": "backends/simd/packed_bank.cpp",
     "backends/simd/packed_kernels": "backends/simd/packed_forward.cpp",
     "backends/simd/products": "backends/simd.cpp",
-    "backends/simd/quantized_formats": "backends/simd/packed_bank.cpp",
     "backends/simd/tile": "backends/simd/packed_bank.cpp",
     "backends/simd/work_sizes": "backends/simd/packed_forward.cpp",
 }

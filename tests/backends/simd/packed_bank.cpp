@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 #include <hmoe/backends/simd.hpp>
-#include <hmoe/core/quantized_block.hpp>
 #include <hmoe/dispatch/looped.hpp>
 #include <hmoe/dispatch/scattered.hpp>
 #include <hmoe/dispatch/sorted.hpp>
@@ -12,156 +11,19 @@
 #include <hmoe/routing/weightings/raw.hpp>
 
 #include "backends/simd/packed_experts.hpp"
+#include "backends/simd/packed_layers.hpp"
 #include "support/allocation_count.hpp"
 #include "support/random_matrix.hpp"
 
 #include <doctest/doctest.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <limits>
-#include <type_traits>
 #include <vector>
 
-namespace formats = hmoe::backends::formats;
-using hmoe::backends::simd;
-using hmoe::backends::simd_detail::byte_product;
 using namespace hmoe;
-
-namespace {
-
-// Widths and a d_model that leave every kind of rest behind panels of 8, 16 and 32 columns.
-constexpr std::size_t d = 37;
-const std::vector<std::size_t> ragged{1, 16, 31, 33, 64, 100};
-
-template <class Bank> Bank random_bank(Bank bank) {
-  support::random_source random(11);
-  bank.visit_parameters([&](const parameter_info&, matrix_view<float> view) { support::fill(random, view, 0.5F); });
-  return bank;
-}
-const auto glu = random_bank(experts::glu_bank<float, experts::silu>(d, ragged));
-const auto glu_with_biases = random_bank(experts::glu_bank<float, experts::gelu>(d, ragged, experts::biases::all));
-const auto mlp = random_bank(experts::mlp_bank<float, experts::gelu_tanh>(d, ragged, experts::biases::all));
-const auto gpt_oss = random_bank(experts::gpt_oss_glu_bank<float>(d, ragged));
-
-template <class Experts, class Dispatch = dispatch::sorted<>, class Router = routing::top_k_router<float>>
-auto layer_of(Experts experts, Dispatch dispatch = {}, Router router = Router{d, 6, 2}) {
-  router.initialize(seed{5}, 0, {.router_stddev = 1.0});
-  return moe_layer{std::move(experts), std::move(router), dispatch};
-}
-
-template <class Format = formats::f32, class Bank> auto packed_layer(const Bank& bank) {
-  return layer_of(expert_set{support::packed_experts(simd<>::pack<Format>(bank))});
-}
-
-template <class Layer> matrix<float> run(const Layer& layer, matrix_view<const float> x, std::size_t threads = 1) {
-  const context ctx{simd<>{}, executors::openmp{threads}};
-  matrix<float> y(x.rows(), x.cols());
-  layer.forward(ctx, x, y);
-  return y;
-}
-const matrix<float> tokens = [] {
-  support::random_source random(12);
-  return support::random_matrix<float>(random, 300, d);
-}();
-
-bool same_bits(vector_view<const float> a, vector_view<const float> b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
-}
-void check_same_bits(const matrix<float>& a, const matrix<float>& b) {
-  REQUIRE(a.rows() == b.rows());
-  for (std::size_t t = 0; t < a.rows(); ++t)
-    REQUIRE(same_bits(a.row(t), b.row(t)));
-}
-
-/// The bank with each weight (not the biases) as it is stored in 16 bits.
-template <class Stored, class Bank> Bank rounded(Bank bank) {
-  bank.visit_parameters([](const parameter_info& info, matrix_view<float> view) {
-    if (info.decay)
-      for (float& value : vector_view<float>(view.data(), view.size()))
-        value = static_cast<float>(Stored(value));
-  });
-  return bank;
-}
-
-double relative_error(const matrix<float>& ours, const matrix<float>& expected) {
-  double error = 0, size = 0;
-  for (std::size_t i = 0; i < ours.size(); ++i) {
-    error += std::pow(double{ours.data()[i]} - double{expected.data()[i]}, 2);
-    size += std::pow(double{expected.data()[i]}, 2);
-  }
-  return std::sqrt(error / size);
-}
-
-} // namespace
-
-TEST_CASE("packed float weights give the bits of the plain products") {
-  const auto check = [](const auto& bank) {
-    check_same_bits(run(packed_layer(bank), tokens), run(layer_of(expert_set{bank}), tokens));
-  };
-  check(glu);
-  check(glu_with_biases);
-  check(mlp);
-  check(gpt_oss);
-}
-
-TEST_CASE("packed 16-bit weights are the rounded weights, multiplied in float") {
-  const auto check = [](const auto& bank) {
-    check_same_bits(run(packed_layer<formats::f16>(bank), tokens),
-                    run(layer_of(expert_set{rounded<half>(bank)}), tokens));
-    check_same_bits(run(packed_layer<formats::basic_bf16<false>>(bank), tokens),
-                    run(layer_of(expert_set{rounded<bfloat16>(bank)}), tokens));
-  };
-  check(glu_with_biases);
-  check(mlp);
-}
-
-TEST_CASE("bfloat16 activations err by their rounding only") {
-  const auto expected = run(layer_of(expert_set{rounded<bfloat16>(glu)}), tokens);
-  const auto ours = run(packed_layer<formats::bf16>(glu), tokens);
-  // Two roundings of 2⁻⁹ on the way (x and the hidden values), in sums of independent signs.
-  CHECK(relative_error(ours, expected) < 0x1p-8);
-}
-
-namespace {
-/// The bank with each weight as Block stores it, blocks along each row.
-template <class Block, class Bank> Bank quantized(Bank bank) {
-  bank.visit_parameters([](const parameter_info& info, matrix_view<float> view) {
-    for (std::size_t r = 0; r < view.rows() && info.decay; ++r)
-      for (std::size_t k = 0; k < view.cols(); k += quantized_block_size) {
-        float values[quantized_block_size] = {};
-        const std::size_t count = std::min(quantized_block_size, view.cols() - k);
-        std::copy_n(view.row(r).data() + k, count, values);
-        const Block block = Block::quantize(values);
-        for (std::size_t i = 0; i < count; ++i)
-          view(r, k + i) = block.value(i);
-      }
-  });
-  return bank;
-}
-} // namespace
-
-TEST_CASE_TEMPLATE("quantised weights are those of the blocks; what is left is the rounding of activations to bytes",
-                   Block, q8_block, q4_block, q4_offset_block, mxfp4_block) {
-  // A step of 1/127 of the largest of 32 is 1/√12 of that off in the mean, twice (x and the hidden values).
-  const auto check = [](const auto& bank) {
-    const auto expected = run(layer_of(expert_set{quantized<Block>(bank)}), tokens);
-    const auto with = [&]<byte_product Product>(std::integral_constant<byte_product, Product>) {
-      return run(packed_layer<formats::quantized<Block, Product>>(bank), tokens);
-    };
-    const auto plain = with(std::integral_constant<byte_product, byte_product::plain>{});
-    CHECK(relative_error(plain, expected) < 0.012);
-    // The integer products are exact, so all ways to them give the same bits.
-    check_same_bits(with(std::integral_constant<byte_product, byte_product::pairs>{}), plain);
-    check_same_bits(with(std::integral_constant<byte_product, HMOE_DETAIL_WIDE_PRODUCT>{}), plain);
-    if constexpr (Block::bits == 4 && !std::is_same_v<Block, mxfp4_block>)
-      check_same_bits(with(std::integral_constant<byte_product, HMOE_DETAIL_NARROW_PRODUCT>{}), plain);
-  };
-  check(glu);
-  check(glu_with_biases);
-  check(mlp);
-}
+using namespace support::packed_layers;
 
 TEST_CASE_TEMPLATE("weights that a format cannot hold are refused, by expert and place", Format, formats::f32,
                    formats::f16, formats::bf16, formats::q8, formats::q4, formats::q4_offset, formats::mxfp4,
@@ -178,56 +40,6 @@ TEST_CASE_TEMPLATE("weights that a format cannot hold are refused, by expert and
   CHECK_THROWS_WITH_AS(static_cast<void>(simd<>::pack<formats::q4>(with(40000))),
                        "hmoe: expert 3: weight (36, 32) of down is 40000; this format holds finite weights up to 32768",
                        hmoe::error);
-}
-
-TEST_CASE_TEMPLATE("products of the largest codes and activations are exact in 16-bit sums, too", Block, q8_block,
-                   q4_block, q4_offset_block, mxfp4_block) {
-  // Tokens whose values are all the same reach both ends of the range: 32 times ±127 times the largest code.
-  experts::mlp_bank<float, experts::linear> bank(64, {40});
-  for (const float sign : {1.0F, -1.0F}) {
-    std::size_t i = 0;
-    bank.visit_parameters([&](const parameter_info&, matrix_view<float> view) {
-      for (float& weight : vector_view<float>(view.data(), view.size()))
-        weight = sign * (i++ % 37 == 36 ? -7.0F : 7.0F); // least and greatest are there
-    });
-    const auto with = [&]<byte_product Product>(std::integral_constant<byte_product, Product>) {
-      const auto packed = simd<>::pack<formats::quantized<Block, Product>>(bank);
-      const context ctx{simd<>{}, executors::openmp{1}};
-      matrix<float> x(7, 64), y(7, 64);
-      for (std::size_t r = 0; r < x.rows(); ++r)
-        std::ranges::fill(x.row(r), r % 2 == 0 ? -3.0F : 3.0F);
-      const expert_rows<float> group{0, 7, x.view(), y.view()};
-      const workspace::scope scope(ctx.workspace());
-      packed.forward_rows(ctx, {&group, 1});
-      return y;
-    };
-    const auto plain = with(std::integral_constant<byte_product, byte_product::plain>{});
-    check_same_bits(with(std::integral_constant<byte_product, HMOE_DETAIL_WIDE_PRODUCT>{}), plain);
-    check_same_bits(with(std::integral_constant<byte_product, byte_product::pairs>{}), plain);
-    if constexpr (Block::bits == 4 && !std::is_same_v<Block, mxfp4_block>)
-      check_same_bits(with(std::integral_constant<byte_product, HMOE_DETAIL_NARROW_PRODUCT>{}), plain);
-  }
-}
-
-TEST_CASE("an activation that is not finite gives NaN with quantised weights, in its own token only") {
-  const auto packed = simd<>::pack<formats::q4>(glu);
-  const context ctx{simd<>{}, executors::openmp{1}};
-  matrix<float> x = tokens, y(300, d), expected(300, d);
-  const auto forward = [&](const matrix<float>& in, matrix<float>& out) {
-    const expert_rows<float> group{3, 300, in.view(), out.view()};
-    const workspace::scope scope(ctx.workspace());
-    packed.forward_rows(ctx, {&group, 1});
-  };
-  forward(x, expected);
-  x(17, 3) = std::numeric_limits<float>::quiet_NaN();
-  x(18, 36) = -std::numeric_limits<float>::infinity();
-  forward(x, y);
-  for (std::size_t t = 0; t < 300; ++t)
-    for (std::size_t i = 0; i < d; ++i)
-      if (t == 17 || t == 18)
-        CHECK(std::isnan(y(t, i)));
-      else
-        CHECK(y(t, i) == expected(t, i));
 }
 
 TEST_CASE_TEMPLATE("a token has the same bits in any batch, on any threads, by any dispatch", Format, formats::f32,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <hmoe/backends/simd/int8_dot.hpp>
+#include <hmoe/backends/simd/weight_formats.hpp>
 #include <hmoe/core/buffer.hpp>
 
 #include <xsimd/xsimd.hpp>
@@ -9,8 +10,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <limits>
-#include <type_traits>
 #include <utility>
 
 namespace hmoe::backends::formats {
@@ -96,6 +97,25 @@ std::int32_t encode_activations(const float* values, activation_block<Code, Cons
     for (std::size_t i = 0; i < Size; i += 4)
       std::swap(to.codes[i + 1], to.codes[i + 2]);
   return detail::sum_of_lanes<Arch>(sums);
+}
+
+/// dots[r] += the products of four bytes (or two words) in each lane of left and right, and those of row r: its
+/// activations for this step are `step` bytes behind those of row r − 1.
+template <simd_detail::byte_product Product, class Arch, std::size_t Rows>
+[[gnu::always_inline]] inline void add_step(simd_detail::byte_vector<Arch> left, simd_detail::byte_vector<Arch> right,
+                                            const std::byte* activations, std::size_t step,
+                                            simd_detail::int_vector<Arch> (&dots)[Rows][2]) noexcept {
+  keep_in_register(left);
+  keep_in_register(right);
+#pragma GCC unroll 16
+  for (std::size_t r = 0; r < Rows; ++r) {
+    std::uint32_t values;
+    std::memcpy(&values, activations + r * step, sizeof values);
+    dots[r][0] = simd_detail::add_products<Product, Arch>(dots[r][0], left, values);
+    dots[r][1] = simd_detail::add_products<Product, Arch>(dots[r][1], right, values);
+    keep_in_register(dots[r][0]); // or g++ 12 adds up all products first, in more registers than there are
+    keep_in_register(dots[r][1]);
+  }
 }
 } // namespace detail
 

@@ -87,21 +87,10 @@ template <simd_detail::byte_product Product> struct quantized_by_channel {
       for (std::size_t s = 0; s < count; ++s, weights += 2 * n, values_of_step += 4 * sizeof(row_code)) {
         ahead.template advance<2 * n * sizeof(*weights), 1, 2>();
 #pragma GCC unroll 2
-        for (std::size_t part = 0; part < parts; ++part) {
-          bytes left = numbers<Arch>(bytes::load_aligned(weights), part),
-                right = numbers<Arch>(bytes::load_aligned(weights + n), part);
-          detail::keep_in_register(left);
-          detail::keep_in_register(right);
-#pragma GCC unroll 16
-          for (std::size_t r = 0; r < Rows; ++r) {
-            std::uint32_t values;
-            std::memcpy(&values, values_of_step + r * step + 4 * part, sizeof values);
-            dots[r][0] = simd_detail::add_products<Product, Arch>(dots[r][0], left, values);
-            dots[r][1] = simd_detail::add_products<Product, Arch>(dots[r][1], right, values);
-            detail::keep_in_register(dots[r][0]); // or g++ 12 has the sums in memory, too
-            detail::keep_in_register(dots[r][1]);
-          }
-        }
+        for (std::size_t part = 0; part < parts; ++part)
+          detail::add_step<Product, Arch>(numbers<Arch>(bytes::load_aligned(weights), part),
+                                          numbers<Arch>(bytes::load_aligned(weights + n), part),
+                                          values_of_step + 4 * part, step, dots);
       }
 #pragma GCC unroll 16
       for (std::size_t r = 0; r < Rows; ++r) {

@@ -97,19 +97,9 @@ template <class Block, simd_detail::byte_product Product, bool WidensHalf = fals
 #pragma GCC unroll 4
         for (std::size_t part = 0; part < parts; ++part) {
           // Loaded anew for each part: 16 registers hold 12 sums, these two and one activation.
-          bytes left = numbers<Arch>(bytes::load_aligned(weights), part),
-                right = numbers<Arch>(bytes::load_aligned(weights + n), part);
-          detail::keep_in_register(left);
-          detail::keep_in_register(right);
-#pragma GCC unroll 16
-          for (std::size_t r = 0; r < Rows; ++r) {
-            std::uint32_t values;
-            std::memcpy(&values, reinterpret_cast<const std::byte*>(block_of(r)) + place(s, part), sizeof values);
-            dots[r][0] = simd_detail::add_products<Product, Arch>(dots[r][0], left, values);
-            dots[r][1] = simd_detail::add_products<Product, Arch>(dots[r][1], right, values);
-            detail::keep_in_register(dots[r][0]); // or g++ adds up all products first, in more registers than there are
-            detail::keep_in_register(dots[r][1]);
-          }
+          detail::add_step<Product, Arch>(numbers<Arch>(bytes::load_aligned(weights), part),
+                                          numbers<Arch>(bytes::load_aligned(weights + n), part),
+                                          rows + b * sizeof(row_block) + place(s, part), step, dots);
         }
       }
       const vec left_scale = scale<Arch>(scales, b, 0), right_scale = scale<Arch>(scales, b, 1);
