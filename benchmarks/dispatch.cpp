@@ -15,18 +15,17 @@
 #include "dispatch/grid.hpp"
 #include "dispatch/loads.hpp"
 #include "dispatch/measure.hpp"
+#include "dispatch/options.hpp"
+#include "dispatch/results.hpp"
 #include "support/machine.hpp"
 
-#include <charconv>
 #include <cstdio>
 #include <exception>
-#include <fstream>
 #include <iostream>
 #include <map>
 #include <optional>
 #include <regex>
 #include <set>
-#include <sstream>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -36,125 +35,6 @@ namespace {
 
 using namespace benchmarks;
 namespace dispatch = hmoe::dispatch;
-
-constexpr std::string_view usage =
-    "usage: dispatch [--list] [--quick] [--filter REGEX] [--out FILE.jsonl] [--seconds S] [--log FILE]\n"
-    "  --list          the names of the cells, and nothing else\n"
-    "  --quick         four shapes, few loads, powers of four up to 1024 tokens\n"
-    "  --filter REGEX  the cells whose name matches, of all that there are\n"
-    "  --out FILE      append results there, and leave out what stands there; else they go to standard output\n"
-    "  --seconds S     for each point, for all strategies together (default 2.5)\n"
-    "  --log FILE      the routing of the load `recorded`: a routing log, or its form as text (.jsonl)\n";
-
-struct options {
-  bool list = false, quick = false;
-  std::string filter, out, log;
-  double seconds = 2.5;
-};
-
-options parse(int count, char** values) {
-  options chosen;
-  for (int i = 1; i < count; ++i) {
-    const std::string name = values[i];
-    const auto value = [&] {
-      hmoe::require(i + 1 < count, name, " needs a value");
-      return std::string(values[++i]);
-    };
-    if (name == "--list")
-      chosen.list = true;
-    else if (name == "--quick")
-      chosen.quick = true;
-    else if (name == "--filter")
-      chosen.filter = value();
-    else if (name == "--out")
-      chosen.out = value();
-    else if (name == "--log")
-      chosen.log = value();
-    else if (name == "--seconds") {
-      const std::string text = value();
-      const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), chosen.seconds);
-      hmoe::require(error == std::errc{} && end == text.data() + text.size() && chosen.seconds > 0, "--seconds is \"",
-                    text, "\": give a number above 0");
-    } else
-      hmoe::fail("unknown argument: " + name + "\n" + std::string(usage));
-  }
-  return chosen;
-}
-
-/// A JSON object, member by member.
-class json_line {
-public:
-  json_line& add(std::string_view name, const std::string& text) {
-    begin(name) << '"';
-    for (const char c : text)
-      if (c == '"' || c == '\\')
-        text_ << '\\' << c;
-      else
-        text_ << (static_cast<unsigned char>(c) < 0x20 ? ' ' : c);
-    text_ << '"';
-    return *this;
-  }
-  json_line& add(std::string_view name, const char* text) { return add(name, std::string(text)); }
-  json_line& add(std::string_view name, double number) { return put(begin(name), number); }
-  json_line& add(std::string_view name, std::size_t number) {
-    begin(name) << number;
-    return *this;
-  }
-  json_line& add(std::string_view name, bool flag) {
-    begin(name) << (flag ? "true" : "false");
-    return *this;
-  }
-  json_line& add(std::string_view name, const std::vector<std::size_t>& numbers) {
-    begin(name) << '[';
-    for (std::size_t i = 0; i < numbers.size(); ++i)
-      text_ << (i == 0 ? "" : ", ") << numbers[i];
-    text_ << ']';
-    return *this;
-  }
-  [[nodiscard]] std::string text() const { return "{" + text_.str() + "}\n"; }
-
-private:
-  std::ostringstream& begin(std::string_view name) {
-    text_ << (text_.tellp() == 0 ? "\"" : ", \"") << name << "\": ";
-    return text_;
-  }
-  json_line& put(std::ostringstream& to, double number) {
-    char digits[32];
-    std::snprintf(digits, sizeof digits, "%.7g", number);
-    to << digits;
-    return *this;
-  }
-  std::ostringstream text_;
-};
-
-/// Where results go, and the names that stand there already. A line without its end, which an interrupted run may
-/// leave, does not count.
-class results_file {
-public:
-  explicit results_file(const std::string& path) {
-    if (path.empty())
-      return;
-    std::ifstream old(path, std::ios::binary);
-    bool whole = true;
-    for (std::string line; std::getline(old, line); whole = !old.eof())
-      if (constexpr std::string_view start = "{\"name\": \""; line.starts_with(start) && line.ends_with('}'))
-        names_.insert(line.substr(start.size(), line.find('"', start.size()) - start.size()));
-    file_.open(path, std::ios::binary | std::ios::app);
-    hmoe::require(file_.good(), path, " cannot be written");
-    if (!whole)
-      file_ << '\n';
-  }
-  [[nodiscard]] bool has(const std::string& name) const { return names_.contains(name); }
-  void write(const std::string& lines) {
-    std::ostream& to = file_.is_open() ? file_ : std::cout;
-    to << lines << std::flush;
-    hmoe::require(to.good(), "results cannot be written: is the disk full?");
-  }
-
-private:
-  std::set<std::string> names_;
-  std::ofstream file_;
-};
 
 multiplier kind_of(const std::string& format) {
   if (format == "bf16")
@@ -241,17 +121,15 @@ std::string capacity_lines(const dispatch_shape& shape, const std::string& load,
         useful += kept * h;
         heaviest = std::max(heaviest, kept * h);
       }
-      text += json_line()
-                  .add("capacity", by_width ? "by_width" : "by_factor")
-                  .add("shape", shape.name)
-                  .add("load", load)
-                  .add("tokens", assigned.tokens())
-                  .add("factor", factor)
-                  .add("dropped", dropped / static_cast<double>(assigned.size()))
-                  .add("padding", run > 0 ? spare / run : 0.0)
-                  .add("wasted_flops", work > 0 ? wasted / work : 0.0)
-                  .add("imbalance", useful > 0 ? heaviest * static_cast<double>(widths.size()) / useful : 1.0)
-                  .text();
+      text += line_of({{"capacity", by_width ? "by_width" : "by_factor"},
+                       {"shape", shape.name},
+                       {"load", load},
+                       {"tokens", assigned.tokens()},
+                       {"factor", factor},
+                       {"dropped", dropped / static_cast<double>(assigned.size())},
+                       {"padding", run > 0 ? spare / run : 0.0},
+                       {"wasted_flops", work > 0 ? wasted / work : 0.0},
+                       {"imbalance", useful > 0 ? heaviest * static_cast<double>(widths.size()) / useful : 1.0}});
     }
   return text;
 }
@@ -278,25 +156,27 @@ pass_cost cost_of(const dispatch::dispatch_load& load) {
 
 std::string cell_line(const dispatch_point& at, const cell_result& cell, const dispatch::dispatch_load& load,
                       const dispatch::machine_limits& machine, const limits& limit) {
-  json_line line;
-  line.add("name", at.name(cell.strategy))
-      .add("shape", at.shape->name)
-      .add("format", at.format)
-      .add("strategy", cell.strategy)
-      .add("tokens", at.tokens)
-      .add("load", at.load)
-      .add("phase", at.training ? "training" : "forward")
-      .add("threads", at.threads)
-      .add("drops", cell.drops);
-  if (!cell.error.empty())
-    return line.add("error", cell.error).text();
+  json line;
+  line["name"] = at.name(cell.strategy);
+  line["shape"] = at.shape->name;
+  line["format"] = at.format;
+  line["strategy"] = cell.strategy;
+  line["tokens"] = at.tokens;
+  line["load"] = at.load;
+  line["phase"] = at.training ? "training" : "forward";
+  line["threads"] = at.threads;
+  line["drops"] = cell.drops;
+  if (!cell.error.empty()) {
+    line["error"] = cell.error;
+    return line_of(line);
+  }
   const double median = quantile(cell.seconds, 0.5);
-  line.add("seconds", median)
-      .add("q25", quantile(cell.seconds, 0.25))
-      .add("q75", quantile(cell.seconds, 0.75))
-      .add("runs", cell.seconds.size());
+  line["seconds"] = median;
+  line["q25"] = quantile(cell.seconds, 0.25);
+  line["q75"] = quantile(cell.seconds, 0.75);
+  line["runs"] = cell.seconds.size();
   if (at.tokens <= 16)
-    line.add("p99", quantile(cell.seconds, 0.99));
+    line["p99"] = quantile(cell.seconds, 0.99);
   std::optional<dispatch::strategy> modelled;
   if (cell.strategy == "automatic")
     modelled = dispatch::quickest(load, machine);
@@ -304,27 +184,27 @@ std::string cell_line(const dispatch_point& at, const cell_result& cell, const d
     if (const auto s = static_cast<dispatch::strategy>(i); cell.strategy == dispatch::name_of(s))
       modelled = s;
   if (modelled)
-    line.add("predicted", dispatch::predict(*modelled, load, machine).total());
+    line["predicted"] = dispatch::predict(*modelled, load, machine).total();
   if (cell.strategy == "automatic")
-    line.add("picked", std::string(dispatch::name_of(*modelled)));
+    line["picked"] = std::string(dispatch::name_of(*modelled));
   const pass_cost cost = cost_of(load);
-  line.add("flops", cost.flops)
-      .add("bytes", cost.bytes)
-      .add("imbalance", cost.imbalance)
-      .add("peak", limit.peak)
-      .add("dram", limit.dram)
-      .add("efficiency", std::max(cost.flops / limit.peak, cost.bytes / limit.dram) / median)
-      .add("rows", cell.rows)
-      .add("padding", cell.padding)
-      .add("dropped", cell.dropped)
-      .add("workspace", cell.workspace);
+  line["flops"] = cost.flops;
+  line["bytes"] = cost.bytes;
+  line["imbalance"] = cost.imbalance;
+  line["peak"] = limit.peak;
+  line["dram"] = limit.dram;
+  line["efficiency"] = std::max(cost.flops / limit.peak, cost.bytes / limit.dram) / median;
+  line["rows"] = cell.rows;
+  line["padding"] = cell.padding;
+  line["dropped"] = cell.dropped;
+  line["workspace"] = cell.workspace;
   for (std::size_t i = 0; i < cell.stages.size(); ++i)
     if (cell.stages[i] > 0) {
       const auto s = static_cast<hmoe::probes::stage>(i % hmoe::probes::stage_count);
-      line.add((i < hmoe::probes::stage_count ? "stage " : "stage backward ") + std::string(hmoe::probes::name_of(s)),
-               cell.stages[i]);
+      line[(i < hmoe::probes::stage_count ? "stage " : "stage backward ") + std::string(hmoe::probes::name_of(s))] =
+          cell.stages[i];
     }
-  return line.text();
+  return line_of(line);
 }
 
 /// The strategies that keep the laws; the others are told, and get no cell.
@@ -340,7 +220,7 @@ std::vector<named_strategy> lawful(results_file& out) {
       kept.push_back(s);
     else {
       std::cerr << s.name << " breaks the laws of dispatch and is not measured:\n" << broken << "\n";
-      out.write(json_line().add("refused", s.name).add("reason", broken).text());
+      out.write(line_of({{"refused", s.name}, {"reason", broken}}));
     }
   }
   return kept;
@@ -356,7 +236,7 @@ double expected_effort(const dispatch_point& p) {
   return 1 + static_cast<double>(p.tokens) / 400 * (p.training ? 3 : 1);
 }
 
-void run(const options& chosen) {
+void run(const dispatch_options& chosen) {
   const std::size_t cores = hmoe::executors::openmp{}.concurrency();
   const std::regex filter(chosen.filter);
   const auto log = chosen.log.empty() ? std::vector<hmoe::io::routing_log_record<float>>{} : read_log(chosen.log);
@@ -389,13 +269,11 @@ void run(const options& chosen) {
     return lacks("automatic") || std::ranges::any_of(all, [&](const named_strategy& s) { return lacks(s.name); });
   };
   std::erase_if(points, [&](const dispatch_point& p) { return !missing(p); });
-  out.write(json_line()
-                .add("run", hmoe::io::cpu_name())
-                .add("threads", cores)
-                .add("compiler", HMOE_BENCHMARKS_COMPILER)
-                .add("seconds", chosen.seconds)
-                .add("points", points.size())
-                .text());
+  out.write(line_of({{"run", hmoe::io::cpu_name()},
+                     {"threads", cores},
+                     {"compiler", HMOE_BENCHMARKS_COMPILER},
+                     {"seconds", chosen.seconds},
+                     {"points", points.size()}}));
 
   double effort = 0, done = 0;
   for (const dispatch_point& p : points)
@@ -409,12 +287,10 @@ void run(const options& chosen) {
     const dispatch::machine_limits& machine = shop.limits(at.threads);
     std::string lines;
     if (told.insert(at.shape->name).second)
-      lines += json_line()
-                   .add("described", at.shape->name)
-                   .add("d_model", at.shape->d_model)
-                   .add("k", at.shape->k)
-                   .add("widths", widths_of(*at.shape))
-                   .text();
+      lines += line_of({{"described", at.shape->name},
+                        {"d_model", at.shape->d_model},
+                        {"k", at.shape->k},
+                        {"widths", widths_of(*at.shape)}});
     const auto load_of_size = [&](std::size_t tokens, std::uint64_t stream) {
       return at.load == "recorded" ? recorded_load(log, tokens, at.shape->experts(), stream)
                                    : make_load(at.load, tokens, at.shape->experts(), at.shape->k, stream);
@@ -455,14 +331,14 @@ void run(const options& chosen) {
     std::fprintf(stderr, "[%zu/%zu] %s: %s, %.3f ms; about %s left\n", i + 1, points.size(), at.name("*").c_str(),
                  best.c_str(), 1e3 * least, minutes(passed * (effort - done) / done).c_str());
   }
-  out.write(json_line().add("end", points.size()).text());
+  out.write(line_of({{"end", points.size()}}));
 }
 
 } // namespace
 
 int main(int count, char** values) {
   try {
-    run(parse(count, values));
+    run(parse_options(count, values));
   } catch (const std::regex_error&) {
     std::cerr << "dispatch: --filter needs a regular expression\n";
     return 1;
