@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <memory_resource>
 #include <new>
@@ -11,7 +12,7 @@ namespace support {
 class counting_resource final : public std::pmr::memory_resource {
 public:
   int allocations = 0, live = 0;
-  std::size_t live_bytes = 0;
+  std::size_t live_bytes = 0, peak_bytes = 0;
   bool exhausted = false;
 
 private:
@@ -21,6 +22,7 @@ private:
     ++allocations;
     ++live;
     live_bytes += bytes;
+    peak_bytes = std::max(peak_bytes, live_bytes);
     return std::pmr::new_delete_resource()->allocate(bytes, alignment);
   }
   void do_deallocate(void* memory, std::size_t bytes, std::size_t alignment) override {

@@ -25,11 +25,13 @@
 #include <hmoe/experts/expert_set.hpp>
 #include <hmoe/experts/glu.hpp>
 #include <hmoe/experts/mlp.hpp>
+#include <hmoe/experts/weight_source.hpp>
 
 #include <xsimd/xsimd.hpp>
 
 #include <concepts>
 #include <cstddef>
+#include <memory_resource>
 #include <type_traits>
 #include <utility>
 
@@ -123,6 +125,25 @@ struct simd : simd_detail::activations<Arch>,
     if constexpr (of_float)
       return pack_weights<Format>(bank);
   }
+  /// The same from weights that lie elsewhere, a mapped file for instance, by a few rows at a time: while packing there
+  /// are never more floats in memory than those of a panel. Two matrices that read the token make a GLU with that gate
+  /// (or a gate of that activation), one an MLP with that activation. The packed weights are in memory of the given
+  /// resource. Blocks that the format has as well are taken over without a change of value (experts::weight_source).
+  template <class Format = formats::f32, experts::weight_source Source, class Gate>
+  [[nodiscard]] static auto pack(const Source& source, Gate gate,
+                                 std::pmr::memory_resource* memory = std::pmr::get_default_resource()) {
+    static_assert(Source::lanes == 1 || Source::lanes == 2,
+                  "hmoe::backends::simd::pack: Source::lanes, the matrices that read a token, is neither 1 nor 2");
+    if constexpr (Source::lanes == 2) {
+      using gate_type = typename experts::detail::as_gating<Gate>::type;
+      if constexpr (std::same_as<gate_type, Gate>)
+        return packed_bank<Format, gate_type, 2, Arch>(source, std::move(gate), memory);
+      else
+        return packed_bank<Format, gate_type, 2, Arch>(source, gate_type{}, memory);
+    } else {
+      return packed_bank<Format, Gate, 1, Arch>(source, std::move(gate), memory);
+    }
+  }
   /// All banks of a set that have an inference form; the others stay as they are:
   ///   moe_layer fast{simd<>::pack<formats::bf16>(layer.experts()), layer.router(), dispatch::scattered{}};
   template <class Format = formats::f32, class... Banks>
@@ -159,12 +180,11 @@ private:
   }
   template <class Format, class Gate>
   [[nodiscard]] static auto pack_weights(const experts::glu_bank<float, Gate>& bank) {
-    return packed_bank<Format, typename experts::glu_bank<float, Gate>::gate_type, 2, Arch>(bank.weights(),
-                                                                                            bank.gate_function());
+    return pack<Format>(experts::weights_in_memory(bank.weights()), bank.gate_function());
   }
   template <class Format, class Activation>
   [[nodiscard]] static auto pack_weights(const experts::mlp_bank<float, Activation>& bank) {
-    return packed_bank<Format, Activation, 1, Arch>(bank.weights(), Activation{});
+    return pack<Format>(experts::weights_in_memory(bank.weights()), Activation{});
   }
   template <class Format, class Bank> [[nodiscard]] static auto pack_or_copy(const Bank& bank) {
     if constexpr (simd_detail::feed_forward<Bank> && std::same_as<typename Bank::value_type, float>)

@@ -9,12 +9,13 @@
 #include <hmoe/core/vector_view.hpp>
 #include <hmoe/execution/context.hpp>
 #include <hmoe/experts/elementwise.hpp>
-#include <hmoe/experts/ffn_weights.hpp>
+#include <hmoe/experts/weight_source.hpp>
 
 #include <xsimd/xsimd.hpp>
 
 #include <concepts>
 #include <cstddef>
+#include <memory_resource>
 #include <type_traits>
 #include <utility>
 
@@ -56,7 +57,13 @@ public:
   using value_type = float;
   static constexpr bool observes_stages = true;
 
-  packed_bank(const experts::ffn_weights<float, Lanes>& from, Gate gate) : base(from), gate_(std::move(gate)) {}
+  /// In memory of the given resource.
+  template <experts::weight_source Source>
+  packed_bank(const Source& from, Gate gate, std::pmr::memory_resource* memory = std::pmr::get_default_resource())
+      : base(from, memory), gate_(std::move(gate)) {
+    if constexpr (requires { gate_.validate(); })
+      gate_.validate();
+  }
 
   [[nodiscard]] static std::size_t saved_per_row(std::size_t) noexcept { return 0; }
   [[nodiscard]] static std::size_t scratch_per_row(std::size_t) noexcept { return 0; }

@@ -3,10 +3,11 @@
 
 #include <hmoe/backends/simd/packed_ffn.hpp>
 #include <hmoe/core/buffer.hpp>
-#include <hmoe/experts/ffn_weights.hpp>
+#include <hmoe/experts/weight_source.hpp>
 
 #include <algorithm>
 #include <cstddef>
+#include <memory_resource>
 #include <vector>
 
 namespace hmoe::backends::simd_detail {
@@ -47,8 +48,9 @@ public:
   }
 
 protected:
-  explicit packed_experts(const experts::ffn_weights<float, Lanes>& from)
-      : weights_(from), has_biases_(from.has_biases()) {
+  template <experts::weight_source Source>
+  packed_experts(const Source& from, std::pmr::memory_resource* memory)
+      : weights_(from, memory), has_biases_(from.has_biases()), in_bias_(memory), out_bias_(memory) {
     if (!has_biases_)
       return;
     std::size_t in = 0, out = 0;
@@ -62,11 +64,12 @@ protected:
     out_bias_.resize_for_overwrite(out);
     out_bias_.fill(0.0F);
     for (std::size_t e = 0; e < size(); ++e) {
-      for (std::size_t l = 0; l < Lanes; ++l)
-        for (std::size_t i = 0; i < width(e); ++i)
-          in_bias_[bias_offsets_[e].in + i / hidden_per_panel * panel_columns + l * hidden_per_panel +
-                   i % hidden_per_panel] = from.lane_bias(e, l)(0, i);
-      std::ranges::copy(from.output_bias(e).row(0), out_bias_.data() + bias_offsets_[e].out);
+      for (std::size_t i = 0; i < width(e); i += hidden_per_panel)
+        for (std::size_t l = 0; l < Lanes; ++l)
+          from.read_bias(e, l, i,
+                         {in_bias_.data() + bias_offsets_[e].in + i * Lanes + l * hidden_per_panel,
+                          std::min(hidden_per_panel, width(e) - i), 1});
+      from.read_bias(e, Lanes, 0, {out_bias_.data() + bias_offsets_[e].out, d_model(), 1});
     }
   }
   packed_experts(const packed_experts&) = default;

@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/backends/simd/panel_packer.hpp>
 #include <hmoe/backends/simd/weight_formats.hpp>
 #include <hmoe/core/buffer.hpp>
-#include <hmoe/core/error.hpp>
-#include <hmoe/core/matrix_view.hpp>
-#include <hmoe/experts/ffn_weights.hpp>
+#include <hmoe/experts/weight_source.hpp>
 
-#include <cmath>
 #include <cstddef>
-#include <string_view>
+#include <memory_resource>
 #include <vector>
 
 namespace hmoe::backends::simd_detail {
@@ -17,19 +15,17 @@ namespace hmoe::backends::simd_detail {
 /// The weights of feed-forward experts of any widths as the kernels read them, held once. Lanes = 2: a panel of the
 /// first projection has n gate columns beside the n up columns that belong to them (n: floats in a register), so that
 /// gate and up of a hidden value meet in one tile; Lanes = 1: 2·n columns of the only matrix. A panel of the second
-/// projection has 2·n output columns. Columns beyond the end are zeros. hmoe::error if Format cannot hold a weight.
+/// projection has 2·n output columns. Columns beyond the end are zeros. Packed panel by panel: while that is done there
+/// is, beside the result, memory for the floats of one panel. hmoe::error if Format cannot hold a weight.
 template <class Format, std::size_t Lanes, class Arch> class packed_ffn {
 public:
   static constexpr std::size_t panel_columns = 2 * formats::detail::lanes<Arch>;
   /// Hidden values that a panel of the first projection yields.
   static constexpr std::size_t hidden_per_panel = panel_columns / Lanes;
 
-  explicit packed_ffn(const experts::ffn_weights<float, Lanes>& from) : d_model_(from.d_model()) {
-    for (std::size_t e = 0; e < from.size(); ++e) {
-      for (std::size_t l = 0; l < Lanes; ++l)
-        check(from.lane(e, l), e, l + 1 < Lanes ? "gate" : "up");
-      check(from.output(e), e, "down");
-    }
+  template <experts::weight_source Source>
+  packed_ffn(const Source& from, std::pmr::memory_resource* memory) : d_model_(from.d_model()), bytes_(memory) {
+    static_assert(Source::lanes == Lanes);
     std::size_t bytes = 0;
     for (std::size_t e = 0; e < from.size(); ++e) {
       const std::size_t h = from.width(e);
@@ -37,24 +33,13 @@ public:
       bytes = experts_.back().out + out_panels() * Format::template panel_bytes<Arch>(h);
     }
     bytes_.resize_for_overwrite(bytes);
+    panel_packer<Format, Lanes, Arch> packer(memory);
     for (std::size_t e = 0; e < from.size(); ++e) {
       const std::size_t h = from.width(e);
       for (std::size_t p = 0; p < in_panels(h); ++p)
-        Format::template pack<Arch>(
-            d_model_,
-            [&](std::size_t k, std::size_t c) {
-              const std::size_t row = p * hidden_per_panel + c % hidden_per_panel;
-              return row < h ? from.lane(e, c / hidden_per_panel)(row, k) : 0.0F;
-            },
-            bytes_.data() + experts_[e].in + p * in_bytes());
+        packer.pack_input(from, e, p, bytes_.data() + experts_[e].in + p * in_bytes());
       for (std::size_t p = 0; p < out_panels(); ++p)
-        Format::template pack<Arch>(
-            h,
-            [&](std::size_t k, std::size_t c) {
-              const std::size_t row = p * panel_columns + c;
-              return row < d_model_ ? from.output(e)(row, k) : 0.0F;
-            },
-            bytes_.data() + experts_[e].out + p * Format::template panel_bytes<Arch>(h));
+        packer.pack_output(from, e, p, bytes_.data() + experts_[e].out + p * Format::template panel_bytes<Arch>(h));
     }
   }
 
@@ -83,12 +68,6 @@ private:
   struct place {
     std::size_t width, in, out; ///< in, out: where the panels begin
   };
-  static void check(matrix_view<const float> weights, std::size_t e, std::string_view name) {
-    for (std::size_t r = 0; r < weights.rows(); ++r)
-      for (std::size_t k = 0; k < weights.cols(); ++k)
-        require(std::abs(weights(r, k)) <= Format::largest_weight, "expert ", e, ": weight (", r, ", ", k, ") of ",
-                name, " is ", weights(r, k), "; this format holds finite weights up to ", Format::largest_weight);
-  }
   [[nodiscard]] std::size_t in_bytes() const noexcept { return Format::template panel_bytes<Arch>(d_model_); }
 
   std::size_t d_model_;

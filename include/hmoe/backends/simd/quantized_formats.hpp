@@ -27,6 +27,7 @@ namespace hmoe::backends::formats {
 /// Product: how bytes are multiplied; WidensHalf: whether F16C or AVX-512 reads the scales.
 template <class Block, simd_detail::byte_product Product, bool WidensHalf = false> struct quantized {
   using row_value = std::byte;
+  using block_type = Block;
   static constexpr float largest_weight = largest_quantized_weight;
   static constexpr std::size_t encoded_together = quantized_block_size;
 
@@ -52,14 +53,24 @@ template <class Block, simd_detail::byte_product Product, bool WidensHalf = fals
     return aligned_bytes<std::byte>(groups * scale_bytes<Arch> + count * code_bytes<Arch>);
   }
   template <class Arch, class Weight> static void pack(std::size_t depth, Weight weight, std::byte* to) noexcept {
+    pack_blocks<Arch>(
+        depth,
+        [depth, &weight](std::size_t b, std::size_t c) {
+          float values[quantized_block_size] = {};
+          for (std::size_t i = 0; i < std::min(quantized_block_size, depth - b * quantized_block_size); ++i)
+            values[i] = weight(b * quantized_block_size + i, c);
+          return Block::quantize(values);
+        },
+        to);
+  }
+  /// Writes a panel from block(b, column), whose weights are those of k from 32 b on.
+  template <class Arch, class BlockAt>
+  static void pack_blocks(std::size_t depth, BlockAt block_at, std::byte* to) noexcept {
     constexpr std::size_t columns = 2 * detail::lanes<Arch>;
     std::fill_n(to, panel_bytes<Arch>(depth), std::byte{0});
     for (std::size_t b = 0; b < blocks(depth); ++b)
       for (std::size_t c = 0; c < columns; ++c) {
-        float values[quantized_block_size] = {};
-        for (std::size_t i = 0; i < std::min(quantized_block_size, depth - b * quantized_block_size); ++i)
-          values[i] = weight(b * quantized_block_size + i, c);
-        const Block block = Block::quantize(values);
+        const Block block = block_at(b, c);
         pack_scale<Arch>(block, b, c, to + scales_at<Arch>(b));
         std::byte* codes = to + codes_at<Arch>(b);
         for (std::size_t i = 0; i < quantized_block_size; ++i) {

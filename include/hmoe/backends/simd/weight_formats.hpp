@@ -37,7 +37,10 @@
 ///   largest_weight                 the greatest magnitude that it holds
 ///   panel_bytes<Arch>(depth)       bytes of a panel, a multiple of the alignment
 ///
-///   pack<Arch>(depth, weight, to)  writes a panel from weight(k, column), column < 2·n
+///   pack<Arch>(depth, weight, to)  writes all bytes of a panel from weight(k, column), column < 2·n
+///
+///   block_type, pack_blocks<Arch>(depth, block, to)
+///                                  where weights lie in blocks of 32: writes a panel from block(b, column) as it is
 ///
 ///   multiply<Rows, Panels, Arch>(depth, rows, step, panel, ahead, tile)
 ///                                  tile[p][r][c] = Σ_k row_r(k) · panel_p(k, c) of panels one after another, read side
@@ -163,6 +166,7 @@ template <class Stored, bool Hardware = true> struct widened {
     for (std::size_t k = 0; k < depth; ++k)
       for (std::size_t c = 0; c < 2 * detail::lanes<Arch>; ++c)
         *values++ = Stored(weight(k, c));
+    std::fill(values, reinterpret_cast<Stored*>(to + panel_bytes<Arch>(depth)), Stored(0.0F));
   }
   template <std::size_t Rows, std::size_t Panels, class Arch>
   static void multiply(std::size_t depth, const float* rows, std::size_t step, const std::byte* panel,
@@ -243,6 +247,7 @@ template <bool Dot> struct basic_bf16 {
         *values++ = bfloat16(weight(k, c));
         *values++ = k + 1 < depth ? bfloat16(weight(k + 1, c)) : bfloat16(0.0F);
       }
+    std::fill(values, reinterpret_cast<bfloat16*>(to + panel_bytes<Arch>(depth)), bfloat16(0.0F));
   }
   template <std::size_t Rows, std::size_t Panels, class Arch>
   static void multiply(std::size_t depth, const row_value* rows, std::size_t step, const std::byte* panel,
