@@ -60,6 +60,7 @@
 #include <hmoe/experts/identity.hpp>
 #include <hmoe/experts/low_rank.hpp>
 #include <hmoe/experts/mlp.hpp>
+#include <hmoe/experts/weight_source.hpp>
 #include <hmoe/experts/widths.hpp>
 #include <hmoe/experts/zero.hpp>
 #include <hmoe/io/routing_log.hpp>
