@@ -7,6 +7,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -28,6 +29,7 @@ template <class Gate> double slope_error(const Gate& gate, double g, double u) {
 
 static_assert(hmoe::gating<gated<silu>>);
 static_assert(hmoe::gating<gpt_oss_gate>);
+static_assert(hmoe::gating<clamped<silu>>);
 static_assert(!hmoe::gating<silu>);
 
 TEST_CASE("an activation gates by multiplication") {
@@ -72,6 +74,35 @@ TEST_CASE("a clamped value has slope 0, a value at the limit the inner slope") {
   const double sigma = 1 / (1 + std::exp(-2.0));
   CHECK(dg == doctest::Approx(3 * sigma * (1 + 2 * (1 - sigma))));
   CHECK(du == doctest::Approx(2 * sigma));
+}
+
+TEST_CASE("a clamped gate: values by the formula, slopes by differences on both sides of the limit") {
+  const auto by_formula = [](double limit, double g, double u) {
+    const double z = std::min(g, limit);
+    return z / (1 + std::exp(-z)) * std::max(-limit, std::min(u, limit));
+  };
+  support::random_source random(13);
+  for (const double limit : {0.8, 10.0})
+    for (int i = 0; i < 60; ++i) {
+      const double g = random.real(-2 * limit, 2 * limit), u = random.real(-2 * limit, 2 * limit);
+      const clamped<silu> gate{limit};
+      CHECK(gate.value(g, u) == doctest::Approx(by_formula(limit, g, u)).epsilon(1e-14));
+      if (std::abs(g - limit) > 0.01 && std::abs(std::abs(u) - limit) > 0.01)
+        CHECK(slope_error(gate, g, u) <= 1e-8);
+    }
+  double dg = 9, du = 9;
+  clamped<silu>{2}.backward(2.5, -2.5, 1.0, dg, du);
+  CHECK(dg == 0);
+  CHECK(du == 0);
+  clamped<silu>{2}.backward(2.0, -2.0, 1.0, dg, du); // at the limit: the inner slope
+  CHECK(dg == doctest::Approx(-2 * silu::derivative(2.0)));
+  CHECK(du == doctest::Approx(silu::value(2.0)));
+  CHECK(std::isnan(clamped<silu>{2}.value(std::nan(""), 1.0)));
+  CHECK(std::isnan(clamped<silu>{2}.value(1.0, std::nan(""))));
+  CHECK_THROWS_WITH_AS(clamped<silu>{}.validate(),
+                       "hmoe: clamped with limit = 0: give the model's swiglu_limit, above 0 (infinite: no clamping), "
+                       "as in clamped<silu>{.limit = 10}",
+                       hmoe::error);
 }
 
 TEST_CASE("an infinite limit clamps nothing, and NaN comes through") {

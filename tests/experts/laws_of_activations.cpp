@@ -23,3 +23,10 @@ TEST_CASE("the gate of gpt-oss, clamped and not") {
   CHECK(hmoe::testing::check_gate(experts::gpt_oss_gate{1.5, 0.9}).text() == "");
   CHECK(hmoe::testing::check_gate(experts::gpt_oss_gate{std::numeric_limits<double>::infinity(), 1}).text() == "");
 }
+
+TEST_CASE("clamped gates, clamping and not") {
+  CHECK(hmoe::testing::check_gate(experts::clamped<experts::silu>{7}, {.scale = 12}).text() == "");
+  CHECK(hmoe::testing::check_gate(experts::clamped<experts::gelu_tanh>{1.5}).text() == "");
+  CHECK(hmoe::testing::check_gate(experts::clamped<experts::silu>{std::numeric_limits<double>::infinity()}).text() ==
+        "");
+}

@@ -35,6 +35,35 @@ template <activation Activation> struct gated {
   }
 };
 
+namespace detail {
+/// min(g, limit) and u clamped to ±limit, by comparisons that let NaN through.
+template <class T> [[nodiscard]] HMOE_HOST_DEVICE T at_most(T g, T limit) noexcept { return g > limit ? limit : g; }
+template <class T> [[nodiscard]] HMOE_HOST_DEVICE T within(T u, T limit) noexcept {
+  return u > limit ? limit : u < -limit ? -limit : u;
+}
+} // namespace detail
+
+/// a = act(g') · u', g' = min(g, limit), u' = u clamped to ±limit: the swiglu_limit of DeepSeek-V4, with silu
+/// (transformers' deepseek_v4, glm5_next and hy_v4 have the same form; gpt-oss and MiniMax-M3 have that of
+/// gpt_oss_gate). The gate is clamped above only. A clamped value has gradient 0; at the limit itself it still has the
+/// inner one. The limit is a constant of the model and must be given: `clamped<silu>{.limit = 10}`.
+template <activation Activation> struct clamped {
+  double limit = 0; ///< 0: not given, an hmoe::error; infinite: no clamping
+
+  void validate() const {
+    require(limit > 0, "clamped with limit = ", limit,
+            ": give the model's swiglu_limit, above 0 (infinite: no clamping), as in clamped<silu>{.limit = 10}");
+  }
+  template <class T> [[nodiscard]] HMOE_HOST_DEVICE T value(T g, T u) const noexcept {
+    return Activation::value(detail::at_most(g, static_cast<T>(limit))) * detail::within(u, static_cast<T>(limit));
+  }
+  template <class T> HMOE_HOST_DEVICE void backward(T g, T u, T da, T& dg, T& du) const noexcept {
+    const T most = static_cast<T>(limit), inner = detail::at_most(g, most);
+    dg = g > most ? T(0) : da * detail::within(u, most) * Activation::derivative(inner);
+    du = u > most || u < -most ? T(0) : da * Activation::value(inner);
+  }
+};
+
 /// The clamped gate of gpt-oss: a = (u' + 1) · g' · σ(α g'), g' = min(g, limit), u' = u clamped to ±limit. A clamped
 /// value has gradient 0; at the limit itself it still has the inner one.
 struct gpt_oss_gate {
@@ -57,11 +86,11 @@ struct gpt_oss_gate {
   }
 
 private:
-  template <class T> HMOE_HOST_DEVICE T clamp_gate(T g) const noexcept { // comparisons that let NaN through
-    return g > static_cast<T>(limit) ? static_cast<T>(limit) : g;
+  template <class T> HMOE_HOST_DEVICE T clamp_gate(T g) const noexcept {
+    return detail::at_most(g, static_cast<T>(limit));
   }
   template <class T> HMOE_HOST_DEVICE T clamp_up(T u) const noexcept {
-    return u > static_cast<T>(limit) ? static_cast<T>(limit) : u < static_cast<T>(-limit) ? static_cast<T>(-limit) : u;
+    return detail::within(u, static_cast<T>(limit));
   }
   template <class T> HMOE_HOST_DEVICE T sigma(T z) const noexcept {
     return T(1) / (T(1) + std::exp(-static_cast<T>(alpha) * z));

@@ -174,6 +174,7 @@ private:
     check_gate(experts::gated<experts::silu>{}, size);
     check_gate(experts::gated<experts::gelu>{}, size);
     check_gate(experts::gpt_oss_gate{}, size);
+    check_gate(experts::clamped<experts::silu>{2}, size);
   }
   template <class Gate> void check_gate(const Gate& gate, std::size_t size) {
     const values g = random(size, 4), u = random(size, 4), da = random(size);

@@ -171,6 +171,7 @@ TEST_CASE_TEMPLATE("gates in vectors agree with the plain ones in double", T, fl
   check(experts::gated<experts::squared_relu>{});
   check(experts::gpt_oss_gate{});
   check(experts::gpt_oss_gate{1.5, 0.9});
+  check(experts::clamped<experts::silu>{1.5});
 }
 
 TEST_CASE_TEMPLATE("the bits of a gated element do not depend on where it stands", T, float, double) {
@@ -202,6 +203,7 @@ TEST_CASE_TEMPLATE("the bits of a gated element do not depend on where it stands
   check(experts::gated<experts::gelu>{});
   check(experts::gated<experts::gelu_tanh>{});
   check(experts::gpt_oss_gate{});
+  check(experts::clamped<experts::silu>{4});
 }
 
 TEST_CASE("an activation without a vector form is evaluated as it is") {

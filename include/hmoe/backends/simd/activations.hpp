@@ -152,18 +152,50 @@ struct vector_form<experts::gated<Activation>> {
   }
 };
 
+namespace simd_detail {
+/// min(z, most) and z clamped to ±most; NaN comes through.
+template <class V> [[nodiscard]] V at_most(const V& z, const V& most) noexcept {
+  return xsimd::select(z > most, most, z);
+}
+template <class V> [[nodiscard]] V within(const V& z, const V& most) noexcept {
+  return xsimd::select(z > most, most, xsimd::select(z < -most, -most, z));
+}
+} // namespace simd_detail
+
+template <activation Activation>
+  requires(vector_form<Activation>::available)
+struct vector_form<experts::clamped<Activation>> {
+  static constexpr bool available = true;
+  using form = vector_form<Activation>;
+  using gate_type = experts::clamped<Activation>;
+  template <class V> [[nodiscard]] static V value(const gate_type& gate, const V& g, const V& u) noexcept {
+    return form::value(simd_detail::at_most(g, limit<V>(gate))) * simd_detail::within(u, limit<V>(gate));
+  }
+  template <class V>
+  static void backward(const gate_type& gate, const V& g, const V& u, const V& da, V& dg, V& du) noexcept {
+    const V most = limit<V>(gate), inner = simd_detail::at_most(g, most);
+    dg = xsimd::select(g > most, V(0), da * simd_detail::within(u, most) * form::derivative(inner));
+    du = xsimd::select((u > most) | (u < -most), V(0), da * form::value(inner));
+  }
+
+private:
+  template <class V> static V limit(const gate_type& gate) noexcept {
+    return V(static_cast<typename V::value_type>(gate.limit));
+  }
+};
+
 template <> struct vector_form<experts::gpt_oss_gate> {
   static constexpr bool available = true;
   template <class V> [[nodiscard]] static V value(const experts::gpt_oss_gate& gate, const V& g, const V& u) noexcept {
-    const V inner = at_most(g, limit<V>(gate));
-    return (clamp(u, limit<V>(gate)) + V(1)) * (inner * sigma(gate, inner).sigma);
+    const V inner = simd_detail::at_most(g, limit<V>(gate));
+    return (simd_detail::within(u, limit<V>(gate)) + V(1)) * (inner * sigma(gate, inner).sigma);
   }
   template <class V>
   static void backward(const experts::gpt_oss_gate& gate, const V& g, const V& u, const V& da, V& dg, V& du) noexcept {
-    const V most = limit<V>(gate), inner = at_most(g, most);
+    const V most = limit<V>(gate), inner = simd_detail::at_most(g, most);
     const auto s = sigma(gate, inner);
     const V slope = s.sigma * xsimd::fma(V(alpha<V>(gate)) * inner, s.complement, V(1));
-    dg = xsimd::select(g > most, V(0), da * (clamp(u, most) + V(1)) * slope);
+    dg = xsimd::select(g > most, V(0), da * (simd_detail::within(u, most) + V(1)) * slope);
     du = xsimd::select((u > most) | (u < -most), V(0), da * (inner * s.sigma));
   }
 
@@ -173,10 +205,6 @@ private:
   }
   template <class V> static V alpha(const experts::gpt_oss_gate& gate) noexcept {
     return V(static_cast<typename V::value_type>(gate.alpha));
-  }
-  template <class V> static V at_most(const V& z, const V& most) noexcept { return xsimd::select(z > most, most, z); }
-  template <class V> static V clamp(const V& z, const V& most) noexcept {
-    return xsimd::select(z > most, most, xsimd::select(z < -most, -most, z));
   }
   template <class V> static auto sigma(const experts::gpt_oss_gate& gate, const V& z) noexcept {
     return simd_detail::logistic(alpha<V>(gate) * z);
