@@ -127,11 +127,14 @@
 #include <hmoe/routing/shared/sigmoid_gated.hpp>
 #include <hmoe/routing/weighting.hpp>
 #include <hmoe/routing/weightings/equal_weights.hpp>
+#include <hmoe/routing/weightings/normalized.hpp>
 #include <hmoe/routing/weightings/on_input_side.hpp>
 #include <hmoe/routing/weightings/raw.hpp>
 #include <hmoe/routing/weightings/renormalized.hpp>
 #include <hmoe/routing/weightings/renormalized_without_last.hpp>
 #include <hmoe/routing/weightings/scaled.hpp>
+#include <hmoe/routing/weightings/scaled_per_expert.hpp>
+#include <hmoe/routing/weightings/score_of_logit.hpp>
 #include <hmoe/routing/weightings/sigmoid_of_logit.hpp>
 #include <hmoe/routing/weightings/softmax_over_selected.hpp>
 #include <hmoe/statistics/activation.hpp>

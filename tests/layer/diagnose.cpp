@@ -49,7 +49,7 @@ TEST_CASE("nothing is wrong with ordinary layers") {
   check(make(routing::top_p_router<float>(8, 6, 0.6)), {});
   check(make(router<linear<float>, top_k<>, routing::raw>(8, 6, 1)), {});
   check(make(routing::presets::switch_transformer<float>{8, 6}), {});
-  check(make(routing::presets::deepseek_v3<float>{8, 8, {8, {.groups = 2, .kept = 1, .k = 2}}}), {});
+  check(make(routing::presets::deepseek_v3<float>{8, 8, {8, {.groups = 2, .kept = 1, .k = 2}}, {.factor = 2.5}}), {});
 }
 
 TEST_CASE("renormalized with k = 1, and equal weights, train no router") {

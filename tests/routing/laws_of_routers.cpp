@@ -19,6 +19,7 @@
 #include <hmoe/routing/weightings/equal_weights.hpp>
 #include <hmoe/routing/weightings/raw.hpp>
 #include <hmoe/routing/weightings/scaled.hpp>
+#include <hmoe/routing/weightings/scaled_per_expert.hpp>
 #include <hmoe/routing/weightings/sigmoid_of_logit.hpp>
 #include <hmoe/testing/router_laws.hpp>
 
@@ -49,6 +50,7 @@ TEST_CASE("selections for one token") {
   check_selection(routing::two_level(std::vector<std::size_t>{1, 3, 2}, 2, 1));
   check_selection(routing::cost_aware_top_p({1, 2, 3, 4, 5, 6}, 0.6, 9));
   check_selection(routing::biased<double, routing::top_k<>>(experts, {2}), {}, routing::scaled<>{2.5});
+  check_selection(routing::top_k<>{3}, {}, routing::scaled_per_expert<double>(experts)); // scratch and parameters
 }
 
 TEST_CASE("selections over the batch") {

@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: MIT
 // The laws on every weighting.
+#include <hmoe/routing/score_functions/sigmoid.hpp>
+#include <hmoe/routing/score_functions/sqrt_softplus.hpp>
 #include <hmoe/routing/weighting.hpp>
 #include <hmoe/routing/weightings/equal_weights.hpp>
+#include <hmoe/routing/weightings/normalized.hpp>
 #include <hmoe/routing/weightings/on_input_side.hpp>
 #include <hmoe/routing/weightings/raw.hpp>
 #include <hmoe/routing/weightings/renormalized.hpp>
 #include <hmoe/routing/weightings/renormalized_without_last.hpp>
 #include <hmoe/routing/weightings/scaled.hpp>
+#include <hmoe/routing/weightings/scaled_per_expert.hpp>
+#include <hmoe/routing/weightings/score_of_logit.hpp>
 #include <hmoe/routing/weightings/sigmoid_of_logit.hpp>
 #include <hmoe/routing/weightings/softmax_over_selected.hpp>
 #include <hmoe/testing/weighting_laws.hpp>
@@ -43,5 +48,16 @@ TEST_CASE("and so does each around another") {
   check(routing::scaled<routing::softmax_over_selected>{0.3});
   check(routing::scaled<routing::sigmoid_of_logit>{-3}, {.non_negative = false});
   check(routing::on_input_side<routing::raw>{});
+  check(routing::normalized<>{.order = 3, .epsilon = 0.2});
+  check(routing::normalized<>{.order = 2, .epsilon = 0.4, .use = routing::epsilon_use::clamped}); // on both sides
+  check(routing::normalized<routing::score_of_logit<routing::sqrt_softplus>>{.order = 1}, {.sums_to_one = true});
+  check(routing::scaled<routing::normalized<routing::score_of_logit<routing::sigmoid>>>{-2}, {.non_negative = false});
   check(routing::on_input_side<routing::sigmoid_of_logit>{});
+}
+
+TEST_CASE("a weighting with learned scales") {
+  routing::scaled_per_expert<double, routing::normalized<>> weight(6, {.order = 2});
+  for (std::size_t e = 0; e < 6; ++e)
+    weight.scale()[e] = 0.3 * static_cast<double>(e) - 0.6; // expert 2 has scale 0
+  CHECK(hmoe::testing::check_weighting<double>(weight, 6, {.non_negative = false}).text() == "");
 }

@@ -208,7 +208,8 @@ TEST_CASE("padding has no share: weightings, shared experts, presets") {
   check_selection(routing::top_k<>{2}, {}, routing::on_input_side<routing::raw>{});
   check(router(linear<double>(d, experts), routing::top_k<>{2}, routing::raw{}, routing::always_on{2}));
   check(router(linear<double>(d, experts), routing::top_k<>{2}, routing::raw{}, routing::sigmoid_gated<double>(d, 2)));
-  check(routing::presets::deepseek_v3<double>{d, experts, {experts, {.groups = 3, .kept = 2, .k = 3}}});
+  check(
+      routing::presets::deepseek_v3<double>{d, experts, {experts, {.groups = 3, .kept = 2, .k = 3}}, {.factor = 2.5}});
 }
 
 TEST_CASE("padding has no share: dispatch, capacity") {

@@ -2,7 +2,9 @@
 // Each preset against an implementation of its own: one token at a time, plain loops and sorts, from what the model
 // does.
 #include <hmoe/routing/presets.hpp>
+#include <hmoe/routing/weightings/normalized.hpp>
 
+#include "support/error_of.hpp"
 #include "support/random_matrix.hpp"
 #include "support/router_gradients.hpp"
 
@@ -10,10 +12,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <concepts>
 #include <functional>
 #include <limits>
 #include <map>
 #include <numeric>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -93,7 +97,10 @@ numbers masked(const numbers& v, std::size_t kept, bool sum_of_two, double mask)
 
 /// Runs the router over random rows of logits (its weight is the identity), half of them in coarse steps so that ties
 /// are frequent, and compares with expected(logits). Shared experts must come last with weight 1.
-template <class Router> void compare(Router router, const std::function<chosen_weights(const numbers&)>& expected) {
+enum shared_weights { shared_weight_1, any_shared_weight };
+template <class Router>
+void compare(Router router, const std::function<chosen_weights(const numbers&)>& expected,
+             shared_weights of_shared = shared_weight_1) {
   const std::size_t tokens = 400, shared = router.size() - router.routed();
   support::random_source random(7);
   hmoe::matrix<double> x(tokens, experts);
@@ -125,10 +132,10 @@ template <class Router> void compare(Router router, const std::function<chosen_w
       ++i;
     }
     for (std::size_t s = 0; s < shared; ++s)
-      if (router.shared_policy().size() == shared && ids[i + s] == experts + s)
+      if (ids[i + s] == experts + s && (of_shared == any_shared_weight || got[i + s] == 1))
         continue;
       else
-        FAIL("shared expert ", s, " is missing");
+        FAIL("shared expert ", s, " is missing, or has weight ", got[i + s]);
   }
 }
 /// A bias for the choice that makes many biased scores negative.
@@ -154,6 +161,106 @@ TEST_CASE("mixtral, qwen3_moe, hmoe_top_k: softmax, top k, renormalised") {
   compare(presets::mixtral<double>{experts, experts, 2}, expected);
   compare(presets::qwen3_moe<double>{experts, experts, 2}, expected);
   compare(presets::hmoe_top_k<double>{experts, experts, 2}, expected);
+  compare(presets::qwen3_next<double>{experts, experts, 2}, expected, any_shared_weight);
+  compare(presets::hunyuan<double>{experts, experts, 2}, expected);
+  compare(presets::ernie_4_5<double>{experts, experts, {experts, 2}}, expected); // a bias of zeros
+  static_assert(std::same_as<presets::minimax<float>, presets::mixtral<float>>);
+  static_assert(std::same_as<presets::dbrx<float, routing::raw>, presets::mixtral<float, routing::raw>>);
+}
+
+TEST_CASE("dbrx with another norm") {
+  const routing::normalized<> two{.order = 2};
+  compare(presets::dbrx<double, routing::normalized<>>{experts, experts, 4, two}, [](const numbers& z) {
+    const auto p = softmax(z);
+    auto w = pick(p, top(p, 4));
+    double squares = 0;
+    for (const auto& [e, v] : w)
+      squares += v * v;
+    return times(w, 1 / std::sqrt(squares));
+  });
+}
+
+TEST_CASE("ernie_4_5: softmax, biased choice, over a sum of at least 1e-12") {
+  const auto expected = [](const numbers& bias, double least) {
+    return [bias, least](const numbers& z) {
+      const auto p = softmax(z);
+      const auto w = pick(p, top(plus(p, bias), 3));
+      double sum = 0;
+      for (const auto& [e, v] : w)
+        sum += v;
+      return times(w, 1 / std::max(sum, least));
+    };
+  };
+  presets::ernie_4_5<double> router{experts, experts, {experts, 3}};
+  compare(router, expected(set_bias(router), 1e-12));
+  presets::ernie_4_5<double> bounded{experts, experts, {experts, 3}, {0.4}};
+  compare(bounded, expected(set_bias(bounded), 0.4));
+  CHECK(router.weighting_policy().epsilon == 1e-12);
+  CHECK(router.weighting_policy().use == routing::epsilon_use::clamped);
+}
+
+TEST_CASE("minimax_m2, deepseek_v4: biased choice of sigmoid and sqrt(softplus), renormalised") {
+  presets::minimax_m2<double> m2{experts, experts, {experts, 3}};
+  const auto bias = set_bias(m2);
+  compare(m2, [&](const numbers& z) {
+    const auto s = sigmoid(z);
+    return divided_by_sum(pick(s, top(plus(s, bias), 3)));
+  });
+  presets::deepseek_v4<double> v4{experts, experts, {experts, 3}, {.factor = 1.5}};
+  set_bias(v4);
+  compare(v4, [&](const numbers& z) {
+    numbers s;
+    for (const double v : z)
+      s.push_back(std::sqrt(std::log(1 + std::exp(v))));
+    return times(divided_by_sum(pick(s, top(plus(s, bias), 3)), 1e-20), 1.5);
+  });
+  static_assert(std::same_as<presets::glm4_moe<float>, presets::deepseek_v3<float>>);
+  static_assert(std::same_as<presets::dots1<float>, presets::deepseek_v3<float>>);
+}
+
+TEST_CASE("constants that are left out are errors") {
+  using support::error_of;
+  CHECK(error_of([] {
+          presets::deepseek_v3<float>{8, 8, {8, {.groups = 2, .kept = 1, .k = 2}}};
+        }).find("scaled with factor = 0: give") != std::string::npos);
+  CHECK(error_of([] {
+          presets::deepseek_v3<float>{8, 8, {8, {.groups = 2, .kept = 1}}, {.factor = 2.5}};
+        }).find("and k = 0: give all three") != std::string::npos);
+  CHECK(error_of([] { presets::longcat_flash<float>{8, 8, {8, 2}}; }).find("scaled with factor = 0: give") !=
+        std::string::npos);
+  const presets::deepseek_v3<float> given{8, 8, {8, {.groups = 2, .kept = 1, .k = 2}}, {.factor = 2.5}};
+  CHECK(given.weighting_policy().inner.epsilon == 1e-20);
+}
+
+TEST_CASE("granite_moe: top k of the logits, softmax over those") {
+  compare(presets::granite_moe<double>{experts, experts, 4}, [](const numbers& z) {
+    const auto p = softmax(z);
+    return divided_by_sum(pick(p, top(z, 4)));
+  });
+  static_assert(std::same_as<presets::jetmoe<float>, presets::granite_moe<float>>);
+}
+
+TEST_CASE("deepseek_v4_hash: experts by vocabulary id, weights by sqrt(softplus)") {
+  presets::deepseek_v4_hash<double> router{2, 3, {{2, 0, 1, 2}, 2}, {.factor = 1.5}};
+  router.score().weight()(0, 0) = 1;
+  router.score().weight()(1, 1) = 1;
+  hmoe::matrix<double> x(2, 2);
+  x(0, 0) = 1, x(0, 1) = -2, x(1, 0) = 0.5, x(1, 1) = 3; // logits {1, -2, 0} and {0.5, 3, 0}
+  hmoe::router_trace<double> trace;
+  hmoe::assignment<double> assigned;
+  trace.resize(2, 3, 0, false);
+  const std::vector<hmoe::index_t> ids{1, 0};
+  trace.set_inputs({.token_ids = ids});
+  const hmoe::context ctx{hmoe::backends::reference{}};
+  const hmoe::workspace::scope scope(ctx.workspace());
+  router.forward(ctx, std::as_const(x).view(), trace, assigned);
+  const auto s = [](double z) { return std::sqrt(std::log(1 + std::exp(z))); };
+  const auto first = assigned.weights_of(0), second = assigned.weights_of(1);
+  REQUIRE(first.size() == 3); // experts 1 and 2 and the shared one
+  CHECK(first[0] == doctest::Approx(1.5 * s(-2) / (s(-2) + s(0))));
+  CHECK(first[1] == doctest::Approx(1.5 * s(0) / (s(-2) + s(0))));
+  CHECK(second[0] == doctest::Approx(1.5 * s(0.5) / (s(0.5) + s(0)))); // experts 0 and 2
+  CHECK(second[2] == 1);
 }
 
 TEST_CASE("olmoe, qwen2_moe: softmax, top k, weights as they are") {
@@ -162,7 +269,7 @@ TEST_CASE("olmoe, qwen2_moe: softmax, top k, weights as they are") {
     return pick(p, top(p, 4));
   };
   compare(presets::olmoe<double>{experts, experts, 4}, expected);
-  compare(presets::qwen2_moe<double>{experts, experts, 4}, expected);
+  compare(presets::qwen2_moe<double>{experts, experts, 4}, expected, any_shared_weight);
   compare(presets::qwen3_moe<double, routing::raw>{experts, experts, 4}, expected);
 }
 
@@ -188,11 +295,13 @@ TEST_CASE("deepseek_v2: groups by their best expert, others 0, weights times a s
             const auto p = softmax(z);
             return times(pick(p, top(masked(p, 2, false, 0), 3)), 16);
           });
-  compare(presets::deepseek_v2<double, routing::renormalized>{experts, experts, {.groups = 1, .kept = 1, .k = 3}, {}},
-          [](const numbers& z) {
-            const auto p = softmax(z);
-            return divided_by_sum(pick(p, top(p, 3)));
-          });
+  compare(
+      presets::deepseek_v2<double, routing::renormalized>{
+          experts, experts, {.groups = 1, .kept = 1, .k = 3}, {.factor = 1}},
+      [](const numbers& z) {
+        const auto p = softmax(z);
+        return divided_by_sum(pick(p, top(p, 3)));
+      });
 }
 
 TEST_CASE("deepseek_v3: biased choice by groups, unbiased weights, over negative biased scores") {
@@ -295,6 +404,7 @@ TEST_CASE("every preset has the gradients of the whole layer right") {
     CHECK_ROUTER_GRADIENTS(
         presets::deepseek_v3<double>{d, n, {n, {.groups = 4, .kept = 2, .k = 3}}, {.factor = 2.5, .inner = {1e-20}}});
   }
+  SUBCASE("deepseek_v4") { CHECK_ROUTER_GRADIENTS(presets::deepseek_v4<double>{d, n, {n, 3}, {.factor = 1.5}}); }
   SUBCASE("gpt_oss") { CHECK_ROUTER_GRADIENTS(presets::gpt_oss<double>{d, n, 3}); }
   SUBCASE("llama4") { CHECK_ROUTER_GRADIENTS(presets::llama4<double>{d, n, 2}); }
   SUBCASE("switch_transformer") {

@@ -92,17 +92,20 @@ public:
                 "hmoe/routing/selection.hpp and batch_selection.hpp");
   static_assert(
       requires(const Weighting& w, vector_view<const value_type> in, vector_view<const index_t> chosen,
-               vector_view<value_type> out) { w.forward(in, in, chosen, out); },
+               vector_view<value_type> out) { w.forward(in, in, chosen, out); } ||
+          hmoe::detail::wants_weighting_scratch<Weighting>,
       "hmoe::routing::router: Weighting lacks forward(logits, p, chosen, w), const, which writes the weights "
       "of the chosen experts (see hmoe/routing/weighting.hpp)");
   static_assert(
       requires(const Weighting& w, vector_view<const value_type> in, vector_view<const index_t> chosen,
-               vector_view<value_type> out) { w.backward(in, in, chosen, in, in, out, out); },
+               vector_view<value_type> out) { w.backward(in, in, chosen, in, in, out, out); } ||
+          hmoe::detail::wants_weighting_scratch<Weighting>,
       "hmoe::routing::router: Weighting lacks backward(logits, p, chosen, w, dw, d_logits, d_p), const, which "
       "adds the derivatives to d_logits and d_p (see hmoe/routing/weighting.hpp)");
   static_assert(weighting<Weighting, value_type>,
                 "hmoe::routing::router: Weighting does not model hmoe::weighting: it needs forward(logits, p, chosen, "
-                "w) and backward(logits, p, chosen, w, dw, d_logits, d_p), const (see hmoe/routing/weighting.hpp)");
+                "w) and backward(logits, p, chosen, w, dw, d_logits, d_p), const, each with a further argument "
+                "scratch where it has scratch_size(N) (see hmoe/routing/weighting.hpp)");
 
   router(Score score, Selection select, Weighting weight = {}, Shared shared = {})
       : score_(std::move(score)), select_(std::move(select)), weight_(std::move(weight)), shared_(std::move(shared)) {
@@ -134,6 +137,7 @@ public:
   [[nodiscard]] const Score& score() const noexcept { return score_; }
   [[nodiscard]] Selection& selection_policy() noexcept { return select_; }
   [[nodiscard]] const Selection& selection_policy() const noexcept { return select_; }
+  [[nodiscard]] Weighting& weighting_policy() noexcept { return weight_; }
   [[nodiscard]] const Weighting& weighting_policy() const noexcept { return weight_; }
   [[nodiscard]] Shared& shared_policy() noexcept { return shared_; }
   [[nodiscard]] const Shared& shared_policy() const noexcept { return shared_; }
@@ -172,7 +176,8 @@ public:
       assigned.offsets()[t + 1] += static_cast<index_t>(shared_of(trace, t));
     assigned.sum_counts();
     assigned.resize_entries();
-    hmoe::for_each_row(ctx, tokens, [&](std::size_t t) {
+    auto scratch = weighting_memory(&ctx.workspace(), ctx.executor().concurrency());
+    hmoe::for_each_row(ctx, tokens, [&](std::size_t t, std::size_t worker) {
       if (!trace.is_valid(t))
         return;
       const std::size_t first = assigned.offsets()[t], count = assigned.offsets()[t + 1] - first - shared_.size();
@@ -180,8 +185,9 @@ public:
       std::copy_n(chosen.data() + t * most, count, ids);
       std::iota(ids + count, ids + count + shared_.size(), static_cast<index_t>(routed()));
       if (count != 0)
-        weight_.forward(std::as_const(trace).logits().row(t), std::as_const(trace).probabilities().row(t),
-                        vector_view<const index_t>(ids, count), assigned.weights().subview(first, count));
+        routing::weigh(weight_, std::as_const(trace).logits().row(t), std::as_const(trace).probabilities().row(t),
+                       vector_view<const index_t>(ids, count), assigned.weights().subview(first, count),
+                       of_worker(scratch, worker));
       if (on_non_finite_ == non_finite::propagate)
         spread_nan(std::as_const(trace).probabilities().row(t), assigned.weights().subview(first, count));
       shared_.forward(x.row(t), assigned.weights().subview(first + count, shared_.size()));
@@ -201,6 +207,7 @@ public:
       routing::lay_out_part(select_, memory, tokens, routed());
     else
       static_cast<void>(selection_memory(memory, dry.executor().concurrency()));
+    static_cast<void>(weighting_memory(memory, dry.executor().concurrency()));
   }
 
   /// From ∂L/∂weights [entries] and the trace's sinks: dx += and gradients +=.
@@ -211,7 +218,8 @@ public:
     matrix<value_type> masked(&ctx.workspace());
     x = detail::without_padding(ctx, x, trace, masked);
     auto d_logits = per_expert(&ctx.workspace(), x.rows()), d_p = per_expert(&ctx.workspace(), x.rows());
-    hmoe::for_each_row(ctx, x.rows(), [&](std::size_t t) {
+    auto scratch = weighting_memory(&ctx.workspace(), ctx.executor().concurrency());
+    hmoe::for_each_row(ctx, x.rows(), [&](std::size_t t, std::size_t worker) {
       if (!trace.is_valid(t)) {
         std::ranges::fill(d_logits.row(t), value_type(0));
         return;
@@ -223,12 +231,15 @@ public:
       const auto logits = trace.logits().row(t), p = trace.probabilities().row(t);
       const std::size_t first = assigned.offsets()[t], count = assigned.offsets()[t + 1] - first - shared_.size();
       if (count != 0)
-        weight_.backward(logits, p, assigned.experts().subview(first, count), assigned.weights().subview(first, count),
-                         d_weights.subview(first, count), d_logits.row(t), d_p.row(t));
+        routing::weigh_backward(weight_, logits, p, assigned.experts().subview(first, count),
+                                assigned.weights().subview(first, count), d_weights.subview(first, count),
+                                d_logits.row(t), d_p.row(t), of_worker(scratch, worker));
       score_.function().backward(logits, p, std::as_const(d_p).row(t), d_logits.row(t));
       if (on_non_finite_ == non_finite::exclude)
         clear_excluded(trace, t, d_logits.row(t));
     });
+    if constexpr (learned_weighting<Weighting>)
+      add_weighting_gradients(trace, assigned, d_weights, gradients.weight_, of_worker(scratch, 0));
     score_.backward(ctx, x, trace, std::as_const(d_logits).view(), dx, gradients.score_);
     shared_.backward(ctx, x, assigned, d_weights, dx, gradients.shared_);
   }
@@ -238,6 +249,7 @@ public:
     detail::lay_out_without_padding<value_type>(memory, some_padding ? tokens : 0, d_model());
     static_cast<void>(per_expert(memory, tokens));
     static_cast<void>(per_expert(memory, tokens));
+    static_cast<void>(weighting_memory(memory, dry.executor().concurrency()));
     routing::lay_out_part(score_, memory, tokens);
     routing::lay_out_part(shared_, memory, tokens);
   }
@@ -247,11 +259,15 @@ public:
     score_.visit_parameters(visit);
     if constexpr (requires { select_.visit_parameters(visit); })
       select_.visit_parameters(visit);
+    if constexpr (learned_weighting<Weighting>)
+      weight_.visit_parameters(visit);
     shared_.visit_parameters(visit);
   }
   void initialize(seed key, std::uint64_t stream, const initialization& options) {
     score_.initialize(key, stream, options);
     shared_.initialize(key, stream + 8, options); // scores have at most 8 tensors
+    if constexpr (learned_weighting<Weighting>)
+      weight_.initialize(key, stream + 12, options);
   }
 
 private:
@@ -274,6 +290,27 @@ private:
   }
   [[nodiscard]] buffer<value_type> selection_memory(std::pmr::memory_resource* memory, std::size_t workers) const {
     return buffer<value_type>(workers * scratch_per_worker(), memory);
+  }
+  [[nodiscard]] buffer<value_type> weighting_memory(std::pmr::memory_resource* memory, std::size_t workers) const {
+    return buffer<value_type>(workers * weighting_scratch(weight_, routed()), memory);
+  }
+  [[nodiscard]] vector_view<value_type> of_worker(buffer<value_type>& scratch, std::size_t worker) const {
+    const std::size_t size = weighting_scratch(weight_, routed());
+    return {scratch.data() + worker * size, size};
+  }
+  /// Token by token in order, so that the sums do not depend on the number of threads.
+  void add_weighting_gradients(const router_trace<value_type>& trace, const assignment<value_type>& assigned,
+                               vector_view<const value_type> d_weights, Weighting& gradients,
+                               vector_view<value_type> scratch) const {
+    for (std::size_t t = 0; t < trace.tokens(); ++t) {
+      if (!trace.is_valid(t))
+        continue;
+      const std::size_t first = assigned.offsets()[t], count = assigned.offsets()[t + 1] - first - shared_.size();
+      if (count != 0)
+        routing::weigh_parameters(weight_, trace.logits().row(t), trace.probabilities().row(t),
+                                  assigned.experts().subview(first, count), assigned.weights().subview(first, count),
+                                  d_weights.subview(first, count), gradients, scratch);
+    }
   }
   [[nodiscard]] matrix<value_type> per_expert(std::pmr::memory_resource* memory, std::size_t tokens) const {
     return matrix<value_type>::for_overwrite(tokens, routed(), memory);

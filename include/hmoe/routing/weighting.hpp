@@ -1,23 +1,99 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/config.hpp>
+#include <hmoe/core/parameter.hpp>
 #include <hmoe/core/vector_view.hpp>
 
 #include <concepts>
+#include <cstddef>
 
 namespace hmoe {
+
+namespace detail {
+template <class W, class T>
+concept plain_weighting =
+    requires(const W& weight, vector_view<const T> in, vector_view<const index_t> chosen, vector_view<T> out) {
+      weight.forward(in, in, chosen, out);
+      weight.backward(in, in, chosen, in, in, out, out);
+    };
+template <class W>
+concept wants_weighting_scratch = requires(const W& weight, std::size_t n) {
+  { weight.scratch_size(n) } -> std::convertible_to<std::size_t>;
+};
+template <class W, class T>
+concept weighting_with_scratch =
+    wants_weighting_scratch<W> &&
+    requires(const W& weight, vector_view<const T> in, vector_view<const index_t> chosen, vector_view<T> out) {
+      weight.forward(in, in, chosen, out, out);
+      weight.backward(in, in, chosen, in, in, out, out, out);
+    };
+/// A visitor that does nothing, for concepts: nvcc takes no lambda there.
+struct ignore_any_parameter {
+  template <class View> void operator()(const parameter_info&, View) const noexcept {}
+};
+} // namespace detail
 
 /// Turns a token's probabilities into the weights of its chosen experts. Requirements, for one row:
 ///   forward(logits[N], p[N], chosen, w)                     w[i]: weight of expert chosen[i]; ids ascend
 ///   backward(logits, p, chosen, w, dw, d_logits, d_p)       adds ∂L/∂logits and ∂L/∂p, given ∂L/∂w
-/// Optional: validate(N), which throws hmoe::error when it cannot work with N experts, and `static constexpr bool
-/// on_input = true` for weights that scale what experts read. Those of weightings/ take w and dw as anything with
-/// operator[], so that `scaled` can pass values that it computes.
+/// or, with a member scratch_size(N), both with one more argument: that many values of scratch. Optional:
+///   validate(N)                             throws hmoe::error when it cannot work with N experts
+///   static constexpr bool on_input = true   weights scale what experts read
+///   visit_parameters(f), initialize(seed, stream, options), parameter_gradients(logits, p, chosen, w, dw, gradients)
+///                                           where it learns parameters: the last one adds ∂L/∂parameters of one token
+///                                           to `gradients`, an object of its type, and takes scratch as the others do.
+///                                           Tokens come one after another, in order.
+/// Those of weightings/ take w and dw as anything with operator[], so that a weighting around another can pass values
+/// that it computes.
 template <class W, class T>
-concept weighting = std::copy_constructible<W> && requires(const W& weight, vector_view<const T> in,
-                                                           vector_view<const index_t> chosen, vector_view<T> out) {
-  weight.forward(in, in, chosen, out);
-  weight.backward(in, in, chosen, in, in, out, out);
-};
+concept weighting =
+    std::copy_constructible<W> &&
+    (detail::weighting_with_scratch<W, T> || (!detail::wants_weighting_scratch<W> && detail::plain_weighting<W, T>));
 
+namespace routing {
+
+/// How much scratch a weighting wants for a row of n.
+template <class W> [[nodiscard]] std::size_t weighting_scratch(const W& weight, std::size_t n) {
+  if constexpr (hmoe::detail::wants_weighting_scratch<W>)
+    return weight.scratch_size(n);
+  else
+    return 0;
+}
+
+/// The passes of a weighting, with scratch or without.
+template <class W, class T>
+void weigh(const W& weight, vector_view<const T> logits, vector_view<const T> p, vector_view<const index_t> chosen,
+           vector_view<T> w, vector_view<T> scratch) {
+  if constexpr (hmoe::detail::wants_weighting_scratch<W>)
+    weight.forward(logits, p, chosen, w, scratch);
+  else
+    weight.forward(logits, p, chosen, w);
+}
+template <class W, class T, class Values>
+void weigh_backward(const W& weight, vector_view<const T> logits, vector_view<const T> p,
+                    vector_view<const index_t> chosen, const Values& w, const Values& dw, vector_view<T> d_logits,
+                    vector_view<T> d_p, vector_view<T> scratch) {
+  if constexpr (hmoe::detail::wants_weighting_scratch<W>)
+    weight.backward(logits, p, chosen, w, dw, d_logits, d_p, scratch);
+  else
+    weight.backward(logits, p, chosen, w, dw, d_logits, d_p);
+}
+
+/// Whether a weighting learns parameters, and what one token adds to their gradients.
+template <class W>
+concept learned_weighting = requires(W& weight) { weight.visit_parameters(hmoe::detail::ignore_any_parameter{}); };
+template <class W, class T, class Values>
+void weigh_parameters(const W& weight, vector_view<const T> logits, vector_view<const T> p,
+                      vector_view<const index_t> chosen, const Values& w, const Values& dw, W& gradients,
+                      vector_view<T> scratch) {
+  if constexpr (learned_weighting<W>) {
+    if constexpr (hmoe::detail::wants_weighting_scratch<W>)
+      weight.parameter_gradients(logits, p, chosen, w, dw, gradients, scratch);
+    else
+      weight.parameter_gradients(logits, p, chosen, w, dw, gradients);
+  }
+}
+
+} // namespace routing
 } // namespace hmoe

@@ -28,13 +28,15 @@ template <class T, weighting<T> Weighting>
 [[nodiscard]] report check_weighting(const Weighting& subject, std::size_t experts,
                                      const weighting_options& options = {}) {
   report found;
+  guarded_matrix<T> scratch(1, routing::weighting_scratch(subject, experts));
   const double tolerance = options.tolerance > 0 ? options.tolerance : gradient_tolerance<T>;
   const auto weights = [&](const std::vector<T>& logits, const std::vector<T>& p, const std::vector<index_t>& chosen) {
     guarded_matrix<T> w(1, chosen.size());
-    subject.forward(vector_view<const T>(logits), vector_view<const T>(p), vector_view<const index_t>(chosen),
-                    w.view().row(0));
-    found.expect(w.margins_intact(), "forward writes only the weights of the chosen experts", "memory beside the ",
-                 chosen.size(), " weights changed");
+    routing::weigh(subject, vector_view<const T>(logits), vector_view<const T>(p), vector_view<const index_t>(chosen),
+                   w.view().row(0), scratch.view().row(0));
+    found.expect(w.margins_intact() && scratch.margins_intact(),
+                 "forward writes only the weights of the chosen experts, and its scratch", "memory beside the ",
+                 chosen.size(), " weights, or beside the scratch, changed");
     return w.values();
   };
   const auto check = [&](std::size_t row, const std::vector<index_t>& chosen) {
@@ -58,8 +60,9 @@ template <class T, weighting<T> Weighting>
     const auto backward = [&](T start) {
       d_logits.fill(start);
       d_p.fill(start);
-      subject.backward(vector_view<const T>(logits), vector_view<const T>(p), vector_view<const index_t>(chosen),
-                       vector_view<const T>(w), vector_view<const T>(dw), d_logits.view().row(0), d_p.view().row(0));
+      routing::weigh_backward(subject, vector_view<const T>(logits), vector_view<const T>(p),
+                              vector_view<const index_t>(chosen), vector_view<const T>(w), vector_view<const T>(dw),
+                              d_logits.view().row(0), d_p.view().row(0), scratch.view().row(0));
       std::vector<T> both = d_logits.values();
       const std::vector<T> second = d_p.values();
       both.insert(both.end(), second.begin(), second.end());
@@ -100,8 +103,8 @@ template <class T, weighting<T> Weighting>
     std::iota(all.begin(), all.end(), index_t{0});
     found.expect(repeatable([&] {
                    guarded_matrix<T> w(1, experts);
-                   subject.forward(vector_view<const T>(logits), vector_view<const T>(p),
-                                   vector_view<const index_t>(all), w.view().row(0));
+                   routing::weigh(subject, vector_view<const T>(logits), vector_view<const T>(p),
+                                  vector_view<const index_t>(all), w.view().row(0), scratch.view().row(0));
                    return w.values();
                  }),
                  "gives the same bits every time", "the same row again, or on another thread, gave other weights");

@@ -11,6 +11,7 @@
 
 #include <cstddef>
 #include <limits>
+#include <string>
 #include <type_traits>
 #include <vector>
 
@@ -52,6 +53,13 @@ TEST_CASE("group-limited top-k with one group is top-k") {
 
 TEST_CASE("group-limited top-k refuses what cannot be, with the numbers") {
   using routing::group_limited, routing::group_score;
+  for (const group_limited<> incomplete :
+       {group_limited<>{.groups = 4, .kept = 2}, {.groups = 4, .k = 2}, {.k = 2}, {}})
+    CHECK(error_of([&] { incomplete.validate(8); }).find(": give all three, as in {.groups = 8, .kept = 4, .k = 8}") !=
+          std::string::npos);
+  CHECK(error_of([] { group_limited<>{.groups = 4, .kept = 2}.validate(8); }) ==
+        "hmoe: group_limited with groups = 4, kept = 2 and k = 0: give all three, as in {.groups = 8, .kept = 4, .k = "
+        "8}");
   CHECK(error_of([] { group_limited<>{3, 1, 1}.validate(8); }) ==
         "hmoe: group_limited with 3 groups for 8 experts: the groups must be equal");
   CHECK(error_of([] { group_limited<>{4, 5, 1}.validate(8); }) ==

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <hmoe/core/vector_view.hpp>
+#include <hmoe/routing/weighting.hpp>
 
 #include <doctest/doctest.h>
 
@@ -19,8 +20,9 @@ inline const std::vector<index_t> chosen{0, 2, 3};
 
 template <class Weighting> std::vector<double> weights(const Weighting& weighting, std::vector<index_t> of = chosen) {
   std::vector<double> w(of.size());
-  weighting.forward(vector_view<const double>(logits), vector_view<const double>(p), vector_view<const index_t>(of),
-                    vector_view<double>(w));
+  std::vector<double> scratch(hmoe::routing::weighting_scratch(weighting, p.size()));
+  hmoe::routing::weigh(weighting, vector_view<const double>(logits), vector_view<const double>(p),
+                       vector_view<const index_t>(of), vector_view<double>(w), vector_view<double>(scratch));
   return w;
 }
 inline void check_equal(const std::vector<double>& got, const std::vector<double>& expected) {

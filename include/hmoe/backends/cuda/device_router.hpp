@@ -52,6 +52,9 @@ struct device_router<routing::router<Score, Selection, Weighting, Shared>> {
   static_assert(std::is_trivially_copyable_v<Weighting>,
                 "hmoe::backends::cuda: Weighting is not trivially copyable, so it cannot be an argument of a kernel: "
                 "keep plain values in it, and mark forward and backward HMOE_HOST_DEVICE");
+  static_assert(!hmoe::detail::wants_weighting_scratch<Weighting>,
+                "hmoe::backends::cuda: Weighting wants scratch (it has scratch_size): kernels give it none; take one "
+                "without, such as routing::renormalized or scaled, or route on the host");
   using host_type = routing::router<Score, Selection, Weighting, Shared>;
   using score = device_score<Score>;
   using select = device_selection<Selection>;

@@ -16,23 +16,25 @@ enum class group_mask { excluded, zero };
 
 /// The k best experts of the `kept` best of `groups` equal groups of consecutive experts, which bounds how many devices
 /// a token travels to (DeepSeek-V2, arXiv 2405.04434, section 2.2.2; DeepSeek-V3, arXiv 2412.19437). Ties go to the
-/// lower group and the lower id. Experts of value −∞ are out of service: a group counts without them.
+/// lower group and the lower id. Experts of value −∞ are out of service: a group counts without them. All three numbers
+/// are constants of the model and must be given: {.groups = 8, .kept = 4, .k = 8}, or 1 group of which 1 is kept.
 template <group_score Score = group_score::best_two, group_mask Mask = group_mask::excluded> struct group_limited {
-  std::size_t groups = 1;
-  std::size_t kept = 1;
-  std::size_t k = 1;
+  std::size_t groups = 0; ///< 0: not given, an hmoe::error; so for the others
+  std::size_t kept = 0;
+  std::size_t k = 0;
 
   [[nodiscard]] HMOE_HOST_DEVICE constexpr std::size_t max_selected(std::size_t) const noexcept { return k; }
   [[nodiscard]] HMOE_HOST_DEVICE constexpr std::size_t scratch_size(std::size_t experts) const noexcept {
     return experts + groups;
   }
   void validate(std::size_t experts) const {
-    require(groups >= 1 && experts % groups == 0, "group_limited with ", groups, " groups for ", experts,
+    require(groups != 0 && kept != 0 && k != 0, "group_limited with groups = ", groups, ", kept = ", kept,
+            " and k = ", k, ": give all three, as in {.groups = 8, .kept = 4, .k = 8}");
+    require(experts % groups == 0, "group_limited with ", groups, " groups for ", experts,
             " experts: the groups must be equal");
-    require(kept >= 1 && kept <= groups, "group_limited keeps ", kept, " of ", groups, " groups: it must be 1 to ",
-            groups);
+    require(kept <= groups, "group_limited keeps ", kept, " of ", groups, " groups: it must be 1 to ", groups);
     const std::size_t available = Mask == group_mask::zero ? experts : kept * (experts / groups);
-    require(k >= 1 && k <= available, "group_limited with k = ", k, " of ", available, " experts in ", kept,
+    require(k <= available, "group_limited with k = ", k, " of ", available, " experts in ", kept,
             " groups: k must be 1 to ", available);
     require(Score != group_score::best_two || experts / groups >= 2, "group_limited by the two best of groups of ",
             experts / groups, " expert: use group_score::best, or at most ", experts / 2, " groups");
