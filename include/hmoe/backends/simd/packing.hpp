@@ -37,10 +37,13 @@ template <class V, class T>
   }
 }
 
-/// to[k][i] = rows[i][k], i < Width, k < depth: rows side by side.
-template <std::size_t Width, class T> void interleave_rows(const T* const* rows, std::size_t depth, T* to) noexcept {
+/// to[k][i] = from[i][k], i < Width, k < depth: rows side by side.
+template <std::size_t Width, class T> void interleave_rows(const T* const* from, std::size_t depth, T* to) noexcept {
   using vec = square_vector<T>;
   static_assert(Width % vec::size == 0);
+  // An array of its own: a store through `to` could change the caller's pointers, so each would be read again after it.
+  const T* rows[Width];
+  std::copy_n(from, Width, rows);
   // A cache line of each row is used up before the next rows: with a stride that is a power of two all of them would
   // want the same few places in L1.
   constexpr std::size_t line = memory_alignment / sizeof(T);
