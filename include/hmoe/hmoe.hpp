@@ -13,6 +13,17 @@
 
 #include <hmoe/backends/isa.hpp>
 #include <hmoe/backends/reference.hpp>
+#include <hmoe/compress/assign_formats.hpp>
+#include <hmoe/compress/calibration.hpp>
+#include <hmoe/compress/importance.hpp>
+#include <hmoe/compress/nested.hpp>
+#include <hmoe/compress/neuron_budget.hpp>
+#include <hmoe/compress/neurons.hpp>
+#include <hmoe/compress/order_neurons.hpp>
+#include <hmoe/compress/possible_bank.hpp>
+#include <hmoe/compress/prune_neurons.hpp>
+#include <hmoe/compress/replace_experts.hpp>
+#include <hmoe/compress/report.hpp>
 #include <hmoe/core/absent_components.hpp>
 #include <hmoe/core/assertions.hpp>
 #include <hmoe/core/assignment.hpp>

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 MIDDLE = {"execution", "experts", "routing", "losses", "dispatch", "statistics", "training"}
-BELOW_UMBRELLA = {"core", *MIDDLE, "layer", "backends", "io", "probes", "parallel", "interop"}
+BELOW_UMBRELLA = {"core", *MIDDLE, "layer", "backends", "compress", "io", "probes", "parallel", "interop"}
 
 # Folder (or file beside them) -> the folders that it may include besides its own. version.hpp is open to all.
 MAY_INCLUDE = {
@@ -25,6 +25,7 @@ MAY_INCLUDE = {
     "interop": {"core", "fwd.hpp"},
     "backends": {"core", *MIDDLE, "interop", "fwd.hpp"},
     "layer": {"core", *MIDDLE, "fwd.hpp"},
+    "compress": {"core", *MIDDLE, "layer", "fwd.hpp"},
     "io": {"core", *MIDDLE, "layer", "fwd.hpp"},
     "probes": {"core", "execution", "io", "fwd.hpp"},
     "parallel": {"core", *MIDDLE, "layer", "fwd.hpp"},

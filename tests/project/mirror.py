@@ -24,6 +24,7 @@ ELSEWHERE = {
     "core/space": "project/compile_fail/device_view_for_host.cpp",
     "testing/backend_bank_laws": "testing/backend_laws.cpp",
     "testing/backend_report": "testing/backend_laws.cpp",
+    "compress/possible_bank": "compress/assign_formats.cpp",
     "experts/diagnosis": "project/compile_fail/expert_without_backward.cpp",
     "layer/argument_checks": "project/compile_fail/backend_for_context.cpp",
     "backends/cuda": "cuda/layer.cu",  # an umbrella

@@ -146,32 +146,14 @@ public:
   template <execution_context Context>
   void forward(const Context& ctx, matrix_view<const value_type> x, matrix_view<value_type> y,
                const routing_inputs<value_type>& inputs = {}) const {
-    check_shapes(x, y, "y");
-    [[maybe_unused]] probes::watch<Context> watched;
-    if constexpr (probes::observed<Context>)
-      watched.begin(ctx, {probes::stage::pass, probes::direction::forward, x.rows()});
-    const workspace::scope scope(ctx.workspace());
-    tape<value_type> tape(&ctx.workspace(), false);
-    run_forward(ctx, x, y, tape, inputs);
+    forward_with(ctx, experts_, x, y, inputs);
   }
 
   /// Training: as above, and the tape keeps what backward needs.
   template <execution_context Context>
   void forward(const Context& ctx, matrix_view<const value_type> x, matrix_view<value_type> y, tape<value_type>& tape,
                const routing_inputs<value_type>& inputs = {}) const {
-    check_shapes(x, y, "y");
-    require(tape.recording(), "this tape does not record: take one from layer.make_tape(tokens)");
-    [[maybe_unused]] probes::watch<Context> watched;
-    if constexpr (probes::observed<Context>)
-      watched.begin(ctx, {probes::stage::pass, probes::direction::forward, x.rows()});
-    tape.set_complete(false);
-    const workspace::scope scope(ctx.workspace());
-    run_forward(ctx, x, y, tape, inputs);
-    tape.input().resize_for_overwrite(x.rows(), x.cols());
-    hmoe::for_each_row(ctx, x.rows(), [&](std::size_t t) {
-      std::copy(x.row(t).begin(), x.row(t).end(), tape.input().row(t).begin());
-    });
-    tape.set_complete(true);
+    forward_with(ctx, experts_, x, y, tape, inputs);
   }
 
   /// The backward pass from dy = ∂L/∂y: dx = ∂L/∂x, gradients += ∂L/∂parameters; includes what auxiliary losses left in
@@ -181,25 +163,66 @@ public:
                 matrix_view<value_type> dx, gradients_type& gradients) const {
     static_assert(trainable, "hmoe::moe_layer: backward: the experts of this layer are packed for inference and have "
                              "no parameters to train: call it on the layer that was packed");
+    backward_with(ctx, experts_, tape, dy, dx, gradients.experts, gradients.router);
+  }
+
+  /// The passes with other experts in place of the layer's own, of the same type, number and d_model: views of some of
+  /// their neurons, for instance (hmoe/compress/nested.hpp). `gradients` are of those experts.
+  template <execution_context Context>
+  void forward_with(const Context& ctx, const Experts& experts, matrix_view<const value_type> x,
+                    matrix_view<value_type> y, const routing_inputs<value_type>& inputs = {}) const {
+    check_shapes(x, y, "y");
+    check_experts(experts);
+    [[maybe_unused]] probes::watch<Context> watched;
+    if constexpr (probes::observed<Context>)
+      watched.begin(ctx, {probes::stage::pass, probes::direction::forward, x.rows()});
+    const workspace::scope scope(ctx.workspace());
+    tape<value_type> tape(&ctx.workspace(), false);
+    run_forward(ctx, experts, x, y, tape, inputs);
+  }
+  template <execution_context Context>
+  void forward_with(const Context& ctx, const Experts& experts, matrix_view<const value_type> x,
+                    matrix_view<value_type> y, tape<value_type>& tape,
+                    const routing_inputs<value_type>& inputs = {}) const {
+    check_shapes(x, y, "y");
+    check_experts(experts);
+    require(tape.recording(), "this tape does not record: take one from layer.make_tape(tokens)");
+    [[maybe_unused]] probes::watch<Context> watched;
+    if constexpr (probes::observed<Context>)
+      watched.begin(ctx, {probes::stage::pass, probes::direction::forward, x.rows()});
+    tape.set_complete(false);
+    const workspace::scope scope(ctx.workspace());
+    run_forward(ctx, experts, x, y, tape, inputs);
+    tape.input().resize_for_overwrite(x.rows(), x.cols());
+    hmoe::for_each_row(ctx, x.rows(), [&](std::size_t t) {
+      std::copy(x.row(t).begin(), x.row(t).end(), tape.input().row(t).begin());
+    });
+    tape.set_complete(true);
+  }
+  template <execution_context Context>
+  void backward_with(const Context& ctx, const Experts& experts, tape<value_type>& tape,
+                     matrix_view<const value_type> dy, matrix_view<value_type> dx, Experts& gradients,
+                     Router& router_gradients) const {
+    check_experts(experts);
     require(tape.complete(), "backward needs a tape that a forward pass of this layer has filled");
     require(dy.rows() == tape.input().rows(), "dy has ", dy.rows(), " rows, the tape holds ", tape.input().rows(),
             " tokens");
     check_shapes(dy, dx, "dx");
-    check_origin(tape, gradients);
+    check_origin(tape, experts, gradients);
     [[maybe_unused]] probes::watch<Context> watched;
     if constexpr (probes::observed<Context>)
       watched.begin(ctx, {probes::stage::pass, probes::direction::backward, dy.rows()});
     const workspace::scope scope(ctx.workspace());
     buffer<value_type> d_weights(tape.assignment().size(), &ctx.workspace());
     if constexpr (trainable)
-      dispatch_.backward(ctx, experts_, tape, dy, dx, d_weights.view(), gradients.experts);
+      dispatch_.backward(ctx, experts, tape, dy, dx, d_weights.view(), gradients);
     constexpr auto direction = probes::direction::backward;
     [[maybe_unused]] probes::watch<Context> watched_router;
     if constexpr (probes::observed<Context>)
       watched_router.begin(ctx, routing_of(direction, dy.rows()));
     router_.backward(probes::placed(ctx, probes::part_of{probes::stage::route, direction}),
                      std::as_const(tape).input().view(), std::as_const(tape).trace(), std::as_const(tape).assignment(),
-                     std::as_const(d_weights).view(), dx, gradients.router);
+                     std::as_const(d_weights).view(), dx, router_gradients);
   }
 
   /// Never valid: these say in words what is wrong with the arguments.
@@ -267,13 +290,19 @@ public:
   /// token gets max_selected() experts. `some_padding`: whether routing_inputs::valid may mark tokens as padding.
   template <execution_context Context>
   [[nodiscard]] std::size_t workspace_bytes(const Context& ctx, std::size_t tokens, bool some_padding = false) const {
+    return workspace_bytes_with(ctx, experts_, tokens, some_padding);
+  }
+  /// For the passes with other experts.
+  template <execution_context Context>
+  [[nodiscard]] std::size_t workspace_bytes_with(const Context& ctx, const Experts& experts, std::size_t tokens,
+                                                 bool some_padding = false) const {
     const batch_limits limits = limits_of(tokens, some_padding);
     const dry_context dry(ctx);
-    lay_out_forward(dry, dry.workspace(), false, limits);
+    lay_out_forward(dry, experts, dry.workspace(), false, limits);
     if constexpr (trainable) {
       workspace own_memory_of_tape{dry_run{}};
-      lay_out_forward(dry, own_memory_of_tape, true, limits);
-      lay_out_backward(dry, limits);
+      lay_out_forward(dry, experts, own_memory_of_tape, true, limits);
+      lay_out_backward(dry, experts, limits);
     }
     return dry.workspace().peak();
   }
@@ -290,22 +319,26 @@ private:
     require(in.rows() < no_index, in.rows(), " tokens in one batch are too many for 32-bit ids");
   }
 
+  void check_experts(const Experts& experts) const {
+    require(experts.size() == size() && experts.d_model() == d_model(), "given are ", experts.size(),
+            " experts of d_model ", experts.d_model(), ", the layer has ", size(), " of ", d_model());
+  }
   /// A tape or gradients of another layer would lead beyond their memory.
-  void check_origin(const tape<value_type>& tape, const gradients_type& gradients) const {
+  void check_origin(const tape<value_type>& tape, const Experts& experts, const Experts& gradients) const {
     require(tape.trace().expert_count() == router_.routed(), "the tape is of a layer that routes to ",
             tape.trace().expert_count(), " experts, this one to ", router_.routed());
-    require(gradients.experts.size() == size(), "the gradients are of a layer with ", gradients.experts.size(),
+    require(gradients.size() == size(), "the gradients are of a layer with ", gradients.size(),
             " experts, this one has ", size());
-    require(gradients.experts.d_model() == d_model(), "the gradients are of a layer with d_model ",
-            gradients.experts.d_model(), ", this one has ", d_model());
+    require(gradients.d_model() == d_model(), "the gradients are of a layer with d_model ", gradients.d_model(),
+            ", this one has ", d_model());
     for (std::size_t e = 0; e < size(); ++e)
-      require(gradients.experts.width(e) == widths_[e], "the gradients are of a layer whose expert ", e, " has width ",
-              gradients.experts.width(e), ", this one's has ", widths_[e]);
+      require(gradients.width(e) == experts.width(e), "the gradients are of a layer whose expert ", e, " has width ",
+              gradients.width(e), ", this one's has ", experts.width(e));
   }
 
   template <execution_context Context>
-  void run_forward(const Context& ctx, matrix_view<const value_type> x, matrix_view<value_type> y,
-                   tape<value_type>& tape, const routing_inputs<value_type>& inputs) const {
+  void run_forward(const Context& ctx, const Experts& experts, matrix_view<const value_type> x,
+                   matrix_view<value_type> y, tape<value_type>& tape, const routing_inputs<value_type>& inputs) const {
     static_assert(dispatcher<Dispatch, Context, Experts>,
                   "hmoe::moe_layer: Dispatch does not model hmoe::dispatcher: it needs forward, backward, slots, "
                   "lay_out_forward and lay_out_backward (see hmoe/dispatch/dispatcher.hpp); pass for instance "
@@ -321,7 +354,7 @@ private:
       router_.forward(probes::placed(ctx, probes::part_of{probes::stage::route, direction}), x, tape.trace(),
                       tape.assignment());
     }
-    dispatch_.forward(ctx, experts_, x, y, tape);
+    dispatch_.forward(ctx, experts, x, y, tape);
   }
 
   /// The event of routing `rows` tokens, with the FLOPs of cost(). Backward costs twice as much.
@@ -347,7 +380,7 @@ private:
   }
   // What run_forward and backward take.
   template <execution_context Context>
-  void lay_out_forward(const Context& dry, workspace& memory_of_tape, bool recording,
+  void lay_out_forward(const Context& dry, const Experts& experts, workspace& memory_of_tape, bool recording,
                        const batch_limits& limits) const {
     const workspace::scope scope(dry.workspace()), scope_of_tape(memory_of_tape);
     tape<value_type> tape(&memory_of_tape, recording);
@@ -356,14 +389,15 @@ private:
     tape.assignment().reserve(limits.tokens, limits.entries);
     if constexpr (requires { router_.lay_out_forward(dry, limits.tokens, limits.some_padding); })
       router_.lay_out_forward(dry, limits.tokens, limits.some_padding);
-    dispatch_.lay_out_forward(dry, experts_, tape, limits);
+    dispatch_.lay_out_forward(dry, experts, tape, limits);
   }
-  template <execution_context Context> void lay_out_backward(const Context& dry, const batch_limits& limits) const {
+  template <execution_context Context>
+  void lay_out_backward(const Context& dry, const Experts& experts, const batch_limits& limits) const {
     const workspace::scope scope(dry.workspace());
     tape<value_type> tape;
     tape.set_weights_on_input(router_.weights_on_input());
     const buffer<value_type> d_weights(limits.entries, &dry.workspace());
-    dispatch_.lay_out_backward(dry, experts_, tape, limits);
+    dispatch_.lay_out_backward(dry, experts, tape, limits);
     if constexpr (requires { router_.lay_out_backward(dry, limits.tokens, limits.some_padding); })
       router_.lay_out_backward(dry, limits.tokens, limits.some_padding);
   }
