@@ -39,7 +39,12 @@ private:
   using term = std::function<double(hmoe::routed_batch<T>&)>;
 
   static term plain(const auto& loss) {
-    return [loss](hmoe::routed_batch<T>& batch) { return loss.coefficient * loss.evaluate(batch); };
+    return [loss](hmoe::routed_batch<T>& batch) { return loss.coefficient * value_of(loss, batch); };
+  }
+
+  /// Routers without probabilities (gpt-oss, llama4) are judged by the softmax of their logits.
+  static double value_of(const auto& loss, hmoe::routed_batch<T>& batch) {
+    return batch.trace.has_probabilities() ? loss.evaluate(batch) : hmoe::losses::of_softmax{loss}.evaluate(batch);
   }
 
   /// The value that an option's word stands for, the first without one.
@@ -79,8 +84,10 @@ private:
            return [c, normalization, load = losses::load_accumulator(experts)](hmoe::routed_batch<T>& batch) mutable {
              load.clear();
              load.add(batch);
-             return c * losses::global_load_balance{.coefficient = c, .load = &load, .normalization = normalization}
-                            .evaluate(batch);
+             return c *
+                    value_of(
+                        losses::global_load_balance{.coefficient = c, .load = &load, .normalization = normalization},
+                        batch);
            };
          }},
         {"importance", [=] { return plain(losses::importance{.coefficient = c, .gates = gates}); }},
@@ -95,7 +102,7 @@ private:
            return [sparsity](hmoe::routed_batch<T>& batch) {
              const losses::adaptive_l1 loss = sparsity->loss();
              sparsity->add(batch.trace);
-             return loss.coefficient * loss.evaluate(batch);
+             return loss.coefficient * value_of(loss, batch);
            };
          }},
     };

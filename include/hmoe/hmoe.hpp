@@ -87,6 +87,7 @@
 #include <hmoe/losses/load_balance.hpp>
 #include <hmoe/losses/noisy_load.hpp>
 #include <hmoe/losses/objective.hpp>
+#include <hmoe/losses/of_softmax.hpp>
 #include <hmoe/losses/parameter_penalty.hpp>
 #include <hmoe/losses/router_entropy.hpp>
 #include <hmoe/losses/sequence_balance.hpp>

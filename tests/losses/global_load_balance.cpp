@@ -6,6 +6,8 @@
 
 #include <doctest/doctest.h>
 
+#include <vector>
+
 using hmoe::losses::balance_counts;
 using hmoe::losses::balance_normalization;
 using hmoe::losses::global_load_balance;
@@ -64,6 +66,35 @@ TEST_CASE("a batch that lacks some experts is balanced if the others make up for
   CHECK(high.evaluate(global_load_balance{1, &load}) == two);
   CHECK(high.evaluate(global_load_balance{1, &load, balance_normalization::to_one}) ==
         doctest::Approx(1).epsilon(1e-14));
+}
+
+TEST_CASE("one accumulator shared by layers: the loss over all (layer, token) pairs, values and gradients") {
+  support::random_source random(104);
+  constexpr std::size_t layers = 3, tokens = 6, experts = 4;
+  std::vector<support::routing_batch> batches(layers, support::routing_batch(tokens, experts));
+  support::routing_batch all(layers * tokens, experts);
+  load_accumulator load(experts);
+  for (auto& batch : batches) {
+    batch.randomize(random);
+    load.add(routed(batch));
+  }
+  const auto chosen = [&](std::size_t t, std::size_t e) {
+    for (const hmoe::index_t id : batches[t / tokens].assigned.experts_of(t % tokens))
+      if (id == e)
+        return true;
+    return false;
+  };
+  all.set([&](std::size_t t, std::size_t e) { return batches[t / tokens].trace.logits()(t % tokens, e); }, chosen);
+  const double expected = 0.6 * all.evaluate(hmoe::losses::load_balance{0.6});
+  const global_load_balance loss{0.6 / layers, &load};
+  double sum = 0;
+  for (std::size_t l = 0; l < layers; ++l) {
+    sum += loss.coefficient * batches[l].evaluate(loss);
+    for (std::size_t e = 0; e < experts; ++e)
+      CHECK(batches[l].trace.d_probabilities()(2, e) ==
+            doctest::Approx(all.trace.d_probabilities()(l * tokens + 2, e)).epsilon(1e-13));
+  }
+  CHECK(sum == doctest::Approx(expected).epsilon(1e-13));
 }
 
 TEST_CASE("mistakes are told") {

@@ -9,6 +9,7 @@
 #include <hmoe/losses/load_accumulator.hpp>
 #include <hmoe/losses/load_balance.hpp>
 #include <hmoe/losses/noisy_load.hpp>
+#include <hmoe/losses/of_softmax.hpp>
 #include <hmoe/losses/parameter_penalty.hpp>
 #include <hmoe/losses/router_entropy.hpp>
 #include <hmoe/losses/sequence_balance.hpp>
@@ -82,6 +83,8 @@ TEST_CASE("losses of gates and logits") {
   check(losses::noisy_load{0.3, 0.1}, {.learned_noise = true});
   check(losses::router_entropy{0.3});
   check(losses::z{0.3});
+  check(losses::of_softmax{losses::load_balance{0.3}}, {.has_probabilities = false});
+  check(losses::of_softmax{losses::z{0.3}}, {.has_probabilities = false}); // reads logits only
   check(losses::adaptive_l1{0.3, 2});
   check(losses::adaptive_l1{0.3, 2, false});
   check(losses::sparsity_controller(5, 2, 0.3).loss());

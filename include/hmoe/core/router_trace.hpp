@@ -52,6 +52,10 @@ public:
   [[nodiscard]] matrix_view<const T> logits() const noexcept { return logits_.view(); }
   [[nodiscard]] matrix_view<T> probabilities() noexcept { return probabilities_.view(); }
   [[nodiscard]] matrix_view<const T> probabilities() const noexcept { return probabilities_.view(); }
+  /// False where the score function makes no probabilities (routing::unscored): probabilities() are then the logits,
+  /// and a loss on them has no meaning.
+  [[nodiscard]] bool has_probabilities() const noexcept { return has_probabilities_; }
+  void set_has_probabilities(bool has) noexcept { has_probabilities_ = has; }
   /// [T×S] whatever the score policy needs again in the backward pass.
   [[nodiscard]] matrix_view<T> score_saved() noexcept { return score_saved_.view(); }
   [[nodiscard]] matrix_view<const T> score_saved() const noexcept { return score_saved_.view(); }
@@ -135,6 +139,7 @@ private:
   buffer<index_t> tokens_per_expert_;
   routing_inputs<T> inputs_;
   std::size_t padding_ = 0;
+  bool has_probabilities_ = true;
 };
 
 /// All that an auxiliary loss or a statistic may look at.

@@ -35,6 +35,14 @@ template <class T> void require_gradient_sinks(const routed_batch<T>& batch) {
           trace.d_probabilities().rows(), ": run forward with a tape");
 }
 
+/// hmoe::error where the router has no probabilities that a loss could read.
+template <class T> void require_probabilities(const routed_batch<T>& batch) {
+  require(batch.trace.has_probabilities(),
+          "an auxiliary loss on probabilities, but this router has none: its scores are the logits themselves "
+          "(routing::unscored, as in the presets gpt_oss, granite_moe and llama4). Wrap the loss, as in "
+          "losses::of_softmax{losses::load_balance{1e-2}}, which takes the softmax of the logits");
+}
+
 /// ∂/∂P_{t,i} of factor_i·P̂_i, the same for all tokens.
 [[nodiscard]] HMOE_HOST_DEVICE inline double mean_probability_slope(double factor, double tokens) noexcept {
   return factor / tokens;
@@ -45,6 +53,7 @@ template <class T> void require_gradient_sinks(const routed_batch<T>& batch) {
 template <class T, class Factor>
 double mean_probability_loss(routed_batch<T>& batch, double coefficient, Factor factor) {
   require_gradient_sinks(batch);
+  require_probabilities(batch);
   const auto p = batch.trace.probabilities();
   const auto d_p = batch.trace.d_probabilities();
   const auto tokens = static_cast<double>(batch.trace.valid_tokens());

@@ -21,6 +21,7 @@ struct importance {
 
   template <class T> double evaluate(routed_batch<T>& batch) const {
     detail::require_gradient_sinks(batch);
+    detail::require_probabilities(batch);
     const std::size_t tokens = batch.trace.tokens(), experts = batch.trace.expert_count();
     detail::small_memory memory;
     buffer<double> sums = memory.zeros<double>(experts), slopes = memory.zeros<double>(experts);

@@ -26,6 +26,7 @@ struct intra_group_balance {
 
   template <class T> double evaluate(routed_batch<T>& batch) const {
     detail::require_gradient_sinks(batch);
+    detail::require_probabilities(batch);
     const std::size_t tokens = batch.trace.tokens(), experts = batch.trace.expert_count();
     detail::small_memory memory;
     buffer<index_t> group_of = memory.zeros<index_t>(experts);

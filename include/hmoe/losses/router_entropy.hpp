@@ -30,6 +30,7 @@ struct router_entropy {
 
   template <class T> double evaluate(routed_batch<T>& batch) const {
     detail::require_gradient_sinks(batch);
+    detail::require_probabilities(batch);
     const auto p = batch.trace.probabilities();
     const auto d_p = batch.trace.d_probabilities();
     const auto tokens = static_cast<double>(batch.trace.valid_tokens());

@@ -25,6 +25,7 @@ struct sequence_balance {
 
   template <class T> double evaluate(routed_batch<T>& batch) const {
     detail::require_gradient_sinks(batch);
+    detail::require_probabilities(batch);
     const index_t whole[] = {0, static_cast<index_t>(batch.trace.tokens())};
     vector_view<const index_t> offsets = batch.trace.inputs().sequence_offsets;
     if (offsets.empty())

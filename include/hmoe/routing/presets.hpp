@@ -139,7 +139,7 @@ template <float_or_double T, class Weighting = renormalized>
 using minimax_m2 = router<linear<T, sigmoid>, biased<T, top_k<>>, Weighting>;
 
 /// gpt-oss: logits with a bias, the top k of them, softmax over those k. There are no probabilities of all experts: a
-/// loss that reads them needs linear<T, softmax, true> in place of this score (the same choices but for rounding).
+/// loss that reads them is an hmoe::error; losses::of_softmax around it takes the softmax of the logits.
 ///   gpt_oss<float> r{2880, 128, 4};
 /// mlp.router.weight [N×d] = router.weight, mlp.router.bias [N] = router.bias
 template <float_or_double T, class Weighting = softmax_over_selected>

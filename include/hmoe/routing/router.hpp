@@ -31,6 +31,7 @@
 #include <concepts>
 #include <limits>
 #include <numeric>
+#include <type_traits>
 #include <utility>
 
 namespace hmoe {
@@ -151,6 +152,7 @@ public:
                assignment<value_type>& assigned) const {
     const std::size_t tokens = x.rows(), most = max_chosen();
     detail::require_mask(trace, tokens);
+    trace.set_has_probabilities(routing::makes_probabilities<std::remove_cvref_t<decltype(score_.function())>>());
     matrix<value_type> masked(&ctx.workspace());
     x = detail::without_padding(ctx, x, trace, masked);
     auto chosen = choices(&ctx.workspace(), tokens);

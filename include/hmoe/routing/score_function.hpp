@@ -11,6 +11,7 @@ namespace hmoe {
 /// Turns a token's logits into probabilities (or other non-negative scores). Requirements, for one row of N values:
 ///   forward(z, p)                  p from z
 ///   backward(z, p, d_p, d_z)       adds ∂L/∂z, given ∂L/∂p
+/// Optional: static constexpr bool makes_probabilities = false where losses must not take p for probabilities.
 template <class F, class T>
 concept score_function =
     std::copy_constructible<F> && requires(const F& f, vector_view<const T> in, vector_view<T> out) {
@@ -19,6 +20,14 @@ concept score_function =
     };
 
 namespace routing {
+
+/// Whether losses may read what a score function makes.
+template <class Function> [[nodiscard]] constexpr bool makes_probabilities() noexcept {
+  if constexpr (requires { Function::makes_probabilities; })
+    return Function::makes_probabilities;
+  else
+    return true;
+}
 
 /// p from z, by the backend where it has the operation (hmoe/execution/operations.hpp).
 template <class Math, class Function, class T>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/error.hpp>
 #include <hmoe/core/router_trace.hpp>
 #include <hmoe/statistics/imbalance.hpp>
 
@@ -11,7 +12,10 @@ namespace hmoe::statistics {
 /// Mean over the tokens of the entropy of a token's probabilities, in nats; scores that do not add up to 1 are divided
 /// by their sum. 0 for certain routers, ln N for undecided ones, 0 without tokens. Equals the value of
 /// losses::router_entropy for softmax routers.
+/// hmoe::error where the router has no probabilities (routing::unscored).
 template <class T> [[nodiscard]] double router_entropy(const router_trace<T>& trace) {
+  require(trace.has_probabilities(), "statistics::router_entropy: this router has no probabilities, its scores are the "
+                                     "logits themselves (routing::unscored): take the softmax of trace.logits()");
   double sum = 0;
   for (std::size_t t = 0; t < trace.tokens(); ++t)
     sum += entropy(trace.probabilities().row(t));

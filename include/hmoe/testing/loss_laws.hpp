@@ -22,6 +22,7 @@ struct loss_options {
   std::size_t experts = 5;
   bool treats_experts_alike = true; ///< renumbering the experts leaves the value as it is
   bool learned_noise = false;       ///< the batch was routed by routing::noisy: score_saved() holds spreads and noise
+  bool has_probabilities = true;    ///< false: the router is one with routing::unscored, whose scores are the logits
   double tolerance = 0;             ///< of gradients; 0 means gradient_tolerance<T>
 };
 
@@ -44,8 +45,12 @@ template <class T> struct routing_sample {
     }
     const std::vector<T> z = random_values<T>(tokens * experts, 21);
     std::copy(z.begin(), z.end(), trace.logits().data());
-    for (std::size_t t = 0; t < tokens; ++t)
-      routing::softmax{}.forward(std::as_const(trace).logits().row(t), trace.probabilities().row(t));
+    trace.set_has_probabilities(options.has_probabilities);
+    if (options.has_probabilities)
+      for (std::size_t t = 0; t < tokens; ++t)
+        routing::softmax{}.forward(std::as_const(trace).logits().row(t), trace.probabilities().row(t));
+    else
+      std::copy(z.begin(), z.end(), trace.probabilities().data());
     for (std::size_t e = 0; e < experts; ++e)
       widths.push_back(1 + (e * 7) % 5 + e);
     assign([](std::size_t t, std::size_t e) { return (t * 5 + e * 3) % 4 == 1; });

@@ -279,6 +279,12 @@ device_losses<Losses...> cuda_layer<Experts, Router, S, W>::evaluate(const cuda_
                                                                      tape_type& tape) const
   requires trainable
 {
+  static_assert(
+      routing::makes_probabilities<typename cuda_detail::device_router<Router>::score::function>() ||
+          (std::same_as<Losses, losses::z> && ...),
+      "hmoe::backends::cuda: evaluate: the router has no probabilities for a loss to read, its scores are the "
+      "logits (routing::unscored, as in gpt_oss and llama4): give it the score routing::linear<float, "
+      "routing::softmax, true>, which makes the same choices but for rounding");
   static_assert(sizeof...(Losses) <= cuda_detail::most_losses, "hmoe: a tape on the device has room for 32 losses");
   require(tape.complete(), "an auxiliary loss needs a tape that a forward pass of this layer has filled");
   const pass_arrays& pass = tape.arrays();

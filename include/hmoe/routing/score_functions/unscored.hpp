@@ -9,8 +9,11 @@
 namespace hmoe::routing {
 
 /// p_i = z_i: for routers that select on the logits and weight by a function of their own (gpt-oss, Llama-4). These
-/// are no probabilities: top_p and losses on probabilities have no meaning with it.
+/// are no probabilities: top_p has no meaning with it, and losses on probabilities are an hmoe::error that names
+/// losses::of_softmax.
 struct unscored {
+  static constexpr bool makes_probabilities = false;
+
   template <class T> HMOE_HOST_DEVICE static void forward(vector_view<const T> z, vector_view<T> p) noexcept {
     for (std::size_t i = 0; i < z.size(); ++i)
       p[i] = z[i];
