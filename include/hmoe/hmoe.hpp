@@ -95,6 +95,7 @@
 #include <hmoe/losses/sparsity_controller.hpp>
 #include <hmoe/losses/z.hpp>
 #include <hmoe/losses/zero_cost_balance.hpp>
+#include <hmoe/routing/any_router.hpp>
 #include <hmoe/routing/batch_selection.hpp>
 #include <hmoe/routing/batch_selections/balanced.hpp>
 #include <hmoe/routing/batch_selections/expert_choice.hpp>

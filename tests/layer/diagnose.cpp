@@ -5,6 +5,7 @@
 #include <hmoe/experts/glu.hpp>
 #include <hmoe/layer/diagnose.hpp>
 #include <hmoe/layer/moe_layer.hpp>
+#include <hmoe/routing/any_router.hpp>
 #include <hmoe/routing/batch_selections/hash_table.hpp>
 #include <hmoe/routing/presets.hpp>
 #include <hmoe/routing/weightings/equal_weights.hpp>
@@ -79,6 +80,8 @@ TEST_CASE("experts that no token can choose") {
   gone.router().set_on_non_finite(routing::non_finite::exclude);
   gone.router().score().bias()[0] = -std::numeric_limits<float>::infinity();
   check(gone, {"None of 256 random tokens goes to expert 0:"});
-  check(make(router<linear<float>, routing::hash_table>(8, 4, routing::hash_table({0, 1, 2, 1}, 2))),
+  const router<linear<float>, routing::hash_table> table(8, 4, routing::hash_table({0, 1, 2, 1}, 2));
+  check(make(table), {"None of 256 random tokens goes to expert 3"});
+  check(make(routing::any_router<float, hmoe::context<hmoe::backends::reference>>(table)),
         {"None of 256 random tokens goes to expert 3"});
 }

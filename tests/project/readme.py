@@ -25,7 +25,7 @@ PARTS = {
         "auxiliary_loss", "choice_counts", "expert_groups", "gates", "load_variation", "small_memory", "squared_variation",
     },  # fmt: skip
     "routing": {
-        "batch_selection", "bias_load", "noise", "padding", "preference", "projection", "score", "score_function",
+        "accepted_batch", "batch_selection", "bias_load", "noise", "padding", "preference", "projection", "score", "score_function",
         "selection", "token_ids", "weighting",
     },  # fmt: skip
     "statistics": {"number_list"},

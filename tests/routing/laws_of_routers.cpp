@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The laws of routers with every selection, with shared experts, and on those that have names.
+#include <hmoe/routing/any_router.hpp>
 #include <hmoe/routing/batch_selections/balanced.hpp>
 #include <hmoe/routing/batch_selections/expert_choice.hpp>
 #include <hmoe/routing/batch_selections/hash_table.hpp>
@@ -75,6 +76,8 @@ TEST_CASE("routers by name") {
   check(routing::top_k_router<double>(d, experts, 2));
   check(routing::top_p_router<double, routing::raw>(d, experts, 0.6));
   check(routing::threshold_router<double, routing::raw>(d, experts, 0.2));
+  check(routing::any_router<double, hmoe::context<hmoe::backends::reference>>(
+      routing::top_k_router<double, routing::raw>(d, experts, 2)));
 }
 
 TEST_CASE("a replay routes its own batch only") {

@@ -7,13 +7,13 @@
 #include <hmoe/core/parameter.hpp>
 #include <hmoe/core/random.hpp>
 #include <hmoe/core/scalar.hpp>
+#include <hmoe/core/type_identity.hpp>
 #include <hmoe/experts/bank.hpp>
 
 #include <concepts>
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <string_view>
 #include <type_traits>
 #include <utility>
 
@@ -24,17 +24,6 @@ namespace detail {
 template <class E>
 concept forwards_rows = requires(const E& e, matrix_view<const typename E::value_type> x,
                                  matrix_view<typename E::value_type> y) { e.forward(x, y); };
-
-/// Its address identifies the type, with -fno-rtti too: one in a program and its shared libraries, and not const, since
-/// linkers may merge constants of equal value.
-template <class E> [[gnu::visibility("default")]] inline char type_mark = 0;
-
-/// The name of E for messages, as the compiler spells it in "… [with E = name]" or "… [E = name]".
-template <class E> [[nodiscard]] constexpr std::string_view type_name() noexcept {
-  constexpr std::string_view text = __PRETTY_FUNCTION__, before = "E = ";
-  constexpr std::size_t first = text.find(before) + before.size();
-  return text.substr(first, text.find_first_of(";]", first) - first);
-}
 } // namespace detail
 
 /// An expert whose kind is chosen at run time, for plug-ins: holds any hmoe::expert of this value_type and models
@@ -102,7 +91,7 @@ private:
     interface& operator=(const interface&) = delete;
     virtual ~interface() = default;
     template <class E> [[nodiscard]] model<E>* as() noexcept {
-      return held_type == &detail::type_mark<E> ? static_cast<model<E>*>(this) : nullptr;
+      return held_type == &hmoe::detail::type_mark<E> ? static_cast<model<E>*>(this) : nullptr;
     }
     [[nodiscard]] virtual std::unique_ptr<interface> clone() const = 0;
     [[nodiscard]] virtual std::size_t d_model() const = 0;
@@ -119,7 +108,7 @@ private:
 
   /// A bank of one, because bank_of knows the defaults of the optional members.
   template <class E> struct model final : interface {
-    explicit model(E held) : interface(&detail::type_mark<E>), bank(std::move(held)) {}
+    explicit model(E held) : interface(&hmoe::detail::type_mark<E>), bank(std::move(held)) {}
     [[nodiscard]] std::unique_ptr<interface> clone() const override { return std::make_unique<model>(*this); }
     [[nodiscard]] std::size_t d_model() const override { return bank.d_model(); }
     [[nodiscard]] std::size_t width() const override { return bank.width(0); }
@@ -128,7 +117,7 @@ private:
     void backward(matrix_view<const T> x, matrix_view<const T> dy, matrix_view<T> dx,
                   interface& gradients) const override {
       auto* same = gradients.template as<E>();
-      require(same != nullptr, "any_expert: the gradients of a ", detail::type_name<E>(),
+      require(same != nullptr, "any_expert: the gradients of a ", hmoe::detail::type_name<E>(),
               " hold an expert of another kind: make them by copying the expert");
       bank[0].backward(x, dy, dx, same->bank[0]);
     }

@@ -8,6 +8,7 @@
 #include <hmoe/core/random.hpp>
 #include <hmoe/core/router_trace.hpp>
 #include <hmoe/execution/context.hpp>
+#include <hmoe/routing/accepted_batch.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -75,11 +76,10 @@ template <execution_context Context, class Layer>
   if (tokens == 0)
     tokens = std::max<std::size_t>(256, 16 * router.routed());
   std::vector<index_t> ids;
-  if constexpr (requires { router.recorded().tokens(); })
-    tokens = router.recorded().tokens();
-  std::size_t vocabulary = tokens;
-  if constexpr (requires { router.selection_policy().vocabulary(); })
-    vocabulary = router.selection_policy().vocabulary();
+  const auto accepted = hmoe::routing::accepted_batch_of(router);
+  if (accepted.tokens != 0)
+    tokens = accepted.tokens;
+  const std::size_t vocabulary = accepted.vocabulary == 0 ? tokens : accepted.vocabulary;
   for (std::size_t t = 0; t < tokens; ++t)
     ids.push_back(static_cast<index_t>(t % vocabulary));
 

@@ -208,7 +208,7 @@ public:
     require(dy.rows() == tape.input().rows(), "dy has ", dy.rows(), " rows, the tape holds ", tape.input().rows(),
             " tokens");
     check_shapes(dy, dx, "dx");
-    check_origin(tape, experts, gradients);
+    check_origin(tape, experts, gradients, router_gradients);
     [[maybe_unused]] probes::watch<Context> watched;
     if constexpr (probes::observed<Context>)
       watched.begin(ctx, {probes::stage::pass, probes::direction::backward, dy.rows()});
@@ -324,7 +324,8 @@ private:
             " experts of d_model ", experts.d_model(), ", the layer has ", size(), " of ", d_model());
   }
   /// A tape or gradients of another layer would lead beyond their memory.
-  void check_origin(const tape<value_type>& tape, const Experts& experts, const Experts& gradients) const {
+  void check_origin(const tape<value_type>& tape, const Experts& experts, const Experts& gradients,
+                    [[maybe_unused]] const Router& router_gradients) const {
     require(tape.trace().expert_count() == router_.routed(), "the tape is of a layer that routes to ",
             tape.trace().expert_count(), " experts, this one to ", router_.routed());
     require(gradients.size() == size(), "the gradients are of a layer with ", gradients.size(),
@@ -334,6 +335,8 @@ private:
     for (std::size_t e = 0; e < size(); ++e)
       require(gradients.width(e) == experts.width(e), "the gradients are of a layer whose expert ", e, " has width ",
               gradients.width(e), ", this one's has ", experts.width(e));
+    if constexpr (requires { router_.check_gradients(router_gradients); })
+      router_.check_gradients(router_gradients);
   }
 
   template <execution_context Context>

@@ -50,9 +50,11 @@ namespace hmoe {
 ///   visit_parameters(f), initialize(seed, stream, options)
 /// Optional, where its passes take scratch from ctx.workspace(): lay_out_forward(dry, T, some_padding) and
 /// lay_out_backward(dry, T, some_padding), which take from dry.workspace() what the passes take at most for T tokens,
-/// some of them padding or none, and do not touch it (hmoe::dry_run). It can be copied (assignment is not needed, so
-/// lambdas with captures may be parts of it); its gradients are an object of the same type. Forward and backward are
-/// templates over the context, so they are checked where a layer is run.
+/// some of them padding or none, and do not touch it (hmoe::dry_run). Optional, where objects of its type can differ in
+/// more than values: check_gradients(gradients), const, an hmoe::error where they are no gradients of this router,
+/// which layers ask for before a backward pass writes anything. It can be copied (assignment is not needed, so lambdas
+/// with captures may be parts of it); its gradients are an object of the same type. Forward and backward are templates
+/// over the context, so they are checked where a layer is run.
 template <class R>
 concept router_policy = std::copy_constructible<R> && requires(const R& r, R& mutable_r) {
   requires float_or_double<typename R::value_type>;
