@@ -18,7 +18,8 @@ void run(target run_target, const std::string& bytes) { run_target(std::as_bytes
 const std::map<std::string, target> targets{{"safetensors", fuzz::safetensors},
                                             {"gguf", fuzz::gguf},
                                             {"routing_log", fuzz::routing_log},
-                                            {"manifest", fuzz::manifest}};
+                                            {"manifest", fuzz::manifest},
+                                            {"packed", fuzz::packed}};
 } // namespace
 
 TEST_CASE("seeds, and seeds with a fault at any place, are read or refused") {
@@ -42,6 +43,8 @@ TEST_CASE("seeds are sound") {
     CHECK_NOTHROW(static_cast<void>(hmoe::io::safetensors_file(bytes(file), "seed")));
   for (const std::string& file : seeds.at("gguf"))
     CHECK_NOTHROW(static_cast<void>(hmoe::io::gguf_file(bytes(file), "seed")));
+  for (const std::string& file : seeds.at("packed"))
+    CHECK_NOTHROW(static_cast<void>(hmoe::io::packed_checkpoint(bytes(file), "seed")));
   for (const std::string& file : seeds.at("manifest"))
     CHECK_NOTHROW(static_cast<void>(hmoe::io::ragged_manifest::from_json(file, "seed")));
 }

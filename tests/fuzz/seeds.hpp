@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/backends/simd/packed_bank.hpp>
+#include <hmoe/experts/expert_set.hpp>
+#include <hmoe/experts/ffn_weights.hpp>
+#include <hmoe/experts/identity.hpp>
+#include <hmoe/experts/weight_source.hpp>
+#include <hmoe/io/packed_checkpoint.hpp>
 #include <hmoe/io/ragged_checkpoint.hpp>
 #include <hmoe/io/routing_log.hpp>
 #include <hmoe/io/safetensors_writer.hpp>
@@ -43,6 +49,19 @@ inline std::map<std::string, std::vector<std::string>> seeds() {
   result["safetensors"].push_back(support::contents_of(path));
   result["manifest"].push_back(*io::safetensors_file(path).metadata(io::ragged_manifest::key));
   result["manifest"].push_back(io::ragged_manifest{}.to_json());
+
+  for (const bool with_biases : {false, true}) {
+    using hmoe::experts::biases;
+    const hmoe::experts::ffn_weights<float, 1> weights(1, {1, 0}, with_biases ? biases::all : biases::none);
+    using bank = hmoe::backends::packed_bank<hmoe::backends::formats::f32, hmoe::experts::relu, 1>;
+    const hmoe::moe_layer packed{hmoe::expert_set{bank(hmoe::experts::weights_in_memory(weights), {}),
+                                                  hmoe::experts::identity_bank<float>(1, 1)},
+                                 hmoe::routing::top_k_router<float>(1, 3, 1)};
+    io::packed_checkpoint_writer writer;
+    writer.add(packed);
+    writer.write(path);
+    result["packed"].push_back(support::contents_of(path));
+  }
 
   using io::gguf_type;
   support::gguf_parts parts;

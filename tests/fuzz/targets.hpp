@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/backends/simd/packed_bank.hpp>
+#include <hmoe/core/buffer.hpp>
 #include <hmoe/core/matrix.hpp>
+#include <hmoe/experts/activation.hpp>
 #include <hmoe/io/checksum.hpp>
 #include <hmoe/io/gguf.hpp>
+#include <hmoe/io/packed_checkpoint.hpp>
 #include <hmoe/io/ragged_manifest.hpp>
 #include <hmoe/io/routing_log.hpp>
 #include <hmoe/io/safetensors.hpp>
@@ -11,6 +15,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -116,6 +122,39 @@ inline void routing_log(std::span<const std::byte> bytes) {
   } catch (const hmoe::error&) {
   }
   ::close(descriptor);
+}
+
+/// With and without checksums, which would keep the fuzzer from what is behind them.
+inline void packed(std::span<const std::byte> bytes) {
+  using bank_type = hmoe::backends::packed_bank<hmoe::backends::formats::f32, hmoe::experts::relu, 1>;
+  std::vector<std::byte> memory(bytes.size() + hmoe::memory_alignment); // at a multiple of 64, as a mapped file is
+  const std::size_t first = reinterpret_cast<std::uintptr_t>(memory.data()) % hmoe::memory_alignment;
+  const auto file = std::span(memory).subspan(first == 0 ? 0 : hmoe::memory_alignment - first, bytes.size());
+  std::ranges::copy(bytes, file.begin());
+  for (const auto which : {hmoe::io::checksums::skip, hmoe::io::checksums::compare})
+    try {
+      const hmoe::io::packed_checkpoint checkpoint(file, "fuzz", which);
+      const auto again = hmoe::io::packed_manifest::from_json(checkpoint.manifest().to_json(), "fuzz");
+      require_true(again.layers == checkpoint.manifest().layers);
+      for (const auto& layer : again.layers)
+        for (std::size_t b = 0; b < layer.banks.size(); ++b)
+          try {
+            const auto bank = checkpoint.bank<bank_type>(layer.prefix, b);
+            unsigned sum = 0; // of the last byte of each panel, which must be there
+            for (std::size_t e = 0; e < bank.size(); ++e) {
+              const std::size_t panels = bank_type::weights_type::in_panels(bank.width(e));
+              for (std::size_t p = 1; p <= panels; ++p)
+                sum += std::to_integer<unsigned>(*(bank.weights().in_panel(e, p) - 1));
+              for (std::size_t p = 1; p <= bank.weights().out_panels() && bank.width(e) != 0; ++p)
+                sum += std::to_integer<unsigned>(*(bank.weights().out_panel(e, p) - 1));
+              std::array<float, bank_type::panel_columns> tile{};
+              bank.finish_output(e, bank.weights().out_panels() - 1, 1, tile.data());
+            }
+            require_true(sum <= 255 * bytes.size());
+          } catch (const hmoe::error&) {
+          }
+    } catch (const hmoe::error&) {
+    }
 }
 
 inline void manifest(std::span<const std::byte> bytes) {

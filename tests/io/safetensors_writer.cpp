@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <hmoe/core/matrix.hpp>
+#include <hmoe/io/safetensors.hpp>
 #include <hmoe/io/safetensors_writer.hpp>
 
 #include "support/scratch_folder.hpp"
@@ -62,6 +63,25 @@ TEST_CASE("the file does not depend on the order of adding, and wide types come 
   CHECK(contents.substr(8 + padded) == std::string("\0\0\0\0\0\0\xe0\x3f\0\0\x80\x3f\0\0\0\x40\0\0\x40\x40\0\0\x80\x40"
                                                    "\x07\x08\x09",
                                                    27));
+}
+
+TEST_CASE("a file whose tensors begin at a multiple of 64 bytes") {
+  const support::scratch_folder folder;
+  const std::string path = (folder / "f").string();
+  const std::vector<double> wide(8, 0.5), narrow(1, 2);
+  for (std::size_t i = 0; i < 64; ++i) {
+    safetensors_writer writer;
+    writer.set_metadata("text", std::string(i, 'x'));
+    writer.add<double>("a", hmoe::matrix_view<const double>(wide.data(), 1, 8));
+    writer.add<double>("b", hmoe::matrix_view<const double>(narrow.data(), 1, 1));
+    writer.align_to(64);
+    writer.write(path);
+    const hmoe::io::safetensors_file file(path); // mapped at the beginning of a page
+    for (const char* name : {"a", "b"})
+      CHECK(reinterpret_cast<std::uintptr_t>(file.at(name).bytes().data()) % 64 == 0);
+    CHECK(file.at("b").view<double>()(0, 0) == 2);
+  }
+  CHECK_THROWS_AS(safetensors_writer().align_to(48), hmoe::error);
 }
 
 TEST_CASE("what does not fit is refused with the numbers") {

@@ -21,6 +21,7 @@ ELSEWHERE = {
     "core/initialization": "experts/glu.cpp",
     "core/macros_off": "project/programs/macros_of_others.cpp",
     "core/macros_on": "project/programs/macros_of_others.cpp",
+    "core/packed_values": "io/packed_checkpoint.cpp",
     "core/space": "project/compile_fail/device_view_for_host.cpp",
     "testing/backend_bank_laws": "testing/backend_laws.cpp",
     "testing/backend_report": "testing/backend_laws.cpp",

@@ -108,6 +108,12 @@ struct simd : simd_detail::activations<Arch>,
     simd_detail::ffn_backward<simd_detail::feed_forward_t<Bank>, Arch>::lay_out(dry, bank, limits);
   }
 
+  /// The types that pack makes of a glu_bank with that gate or activation, and of an mlp_bank: to name those of a layer
+  /// that is mapped (io/packed_checkpoint.hpp).
+  template <class Format, class Gate>
+  using packed_glu = packed_bank<Format, typename experts::detail::as_gating<Gate>::type, 2, Arch>;
+  template <class Format, class Activation> using packed_mlp = packed_bank<Format, Activation, 1, Arch>;
+
   /// The inference form of a bank: the weights as Format stores them (hmoe::backends::formats), in the order that the
   /// kernels read. The bank given is not needed afterwards. hmoe::error where a weight is not finite or beyond
   /// Format::largest_weight.
@@ -135,13 +141,13 @@ struct simd : simd_detail::activations<Arch>,
     static_assert(Source::lanes == 1 || Source::lanes == 2,
                   "hmoe::backends::simd::pack: Source::lanes, the matrices that read a token, is neither 1 nor 2");
     if constexpr (Source::lanes == 2) {
-      using gate_type = typename experts::detail::as_gating<Gate>::type;
-      if constexpr (std::same_as<gate_type, Gate>)
-        return packed_bank<Format, gate_type, 2, Arch>(source, std::move(gate), memory);
+      using result = packed_glu<Format, Gate>;
+      if constexpr (std::same_as<typename result::gate_type, Gate>)
+        return result(source, std::move(gate), memory);
       else
-        return packed_bank<Format, gate_type, 2, Arch>(source, gate_type{}, memory);
+        return result(source, typename result::gate_type{}, memory);
     } else {
-      return packed_bank<Format, Gate, 1, Arch>(source, std::move(gate), memory);
+      return packed_mlp<Format, Gate>(source, std::move(gate), memory);
     }
   }
   /// All banks of a set that have an inference form; the others stay as they are:

@@ -49,6 +49,14 @@ public:
               values.stride() * sizeof(T)});
   }
 
+  /// The first tensor begins at a multiple of so many bytes (a power of two, 8 unless given), and so do the next ones
+  /// where the sizes of those before allow it.
+  void align_to(std::size_t bytes) {
+    require(bytes >= 8 && std::has_single_bit(bytes), "the alignment of a safetensors file is ", bytes,
+            ": give a power of two from 8 on");
+    alignment_ = bytes;
+  }
+
   /// Writes the file as file_writer does: it appears under its name when it is complete.
   void write(const std::string& path) const {
     std::vector<const entry*> in_order;
@@ -126,9 +134,11 @@ private:
     if (header.back() == ',')
       header.pop_back();
     header += '}';
-    return header.append((8 - header.size() % 8) % 8, ' ');
+    const std::size_t before = sizeof(std::uint64_t) + header.size(); // readers skip white space behind the header
+    return header.append((alignment_ - before % alignment_) % alignment_, ' ');
   }
 
+  std::size_t alignment_ = 8;
   std::map<std::string, std::string> metadata_;
   std::map<std::string, entry> tensors_;
 };

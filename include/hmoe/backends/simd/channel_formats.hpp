@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <string_view>
 #include <type_traits>
 
 namespace hmoe::backends::formats {
@@ -25,6 +26,7 @@ namespace hmoe::backends::formats {
 /// consecutive k. Product: how bytes are multiplied, of which 16-bit sums are no choice.
 template <simd_detail::byte_product Product> struct quantized_by_channel {
   using row_value = std::byte;
+  static constexpr std::string_view name = "q8_channel";
   static constexpr float largest_weight = std::numeric_limits<float>::max();
   static constexpr std::size_t encoded_together = 128;
 

@@ -5,6 +5,7 @@
 #include <hmoe/backends/simd/packed_experts.hpp>
 #include <hmoe/backends/simd/packed_forward.hpp>
 #include <hmoe/core/expert_rows.hpp>
+#include <hmoe/core/packed_values.hpp>
 #include <hmoe/core/row_limits.hpp>
 #include <hmoe/core/vector_view.hpp>
 #include <hmoe/execution/context.hpp>
@@ -55,12 +56,20 @@ class packed_bank final : public simd_detail::packed_experts<Format, Lanes, Arch
 
 public:
   using value_type = float;
+  using gate_type = Gate;
   static constexpr bool observes_stages = true;
 
   /// In memory of the given resource.
   template <experts::weight_source Source>
   packed_bank(const Source& from, Gate gate, std::pmr::memory_resource* memory = std::pmr::get_default_resource())
       : base(from, memory), gate_(std::move(gate)) {
+    if constexpr (requires { gate_.validate(); })
+      gate_.validate();
+  }
+
+  /// Of values that were packed before, by a bank of the same layout(), where they are. hmoe::error where sizes do not
+  /// fit one another.
+  packed_bank(const packed_values& from, Gate gate) : base(from), gate_(std::move(gate)) {
     if constexpr (requires { gate_.validate(); })
       gate_.validate();
   }

@@ -3,11 +3,15 @@
 
 #include <hmoe/backends/simd/packed_ffn.hpp>
 #include <hmoe/core/buffer.hpp>
+#include <hmoe/core/error.hpp>
+#include <hmoe/core/kept_values.hpp>
+#include <hmoe/core/packed_values.hpp>
 #include <hmoe/experts/weight_source.hpp>
 
 #include <algorithm>
 #include <cstddef>
 #include <memory_resource>
+#include <utility>
 #include <vector>
 
 namespace hmoe::backends::simd_detail {
@@ -35,6 +39,20 @@ public:
   }
 
   [[nodiscard]] const weights_type& weights() const noexcept { return weights_; }
+  [[nodiscard]] static constexpr packed_layout layout() noexcept { return {Format::name, Lanes, panel_columns}; }
+  /// All values where they are; those that nobody else owns, until this bank is gone.
+  [[nodiscard]] packed_values values() const {
+    packed_values all{.d_model = d_model(),
+                      .widths = {},
+                      .panels = weights_.panels(),
+                      .has_biases = has_biases_,
+                      .in_bias = in_bias_.view(),
+                      .out_bias = out_bias_.view(),
+                      .owner = weights_.owner()};
+    for (std::size_t e = 0; e < size(); ++e)
+      all.widths.push_back(width(e));
+    return all;
+  }
   /// From the sums of a panel to hidden values: out[r][i], rows `step` floats apart.
   void finish_hidden(std::size_t e, std::size_t panel, std::size_t rows, float* tile, float* out,
                      std::size_t step) const noexcept {
@@ -50,27 +68,30 @@ public:
 protected:
   template <experts::weight_source Source>
   packed_experts(const Source& from, std::pmr::memory_resource* memory)
-      : weights_(from, memory), has_biases_(from.has_biases()), in_bias_(memory), out_bias_(memory) {
+      : weights_(from, memory), has_biases_(from.has_biases()) {
     if (!has_biases_)
       return;
-    std::size_t in = 0, out = 0;
-    for (std::size_t e = 0; e < size(); ++e) {
-      bias_offsets_.push_back({in, out});
-      in += weights_type::in_panels(width(e)) * panel_columns;
-      out += weights_.out_panels() * panel_columns;
-    }
-    in_bias_.resize_for_overwrite(in);
-    in_bias_.fill(0.0F);
-    out_bias_.resize_for_overwrite(out);
-    out_bias_.fill(0.0F);
+    const bias_offset sizes = place_biases();
+    buffer<float> in_bias(sizes.in, memory), out_bias(sizes.out, memory);
+    in_bias.fill(0.0F);
+    out_bias.fill(0.0F);
     for (std::size_t e = 0; e < size(); ++e) {
       for (std::size_t i = 0; i < width(e); i += hidden_per_panel)
         for (std::size_t l = 0; l < Lanes; ++l)
           from.read_bias(e, l, i,
-                         {in_bias_.data() + bias_offsets_[e].in + i * Lanes + l * hidden_per_panel,
+                         {in_bias.data() + bias_offsets_[e].in + i * Lanes + l * hidden_per_panel,
                           std::min(hidden_per_panel, width(e) - i), 1});
-      from.read_bias(e, Lanes, 0, {out_bias_.data() + bias_offsets_[e].out, d_model(), 1});
+      from.read_bias(e, Lanes, 0, {out_bias.data() + bias_offsets_[e].out, d_model(), 1});
     }
+    in_bias_ = kept_values<float>(std::move(in_bias));
+    out_bias_ = kept_values<float>(std::move(out_bias));
+  }
+  explicit packed_experts(const packed_values& from)
+      : weights_(from), has_biases_(from.has_biases), in_bias_(from.in_bias, from.owner),
+        out_bias_(from.out_bias, from.owner) {
+    const bias_offset sizes = has_biases_ ? place_biases() : bias_offset{0, 0};
+    require(in_bias_.size() == sizes.in && out_bias_.size() == sizes.out, "packed experts have ", in_bias_.size(),
+            " and ", out_bias_.size(), " values of biases, needed are ", sizes.in, " and ", sizes.out);
   }
   packed_experts(const packed_experts&) = default;
   packed_experts(packed_experts&&) noexcept = default;
@@ -91,9 +112,19 @@ private:
   struct bias_offset {
     std::size_t in, out;
   };
+  /// Where the biases of each expert begin; the end of those of all.
+  bias_offset place_biases() {
+    bias_offset next{0, 0};
+    for (std::size_t e = 0; e < size(); ++e) {
+      bias_offsets_.push_back(next);
+      next.in += weights_type::in_panels(width(e)) * panel_columns;
+      next.out += weights_.out_panels() * panel_columns;
+    }
+    return next;
+  }
   weights_type weights_;
   bool has_biases_;
-  buffer<float> in_bias_, out_bias_; ///< in the order of the panels
+  kept_values<float> in_bias_{buffer<float>()}, out_bias_{buffer<float>()}; ///< in the order of the panels
   std::vector<bias_offset> bias_offsets_;
 };
 

@@ -4,10 +4,17 @@
 #include <hmoe/backends/simd/panel_packer.hpp>
 #include <hmoe/backends/simd/weight_formats.hpp>
 #include <hmoe/core/buffer.hpp>
+#include <hmoe/core/error.hpp>
+#include <hmoe/core/kept_values.hpp>
+#include <hmoe/core/packed_values.hpp>
 #include <hmoe/experts/weight_source.hpp>
 
 #include <cstddef>
+#include <cstdint>
+#include <memory>
 #include <memory_resource>
+#include <span>
+#include <utility>
 #include <vector>
 
 namespace hmoe::backends::simd_detail {
@@ -24,7 +31,7 @@ public:
   static constexpr std::size_t hidden_per_panel = panel_columns / Lanes;
 
   template <experts::weight_source Source>
-  packed_ffn(const Source& from, std::pmr::memory_resource* memory) : d_model_(from.d_model()), bytes_(memory) {
+  packed_ffn(const Source& from, std::pmr::memory_resource* memory) : d_model_(from.d_model()) {
     static_assert(Source::lanes == Lanes);
     std::size_t bytes = 0;
     for (std::size_t e = 0; e < from.size(); ++e) {
@@ -32,20 +39,48 @@ public:
       experts_.push_back({h, bytes, bytes + in_panels(h) * in_bytes()});
       bytes = experts_.back().out + out_panels() * Format::template panel_bytes<Arch>(h);
     }
-    bytes_.resize_for_overwrite(bytes);
+    buffer<std::byte> packed(bytes, memory);
     panel_packer<Format, Lanes, Arch> packer(memory);
     for (std::size_t e = 0; e < from.size(); ++e) {
       const std::size_t h = from.width(e);
       for (std::size_t p = 0; p < in_panels(h); ++p)
-        packer.pack_input(from, e, p, bytes_.data() + experts_[e].in + p * in_bytes());
+        packer.pack_input(from, e, p, packed.data() + experts_[e].in + p * in_bytes());
       for (std::size_t p = 0; p < out_panels(); ++p)
-        packer.pack_output(from, e, p, bytes_.data() + experts_[e].out + p * Format::template panel_bytes<Arch>(h));
+        packer.pack_output(from, e, p, packed.data() + experts_[e].out + p * Format::template panel_bytes<Arch>(h));
     }
+    bytes_ = kept_values<std::byte>(std::move(packed));
+  }
+  /// Of panels that were packed before. hmoe::error unless they have the size of such experts.
+  explicit packed_ffn(const packed_values& from) : d_model_(from.d_model), bytes_(from.panels, from.owner) {
+    constexpr std::size_t most = std::size_t{1} << 31; // products of two of them with the bytes of a weight do not wrap
+    require(d_model_ >= 1 && d_model_ < most && !from.widths.empty(), "packed experts: there are ", from.widths.size(),
+            ", with d_model ", d_model_, ": at least 1 is needed of both, and a d_model below 2^31");
+    require(reinterpret_cast<std::uintptr_t>(from.panels.data()) % memory_alignment == 0,
+            "the panels of packed experts are not at a multiple of ", memory_alignment, " bytes");
+    std::size_t bytes = 0;
+    const auto take = [&](std::size_t e, std::size_t panels, std::size_t of_each) {
+      require(of_each == 0 || panels <= (bytes_.size() - bytes) / of_each, "packed experts: the panels have ",
+              bytes_.size(), " bytes, expert ", e, " needs ", panels, " panels of ", of_each, " from byte ", bytes);
+      bytes += panels * of_each;
+    };
+    for (std::size_t e = 0; e < from.widths.size(); ++e) {
+      const std::size_t h = from.widths[e];
+      require(h < most, "packed experts: expert ", e, " has width ", h, ", more than 2^31 - 1");
+      experts_.push_back({h, bytes, 0});
+      take(e, in_panels(h), in_bytes());
+      experts_.back().out = bytes;
+      take(e, out_panels(), Format::template panel_bytes<Arch>(h));
+    }
+    require(bytes == bytes_.size(), "packed experts: the panels have ", bytes_.size(), " bytes, their widths need ",
+            bytes);
   }
 
   [[nodiscard]] std::size_t size() const noexcept { return experts_.size(); }
   [[nodiscard]] std::size_t d_model() const noexcept { return d_model_; }
   [[nodiscard]] std::size_t width(std::size_t e) const noexcept { return experts_[e].width; }
+  /// All panels, expert after expert.
+  [[nodiscard]] std::span<const std::byte> panels() const noexcept { return bytes_.view(); }
+  [[nodiscard]] const std::shared_ptr<const void>& owner() const noexcept { return bytes_.owner(); }
   /// Memory of all weights.
   [[nodiscard]] std::size_t bytes() const noexcept { return bytes_.size(); }
   /// Memory of the weights of expert e.
@@ -72,7 +107,7 @@ private:
 
   std::size_t d_model_;
   std::vector<place> experts_;
-  buffer<std::byte> bytes_;
+  kept_values<std::byte> bytes_{buffer<std::byte>()};
 };
 
 } // namespace hmoe::backends::simd_detail

@@ -15,6 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <string_view>
 #include <type_traits>
 
 namespace hmoe::backends::formats {
@@ -28,6 +29,10 @@ namespace hmoe::backends::formats {
 template <class Block, simd_detail::byte_product Product, bool WidensHalf = false> struct quantized {
   using row_value = std::byte;
   using block_type = Block;
+  static constexpr std::string_view name = std::same_as<Block, q8_block>          ? "q8"
+                                           : std::same_as<Block, q4_block>        ? "q4"
+                                           : std::same_as<Block, q4_offset_block> ? "q4_offset"
+                                                                                  : "mxfp4";
   static constexpr float largest_weight = largest_quantized_weight;
   static constexpr std::size_t encoded_together = quantized_block_size;
 

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <string_view>
 #include <type_traits>
 
 #if defined(__F16C__) || defined(__AVX512F__)
@@ -27,6 +28,8 @@
 
 /// How packed weights are stored and multiplied. A *panel* holds 2·n columns of a weight matrix (n: floats in a
 /// register of Arch), step after step of k, so that a kernel reads it from front to back. A format has
+///   name                           of what is stored, for files (packed_layout); formats that differ in
+///                                  instructions only have the same
 ///   row_value                      what activations are turned into before they are multiplied
 ///   encoded_together               floats that are encoded at once at least: 32 where they share a scale, else 1
 ///   row_length(depth)              row_values of an encoded row of `depth` floats
@@ -142,6 +145,7 @@ template <class Arch, bool Hardware>
 /// Weights of type Stored, step after step, widened to float in registers. Hardware: whether F16C or AVX-512 widens.
 template <class Stored, bool Hardware = true> struct widened {
   using row_value = float;
+  static constexpr std::string_view name = std::is_same_v<Stored, half> ? "f16" : "f32";
   static constexpr float largest_weight = std::is_same_v<Stored, half> ? 65504.0F : std::numeric_limits<float>::max();
 
   static constexpr std::size_t encoded_together = 1;
@@ -216,6 +220,7 @@ namespace detail {
 /// weights are widened (exactly) and activations stay float.
 template <bool Dot> struct basic_bf16 {
   using row_value = std::conditional_t<Dot, bfloat16, float>;
+  static constexpr std::string_view name = "bf16";
   static constexpr float largest_weight = 0x1.fep127F;
 
   static constexpr std::size_t encoded_together = 1;
