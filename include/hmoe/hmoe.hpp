@@ -125,6 +125,8 @@
 #include <hmoe/routing/scores/linear.hpp>
 #include <hmoe/routing/scores/no_score.hpp>
 #include <hmoe/routing/scores/noisy.hpp>
+#include <hmoe/routing/scores/own_input.hpp>
+#include <hmoe/routing/scores/rms_normalized.hpp>
 #include <hmoe/routing/selection.hpp>
 #include <hmoe/routing/selections/biased.hpp>
 #include <hmoe/routing/selections/cost_aware_top_p.hpp>

@@ -9,6 +9,7 @@
 #include <hmoe/routing/scores/gumbel.hpp>
 #include <hmoe/routing/scores/jittered.hpp>
 #include <hmoe/routing/scores/noisy.hpp>
+#include <hmoe/routing/scores/rms_normalized.hpp>
 #include <hmoe/routing/selections/positive.hpp>
 #include <hmoe/routing/weightings/raw.hpp>
 #include <hmoe/routing/weightings/softmax_over_selected.hpp>
@@ -45,6 +46,9 @@ TEST_CASE("every score has the gradients of the whole layer right") {
   SUBCASE("cosine") { CHECK_ROUTER_GRADIENTS(router<routing::cosine<double>, top_k<>>(d, experts, 2)); }
   SUBCASE("cosine with sigmoid") {
     CHECK_ROUTER_GRADIENTS(router<routing::cosine<double, routing::sigmoid>, top_k<>, routing::raw>(d, experts, 2));
+  }
+  SUBCASE("rms_normalized") {
+    CHECK_ROUTER_GRADIENTS(router<routing::rms_normalized<linear<double>>, top_k<>>({d, experts, 0.2}, 2));
   }
   SUBCASE("noisy") {
     CHECK_ROUTER_GRADIENTS(router<routing::noisy_linear<double>, top_k<>>(d, experts, 2), with_noise());

@@ -13,6 +13,8 @@
 #include <hmoe/routing/scores/linear.hpp>
 #include <hmoe/routing/scores/no_score.hpp>
 #include <hmoe/routing/scores/noisy.hpp>
+#include <hmoe/routing/scores/own_input.hpp>
+#include <hmoe/routing/scores/rms_normalized.hpp>
 #include <hmoe/routing/selections/positive.hpp>
 #include <hmoe/routing/weightings/raw.hpp>
 #include <hmoe/routing/weightings/softmax_over_selected.hpp>
@@ -64,6 +66,8 @@ TEST_CASE("cosine, with every score function") {
 }
 
 TEST_CASE("scores around others") {
+  check(routing::own_input<routing::rms_normalized<linear<double>>>(d, experts, 1e-3));
+  check(routing::rms_normalized<routing::cosine<float>>(d, experts, 1e-6));
   check_noisy(routing::noisy<linear<double>>(d, experts, 0.1));
   check_noisy(routing::noisy_linear<float>(d, experts));
   check_noisy(routing::gumbel<linear<double>>(d, experts, 0.5));

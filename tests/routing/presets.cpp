@@ -218,6 +218,43 @@ TEST_CASE("minimax_m2, deepseek_v4: biased choice of sigmoid and sqrt(softplus),
   static_assert(std::same_as<presets::dots1<float>, presets::deepseek_v3<float>>);
 }
 
+TEST_CASE("gemma4: a normalised and scaled input, renormalised, times a scale per expert") {
+  presets::gemma4<double> router{{experts, experts, 1e-3}, 3, routing::scaled_per_expert<double>{experts}};
+  static_assert(presets::gemma4<double>::reads_router_x());
+  numbers scale, per_expert;
+  support::random_source random(12);
+  for (std::size_t e = 0; e < experts; ++e) {
+    scale.push_back(router.score().inner().scale()[e] = random.real(0.5, 6));
+    per_expert.push_back(router.weighting_policy().scale()[e] = random.real(-1, 2));
+  }
+  compare(router, [&](const numbers& x) {
+    double squares = 0;
+    for (const double v : x)
+      squares += v * v;
+    numbers z;
+    for (std::size_t e = 0; e < experts; ++e)
+      z.push_back(x[e] / std::sqrt(squares / 12 + 1e-3) * scale[e] / std::sqrt(12.0));
+    const auto p = softmax(z);
+    auto w = divided_by_sum(pick(p, top(p, 3)));
+    for (auto& [e, v] : w)
+      v *= per_expert[e];
+    return w;
+  });
+}
+
+TEST_CASE("nemotron_h, also with a latent size") {
+  static_assert(std::same_as<presets::nemotron_h<float>, presets::deepseek_v3<float>>);
+  presets::nemotron_h_latent<double> router{
+      experts, experts, {experts, {.groups = 4, .kept = 2, .k = 4}}, {.factor = 5}};
+  static_assert(presets::nemotron_h_latent<double>::reads_router_x());
+  const numbers bias = set_bias(router);
+  compare(router, [&](const numbers& z) {
+    const auto s = sigmoid(z);
+    const double none = -std::numeric_limits<double>::infinity();
+    return times(divided_by_sum(pick(s, top(masked(plus(s, bias), 2, true, none), 4)), 1e-20), 5);
+  });
+}
+
 TEST_CASE("constants that are left out are errors") {
   using support::error_of;
   CHECK(error_of([] {

@@ -5,6 +5,7 @@
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/config.hpp>
 #include <hmoe/core/matrix.hpp>
+#include <hmoe/core/matrix_view.hpp>
 #include <hmoe/core/random.hpp>
 
 #include <cstdint>
@@ -29,6 +30,8 @@ template <class T> struct routing_inputs {
   vector_view<const index_t> token_ids{};        ///< [T] vocabulary ids, for hash selection
   vector_view<const index_t> sequence_offsets{}; ///< [S+1] where sequences begin, for losses per sequence
   router_trace<T>* previous = nullptr;           ///< the previous layer's routing, for gates with residual
+  /// [T×d_router] what the router reads in place of x, for routers that say so (routing::own_input); others refuse it.
+  matrix_view<const T> router_x{};
   /// [T] 0 where a token is padding; empty: all tokens are valid. A padding token gets y = 0, no expert (shared ones
   /// neither), no gradient, and no share in loads, losses, statistics, bias updates and capacity, whatever its values,
   /// NaN included: the others get what they get in a batch without it (in batch selections, too). A pass over padding

@@ -83,7 +83,7 @@ template <execution_context Context, class Layer>
   for (std::size_t t = 0; t < tokens; ++t)
     ids.push_back(static_cast<index_t>(t % vocabulary));
 
-  matrix<T> x(tokens, layer.d_model()), dx(tokens, layer.d_model());
+  matrix<T> x(tokens, router.d_model()), dx(tokens, router.d_model());
   fill_normal(vector_view<T>(x.data(), x.size()), 1.0, seed{0}, 0);
   router_trace<T> trace;
   trace.resize(tokens, router.routed(), router.saved_per_token(), true);

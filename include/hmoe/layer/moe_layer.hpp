@@ -76,14 +76,21 @@ public:
       : experts_(std::move(experts)), router_(std::move(router)), dispatch_(std::move(dispatch)) {
     require(experts_.size() == router_.size(), "the router chooses among ", router_.size(), " experts, the layer has ",
             experts_.size());
-    require(experts_.d_model() == router_.d_model(), "the router reads tokens of d_model ", router_.d_model(),
-            ", the experts of ", experts_.d_model());
+    require(reads_router_x() || experts_.d_model() == router_.d_model(), "the router reads tokens of d_model ",
+            router_.d_model(), ", the experts of ", experts_.d_model());
     for (std::size_t e = 0; e < experts_.size(); ++e)
       widths_.push_back(experts_.width(e));
   }
 
   [[nodiscard]] std::size_t d_model() const noexcept { return experts_.d_model(); }
   [[nodiscard]] std::size_t size() const noexcept { return experts_.size(); }
+  /// Whether the router reads routing_inputs::router_x [T×router().d_model()] in place of x (routing::own_input).
+  [[nodiscard]] bool reads_router_x() const noexcept {
+    if constexpr (requires { router_.reads_router_x(); })
+      return router_.reads_router_x();
+    else
+      return false;
+  }
   [[nodiscard]] Experts& experts() noexcept { return experts_; }
   [[nodiscard]] const Experts& experts() const noexcept { return experts_; }
   [[nodiscard]] Router& router() noexcept { return router_; }
@@ -165,6 +172,16 @@ public:
                              "no parameters to train: call it on the layer that was packed");
     backward_with(ctx, experts_, tape, dy, dx, gradients.experts, gradients.router);
   }
+  /// For routers that read a tensor of their own: dx = ∂L/∂x is of the experts, d_router_x = ∂L/∂router_x
+  /// [T×router().d_model()] of the router. The router_x of the forward pass must be there still. d_router_x must not
+  /// overlap dy, dx or router_x.
+  template <execution_context Context>
+  void backward(const Context& ctx, tape<value_type>& tape, matrix_view<const value_type> dy,
+                matrix_view<value_type> dx, matrix_view<value_type> d_router_x, gradients_type& gradients) const {
+    static_assert(trainable, "hmoe::moe_layer: backward: the experts of this layer are packed for inference and have "
+                             "no parameters to train: call it on the layer that was packed");
+    backward_with(ctx, experts_, tape, dy, dx, gradients.experts, gradients.router, d_router_x);
+  }
 
   /// The passes with other experts in place of the layer's own, of the same type, number and d_model: views of some of
   /// their neurons, for instance (hmoe/compress/nested.hpp). `gradients` are of those experts.
@@ -172,6 +189,7 @@ public:
   void forward_with(const Context& ctx, const Experts& experts, matrix_view<const value_type> x,
                     matrix_view<value_type> y, const routing_inputs<value_type>& inputs = {}) const {
     check_shapes(x, y, "y");
+    check_router_x(inputs.router_x, y);
     check_experts(experts);
     [[maybe_unused]] probes::watch<Context> watched;
     if constexpr (probes::observed<Context>)
@@ -185,6 +203,7 @@ public:
                     matrix_view<value_type> y, tape<value_type>& tape,
                     const routing_inputs<value_type>& inputs = {}) const {
     check_shapes(x, y, "y");
+    check_router_x(inputs.router_x, y);
     check_experts(experts);
     require(tape.recording(), "this tape does not record: take one from layer.make_tape(tokens)");
     [[maybe_unused]] probes::watch<Context> watched;
@@ -202,12 +221,13 @@ public:
   template <execution_context Context>
   void backward_with(const Context& ctx, const Experts& experts, tape<value_type>& tape,
                      matrix_view<const value_type> dy, matrix_view<value_type> dx, Experts& gradients,
-                     Router& router_gradients) const {
+                     Router& router_gradients, matrix_view<value_type> d_router_x = {}) const {
     check_experts(experts);
     require(tape.complete(), "backward needs a tape that a forward pass of this layer has filled");
     require(dy.rows() == tape.input().rows(), "dy has ", dy.rows(), " rows, the tape holds ", tape.input().rows(),
             " tokens");
     check_shapes(dy, dx, "dx");
+    check_d_router_x(tape, dy, dx, d_router_x);
     check_origin(tape, experts, gradients, router_gradients);
     [[maybe_unused]] probes::watch<Context> watched;
     if constexpr (probes::observed<Context>)
@@ -220,9 +240,14 @@ public:
     [[maybe_unused]] probes::watch<Context> watched_router;
     if constexpr (probes::observed<Context>)
       watched_router.begin(ctx, routing_of(direction, dy.rows()));
+    hmoe::for_each_row(ctx, d_router_x.rows(),
+                       [&](std::size_t t) { std::ranges::fill(d_router_x.row(t), value_type(0)); });
+    const bool own = reads_router_x();
+    const auto& trace = std::as_const(tape).trace();
     router_.backward(probes::placed(ctx, probes::part_of{probes::stage::route, direction}),
-                     std::as_const(tape).input().view(), std::as_const(tape).trace(), std::as_const(tape).assignment(),
-                     std::as_const(d_weights).view(), dx, router_gradients);
+                     own ? trace.inputs().router_x : std::as_const(tape).input().view(), trace,
+                     std::as_const(tape).assignment(), std::as_const(d_weights).view(), own ? d_router_x : dx,
+                     router_gradients);
   }
 
   /// Never valid: these say in words what is wrong with the arguments.
@@ -323,6 +348,35 @@ private:
     require(experts.size() == size() && experts.d_model() == d_model(), "given are ", experts.size(),
             " experts of d_model ", experts.d_model(), ", the layer has ", size(), " of ", d_model());
   }
+  /// What the router reads, where that is a tensor of its own.
+  void check_router_x(matrix_view<const value_type> router_x, matrix_view<value_type> y) const {
+    if (!reads_router_x()) {
+      require(router_x.rows() == 0, "routing_inputs::router_x is given, ", router_x.rows(), " x ", router_x.cols(),
+              ", but the router of this layer reads x: wrap its score in routing::own_input, or leave router_x out");
+      return;
+    }
+    require(router_x.rows() == y.rows() && (y.rows() == 0 || router_x.cols() == router_.d_model()),
+            "the router of this layer reads routing_inputs::router_x, which is ", router_x.rows(), " x ",
+            router_x.cols(), ", needed is ", y.rows(), " x ", router_.d_model());
+    check_output(router_x, y, "y");
+  }
+  void check_d_router_x(const tape<value_type>& tape, matrix_view<const value_type> dy, matrix_view<value_type> dx,
+                        matrix_view<value_type> d_router_x) const {
+    if (!reads_router_x()) {
+      require(d_router_x.rows() == 0, "the router of this layer reads x, so that its gradient is in dx: leave "
+                                      "d_router_x out");
+      return;
+    }
+    const auto router_x = tape.trace().inputs().router_x;
+    require(d_router_x.rows() == dy.rows() && (dy.rows() == 0 || d_router_x.cols() == router_.d_model()),
+            "the router of this layer reads routing_inputs::router_x, whose gradient is an output of its own: "
+            "backward(ctx, tape, dy, dx, d_router_x, gradients); d_router_x is ",
+            d_router_x.rows(), " x ", d_router_x.cols(), ", needed is ", dy.rows(), " x ", router_.d_model());
+    check_output(router_x, d_router_x, "d_router_x");
+    check_output(dy, d_router_x, "d_router_x");
+    require(!overlaps(dx, d_router_x), "d_router_x overlaps dx; they must be different memory");
+  }
+
   /// A tape or gradients of another layer would lead beyond their memory.
   void check_origin(const tape<value_type>& tape, const Experts& experts, const Experts& gradients,
                     [[maybe_unused]] const Router& router_gradients) const {
@@ -354,8 +408,8 @@ private:
       [[maybe_unused]] probes::watch<Context> watched;
       if constexpr (probes::observed<Context>)
         watched.begin(ctx, routing_of(direction, x.rows()));
-      router_.forward(probes::placed(ctx, probes::part_of{probes::stage::route, direction}), x, tape.trace(),
-                      tape.assignment());
+      router_.forward(probes::placed(ctx, probes::part_of{probes::stage::route, direction}),
+                      reads_router_x() ? inputs.router_x : x, tape.trace(), tape.assignment());
     }
     dispatch_.forward(ctx, experts, x, y, tape);
   }
@@ -368,7 +422,7 @@ private:
       result.bytes += passes * static_cast<double>(sizeof(value_type) * parameters);
       result.flops += passes * n * flops_per_token;
     });
-    result.bytes += passes * sizeof(value_type) * n * static_cast<double>(d_model() + 2 * router_.routed());
+    result.bytes += passes * sizeof(value_type) * n * static_cast<double>(router_.d_model() + 2 * router_.routed());
     return result;
   }
   /// f(parameters, FLOPs of a token) for each tensor of the router.

@@ -8,6 +8,8 @@
 #include <hmoe/routing/score_functions/unscored.hpp>
 #include <hmoe/routing/scores/jittered.hpp>
 #include <hmoe/routing/scores/linear.hpp>
+#include <hmoe/routing/scores/own_input.hpp>
+#include <hmoe/routing/scores/rms_normalized.hpp>
 #include <hmoe/routing/selections/biased.hpp>
 #include <hmoe/routing/selections/group_limited.hpp>
 #include <hmoe/routing/selections/top_k.hpp>
@@ -18,6 +20,7 @@
 #include <hmoe/routing/weightings/raw.hpp>
 #include <hmoe/routing/weightings/renormalized.hpp>
 #include <hmoe/routing/weightings/scaled.hpp>
+#include <hmoe/routing/weightings/scaled_per_expert.hpp>
 #include <hmoe/routing/weightings/sigmoid_of_logit.hpp>
 #include <hmoe/routing/weightings/softmax_over_selected.hpp>
 
@@ -117,6 +120,26 @@ using dots1 = deepseek_v3<T, group_mask::excluded, Weighting>;
 ///   glm4_moe<float> r{5120, 160, {160, {.groups = 1, .kept = 1, .k = 8}}, {.factor = 2.5}};
 template <float_or_double T, class Weighting = deepseek_renormalized>
 using glm4_moe = deepseek_v3<T, group_mask::excluded, Weighting>;
+
+/// Nemotron-H: as DeepSeek-V3.
+///   nemotron_h<float> r{2688, 128, {128, {.groups = 1, .kept = 1, .k = 6}}, {.factor = 2.5}};
+/// mixer.gate.weight [N×d] = router.weight, mixer.gate.e_score_correction_bias [N] = router.selection_bias
+template <float_or_double T, class Weighting = deepseek_renormalized>
+using nemotron_h = deepseek_v3<T, group_mask::excluded, Weighting>;
+
+/// Nemotron-H with moe_latent_size: the router reads tokens of d_model (routing_inputs::router_x), experts what
+/// fc1_latent_proj makes of them. The shared expert reads d_model, too, so it stands beside the layer.
+///   nemotron_h_latent<float> r{4096, 512, {512, {.groups = 1, .kept = 1, .k = 22}}, {.factor = 5}};
+template <float_or_double T, class Weighting = deepseek_renormalized>
+using nemotron_h_latent = router<own_input<linear<T, sigmoid>>, biased<T, group_limited<>>, scaled<Weighting>>;
+
+/// Gemma 4: the router reads the residual stream (routing_inputs::router_x), normalised and scaled, experts a
+/// normalisation of their own of it; softmax, top k, renormalised, times a learned scale per expert.
+///   gemma4<float> r{{2816, 128, 1e-6}, 8, scaled_per_expert<float>{128}};     // d, N, rms_norm_eps; k; N
+/// router.proj.weight [N×d] = router.weight, router.scale [d] = router.input_scale, router.per_expert_scale [N] =
+/// router.expert_scale
+template <float_or_double T, class Weighting = renormalized>
+using gemma4 = router<own_input<rms_normalized<linear<T>>>, top_k<>, scaled_per_expert<T, Weighting>>;
 
 /// DeepSeek-V4: √softplus; a bias for the choice only; renormalised with ε = 1e-20, times a scale; one shared expert
 /// with weight 1. Experts have a clamped gate, experts::clamped<experts::silu>.

@@ -48,7 +48,8 @@ namespace hmoe {
 ///   backward(ctx, x, trace, assigned, d_weights, dx, gradients)
 ///                                           dx += and gradients +=, from ∂L/∂weights and the trace's sinks
 ///   visit_parameters(f), initialize(seed, stream, options)
-/// Optional, where its passes take scratch from ctx.workspace(): lay_out_forward(dry, T, some_padding) and
+/// Optional: reads_router_x(), whether x is routing_inputs::router_x, whose size d_model() may differ from the
+/// experts'. Optional, where its passes take scratch from ctx.workspace(): lay_out_forward(dry, T, some_padding) and
 /// lay_out_backward(dry, T, some_padding), which take from dry.workspace() what the passes take at most for T tokens,
 /// some of them padding or none, and do not touch it (hmoe::dry_run). Optional, where objects of its type can differ in
 /// more than values: check_gradients(gradients), const, an hmoe::error where they are no gradients of this router,
@@ -136,6 +137,8 @@ public:
     else
       return false;
   }
+  /// Whether x is routing_inputs::router_x [T×d_model()] in place of what the experts read.
+  [[nodiscard]] static constexpr bool reads_router_x() noexcept { return routing::reads_router_x<Score>(); }
   [[nodiscard]] Score& score() noexcept { return score_; }
   [[nodiscard]] const Score& score() const noexcept { return score_; }
   [[nodiscard]] Selection& selection_policy() noexcept { return select_; }

@@ -25,7 +25,8 @@ namespace hmoe {
 ///                                           dx += and gradients +=. It must not read trace.logits(): a score around
 ///                                           this one may have changed them.
 ///   visit_parameters(f), initialize(seed, stream, options)
-/// Optional: lay_out(memory, T) const, where its passes take scratch from ctx.workspace(): takes from the given
+/// Optional: static constexpr bool reads_router_x = true, where x is routing_inputs::router_x (routing::own_input);
+/// lay_out(memory, T) const, where its passes take scratch from ctx.workspace(): takes from the given
 /// std::pmr::memory_resource* what either pass takes at most, and does not touch it (see moe_layer::workspace_bytes).
 /// It is copyable; its gradients are an object of the same type. Forward and backward are templates over the context,
 /// so they are checked where a layer is run.
@@ -42,6 +43,14 @@ concept score = std::copy_constructible<S> && requires(const S& s, S& mutable_s)
 
 namespace routing {
 
+/// Whether a part of a router, or a router, reads routing_inputs::router_x in place of the experts' x.
+template <class Part> [[nodiscard]] constexpr bool reads_router_x() noexcept {
+  if constexpr (requires { Part::reads_router_x; })
+    return Part::reads_router_x;
+  else
+    return false;
+}
+
 /// Takes what a part of a router takes in a pass: part.lay_out(memory, sizes...), or nothing where it has no such
 /// member.
 template <class Part, class... Sizes>
@@ -54,6 +63,7 @@ void lay_out_part(const Part& part, std::pmr::memory_resource* memory, Sizes... 
 template <class Score> class score_wrapper {
 public:
   using value_type = typename Score::value_type;
+  static constexpr bool reads_router_x = routing::reads_router_x<Score>();
 
   [[nodiscard]] std::size_t d_model() const noexcept { return inner_.d_model(); }
   [[nodiscard]] std::size_t size() const noexcept { return inner_.size(); }
