@@ -47,12 +47,21 @@ template <std::size_t Width, class T> void interleave_rows(const T* const* from,
   // A cache line of each row is used up before the next rows: with a stride that is a power of two all of them would
   // want the same few places in L1.
   constexpr std::size_t line = memory_alignment / sizeof(T);
+  // The hardware does not follow so many rows: without prefetches a layer of 4 to 64 tokens takes 1.15 to 1.25 times as
+  // long with AVX-512 and 1.1 times with AVX2, but .95 times with SSE (Zen 4). 4 to 24 lines ahead are much the same.
+  // What lies behind the last row is only asked for, never read.
+  constexpr std::size_t ahead = 8 * line;
   std::size_t k = 0;
-  for (; k + line <= depth; k += line)
+  for (; k + line <= depth; k += line) {
+    if constexpr (vec::size * sizeof(T) >= 32)
+#pragma GCC unroll 1
+      for (std::size_t i = 0; i < Width; ++i)
+        __builtin_prefetch(rows[i] + k + ahead);
     for (std::size_t i = 0; i < Width; i += vec::size)
 #pragma GCC unroll 8
       for (std::size_t j = 0; j < line; j += vec::size)
         interleave_square<vec>(rows + i, k + j, to + (k + j) * Width + i, Width);
+  }
   for (; k + vec::size <= depth; k += vec::size)
     for (std::size_t i = 0; i < Width; i += vec::size)
       interleave_square<vec>(rows + i, k, to + k * Width + i, Width);
