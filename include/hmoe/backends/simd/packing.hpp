@@ -47,13 +47,13 @@ template <std::size_t Width, class T> void interleave_rows(const T* const* from,
   // A cache line of each row is used up before the next rows: with a stride that is a power of two all of them would
   // want the same few places in L1.
   constexpr std::size_t line = memory_alignment / sizeof(T);
-  // The hardware does not follow so many rows: without prefetches a layer of 4 to 64 tokens takes 1.15 to 1.25 times as
-  // long with AVX-512 and 1.1 times with AVX2, but .95 times with SSE (Zen 4). 4 to 24 lines ahead are much the same.
-  // What lies behind the last row is only asked for, never read.
+  // The hardware does not follow as many rows as a panel of AVX2 or AVX-512 has: without prefetches a layer of 4 to 64
+  // tokens takes 1.1 and 1.15 to 1.25 times as long, but with those of SSE .95 times (Zen 4). 4 to 24 lines ahead are
+  // much the same. What lies behind the last row is only asked for, never read.
   constexpr std::size_t ahead = 8 * line;
   std::size_t k = 0;
   for (; k + line <= depth; k += line) {
-    if constexpr (vec::size * sizeof(T) >= 32)
+    if constexpr (Width * sizeof(T) >= 64)
 #pragma GCC unroll 1
       for (std::size_t i = 0; i < Width; ++i)
         __builtin_prefetch(rows[i] + k + ahead);
