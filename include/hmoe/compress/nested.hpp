@@ -48,10 +48,16 @@ template <class Set, class... Banks>
 [[nodiscard]] expert_set<Banks...> prefixes_of(Set& set, const expert_set<Banks...>&,
                                                vector_view<const std::size_t> widths) {
   const auto view = [&](auto& bank, const std::vector<std::size_t>& ids) {
-    if constexpr (neuron_bank<std::remove_cvref_t<decltype(bank)>>)
+    if constexpr (neuron_bank<std::remove_cvref_t<decltype(bank)>>) {
       return detail::prefix_of(bank, ids, widths);
-    else
+    } else if constexpr (requires { bank.prefix(widths); }) {
+      std::vector<std::size_t> own;
+      for (const std::size_t e : ids)
+        own.push_back(widths[e]);
+      return bank.prefix(vector_view<const std::size_t>(own.data(), own.size()));
+    } else {
       return std::remove_cvref_t<decltype(bank)>(bank);
+    }
   };
   return [&]<std::size_t... B>(std::index_sequence<B...>) {
     return expert_set<Banks...>(set.ids(), view(set.template bank<B>(), set.ids().of_bank[B])...);
@@ -66,8 +72,9 @@ template <class... Banks> [[nodiscard]] consteval bool only_neurons(const expert
 /// (Matryoshka; FlexMoE, arXiv 2606.27866). It has no weights of its own: its experts are views of the layer's, which
 /// must outlive it and stay where it is. Make one for each width that is wanted, once; which of them runs a pass is
 /// then free for each call. Making one takes memory for the views (about 150 bytes per expert), passes take no more
-/// than those of the layer. Changed weights of the layer, by an optimiser, are seen at once. Experts without neurons
-/// (constant_bank, low_rank_bank, any_expert) are copied as they were.
+/// than those of the layer. Changed weights of the layer, by an optimiser, are seen at once. Packed banks
+/// (simd::pack) run at the widths that packed_bank::prefix allows. Experts without neurons (constant_bank,
+/// low_rank_bank, any_expert) are copied as they were.
 ///   ordered by_heapr = compress::order_by_importance(layer, importance);
 ///   nested half{by_heapr.layer, compress::widths_within(by_heapr.layer, by_heapr.importance, sums, {.share = 0.5})};
 ///   half.forward(ctx, x, y);
@@ -98,7 +105,12 @@ public:
   [[nodiscard]] vector_view<const std::size_t> widths() const noexcept { return view_of(widths_); }
   [[nodiscard]] const experts_type& experts() const noexcept { return experts_; }
   /// The same layer with weights of its own.
-  [[nodiscard]] Layer cut() const { return layer_->with_experts(experts_); }
+  [[nodiscard]] Layer cut() const {
+    static_assert(Layer::trainable,
+                  "hmoe::compress::nested: cut: copies of packed experts at smaller widths are views, "
+                  "too: pack the cut of the layer that was packed");
+    return layer_->with_experts(experts_);
+  }
 
   /// As those of moe_layer. Any tape of the layer will do.
   template <execution_context Context>

@@ -30,6 +30,13 @@ public:
 
   [[nodiscard]] const std::optional<Bank>& bank() const noexcept { return bank_; }
 
+  /// The same at smaller widths, on the same memory, where the bank can do that.
+  [[nodiscard]] possible_bank prefix(vector_view<const std::size_t> widths) const
+    requires requires(const Bank& bank) { bank.prefix(widths); }
+  {
+    return bank_ ? possible_bank(bank_->prefix(widths)) : possible_bank(d_model_);
+  }
+
   [[nodiscard]] std::size_t size() const noexcept { return bank_ ? bank_->size() : 0; }
   [[nodiscard]] std::size_t d_model() const noexcept { return d_model_; }
   [[nodiscard]] std::size_t width(std::size_t e) const noexcept { return bank_->width(e); }

@@ -73,6 +73,13 @@ public:
     if constexpr (requires { gate_.validate(); })
       gate_.validate();
   }
+  /// The bank at smaller widths [size()]: the first neurons of each expert, without a copy of weights. This bank must
+  /// outlive the result; copies of the result have the same weights. A width is the expert's, or a smaller multiple of
+  /// prefix_multiple (hidden values of a panel, and 32 for formats whose weights share scales in blocks); else
+  /// hmoe::error. Outputs have the bits of a bank that was packed at these widths, but for q8_channel, whose scales of
+  /// output channels are those of the full width.
+  [[nodiscard]] packed_bank prefix(vector_view<const std::size_t> widths) const { return packed_bank(*this, widths); }
+  static constexpr std::size_t prefix_multiple = base::weights_type::prefix_multiple;
 
   [[nodiscard]] static std::size_t saved_per_row(std::size_t) noexcept { return 0; }
   [[nodiscard]] static std::size_t scratch_per_row(std::size_t) noexcept { return 0; }
@@ -97,6 +104,8 @@ public:
   }
 
 private:
+  packed_bank(const packed_bank& of, vector_view<const std::size_t> widths) : base(of, widths), gate_(of.gate_) {}
+
   void gate_rows(std::size_t rows, const float* tile, float* out, std::size_t step) const noexcept override {
     simd_detail::gate_rows<Lanes, Arch>(gate_, rows, tile, out, step);
   }

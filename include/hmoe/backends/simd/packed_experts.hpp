@@ -40,8 +40,10 @@ public:
 
   [[nodiscard]] const weights_type& weights() const noexcept { return weights_; }
   [[nodiscard]] static constexpr packed_layout layout() noexcept { return {Format::name, Lanes, panel_columns}; }
-  /// All values where they are; those that nobody else owns, until this bank is gone.
+  /// All values where they are; those that nobody else owns, until this bank is gone. hmoe::error for a prefix.
   [[nodiscard]] packed_values values() const {
+    require(!weights_.is_part(), "packed experts at smaller widths have no panels of their own: take the values of the "
+                                 "bank that they are part of");
     packed_values all{.d_model = d_model(),
                       .widths = {},
                       .panels = weights_.panels(),
@@ -93,6 +95,10 @@ protected:
     require(in_bias_.size() == sizes.in && out_bias_.size() == sizes.out, "packed experts have ", in_bias_.size(),
             " and ", out_bias_.size(), " values of biases, needed are ", sizes.in, " and ", sizes.out);
   }
+  /// The first widths[e] hidden values of each expert, on the memory of `of`.
+  packed_experts(const packed_experts& of, vector_view<const std::size_t> widths)
+      : weights_(of.weights_, widths), has_biases_(of.has_biases_), in_bias_(of.in_bias_.view(), of.weights_.owner()),
+        out_bias_(of.out_bias_.view(), of.weights_.owner()), bias_offsets_(of.bias_offsets_) {}
   packed_experts(const packed_experts&) = default;
   packed_experts(packed_experts&&) noexcept = default;
   packed_experts& operator=(const packed_experts&) = default;

@@ -7,8 +7,10 @@
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/kept_values.hpp>
 #include <hmoe/core/packed_values.hpp>
+#include <hmoe/core/vector_view.hpp>
 #include <hmoe/experts/weight_source.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -36,7 +38,7 @@ public:
     std::size_t bytes = 0;
     for (std::size_t e = 0; e < from.size(); ++e) {
       const std::size_t h = from.width(e);
-      experts_.push_back({h, bytes, bytes + in_panels(h) * in_bytes()});
+      experts_.push_back({h, bytes, bytes + in_panels(h) * in_bytes(), Format::template panel_bytes<Arch>(h)});
       bytes = experts_.back().out + out_panels() * Format::template panel_bytes<Arch>(h);
     }
     buffer<std::byte> packed(bytes, memory);
@@ -66,7 +68,7 @@ public:
     for (std::size_t e = 0; e < from.widths.size(); ++e) {
       const std::size_t h = from.widths[e];
       require(h < most, "packed experts: expert ", e, " has width ", h, ", more than 2^31 - 1");
-      experts_.push_back({h, bytes, 0});
+      experts_.push_back({h, bytes, 0, Format::template panel_bytes<Arch>(h)});
       take(e, in_panels(h), in_bytes());
       experts_.back().out = bytes;
       take(e, out_panels(), Format::template panel_bytes<Arch>(h));
@@ -75,17 +77,36 @@ public:
             bytes);
   }
 
+  /// The first widths[e] hidden values of each expert of another object, on its memory, which must outlive this one and
+  /// its copies unless it has an owner.
+  packed_ffn(const packed_ffn& of, vector_view<const std::size_t> widths)
+      : d_model_(of.d_model_), experts_(of.experts_), bytes_(of.panels(), of.owner()), part_(of.part_) {
+    constexpr std::size_t multiple = prefix_multiple;
+    require(widths.size() == size(), widths.size(), " widths for a bank of ", size(), " experts");
+    for (std::size_t e = 0; e < size(); ++e) {
+      const std::size_t h = widths[e], all = experts_[e].width;
+      require(h == all || (h < all && h % multiple == 0), "expert ", e, " shall run at width ", h, ", packed is ", all,
+              ": possible are that and smaller multiples of ", multiple);
+      experts_[e].width = h;
+      part_ = part_ || h != all;
+    }
+  }
+  /// Of the widths that such a part may have: whole panels, and whole blocks of weights that share a scale.
+  static constexpr std::size_t prefix_multiple = std::max<std::size_t>(hidden_per_panel, Format::encoded_together);
+
   [[nodiscard]] std::size_t size() const noexcept { return experts_.size(); }
   [[nodiscard]] std::size_t d_model() const noexcept { return d_model_; }
   [[nodiscard]] std::size_t width(std::size_t e) const noexcept { return experts_[e].width; }
+  /// Whether widths are smaller than the panels were packed for.
+  [[nodiscard]] bool is_part() const noexcept { return part_; }
   /// All panels, expert after expert.
   [[nodiscard]] std::span<const std::byte> panels() const noexcept { return bytes_.view(); }
   [[nodiscard]] const std::shared_ptr<const void>& owner() const noexcept { return bytes_.owner(); }
-  /// Memory of all weights.
+  /// Memory of all panels.
   [[nodiscard]] std::size_t bytes() const noexcept { return bytes_.size(); }
   /// Memory of the weights of expert e.
   [[nodiscard]] std::size_t bytes(std::size_t e) const noexcept {
-    return (e + 1 < size() ? experts_[e + 1].in : bytes()) - experts_[e].in;
+    return in_panels(width(e)) * in_bytes() + out_panels() * Format::template panel_bytes<Arch>(width(e));
   }
 
   [[nodiscard]] static std::size_t in_panels(std::size_t width) noexcept {
@@ -96,18 +117,24 @@ public:
     return bytes_.data() + experts_[e].in + p * in_bytes();
   }
   [[nodiscard]] const std::byte* out_panel(std::size_t e, std::size_t p) const noexcept {
-    return bytes_.data() + experts_[e].out + p * Format::template panel_bytes<Arch>(width(e));
+    return bytes_.data() + experts_[e].out + p * experts_[e].apart;
+  }
+  /// Whether the output panels of expert e follow one another without a gap, as those of its full width do.
+  [[nodiscard]] bool out_panels_follow(std::size_t e) const noexcept {
+    return experts_[e].apart == Format::template panel_bytes<Arch>(width(e));
   }
 
 private:
   struct place {
     std::size_t width, in, out; ///< in, out: where the panels begin
+    std::size_t apart;          ///< bytes from one output panel to the next
   };
   [[nodiscard]] std::size_t in_bytes() const noexcept { return Format::template panel_bytes<Arch>(d_model_); }
 
   std::size_t d_model_;
   std::vector<place> experts_;
   kept_values<std::byte> bytes_{buffer<std::byte>()};
+  bool part_ = false; ///< smaller widths than the panels were packed for
 };
 
 } // namespace hmoe::backends::simd_detail

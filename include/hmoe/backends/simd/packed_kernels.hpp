@@ -104,7 +104,12 @@ public:
     alignas(memory_alignment) float tile[tile_size];
     for_each_block(c.rows.count, weights, [&](std::size_t first, std::size_t rows, formats::detail::read_ahead ahead) {
       prefetch_output(c, panel * panel_columns, std::min(last * panel_columns, bank.d_model()), first, rows);
-      multiply(last - panel, rows, bank.width(e), from + first * step, step, weights.now, ahead, tile);
+      if (bank.weights().out_panels_follow(e))
+        multiply(last - panel, rows, bank.width(e), from + first * step, step, weights.now, ahead, tile);
+      else // a part of each panel
+        for (std::size_t p = panel; p < last; ++p)
+          multiply(1, rows, bank.width(e), from + first * step, step, bank.weights().out_panel(e, p), ahead,
+                   tile + (p - panel) * rows * panel_columns);
       for (std::size_t p = panel; p < last; ++p)
         add_output(bank, c, p, first, rows, tile + (p - panel) * rows * panel_columns);
     });
