@@ -152,6 +152,7 @@
 #include <hmoe/routing/weightings/score_of_logit.hpp>
 #include <hmoe/routing/weightings/sigmoid_of_logit.hpp>
 #include <hmoe/routing/weightings/softmax_over_selected.hpp>
+#include <hmoe/routing/weightings/sparsemixer.hpp>
 #include <hmoe/statistics/activation.hpp>
 #include <hmoe/statistics/co_activation.hpp>
 #include <hmoe/statistics/divergence.hpp>

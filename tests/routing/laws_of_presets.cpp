@@ -27,6 +27,9 @@ TEST_CASE("presets keep the laws of routers") {
   check(presets::switch_transformer<double>{d, experts});
   check(presets::switch_transformer<double>{d, experts}, {.noise = hmoe::noise_source{hmoe::seed{3}, 7}});
   check(presets::longcat_flash<double>{d, experts, {experts, 3}, {.factor = 6}});
+  using mixer = hmoe::routing::sparsemixer;
+  using unscored = hmoe::routing::linear<double, hmoe::routing::unscored>;
+  check(hmoe::routing::router<unscored, mixer, mixer>{d, experts, {0.01}, {0.01}}); // phimoe
   check(presets::deepseek_v4<double>{d, experts, {experts, 3}, {.factor = 1.5}});
   check(presets::deepseek_v2<double>{d, experts, {.groups = 4, .kept = 2, .k = 3}, {.factor = 4}});
   check(presets::deepseek_v3<double>{

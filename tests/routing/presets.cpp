@@ -218,6 +218,26 @@ TEST_CASE("minimax_m2, deepseek_v4: biased choice of sigmoid and sqrt(softplus),
   static_assert(std::same_as<presets::dots1<float>, presets::deepseek_v3<float>>);
 }
 
+TEST_CASE("phimoe: the two largest logits, each among its own candidates") {
+  const auto expected = [](double epsilon) {
+    return [epsilon](const numbers& z) {
+      chosen_weights w;
+      numbers left = z;
+      for (const std::size_t e : top(z, 2)) {
+        double sum = 0;
+        for (std::size_t j = 0; j < experts; ++j)
+          if ((left[e] - left[j]) / std::max(std::abs(z[j]), left[e]) <= 2 * epsilon || left[j] == left[e])
+            sum += std::exp(left[j]);
+        w[e] = std::exp(left[e]) / sum;
+        left[e] = -std::numeric_limits<double>::infinity();
+      }
+      return w;
+    };
+  };
+  compare(presets::phimoe<double>{experts, experts}, expected(0.01));
+  compare(presets::phimoe<double>{experts, experts, {0.2}, {0.2}}, expected(0.2));
+}
+
 TEST_CASE("gemma4: a normalised and scaled input, renormalised, times a scale per expert") {
   presets::gemma4<double> router{{experts, experts, 1e-3}, 3, routing::scaled_per_expert<double>{experts}};
   static_assert(presets::gemma4<double>::reads_router_x());
@@ -442,6 +462,7 @@ TEST_CASE("every preset has the gradients of the whole layer right") {
         presets::deepseek_v3<double>{d, n, {n, {.groups = 4, .kept = 2, .k = 3}}, {.factor = 2.5, .inner = {1e-20}}});
   }
   SUBCASE("deepseek_v4") { CHECK_ROUTER_GRADIENTS(presets::deepseek_v4<double>{d, n, {n, 3}, {.factor = 1.5}}); }
+  SUBCASE("phimoe") { CHECK_ROUTER_GRADIENTS(presets::phimoe<double>{d, n, {0.1}, {0.1}}); }
   SUBCASE("gpt_oss") { CHECK_ROUTER_GRADIENTS(presets::gpt_oss<double>{d, n, 3}); }
   SUBCASE("llama4") { CHECK_ROUTER_GRADIENTS(presets::llama4<double>{d, n, 2}); }
   SUBCASE("switch_transformer") {

@@ -23,13 +23,15 @@
 #include <hmoe/routing/weightings/scaled_per_expert.hpp>
 #include <hmoe/routing/weightings/sigmoid_of_logit.hpp>
 #include <hmoe/routing/weightings/softmax_over_selected.hpp>
+#include <hmoe/routing/weightings/sparsemixer.hpp>
 
 /// Routers of released models, put together of the policies and nothing else. Each says what its checkpoints call the
 /// router's tensors (below model.layers.N.) and which parameters of ours they are; models differ in size through the
-/// constructor's arguments, and in their normalisation through Weighting, which every preset takes. Constants that a
-/// checkpoint's configuration holds (k, groups, factor) have no default: what is left out is a compile error or an
-/// hmoe::error. Constants of the code (ε) are in the preset. Arithmetic is in T throughout: models that make logits in
-/// float32 need T = float. A checkpoint's n shared experts are stored as one expert of their joint width.
+/// constructor's arguments, and in their normalisation through Weighting, which every preset but phimoe takes.
+/// Constants that a checkpoint's configuration holds (k, groups, factor) have no default: what is left out is a compile
+/// error or an hmoe::error. Constants of the code (ε) are in the preset. Arithmetic is in T throughout: models that
+/// make logits in float32 need T = float. A checkpoint's n shared experts are stored as one expert of their joint
+/// width.
 namespace hmoe::routing::presets {
 
 /// Mixtral 8x7B, 8x22B: softmax over all experts, top k = 2, renormalised.
@@ -167,6 +169,16 @@ using minimax_m2 = router<linear<T, sigmoid>, biased<T, top_k<>>, Weighting>;
 /// mlp.router.weight [N×d] = router.weight, mlp.router.bias [N] = router.bias
 template <float_or_double T, class Weighting = softmax_over_selected>
 using gpt_oss = router<linear<T, unscored, true>, top_k<>, Weighting>;
+
+/// sparsemixer with ε = 0.01, PhiMoE's router_jitter_noise, unless another is given.
+struct phimoe_mixer : sparsemixer {
+  constexpr phimoe_mixer(double epsilon_ = 0.01) noexcept : sparsemixer{epsilon_} {}
+};
+
+/// PhiMoE (Phi-3.5-MoE): SparseMixer-v2, sampled where the pass is given a noise source, as in training.
+///   phimoe<float> r{4096, 16};
+/// block_sparse_moe.gate.weight [N×d] = router.weight. With another ε both policies need it: {4096, 16, {e}, {e}}.
+template <float_or_double T> using phimoe = router<linear<T, unscored>, phimoe_mixer, phimoe_mixer>;
 
 /// GraniteMoE: the top k of the logits, softmax over those k; as gpt-oss without a bias.
 ///   granite_moe<float> r{1536, 40, 8};

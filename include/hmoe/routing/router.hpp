@@ -97,13 +97,13 @@ public:
   static_assert(
       requires(const Weighting& w, vector_view<const value_type> in, vector_view<const index_t> chosen,
                vector_view<value_type> out) { w.forward(in, in, chosen, out); } ||
-          hmoe::detail::wants_weighting_scratch<Weighting>,
+          hmoe::detail::wants_weighting_scratch<Weighting> || hmoe::detail::reads_weighting_row<Weighting>,
       "hmoe::routing::router: Weighting lacks forward(logits, p, chosen, w), const, which writes the weights "
       "of the chosen experts (see hmoe/routing/weighting.hpp)");
   static_assert(
       requires(const Weighting& w, vector_view<const value_type> in, vector_view<const index_t> chosen,
                vector_view<value_type> out) { w.backward(in, in, chosen, in, in, out, out); } ||
-          hmoe::detail::wants_weighting_scratch<Weighting>,
+          hmoe::detail::wants_weighting_scratch<Weighting> || hmoe::detail::reads_weighting_row<Weighting>,
       "hmoe::routing::router: Weighting lacks backward(logits, p, chosen, w, dw, d_logits, d_p), const, which "
       "adds the derivatives to d_logits and d_p (see hmoe/routing/weighting.hpp)");
   static_assert(weighting<Weighting, value_type>,
@@ -192,9 +192,9 @@ public:
       std::copy_n(chosen.data() + t * most, count, ids);
       std::iota(ids + count, ids + count + shared_.size(), static_cast<index_t>(routed()));
       if (count != 0)
-        routing::weigh(weight_, std::as_const(trace).logits().row(t), std::as_const(trace).probabilities().row(t),
-                       vector_view<const index_t>(ids, count), assigned.weights().subview(first, count),
-                       of_worker(scratch, worker));
+        routing::weigh(weight_, weighting_row{t, trace.inputs().noise}, std::as_const(trace).logits().row(t),
+                       std::as_const(trace).probabilities().row(t), vector_view<const index_t>(ids, count),
+                       assigned.weights().subview(first, count), of_worker(scratch, worker));
       if (on_non_finite_ == non_finite::propagate)
         spread_nan(std::as_const(trace).probabilities().row(t), assigned.weights().subview(first, count));
       shared_.forward(x.row(t), assigned.weights().subview(first + count, shared_.size()));
@@ -238,9 +238,10 @@ public:
       const auto logits = trace.logits().row(t), p = trace.probabilities().row(t);
       const std::size_t first = assigned.offsets()[t], count = assigned.offsets()[t + 1] - first - shared_.size();
       if (count != 0)
-        routing::weigh_backward(weight_, logits, p, assigned.experts().subview(first, count),
-                                assigned.weights().subview(first, count), d_weights.subview(first, count),
-                                d_logits.row(t), d_p.row(t), of_worker(scratch, worker));
+        routing::weigh_backward(weight_, weighting_row{t, trace.inputs().noise}, logits, p,
+                                assigned.experts().subview(first, count), assigned.weights().subview(first, count),
+                                d_weights.subview(first, count), d_logits.row(t), d_p.row(t),
+                                of_worker(scratch, worker));
       score_.function().backward(logits, p, std::as_const(d_p).row(t), d_logits.row(t));
       if (on_non_finite_ == non_finite::exclude)
         clear_excluded(trace, t, d_logits.row(t));

@@ -3,12 +3,21 @@
 
 #include <hmoe/core/config.hpp>
 #include <hmoe/core/parameter.hpp>
+#include <hmoe/core/router_trace.hpp>
 #include <hmoe/core/vector_view.hpp>
 
 #include <concepts>
 #include <cstddef>
+#include <optional>
 
 namespace hmoe {
+
+/// Which row a weighting works on, for those that read more than its values: the token's place in the batch, and where
+/// to draw noise, if the pass was given a source.
+struct weighting_row {
+  std::size_t token = 0;
+  std::optional<noise_source> noise{};
+};
 
 namespace detail {
 template <class W, class T>
@@ -16,6 +25,15 @@ concept plain_weighting =
     requires(const W& weight, vector_view<const T> in, vector_view<const index_t> chosen, vector_view<T> out) {
       weight.forward(in, in, chosen, out);
       weight.backward(in, in, chosen, in, in, out, out);
+    };
+template <class W>
+concept reads_weighting_row = requires { requires W::reads_row; };
+template <class W, class T>
+concept weighting_of_row =
+    reads_weighting_row<W> && requires(const W& weight, const weighting_row& at, vector_view<const T> in,
+                                       vector_view<const index_t> chosen, vector_view<T> out) {
+      weight.forward(at, in, in, chosen, out);
+      weight.backward(at, in, in, chosen, in, in, out, out);
     };
 template <class W>
 concept wants_weighting_scratch = requires(const W& weight, std::size_t n) {
@@ -44,12 +62,14 @@ struct ignore_any_parameter {
 ///                                           where it learns parameters: the last one adds ∂L/∂parameters of one token
 ///                                           to `gradients`, an object of its type, and takes scratch as the others do.
 ///                                           Tokens come one after another, in order.
-/// Those of weightings/ take w and dw as anything with operator[], so that a weighting around another can pass values
-/// that it computes.
+/// or, with `static constexpr bool reads_row = true` and without scratch, both with a weighting_row before the others:
+/// token and noise. The order in which a selection chose is a function of them, too, and can be found again
+/// (sparsemixer does). Only a router passes it: such a weighting cannot be inside another. Those of weightings/ take w
+/// and dw as anything with operator[], so that a weighting around another can pass values that it computes.
 template <class W, class T>
 concept weighting =
-    std::copy_constructible<W> &&
-    (detail::weighting_with_scratch<W, T> || (!detail::wants_weighting_scratch<W> && detail::plain_weighting<W, T>));
+    std::copy_constructible<W> && (detail::weighting_of_row<W, T> || detail::weighting_with_scratch<W, T> ||
+                                   (!detail::wants_weighting_scratch<W> && detail::plain_weighting<W, T>));
 
 namespace routing {
 
@@ -78,6 +98,25 @@ void weigh_backward(const W& weight, vector_view<const T> logits, vector_view<co
     weight.backward(logits, p, chosen, w, dw, d_logits, d_p, scratch);
   else
     weight.backward(logits, p, chosen, w, dw, d_logits, d_p);
+}
+
+/// The same where the row is known.
+template <class W, class T>
+void weigh(const W& weight, const weighting_row& at, vector_view<const T> logits, vector_view<const T> p,
+           vector_view<const index_t> chosen, vector_view<T> w, vector_view<T> scratch) {
+  if constexpr (hmoe::detail::reads_weighting_row<W>)
+    weight.forward(at, logits, p, chosen, w);
+  else
+    routing::weigh(weight, logits, p, chosen, w, scratch);
+}
+template <class W, class T>
+void weigh_backward(const W& weight, const weighting_row& at, vector_view<const T> logits, vector_view<const T> p,
+                    vector_view<const index_t> chosen, vector_view<const T> w, vector_view<const T> dw,
+                    vector_view<T> d_logits, vector_view<T> d_p, vector_view<T> scratch) {
+  if constexpr (hmoe::detail::reads_weighting_row<W>)
+    weight.backward(at, logits, p, chosen, w, dw, d_logits, d_p);
+  else
+    routing::weigh_backward(weight, logits, p, chosen, w, dw, d_logits, d_p, scratch);
 }
 
 /// Whether a weighting learns parameters, and what one token adds to their gradients.

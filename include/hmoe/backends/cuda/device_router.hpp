@@ -55,6 +55,9 @@ struct device_router<routing::router<Score, Selection, Weighting, Shared>> {
   static_assert(!hmoe::detail::wants_weighting_scratch<Weighting>,
                 "hmoe::backends::cuda: Weighting wants scratch (it has scratch_size): kernels give it none; take one "
                 "without, such as routing::renormalized or scaled, or route on the host");
+  static_assert(!hmoe::detail::reads_weighting_row<Weighting>,
+                "hmoe::backends::cuda: Weighting reads token and noise (it has reads_row), which kernels do not have: "
+                "route on the host");
   using host_type = routing::router<Score, Selection, Weighting, Shared>;
   using score = device_score<Score>;
   using select = device_selection<Selection>;
