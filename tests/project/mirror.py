@@ -28,6 +28,9 @@ ELSEWHERE = {
     "compress/possible_bank": "compress/assign_formats.cpp",
     "experts/diagnosis": "project/compile_fail/expert_without_backward.cpp",
     "layer/argument_checks": "project/compile_fail/backend_for_context.cpp",
+    **{f"io/models/{name}": "golden/models.cpp" for name in (
+        "families", "family", "layer_description", "load_layer", "norm_topk_prob", "families/deepseek", "families/gpt_oss",
+        "families/granitemoe", "families/llama4", "families/mixtral", "families/qwen_moe", "families/switch_transformers")},
     "backends/cuda": "cuda/layer.cu",  # an umbrella
     "backends/simd/activation_block": "backends/simd/channel_formats.cpp",
     "backends/simd/elementwise": "backends/simd/activations.cpp",
@@ -49,6 +52,7 @@ WHOLE = {
     "dispatch/eigen",  # all strategies with that backend
     "golden/files",  # against other implementations
     "golden/losses",
+    "golden/models",
     "golden/routers",
 }
 CUDA = "backends/cuda/"

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/io/models/families/deepseek.hpp>
+#include <hmoe/io/models/families/gpt_oss.hpp>
+#include <hmoe/io/models/families/granitemoe.hpp>
+#include <hmoe/io/models/families/llama4.hpp>
+#include <hmoe/io/models/families/mixtral.hpp>
+#include <hmoe/io/models/families/qwen_moe.hpp>
+#include <hmoe/io/models/families/switch_transformers.hpp>
+
+namespace hmoe::io::models {
+
+template <model_family... Families> struct family_list {};
+
+/// All families that this library reads: what load_layer looks through for a config.json's model_type.
+using families = family_list<mixtral, qwen2_moe, qwen3_moe, qwen3_next, olmoe, deepseek_v2, deepseek_v3, gpt_oss,
+                             llama4, switch_transformers, granitemoe>;
+
+} // namespace hmoe::io::models

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/core/error.hpp>
+#include <hmoe/core/matrix_view.hpp>
+#include <hmoe/core/parameter.hpp>
+#include <hmoe/core/router_trace.hpp>
+#include <hmoe/core/tape.hpp>
+#include <hmoe/core/type_identity.hpp>
+#include <hmoe/core/vector_view.hpp>
+#include <hmoe/execution/context.hpp>
+#include <hmoe/layer/cost.hpp>
+#include <hmoe/layer/moe_layer.hpp>
+
+#include <concepts>
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace hmoe {
+
+namespace detail {
+/// What sees the parameters of a type-erased object.
+template <class T> using erased_visitor = std::function<void(const parameter_info&, matrix_view<T>)>;
+
+template <class T> struct any_gradients_base {
+  explicit any_gradients_base(const void* mark) noexcept : type(mark) {}
+  virtual ~any_gradients_base() = default;
+  [[nodiscard]] virtual std::unique_ptr<any_gradients_base> copy() const = 0;
+  virtual void visit(const erased_visitor<T>& visitor) = 0;
+
+  const void* type; ///< the mark of the gradients' type
+};
+template <class T, class Gradients> struct any_gradients_of final : any_gradients_base<T> {
+  explicit any_gradients_of(Gradients from)
+      : any_gradients_base<T>(&type_mark<Gradients>), gradients(std::move(from)) {}
+  [[nodiscard]] std::unique_ptr<any_gradients_base<T>> copy() const override {
+    return std::make_unique<any_gradients_of>(gradients);
+  }
+  void visit(const erased_visitor<T>& visitor) override { gradients.visit_parameters(visitor); }
+  Gradients gradients;
+};
+
+/// A layer behind virtual functions, for one type of context.
+template <class Context, class T> struct any_layer_base {
+  virtual ~any_layer_base() = default;
+  [[nodiscard]] virtual std::unique_ptr<any_layer_base> copy() const = 0;
+  [[nodiscard]] virtual std::size_t d_model() const noexcept = 0;
+  [[nodiscard]] virtual std::size_t max_selected() const = 0;
+  [[nodiscard]] virtual vector_view<const std::size_t> widths() const noexcept = 0;
+  [[nodiscard]] virtual bool trainable() const noexcept = 0;
+  [[nodiscard]] virtual layer_cost cost() const = 0;
+  [[nodiscard]] virtual tape<T> make_tape(std::size_t tokens) const = 0;
+  [[nodiscard]] virtual std::unique_ptr<any_gradients_base<T>> make_gradients() const = 0;
+  [[nodiscard]] virtual std::size_t workspace_bytes(const Context& ctx, std::size_t tokens, bool padding) const = 0;
+  [[nodiscard]] virtual routed_batch<T> routing(tape<T>& tape) const = 0;
+  virtual void visit(const erased_visitor<T>& visitor) = 0;
+  virtual void forward(const Context& ctx, matrix_view<const T> x, matrix_view<T> y,
+                       const routing_inputs<T>& inputs) const = 0;
+  virtual void forward(const Context& ctx, matrix_view<const T> x, matrix_view<T> y, tape<T>& tape,
+                       const routing_inputs<T>& inputs) const = 0;
+  virtual void backward(const Context& ctx, tape<T>& tape, matrix_view<const T> dy, matrix_view<T> dx,
+                        any_gradients_base<T>& gradients) const = 0;
+};
+
+template <class Context, class Layer> struct any_layer_of final : any_layer_base<Context, typename Layer::value_type> {
+  using T = typename Layer::value_type;
+  using base = any_layer_base<Context, T>;
+  static constexpr const char* packed = "the experts of this layer are packed for inference and have no parameters to "
+                                        "train: call it on the layer that was packed";
+
+  explicit any_layer_of(Layer from) : layer(std::move(from)) {}
+
+  [[nodiscard]] std::unique_ptr<base> copy() const override { return std::make_unique<any_layer_of>(layer); }
+  [[nodiscard]] std::size_t d_model() const noexcept override { return layer.d_model(); }
+  [[nodiscard]] std::size_t max_selected() const override { return layer.router().max_selected(); }
+  [[nodiscard]] vector_view<const std::size_t> widths() const noexcept override { return layer.widths(); }
+  [[nodiscard]] bool trainable() const noexcept override { return Layer::trainable; }
+  [[nodiscard]] layer_cost cost() const override { return layer.cost(); }
+  [[nodiscard]] tape<T> make_tape(std::size_t tokens) const override { return layer.make_tape(tokens); }
+  [[nodiscard]] std::unique_ptr<any_gradients_base<T>> make_gradients() const override {
+    if constexpr (Layer::trainable)
+      return std::make_unique<any_gradients_of<T, typename Layer::gradients_type>>(layer.make_gradients());
+    else
+      fail(std::string("make_gradients: ") + packed);
+  }
+  [[nodiscard]] std::size_t workspace_bytes(const Context& ctx, std::size_t tokens, bool padding) const override {
+    return layer.workspace_bytes(ctx, tokens, padding);
+  }
+  [[nodiscard]] routed_batch<T> routing(tape<T>& tape) const override { return layer.routing(tape); }
+  void visit([[maybe_unused]] const erased_visitor<T>& visitor) override {
+    if constexpr (Layer::trainable)
+      layer.visit_parameters(visitor);
+    else
+      fail(std::string("visit_parameters: ") + packed);
+  }
+  void forward(const Context& ctx, matrix_view<const T> x, matrix_view<T> y,
+               const routing_inputs<T>& inputs) const override {
+    layer.forward(ctx, x, y, inputs);
+  }
+  void forward(const Context& ctx, matrix_view<const T> x, matrix_view<T> y, tape<T>& tape,
+               const routing_inputs<T>& inputs) const override {
+    layer.forward(ctx, x, y, tape, inputs);
+  }
+  void backward([[maybe_unused]] const Context& ctx, [[maybe_unused]] tape<T>& tape,
+                [[maybe_unused]] matrix_view<const T> dy, [[maybe_unused]] matrix_view<T> dx,
+                [[maybe_unused]] any_gradients_base<T>& gradients) const override {
+    if constexpr (Layer::trainable) {
+      using gradients_type = typename Layer::gradients_type;
+      require(gradients.type == &type_mark<gradients_type>, "backward: the gradients are of another kind of layer");
+      layer.backward(ctx, tape, dy, dx, static_cast<any_gradients_of<T, gradients_type>&>(gradients).gradients);
+    } else {
+      fail(std::string("backward: ") + packed);
+    }
+  }
+
+  Layer layer;
+};
+} // namespace detail
+
+/// Gradients of an any_layer, made by it.
+template <class T> class any_gradients {
+public:
+  explicit any_gradients(std::unique_ptr<detail::any_gradients_base<T>> gradients) : gradients_(std::move(gradients)) {}
+  any_gradients(const any_gradients& other) : gradients_(other.gradients_->copy()) {}
+  any_gradients(any_gradients&&) noexcept = default;
+  any_gradients& operator=(const any_gradients& other) {
+    gradients_ = other.gradients_->copy();
+    return *this;
+  }
+  any_gradients& operator=(any_gradients&&) noexcept = default;
+  ~any_gradients() = default;
+
+  template <class Visitor> void visit_parameters(Visitor&& visit) { gradients_->visit(std::ref(visit)); }
+  void set_zero() { hmoe::set_zero(*this); }
+  [[nodiscard]] detail::any_gradients_base<T>& erased() noexcept { return *gradients_; }
+
+private:
+  std::unique_ptr<detail::any_gradients_base<T>> gradients_;
+};
+
+/// An MoE layer whose experts and router are known at run time only, for contexts of one type: any moe_layer, as a
+/// value. A pass costs one virtual call more than that of the layer itself and gives the same bits. Packed layers are
+/// for inference: trainable() is false, and make_gradients, visit_parameters and backward are an hmoe::error. What a
+/// pass routed where is in a tape (tape.trace(), tape.assignment()).
+///   any_layer<decltype(ctx)> layer{moe_layer{…}};
+template <execution_context Context, float_or_double T = float> class any_layer {
+public:
+  using value_type = T;
+  using gradients_type = any_gradients<T>;
+  using context_type = Context;
+
+  template <class Experts, class Router, class Dispatch>
+    requires std::same_as<typename Experts::value_type, T>
+  explicit any_layer(moe_layer<Experts, Router, Dispatch> layer)
+      : layer_(
+            std::make_unique<detail::any_layer_of<Context, moe_layer<Experts, Router, Dispatch>>>(std::move(layer))) {}
+  any_layer(const any_layer& other) : layer_(other.layer_->copy()) {}
+  any_layer(any_layer&&) noexcept = default;
+  any_layer& operator=(const any_layer& other) {
+    layer_ = other.layer_->copy();
+    return *this;
+  }
+  any_layer& operator=(any_layer&&) noexcept = default;
+  ~any_layer() = default;
+
+  [[nodiscard]] std::size_t d_model() const noexcept { return layer_->d_model(); }
+  /// Number of experts, shared ones included.
+  [[nodiscard]] std::size_t size() const noexcept { return widths().size(); }
+  /// The most experts that a token can get.
+  [[nodiscard]] std::size_t max_selected() const { return layer_->max_selected(); }
+  [[nodiscard]] vector_view<const std::size_t> widths() const noexcept { return layer_->widths(); }
+  [[nodiscard]] bool trainable() const noexcept { return layer_->trainable(); }
+  [[nodiscard]] layer_cost cost() const { return layer_->cost(); }
+  [[nodiscard]] tape<T> make_tape(std::size_t max_tokens) const { return layer_->make_tape(max_tokens); }
+  [[nodiscard]] gradients_type make_gradients() const { return gradients_type(layer_->make_gradients()); }
+  [[nodiscard]] std::size_t workspace_bytes(const Context& ctx, std::size_t tokens, bool some_padding = false) const {
+    return layer_->workspace_bytes(ctx, tokens, some_padding);
+  }
+  [[nodiscard]] routed_batch<T> routing(tape<T>& tape) const { return layer_->routing(tape); }
+  template <class Visitor> void visit_parameters(Visitor&& visit) const { detail::visit_as_const(*this, visit); }
+  template <class Visitor> void visit_parameters(Visitor&& visit) { layer_->visit(std::ref(visit)); }
+  void append_parameters(gradients_type& gradients, std::vector<parameter<T>>& list, std::string_view prefix = "") {
+    hmoe::append_parameters<T>(*this, gradients, prefix, list);
+  }
+
+  /// As moe_layer's.
+  void forward(const Context& ctx, matrix_view<const T> x, matrix_view<T> y,
+               const routing_inputs<T>& inputs = {}) const {
+    layer_->forward(ctx, x, y, inputs);
+  }
+  void forward(const Context& ctx, matrix_view<const T> x, matrix_view<T> y, tape<T>& tape,
+               const routing_inputs<T>& inputs = {}) const {
+    layer_->forward(ctx, x, y, tape, inputs);
+  }
+  void backward(const Context& ctx, tape<T>& tape, matrix_view<const T> dy, matrix_view<T> dx,
+                gradients_type& gradients) const {
+    layer_->backward(ctx, tape, dy, dx, gradients.erased());
+  }
+
+private:
+  std::unique_ptr<detail::any_layer_base<Context, T>> layer_;
+};
+
+} // namespace hmoe
