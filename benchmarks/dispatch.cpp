@@ -23,7 +23,6 @@
 #include <exception>
 #include <iostream>
 #include <map>
-#include <optional>
 #include <regex>
 #include <set>
 #include <string>
@@ -58,7 +57,7 @@ public:
       bytes += static_cast<double>(copies_[0]->bytes(e));
     // Two last-level caches of weights between two uses of those of a token.
     const double share = static_cast<double>(shape.k) / static_cast<double>(shape.experts());
-    const double count = std::ceil(2 * static_cast<double>(last_level_cache()) / (share * bytes));
+    const double count = std::ceil(2 * static_cast<double>(hmoe::last_cache_bytes()) / (share * bytes));
     const double room = 0.5 * static_cast<double>(available_memory()) / bytes;
     while (static_cast<double>(copies_.size()) < std::min({count, room, 64.0}))
       copies_.push_back(copies_[0]->copy());
@@ -154,7 +153,32 @@ pass_cost cost_of(const dispatch::dispatch_load& load) {
   return cost;
 }
 
-std::string cell_line(const dispatch_point& at, const cell_result& cell, const dispatch::dispatch_load& load,
+/// The loads of a point's assignments, which passes take in turn.
+class point_loads {
+public:
+  point_loads(const any_experts& experts, const std::vector<hmoe::assignment<float>>& assigned,
+              const dispatch_point& at)
+      : work_(assigned.size(), std::vector<dispatch::expert_work>(experts.size())) {
+    const dispatch_context ctx({}, hmoe::executors::openmp{at.threads}, switched_stages{});
+    for (std::size_t i = 0; i < assigned.size(); ++i)
+      loads_.push_back(dispatch::load_of(ctx, experts, assigned[i], at.training,
+                                         hmoe::vector_view<dispatch::expert_work>(work_[i].data(), work_[i].size())));
+  }
+  [[nodiscard]] const dispatch::dispatch_load& first() const { return loads_.front(); }
+  /// The mean of what the model predicts, each with the strategy that which(load) takes.
+  template <class F> [[nodiscard]] double predicted(const dispatch::machine_limits& machine, const F& which) const {
+    double sum = 0;
+    for (const dispatch::dispatch_load& load : loads_)
+      sum += dispatch::predict(which(load), load, machine).total();
+    return sum / static_cast<double>(loads_.size());
+  }
+
+private:
+  std::vector<std::vector<dispatch::expert_work>> work_;
+  std::vector<dispatch::dispatch_load> loads_;
+};
+
+std::string cell_line(const dispatch_point& at, const cell_result& cell, const point_loads& loads,
                       const dispatch::machine_limits& machine, const limits& limit) {
   json line;
   line["name"] = at.name(cell.strategy);
@@ -175,19 +199,19 @@ std::string cell_line(const dispatch_point& at, const cell_result& cell, const d
   line["q25"] = quantile(cell.seconds, 0.25);
   line["q75"] = quantile(cell.seconds, 0.75);
   line["runs"] = cell.seconds.size();
+  line["seconds_of_even_runs"] = quantile(every_second(cell.seconds, 0), 0.5);
+  line["seconds_of_odd_runs"] = quantile(every_second(cell.seconds, 1), 0.5);
   if (at.tokens <= 16)
     line["p99"] = quantile(cell.seconds, 0.99);
-  std::optional<dispatch::strategy> modelled;
-  if (cell.strategy == "automatic")
-    modelled = dispatch::quickest(load, machine);
+  if (cell.strategy == "automatic") {
+    const auto quickest = [&](const dispatch::dispatch_load& load) { return dispatch::quickest(load, machine); };
+    line["predicted"] = loads.predicted(machine, quickest);
+    line["picked"] = std::string(dispatch::name_of(quickest(loads.first())));
+  }
   for (std::size_t i = 0; i < dispatch::strategy_count; ++i)
     if (const auto s = static_cast<dispatch::strategy>(i); cell.strategy == dispatch::name_of(s))
-      modelled = s;
-  if (modelled)
-    line["predicted"] = dispatch::predict(*modelled, load, machine).total();
-  if (cell.strategy == "automatic")
-    line["picked"] = std::string(dispatch::name_of(*modelled));
-  const pass_cost cost = cost_of(load);
+      line["predicted"] = loads.predicted(machine, [&](const auto&) { return s; });
+  const pass_cost cost = cost_of(loads.first());
   line["flops"] = cost.flops;
   line["bytes"] = cost.bytes;
   line["imbalance"] = cost.imbalance;
@@ -311,15 +335,12 @@ void run(const dispatch_options& chosen) {
     const auto results =
         measure_point(racing, {copies, assigned, at.tokens, at.threads, at.training}, {.seconds = chosen.seconds});
 
-    const dispatch_context ctx({}, hmoe::executors::openmp{at.threads}, switched_stages{});
-    std::vector<dispatch::expert_work> work(at.shape->experts());
-    const auto load = dispatch::load_of(ctx, *copies[0], assigned[0], at.training,
-                                        hmoe::vector_view<dispatch::expert_work>(work.data(), work.size()));
+    const point_loads loads(*copies[0], assigned, at);
     std::string best;
     double least = 1e30;
     for (const cell_result& cell : results) {
       if (wanted(at.name(cell.strategy)))
-        lines += cell_line(at, cell, load, machine, limit);
+        lines += cell_line(at, cell, loads, machine, limit);
       if (!cell.drops && cell.strategy != "automatic" && cell.error.empty() && quantile(cell.seconds, 0.5) < least) {
         least = quantile(cell.seconds, 0.5);
         best = cell.strategy;

@@ -205,4 +205,14 @@ measure_point(const std::vector<named_strategy>& all, const dispatch_batch& batc
   return values[below] + (at - static_cast<double>(below)) * (values[above] - values[below]);
 }
 
+/// Every second value from the `first`-th one on; all of them where there are fewer than two.
+[[nodiscard]] inline std::vector<double> every_second(const std::vector<double>& values, std::size_t first) {
+  if (values.size() < 2)
+    return values;
+  std::vector<double> some;
+  for (std::size_t i = first; i < values.size(); i += 2)
+    some.push_back(values[i]);
+  return some;
+}
+
 } // namespace benchmarks

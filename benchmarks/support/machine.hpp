@@ -2,6 +2,7 @@
 #pragma once
 
 #include <hmoe/core/buffer.hpp>
+#include <hmoe/execution/last_cache.hpp>
 
 #include <omp.h>
 #include <xsimd/xsimd.hpp>
@@ -132,20 +133,6 @@ inline double measure_peak(multiplier kind, std::size_t threads) {
   return detail::flops_per_second<detail::f32_step>(threads);
 }
 
-/// Bytes of the last-level cache that this core sees (sysconf would add up those of a whole socket); 32 MB where the
-/// system does not tell.
-inline std::size_t last_level_cache() {
-  std::size_t largest = 0;
-  for (int index = 0; index < 8; ++index) {
-    std::ifstream file("/sys/devices/system/cpu/cpu0/cache/index" + std::to_string(index) + "/size");
-    std::size_t size = 0;
-    char unit = 'K';
-    if (file >> size >> unit)
-      largest = std::max(largest, size << (unit == 'M' ? 20 : 10));
-  }
-  return largest > 0 ? largest : std::size_t{32} << 20;
-}
-
 /// Bytes of memory that a program may still take.
 inline std::size_t available_memory() {
   std::ifstream info("/proc/meminfo");
@@ -184,7 +171,7 @@ template <std::size_t Streams> double sum_from(const float* from, std::size_t co
 inline double measure_dram(std::size_t threads) {
   // In a buffer, whose pages are as large as those of hmoe's weights.
   static const hmoe::buffer<float> memory = [] {
-    hmoe::buffer<float> ones(std::max(8 * last_level_cache(), std::size_t{256} << 20) / sizeof(float));
+    hmoe::buffer<float> ones(std::max(8 * hmoe::last_cache_bytes(), std::size_t{256} << 20) / sizeof(float));
     ones.fill(1);
     return ones;
   }();

@@ -50,7 +50,7 @@ model::model(layer_shape shape, copies wanted, double room) : shape_(std::move(s
 }
 
 std::size_t model::cold_copies(double bytes) const {
-  const double cold = 2 * static_cast<double>(last_level_cache()) * static_cast<double>(shape_.experts()) /
+  const double cold = 2 * static_cast<double>(hmoe::last_cache_bytes()) * static_cast<double>(shape_.experts()) /
                       static_cast<double>(shape_.top_k);
   return static_cast<std::size_t>(std::max(1.0, std::ceil(cold / bytes)));
 }

@@ -48,12 +48,14 @@
 #include <hmoe/dispatch/cost_model.hpp>
 #include <hmoe/dispatch/dense.hpp>
 #include <hmoe/dispatch/drop_order.hpp>
+#include <hmoe/dispatch/explanation.hpp>
 #include <hmoe/dispatch/looped.hpp>
 #include <hmoe/dispatch/measure_machine.hpp>
 #include <hmoe/dispatch/padded.hpp>
 #include <hmoe/dispatch/per_token.hpp>
 #include <hmoe/dispatch/scattered.hpp>
 #include <hmoe/dispatch/sorted.hpp>
+#include <hmoe/dispatch/strategy.hpp>
 #include <hmoe/dispatch/tune.hpp>
 #include <hmoe/dispatch/tuned_table.hpp>
 #include <hmoe/execution/context.hpp>

@@ -12,8 +12,8 @@ import json
 from pathlib import Path
 
 COLUMNS = ("name", "shape", "format", "strategy", "tokens", "load", "phase", "threads", "seconds", "q25", "q75", "runs",
-           "p99", "predicted", "picked", "flops", "bytes", "imbalance", "peak", "dram", "efficiency", "rows", "padding",
-           "dropped", "workspace", "drops", "error")  # fmt: skip
+           "seconds_of_even_runs", "seconds_of_odd_runs", "p99", "predicted", "picked", "flops", "bytes", "imbalance", "peak", "dram", "efficiency", "rows",
+           "padding", "dropped", "workspace", "drops", "error")  # fmt: skip
 POINT = ("shape", "format", "tokens", "load", "phase", "threads")
 
 

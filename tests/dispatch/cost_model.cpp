@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <hmoe/dispatch/cost_model.hpp>
 
-#include "dispatch/strategies.hpp"
-#include "support/error_of.hpp"
-
 #include <doctest/doctest.h>
 
 #include <vector>
@@ -15,7 +12,10 @@ namespace {
 constexpr machine_limits unit{.flops = 1,
                               .first_read = 1,
                               .next_read = 2,
+                              .not_hidden = 0.25,
+                              .scattered_read = 1.5,
                               .cache_bytes = 0,
+                              .last_cache = 1e9,
                               .row_copy = 1,
                               .wait_seconds = 1,
                               .task_seconds = 0,
@@ -40,9 +40,10 @@ TEST_CASE("the parts of the model against its formulas, by hand") {
   CHECK(at(strategy::sorted).flops == 20);
   CHECK(at(strategy::sorted).rows == 4 * 4 + 2);
   CHECK(at(strategy::sorted).waits == 3);
-  CHECK(at(strategy::sorted).total() == doctest::Approx(107 + 0.4 * 20 + 18 + 3));
+  CHECK(at(strategy::sorted).hidden == 0.75 * 20);
+  CHECK(at(strategy::sorted).total() == doctest::Approx(107 + 0.25 * 20 + 18 + 3));
   CHECK(at(strategy::per_token).weights == 100 + 2 * 100 / 2.0 + 7);
-  CHECK(at(strategy::scattered).weights == doctest::Approx(1.05 * 107));
+  CHECK(at(strategy::scattered).weights == 1.5 * 107);
   CHECK(at(strategy::scattered).rows == 4 * 4);
   CHECK(at(strategy::per_token).flops == 0);
   CHECK(at(strategy::per_token).rows == 2 * 4 + 2);
@@ -55,6 +56,11 @@ TEST_CASE("the parts of the model against its formulas, by hand") {
   machine_limits cached = unit;
   cached.cache_bytes = 107;
   CHECK(predict(strategy::sorted, load(experts, 2), cached).weights == 107 / 2.0);
+  machine_limits small = unit; // a fifth of the weights that per_token reads in turn stays in the cache
+  small.last_cache = 107 / 5.0;
+  CHECK(predict(strategy::per_token, load(experts, 2), small).weights ==
+        doctest::Approx(107 + 2 * 100 * (0.2 / 2 + 0.8)));
+  CHECK(predict(strategy::sorted, load(experts, 2), small).weights == 107);
   const std::vector<expert_work> long_rows{{130, 10, 100}};
   CHECK(predict(strategy::blocked, load(long_rows, 130), unit).weights == 100 + 2 * 100 / 2.0);
   CHECK(predict(strategy::blocked, load(long_rows, 130), unit).waits == 3 + 2);
@@ -65,31 +71,4 @@ TEST_CASE("few tokens on experts of their own go token by token, shared experts 
   CHECK(quickest(load(one, 1), {}) == strategy::per_token);
   const std::vector<expert_work> several{{6, 6e6, 12e6}, {5, 6e6, 12e6}, {5, 6e6, 12e6}};
   CHECK(quickest(load(several, 8), {}) != strategy::per_token);
-}
-
-TEST_CASE("a layer explains a batch, with what automatic would take") {
-  const auto layer = support::make_layer<float>(sorted{}, hmoe::routing::top_k_router<float>(10, 6, 2));
-  hmoe::assignment<float> assigned;
-  assigned.resize_tokens(1);
-  assigned.offsets()[1] = 2;
-  assigned.resize_entries();
-  assigned.experts()[0] = 0;
-  assigned.experts()[1] = 4;
-  const hmoe::context ctx{hmoe::backends::reference{}};
-  const explanation said = layer.explain(ctx, assigned);
-  CHECK(said.lines.size() == strategy_count);
-  CHECK(said.picked == strategy::per_token);
-  for (const char* word : {"weights", "waits", "dense", "automatic picks per_token, by the cost model"})
-    CHECK(said.text().find(word) != std::string::npos);
-  assigned.experts()[1] = 6;
-  CHECK(support::error_of([&] { static_cast<void>(layer.explain(ctx, assigned)); }) ==
-        "hmoe: the assignment names expert 6, the set has 6");
-}
-
-TEST_CASE("names of strategies are read back, others are refused") {
-  for (std::size_t i = 0; i < strategy_count; ++i)
-    CHECK(strategy_of(name_of(static_cast<strategy>(i))) == static_cast<strategy>(i));
-  CHECK(support::error_of([] {
-          static_cast<void>(strategy_of("fast"));
-        }).starts_with("hmoe: no dispatch strategy is called \"fast\""));
 }

@@ -17,8 +17,8 @@ POLICY_FOLDERS = ("backends", "dispatch", "experts", "losses", "routing", "stati
 PARTS = {
     "backends": {"cuda"},  # an umbrella
     "dispatch": {
-        "build_plan", "cost_model", "dispatcher", "limited", "limited_plan", "measure_machine", "permuted", "rows", "tune",
-        "tuned_table",
+        "build_plan", "cost_model", "dispatcher", "explanation", "limited", "limited_plan", "measure_machine", "permuted", "rows",
+        "strategy", "tune", "tuned_table",
     },  # fmt: skip
     "experts": {"bank", "diagnosis", "elementwise", "ffn_weights", "gating", "run", "run_backward", "zero_cost_bank"},
     "losses": {

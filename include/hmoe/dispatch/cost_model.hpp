@@ -5,50 +5,30 @@
 #include <hmoe/core/blocks.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/vector_view.hpp>
+#include <hmoe/dispatch/strategy.hpp>
 #include <hmoe/execution/context.hpp>
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
-#include <cstdio>
-#include <string>
-#include <string_view>
-#include <vector>
 
 namespace hmoe::dispatch {
-
-/// The dropless strategies that the cost model knows.
-enum class strategy { per_token, scattered, sorted, blocked, looped, dense };
-inline constexpr std::size_t strategy_count = 6;
-/// Rows of a block where the model or dispatch::automatic takes `blocked`.
-inline constexpr std::size_t automatic_block = 64;
-
-[[nodiscard]] constexpr std::string_view name_of(strategy s) noexcept {
-  constexpr std::array<std::string_view, strategy_count> names{"per_token", "scattered", "sorted",
-                                                               "blocked",   "looped",    "dense"};
-  return names[static_cast<std::size_t>(s)];
-}
-/// hmoe::error for another name.
-[[nodiscard]] inline strategy strategy_of(std::string_view name) {
-  for (std::size_t i = 0; i < strategy_count; ++i)
-    if (name_of(static_cast<strategy>(i)) == name)
-      return static_cast<strategy>(i);
-  fail("no dispatch strategy is called \"" + std::string(name) +
-       "\": possible are per_token, scattered, sorted, blocked, looped and dense");
-}
 
 /// What a machine can do with one form of weights, all threads together; dispatch::measure_machine finds out. The
 /// defaults are of two Zen 4 cores and float weights as they are.
 struct machine_limits {
-  double flops = 190e9;       ///< per second, with many rows
-  double first_read = 14e9;   ///< bytes of weights per second that a row reads for the first time
-  double next_read = 42e9;    ///< and again, from a cache; for weights as they are, packing them included
-  double cache_bytes = 32e6;  ///< weights of a batch up to here stay cached from one batch to the next; 0: other layers
-                              ///< run in between
-  double row_copy = 8e9;      ///< bytes of rows per second, read and written
-  double wait_seconds = 5e-6; ///< of a phase, until all threads have begun and ended
-  double task_seconds = 2e-7; ///< of handing out a piece of work
-  double plan_seconds = 5e-9; ///< of an entry in a counting sort
+  double flops = 190e9;     ///< per second, with many rows
+  double first_read = 16e9; ///< bytes of weights per second that a row reads from memory
+  double next_read = 42e9;  ///< and from a cache; for weights as they are, packing them included
+  double not_hidden = 1;    ///< share of the shorter one of reading and multiplying that the longer one does not hide:
+                            ///< 1 where rows wait until weights are packed
+  double scattered_read = 1.05; ///< time of reading weights in the order of `scattered` ÷ in that of `sorted`
+  double cache_bytes = 32e6;    ///< weights of a batch up to here stay cached from one batch to the next; 0: other
+                                ///< layers run in between
+  double last_cache = 32e6;     ///< bytes of the last cache: weights that a batch reads more than once come from there
+  double row_copy = 11e9;       ///< bytes of rows per second, read and written, beyond the caches
+  double wait_seconds = 1e-6;   ///< of a phase, until all threads have begun and ended
+  double task_seconds = 1e-8;   ///< of handing out a piece of work
+  double plan_seconds = 5e-9;   ///< of an entry in a counting sort
   std::size_t threads = 2;
 };
 
@@ -71,23 +51,22 @@ struct dispatch_load {
 struct predicted_time {
   double weights = 0; ///< bytes of weights, and of their gradients
   double flops = 0;
-  double rows = 0;  ///< bytes of rows that are gathered, permuted and combined
-  double tasks = 0; ///< the plan, and handing out work
+  double hidden = 0; ///< what of these two runs beside the other
+  double rows = 0;   ///< bytes of rows that are gathered, permuted and combined
+  double tasks = 0;  ///< the plan, and handing out work
   double waits = 0;
 
-  /// Reading weights and multiplying overlap: most of the shorter of the two is hidden.
-  [[nodiscard]] double total() const noexcept {
-    constexpr double not_hidden = 0.4;
-    return std::max(weights, flops) + not_hidden * std::min(weights, flops) + rows + tasks + waits;
-  }
+  [[nodiscard]] double total() const noexcept { return weights + flops - hidden + rows + tasks + waits; }
 };
 
 /// The model: r_e rows on expert e, n entries, T tokens, N experts.
-///   weights  Σ_{r_e ≠ 0} bytes_e · (1 / first_read + (passes_e − 1) / next_read); passes_e = r_e for per_token,
-///            ⌈r_e / 64⌉ for blocked, 1 else; next_read for all where these bytes are at most cache_bytes; 2.8 times
-///            that in training, where gradients are read and written
-///            Scattered: 1.05 times as much, since it reads the last matrices of all experts in turn, panel by panel.
+///   weights  Σ_{r_e ≠ 0} bytes_e · (1 / first_read + (passes_e − 1) / again); passes_e = r_e for per_token, ⌈r_e / 64⌉
+///            for blocked, 1 else. again = next_read; for per_token, whose experts take turns, the share that
+///            last_cache holds of all these bytes comes at next_read and the rest at first_read. All at next_read where
+///            the bytes are at most cache_bytes. 2.8 times that in training, where gradients are read and written;
+///            scattered_read times for scattered, which reads the last matrices of all experts in turn, panel by panel
 ///   flops    Σ (r_e − passes_e) · flops_e / flops (the first row of a pass is in `weights`); 3 times that in training
+///   hidden   (1 − not_hidden) of the shorter one of these two
 ///   rows     copies · d_model bytes / row_copy; copies = 4n + T for sorted and blocked, 6n for looped, 4n for
 ///            scattered, 2n + T for per_token, N T + 3n for dense; 3 times that in training
 ///   waits    parallel phases: those of the experts, and one each for gather and combine of more than 64 rows
@@ -96,7 +75,7 @@ struct predicted_time {
   double used = 0, first = 0, again = 0, flops = 0, work = 0;
   for (const expert_work& e : load.experts) {
     const std::size_t rows = s == strategy::dense ? load.tokens : e.rows;
-    if (rows == 0)
+    if (rows == 0 || e.flops_per_row == 0)
       continue;
     const std::size_t passes = each_token ? rows : s == strategy::blocked ? blocks_of(rows, automatic_block) : 1;
     ++used;
@@ -123,10 +102,14 @@ struct predicted_time {
 
   predicted_time result;
   const double first_read = first <= machine.cache_bytes ? machine.next_read : machine.first_read;
-  result.weights = (first / first_read + again / machine.next_read) * (load.training ? 2.8 : 1);
+  const double cached = each_token && first > machine.last_cache ? machine.last_cache / first : 1;
+  result.weights = first / first_read + again * (cached / machine.next_read + (1 - cached) / first_read);
+  if (load.training)
+    result.weights *= 2.8;
   if (s == strategy::scattered && used > 1)
-    result.weights *= 1.05;
+    result.weights *= machine.scattered_read;
   result.flops = flops / machine.flops * (load.training ? 3 : 1);
+  result.hidden = (1 - machine.not_hidden) * std::min(result.weights, result.flops);
   result.rows = copies * load.row_bytes / machine.row_copy * (load.training ? 3 : 1);
   result.tasks = all_phases * pieces / std::max(1.0, loops ? used : 1.0) * machine.task_seconds;
   if (!each_token && s != strategy::dense)
@@ -167,29 +150,5 @@ template <execution_context Context, class Experts, class T>
   load.experts = work;
   return load;
 }
-
-/// What the model says of a batch: layer.explain makes it.
-struct explanation {
-  struct line {
-    strategy which;
-    predicted_time time;
-  };
-  std::vector<line> lines;
-  strategy picked = strategy::sorted; ///< by dispatch::automatic
-  std::string reason;                 ///< the table of measured times, or the cost model
-
-  /// A table, times in microseconds.
-  [[nodiscard]] std::string text() const {
-    std::string all = "strategy     weights      flops       rows      tasks      waits      total  (us)\n";
-    for (const line& l : lines) {
-      std::array<char, 128> row{};
-      std::snprintf(row.data(), row.size(), "%-10s %9.1f  %9.1f  %9.1f  %9.1f  %9.1f  %9.1f\n",
-                    std::string(name_of(l.which)).c_str(), l.time.weights * 1e6, l.time.flops * 1e6, l.time.rows * 1e6,
-                    l.time.tasks * 1e6, l.time.waits * 1e6, l.time.total() * 1e6);
-      all += row.data();
-    }
-    return all + "automatic picks " + std::string(name_of(picked)) + ", by " + reason + "\n";
-  }
-};
 
 } // namespace hmoe::dispatch

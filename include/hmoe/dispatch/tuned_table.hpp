@@ -2,7 +2,7 @@
 #pragma once
 
 #include <hmoe/core/error.hpp>
-#include <hmoe/dispatch/cost_model.hpp>
+#include <hmoe/dispatch/strategy.hpp>
 
 #include <algorithm>
 #include <cmath>

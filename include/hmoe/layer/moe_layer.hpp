@@ -13,6 +13,7 @@
 #include <hmoe/core/tape.hpp>
 #include <hmoe/dispatch/cost_model.hpp>
 #include <hmoe/dispatch/dispatcher.hpp>
+#include <hmoe/dispatch/explanation.hpp>
 #include <hmoe/dispatch/sorted.hpp>
 #include <hmoe/execution/context.hpp>
 #include <hmoe/execution/dry_context.hpp>
