@@ -140,6 +140,7 @@
 #include <hmoe/routing/selections/top_p.hpp>
 #include <hmoe/routing/selections/two_level.hpp>
 #include <hmoe/routing/shared/always_on.hpp>
+#include <hmoe/routing/shared/jointly_weighted.hpp>
 #include <hmoe/routing/shared/no_shared.hpp>
 #include <hmoe/routing/shared/sigmoid_gated.hpp>
 #include <hmoe/routing/weighting.hpp>

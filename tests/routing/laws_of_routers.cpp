@@ -15,6 +15,7 @@
 #include <hmoe/routing/selections/group_limited.hpp>
 #include <hmoe/routing/selections/two_level.hpp>
 #include <hmoe/routing/shared/always_on.hpp>
+#include <hmoe/routing/shared/jointly_weighted.hpp>
 #include <hmoe/routing/shared/no_shared.hpp>
 #include <hmoe/routing/shared/sigmoid_gated.hpp>
 #include <hmoe/routing/weightings/equal_weights.hpp>
@@ -70,6 +71,7 @@ TEST_CASE("shared experts") {
   with(routing::no_shared{});
   with(routing::always_on{2});
   with(routing::sigmoid_gated<double>(d, 2));
+  with(routing::jointly_weighted<double>(d, 2));
 }
 
 TEST_CASE("routers by name") {

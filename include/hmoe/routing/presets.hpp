@@ -15,6 +15,7 @@
 #include <hmoe/routing/selections/top_k.hpp>
 #include <hmoe/routing/selections/top_p.hpp>
 #include <hmoe/routing/shared/always_on.hpp>
+#include <hmoe/routing/shared/jointly_weighted.hpp>
 #include <hmoe/routing/shared/sigmoid_gated.hpp>
 #include <hmoe/routing/weightings/on_input_side.hpp>
 #include <hmoe/routing/weightings/raw.hpp>
@@ -134,6 +135,14 @@ using nemotron_h = deepseek_v3<T, group_mask::excluded, Weighting>;
 ///   nemotron_h_latent<float> r{4096, 512, {512, {.groups = 1, .kept = 1, .k = 22}}, {.factor = 5}};
 template <float_or_double T, class Weighting = deepseek_renormalized>
 using nemotron_h_latent = router<own_input<linear<T, sigmoid>>, biased<T, group_limited<>>, scaled<Weighting>>;
+
+/// Inkling: sigmoid, a bias for the choice only, top k; the weights of the chosen and of the shared experts are divided
+/// by their sum, times a scale (its route_scale times its global_scale, which is trained there and a constant here).
+///   inkling<float> r{d, N, {N, k}, {.factor = …}, jointly_weighted<float>{d, n_shared_experts}};
+/// mlp.gate.weight [(N + shared)×d]: the first N rows = router.weight, the others = router.shared_gate;
+/// mlp.gate.e_score_correction_bias [N] = router.selection_bias
+template <float_or_double T, class Weighting = renormalized>
+using inkling = router<linear<T, sigmoid>, biased<T, top_k<>>, scaled<Weighting>, jointly_weighted<T>>;
 
 /// Gemma 4: the router reads the residual stream (routing_inputs::router_x), normalised and scaled, experts a
 /// normalisation of their own of it; softmax, top k, renormalised, times a learned scale per expert.

@@ -115,8 +115,8 @@ public:
       : score_(std::move(score)), select_(std::move(select)), weight_(std::move(weight)), shared_(std::move(shared)) {
     if constexpr (requires { select_.validate(routed()); })
       select_.validate(routed());
-    if constexpr (requires { weight_.validate(routed()); })
-      weight_.validate(routed());
+    if constexpr (requires { weight_.validate(weighted()); })
+      weight_.validate(weighted());
     if constexpr (requires { shared_.validate(d_model()); })
       shared_.validate(d_model());
   }
@@ -191,13 +191,16 @@ public:
       index_t* ids = assigned.experts().data() + first;
       std::copy_n(chosen.data() + t * most, count, ids);
       std::iota(ids + count, ids + count + shared_.size(), static_cast<index_t>(routed()));
-      if (count != 0)
-        routing::weigh(weight_, weighting_row{t, trace.inputs().noise}, std::as_const(trace).logits().row(t),
-                       std::as_const(trace).probabilities().row(t), vector_view<const index_t>(ids, count),
-                       assigned.weights().subview(first, count), of_worker(scratch, worker));
+      const std::size_t weighed = joint ? count + shared_.size() : count;
+      const weighting_values seen = values_of(trace, x, t, of_worker(scratch, worker));
+      if (weighed != 0)
+        routing::weigh(weight_, weighting_row{t, trace.inputs().noise}, seen.logits, seen.p,
+                       vector_view<const index_t>(ids, weighed), assigned.weights().subview(first, weighed),
+                       seen.scratch);
       if (on_non_finite_ == non_finite::propagate)
-        spread_nan(std::as_const(trace).probabilities().row(t), assigned.weights().subview(first, count));
-      shared_.forward(x.row(t), assigned.weights().subview(first + count, shared_.size()));
+        spread_nan(seen.p, assigned.weights().subview(first, weighed));
+      if constexpr (!joint)
+        shared_.forward(x.row(t), assigned.weights().subview(first + count, shared_.size()));
     });
     for (const index_t e : assigned.experts())
       if (e < routed())
@@ -226,9 +229,11 @@ public:
     x = detail::without_padding(ctx, x, trace, masked);
     auto d_logits = per_expert(&ctx.workspace(), x.rows()), d_p = per_expert(&ctx.workspace(), x.rows());
     auto scratch = weighting_memory(&ctx.workspace(), ctx.executor().concurrency());
+    auto d_shared = shared_gradients(&ctx.workspace(), x.rows());
     hmoe::for_each_row(ctx, x.rows(), [&](std::size_t t, std::size_t worker) {
       if (!trace.is_valid(t)) {
         std::ranges::fill(d_logits.row(t), value_type(0));
+        std::ranges::fill(d_shared.row(t), value_type(0));
         return;
       }
       std::ranges::copy(trace.d_logits().row(t), d_logits.row(t).begin());
@@ -237,7 +242,10 @@ public:
         clear_excluded(trace, t, d_p.row(t));
       const auto logits = trace.logits().row(t), p = trace.probabilities().row(t);
       const std::size_t first = assigned.offsets()[t], count = assigned.offsets()[t + 1] - first - shared_.size();
-      if (count != 0)
+      if constexpr (joint)
+        joint_backward(trace, assigned, x, t, d_weights, d_logits.row(t), d_p.row(t), d_shared.row(t),
+                       of_worker(scratch, worker));
+      else if (count != 0)
         routing::weigh_backward(weight_, weighting_row{t, trace.inputs().noise}, logits, p,
                                 assigned.experts().subview(first, count), assigned.weights().subview(first, count),
                                 d_weights.subview(first, count), d_logits.row(t), d_p.row(t),
@@ -247,9 +255,12 @@ public:
         clear_excluded(trace, t, d_logits.row(t));
     });
     if constexpr (learned_weighting<Weighting>)
-      add_weighting_gradients(trace, assigned, d_weights, gradients.weight_, of_worker(scratch, 0));
+      add_weighting_gradients(trace, assigned, x, d_weights, gradients.weight_, of_worker(scratch, 0));
     score_.backward(ctx, x, trace, std::as_const(d_logits).view(), dx, gradients.score_);
-    shared_.backward(ctx, x, assigned, d_weights, dx, gradients.shared_);
+    if constexpr (joint)
+      shared_.backward(ctx, x, std::as_const(d_shared).view(), dx, gradients.shared_);
+    else
+      shared_.backward(ctx, x, assigned, d_weights, dx, gradients.shared_);
   }
   template <execution_context Context>
   void lay_out_backward(const Context& dry, std::size_t tokens, bool some_padding) const {
@@ -258,6 +269,7 @@ public:
     static_cast<void>(per_expert(memory, tokens));
     static_cast<void>(per_expert(memory, tokens));
     static_cast<void>(weighting_memory(memory, dry.executor().concurrency()));
+    static_cast<void>(shared_gradients(memory, tokens));
     routing::lay_out_part(score_, memory, tokens);
     routing::lay_out_part(shared_, memory, tokens);
   }
@@ -299,25 +311,80 @@ private:
   [[nodiscard]] buffer<value_type> selection_memory(std::pmr::memory_resource* memory, std::size_t workers) const {
     return buffer<value_type>(workers * scratch_per_worker(), memory);
   }
+  /// Whether the weighting makes the weights of shared experts, too (jointly_weighted), and for how many experts.
+  static constexpr bool joint = requires { Shared::joins_weighting; };
+  [[nodiscard]] std::size_t weighted() const noexcept { return joint ? size() : routed(); }
+
+  /// What a weighting wants, and where it is joint, room for rows of logits, scores and both of their gradients.
+  [[nodiscard]] std::size_t weighting_scratch_per_worker() const {
+    return weighting_scratch(weight_, weighted()) + (joint ? 4 * weighted() : 0);
+  }
   [[nodiscard]] buffer<value_type> weighting_memory(std::pmr::memory_resource* memory, std::size_t workers) const {
-    return buffer<value_type>(workers * weighting_scratch(weight_, routed()), memory);
+    return buffer<value_type>(workers * weighting_scratch_per_worker(), memory);
+  }
+  [[nodiscard]] matrix<value_type> shared_gradients(std::pmr::memory_resource* memory, std::size_t tokens) const {
+    return matrix<value_type>::for_overwrite(tokens, joint ? shared_.size() : 0, memory);
   }
   [[nodiscard]] vector_view<value_type> of_worker(buffer<value_type>& scratch, std::size_t worker) const {
-    const std::size_t size = weighting_scratch(weight_, routed());
+    const std::size_t size = weighting_scratch_per_worker();
     return {scratch.data() + worker * size, size};
+  }
+
+  /// What the weighting sees of a token: the rows of the trace, or where it is joint, these and the shared experts'
+  /// behind them, at the begin of the scratch.
+  struct weighting_values {
+    vector_view<const value_type> logits, p;
+    vector_view<value_type> d_logits, d_p, scratch; ///< gradients: only where it is joint
+  };
+  [[nodiscard]] weighting_values values_of(const router_trace<value_type>& trace, matrix_view<const value_type> x,
+                                           std::size_t t, vector_view<value_type> scratch) const {
+    const auto logits = trace.logits().row(t), p = trace.probabilities().row(t);
+    if constexpr (joint) {
+      const std::size_t n = routed(), all = weighted();
+      const auto z = scratch.subview(0, all), scores = scratch.subview(all, all);
+      std::ranges::copy(logits, z.begin());
+      std::ranges::copy(p, scores.begin());
+      shared_.scores(x.row(t), z.subview(n, all - n), scores.subview(n, all - n));
+      return {z, scores, scratch.subview(2 * all, all), scratch.subview(3 * all, all),
+              scratch.subview(4 * all, scratch.size() - 4 * all)};
+    } else {
+      return {logits, p, {}, {}, scratch};
+    }
+  }
+  void joint_backward(const router_trace<value_type>& trace, const assignment<value_type>& assigned,
+                      matrix_view<const value_type> x, std::size_t t, vector_view<const value_type> d_weights,
+                      vector_view<value_type> d_logits, vector_view<value_type> d_p, vector_view<value_type> d_shared,
+                      vector_view<value_type> scratch) const {
+    const weighting_values seen = values_of(trace, x, t, scratch);
+    const std::size_t first = assigned.offsets()[t], count = assigned.offsets()[t + 1] - first, n = routed();
+    std::ranges::fill(seen.d_logits, value_type(0));
+    std::ranges::fill(seen.d_p, value_type(0));
+    routing::weigh_backward(weight_, weighting_row{t, trace.inputs().noise}, seen.logits, seen.p,
+                            assigned.experts().subview(first, count), assigned.weights().subview(first, count),
+                            d_weights.subview(first, count), seen.d_logits, seen.d_p, seen.scratch);
+    for (std::size_t e = 0; e < n; ++e) {
+      d_logits[e] += seen.d_logits[e];
+      d_p[e] += seen.d_p[e];
+    }
+    const auto behind = [&](auto row) { return row.subview(n, d_shared.size()); };
+    shared_.scores_backward(behind(seen.logits), behind(seen.p), vector_view<const value_type>(behind(seen.d_p)),
+                            behind(seen.d_logits));
+    std::ranges::copy(behind(seen.d_logits), d_shared.begin());
   }
   /// Token by token in order, so that the sums do not depend on the number of threads.
   void add_weighting_gradients(const router_trace<value_type>& trace, const assignment<value_type>& assigned,
-                               vector_view<const value_type> d_weights, Weighting& gradients,
-                               vector_view<value_type> scratch) const {
+                               matrix_view<const value_type> x, vector_view<const value_type> d_weights,
+                               Weighting& gradients, vector_view<value_type> scratch) const {
     for (std::size_t t = 0; t < trace.tokens(); ++t) {
       if (!trace.is_valid(t))
         continue;
-      const std::size_t first = assigned.offsets()[t], count = assigned.offsets()[t + 1] - first - shared_.size();
+      const std::size_t first = assigned.offsets()[t],
+                        count = assigned.offsets()[t + 1] - first - (joint ? 0 : shared_.size());
+      const weighting_values seen = values_of(trace, x, t, scratch);
       if (count != 0)
-        routing::weigh_parameters(weight_, trace.logits().row(t), trace.probabilities().row(t),
-                                  assigned.experts().subview(first, count), assigned.weights().subview(first, count),
-                                  d_weights.subview(first, count), gradients, scratch);
+        routing::weigh_parameters(weight_, seen.logits, seen.p, assigned.experts().subview(first, count),
+                                  assigned.weights().subview(first, count), d_weights.subview(first, count), gradients,
+                                  seen.scratch);
     }
   }
   [[nodiscard]] matrix<value_type> per_expert(std::pmr::memory_resource* memory, std::size_t tokens) const {
