@@ -84,6 +84,21 @@ TEST_CASE("a file whose tensors begin at a multiple of 64 bytes") {
   CHECK_THROWS_AS(safetensors_writer().align_to(48), hmoe::error);
 }
 
+TEST_CASE("a tensor that is made while it is written") {
+  const support::scratch_folder folder;
+  const std::vector<std::uint8_t> bytes{0, 1, 2, 10, 11, 12};
+  safetensors_writer at_hand, made;
+  at_hand.add("w", tensor_type::u8, {2, 3}, std::as_bytes(std::span(bytes)));
+  made.add("w", tensor_type::u8, {2, 3}, 2, 3, [](std::size_t row, std::span<std::byte> to) {
+    for (std::size_t i = 0; i < to.size(); ++i)
+      to[i] = static_cast<std::byte>(10 * row + i);
+  });
+  at_hand.write((folder / "f").string());
+  made.write((folder / "g").string());
+  CHECK(support::contents_of(folder / "f") == support::contents_of(folder / "g"));
+  CHECK_THROWS_AS(made.add("v", tensor_type::u8, {2, 3}, 2, 2, [](std::size_t, std::span<std::byte>) {}), hmoe::error);
+}
+
 TEST_CASE("what does not fit is refused with the numbers") {
   safetensors_writer writer;
   const std::vector<float> values(6);

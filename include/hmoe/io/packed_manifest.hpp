@@ -118,7 +118,7 @@ private:
   static void append_sizes(std::string& json, const char* begin, const std::vector<std::size_t>& sizes) {
     json += begin;
     for (std::size_t i = 0; i < sizes.size(); ++i)
-      json += (i == 0 ? "" : ",") + std::to_string(sizes[i]);
+      json.append(i == 0 ? "" : ",").append(std::to_string(sizes[i]));
     json += ']';
   }
   [[nodiscard]] static std::size_t size_of(const json_value& value, const std::string& where) {

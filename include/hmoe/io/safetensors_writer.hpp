@@ -12,6 +12,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <span>
 #include <string>
@@ -49,6 +50,12 @@ public:
               values.stride() * sizeof(T)});
   }
 
+  /// A tensor that is made while it is written: fill(r, to) writes the bytes of row r, of `rows` equal ones. So a file
+  /// may be larger than memory.
+  void add(std::string name, tensor_type type, std::vector<std::size_t> shape, std::size_t rows, std::size_t row_bytes,
+           std::function<void(std::size_t, std::span<std::byte>)> fill) {
+    add_rows(std::move(name), type, std::move(shape), {nullptr, rows, row_bytes, 0, std::move(fill)});
+  }
   /// The first tensor begins at a multiple of so many bytes (a power of two, 8 unless given), and so do the next ones
   /// where the sizes of those before allow it.
   void align_to(std::size_t bytes) {
@@ -72,9 +79,17 @@ public:
     file_writer file(path);
     file.write(std::as_bytes(std::span(&length, 1)));
     file.write(std::as_bytes(std::span(header)));
+    std::vector<std::byte> made;
     for (const entry* tensor : in_order)
-      for (std::size_t r = 0; r < tensor->values.rows; ++r)
-        file.write({tensor->values.data + r * tensor->values.stride, tensor->values.row_bytes});
+      for (std::size_t r = 0; r < tensor->values.rows; ++r) {
+        if (tensor->values.fill) {
+          made.resize(tensor->values.row_bytes);
+          tensor->values.fill(r, made);
+          file.write(made);
+        } else {
+          file.write({tensor->values.data + r * tensor->values.stride, tensor->values.row_bytes});
+        }
+      }
     file.commit();
   }
 
@@ -82,6 +97,7 @@ private:
   struct rows_of_bytes {
     const std::byte* data;
     std::size_t rows, row_bytes, stride;
+    std::function<void(std::size_t, std::span<std::byte>)> fill{}; ///< makes a row; empty: it is at `data`
   };
   struct entry {
     std::string_view name;
