@@ -110,7 +110,7 @@ TEST_CASE("a bank on the caller's memory computes what a bank of its own weights
   }
 }
 
-TEST_CASE("whole banks on the caller's memory: packed, and at once where their lanes are stacked") {
+TEST_CASE("whole banks on the caller's memory: packed, and at once wherever their lanes lie") {
   glu wide(300, {200, 150, 90}, biases::all);
   support::random_source random(43);
   wide.visit_parameters([&](const parameter_info&, auto view) { support::fill(random, view, 0.1F); });
@@ -126,7 +126,7 @@ TEST_CASE("whole banks on the caller's memory: packed, and at once where their l
   for (const bool fused : {true, false}) {
     callers_weights theirs(wide, fused);
     expert_set set{glu{experts::ffn_weights<float, 2>{theirs.tensors}}};
-    CHECK(set.runner_of(simd, 0) == (fused ? experts::runner::backend : experts::runner::tiles));
+    CHECK(set.runner_of(simd, 0) == experts::runner::backend);
     const auto ours = forward(set), ours_packed = forward(backends::simd<>::pack(set));
     CHECK(std::memcmp(ours.data(), expected.data(), ours.size() * sizeof(float)) == 0);
     CHECK(std::memcmp(ours_packed.data(), packed.data(), packed.size() * sizeof(float)) == 0);

@@ -75,7 +75,7 @@ struct simd : simd_detail::activations<Arch>,
   /// computed so unless it declares forward or backward anew.
   template <class Bank> [[nodiscard]] static auto takes_bank(const Bank& bank) noexcept {
     if constexpr (simd_detail::feed_forward<Bank>)
-      return simd_detail::worth_packing(bank) && bank.weights().stacked();
+      return simd_detail::worth_packing(bank);
     else
       return std::false_type{};
   }
@@ -87,9 +87,6 @@ struct simd : simd_detail::activations<Arch>,
   template <execution_context Context, simd_detail::feed_forward Bank>
   static void backward_bank(const Context& ctx, const Bank& bank,
                             vector_view<const expert_rows<typename Bank::value_type>> rows, Bank& gradients) {
-    require(gradients.weights().stacked(),
-            "the gradients of a feed-forward bank lie in memory of the caller's where the "
-            "lanes of an expert are apart: let layer.make_gradients() make them");
     simd_detail::ffn_backward<simd_detail::feed_forward_t<Bank>, Arch>::run(ctx, bank, rows, gradients);
   }
 

@@ -139,7 +139,7 @@ private:
           if constexpr (probes::observed<Context>)
             watched.begin(ctx,
                           work::gradient(down, c.expert, c.count, c.width, work::gradient_rows_of(w, d)).by(worker));
-          work::add_gradient(c.dy(), c.columns, w, sums.output(c.expert), sums.output_bias(c.expert));
+          work::template add_gradient<1>(c.dy(), c.columns, w, {sums.output(c.expert)}, {sums.output_bias(c.expert)});
         });
     phase(
         [&](std::size_t rows, std::size_t h) {
@@ -160,7 +160,12 @@ private:
       if constexpr (probes::observed<Context>)
         watched.begin(ctx,
                       work::gradient(gate_up, c.expert, c.count, d, work::gradient_rows_of(w, c.dz.cols())).by(worker));
-      work::add_gradient(c.dz, c.columns, w, sums.input(c.expert), sums.input_bias(c.expert));
+      std::array<matrix_view<T>, lanes> gradient, bias_gradient;
+      for (std::size_t l = 0; l < lanes; ++l) {
+        gradient[l] = sums.lane(c.expert, l);
+        bias_gradient[l] = sums.lane_bias(c.expert, l);
+      }
+      work::template add_gradient<lanes>(c.dz, c.columns, w, gradient, bias_gradient);
     };
     if (!chunks[0].rows.scatters())
       return phase(
@@ -234,8 +239,10 @@ private:
   }
   static void input_gradient(const Bank& bank, const part& c, const block_range& some, matrix_view<T> to) noexcept {
     const auto [j, count] = some;
-    multiply_packed_rows<layout::plain, Arch, T>(c.rows, bank.weights().input(c.expert).column_block(j, count),
-                                                 to.column_block(j, count));
+    std::array<matrix_view<const T>, lanes> input;
+    for (std::size_t l = 0; l < lanes; ++l)
+      input[l] = bank.weights().lane(c.expert, l).column_block(j, count);
+    multiply_packed_rows<Arch, T, lanes>(c.rows, input, to.column_block(j, count));
   }
 };
 

@@ -9,6 +9,7 @@
 #include <hmoe/core/matrix_view.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 
 /// Products whose larger operand is shared: what a batch's rows are multiplied with changes from task to task, the rows
@@ -102,14 +103,15 @@ template <class T, class Arch> [[nodiscard]] constexpr std::size_t panels_togeth
   return rows <= cache_blocks<T, Arch>::rows ? 1 : cache_blocks<T, Arch>::panels;
 }
 
-/// C = A·B; A packed in rows, B as it is or transposed.
-template <layout LayoutB, class Arch, class T>
-void multiply_packed_rows(const T* a, matrix_view<const T> b, matrix_view<T> c) noexcept {
+/// C = A·B, sums of `total`; A packed in rows. pack(j, columns, k, depth, to) packs rows [k, k + depth) of columns
+/// [j, j + columns) of B in panels, tile.depth · panel values apart.
+template <class Arch, class T, class Pack>
+void multiply_packed_rows_by(const T* a, std::size_t total, const Pack& pack, matrix_view<T> c) noexcept {
   constexpr tile_shape tile = tile_for<Arch>;
   constexpr std::size_t panel = panel_width<T, Arch>, slots = packed_rows<T, Arch>::slots;
   constexpr std::size_t blocks_together = cache_blocks<T, Arch>::rows / tile.rows;
   alignas(memory_alignment) T packed[cache_blocks<T, Arch>::panels * tile.depth * panel];
-  const std::size_t total = LayoutB == layout::plain ? b.rows() : b.cols(), blocks = row_blocks<Arch>(c.rows());
+  const std::size_t blocks = row_blocks<Arch>(c.rows());
   const std::size_t together = panels_together<T, Arch>(c.rows());
   if (total == 0) // an empty sum: an expert of width 0
     for (std::size_t r = 0; r < c.rows(); ++r)
@@ -118,11 +120,7 @@ void multiply_packed_rows(const T* a, matrix_view<const T> b, matrix_view<T> c) 
     const std::size_t end = std::min(c.cols(), j + together * panel);
     for (std::size_t k = 0; k < total; k += tile.depth) {
       const std::size_t depth = std::min(tile.depth, total - k);
-      if constexpr (LayoutB == layout::transposed)
-        for (std::size_t p = j; p < end; p += panel)
-          interleave_rows<panel, T>(b.row_block(p, std::min(panel, end - p)), k, depth, packed + (p - j) * tile.depth);
-      else
-        copy_columns<panel, xsimd::batch<T, Arch>, T>(b.column_block(j, end - j), k, depth, packed, tile.depth * panel);
+      pack(j, end - j, k, depth, packed);
       for (std::size_t group = 0; group < blocks; group += blocks_together) {
         const T* panel_of_b = packed;
         for (std::size_t p = j; p < end; p += panel, panel_of_b += tile.depth * panel)
@@ -135,6 +133,40 @@ void multiply_packed_rows(const T* a, matrix_view<const T> b, matrix_view<T> c) 
       }
     }
   }
+}
+
+/// C = A·B; A packed in rows, B as it is or transposed.
+template <layout LayoutB, class Arch, class T>
+void multiply_packed_rows(const T* a, matrix_view<const T> b, matrix_view<T> c) noexcept {
+  constexpr std::size_t panel = panel_width<T, Arch>, tile_depth = tile_for<Arch>.depth;
+  multiply_packed_rows_by<Arch>(
+      a, LayoutB == layout::plain ? b.rows() : b.cols(),
+      [&](std::size_t j, std::size_t columns, std::size_t k, std::size_t depth, T* to) {
+        if constexpr (LayoutB == layout::transposed)
+          for (std::size_t p = 0; p < columns; p += panel)
+            interleave_rows<panel, T>(b.row_block(j + p, std::min(panel, columns - p)), k, depth, to + p * tile_depth);
+        else
+          copy_columns<panel, xsimd::batch<T, Arch>, T>(b.column_block(j, columns), k, depth, to, tile_depth * panel);
+      },
+      c);
+}
+/// C = A·B for B of several matrices one above the other, as many rows each, which may lie anywhere; with the bits of
+/// one matrix.
+template <class Arch, class T, std::size_t Parts>
+void multiply_packed_rows(const T* a, const std::array<matrix_view<const T>, Parts>& b, matrix_view<T> c) noexcept {
+  constexpr std::size_t panel = panel_width<T, Arch>, step = tile_for<Arch>.depth * panel;
+  const std::size_t rows = b[0].rows();
+  multiply_packed_rows_by<Arch>(
+      a, Parts * rows,
+      [&](std::size_t j, std::size_t columns, std::size_t k, std::size_t depth, T* to) {
+        for (std::size_t part = 0; part < Parts; ++part) {
+          const std::size_t first = std::max(k, part * rows), last = std::min(k + depth, (part + 1) * rows);
+          if (first < last)
+            copy_columns<panel, xsimd::batch<T, Arch>, T>(b[part].column_block(j, columns), first - part * rows,
+                                                          last - first, to + (first - k) * panel, step);
+        }
+      },
+      c);
 }
 
 /// C += Aᵀ·B for at most cache_blocks::rows rows of C; A as it is, B packed in columns.
