@@ -9,6 +9,7 @@
 #include <hmoe/experts/gpt_oss_glu.hpp>
 #include <hmoe/experts/mlp.hpp>
 #include <hmoe/io/packed_checkpoint.hpp>
+#include <hmoe/io/ragged_checkpoint.hpp>
 #include <hmoe/layer/moe_layer.hpp>
 #include <hmoe/routing/router.hpp>
 
@@ -73,6 +74,12 @@ packed_values values_of(std::size_t d_model, std::vector<std::size_t> widths, st
   values.panels = panels;
   return values;
 }
+
+template <class Writer, class Layer>
+concept takes_temporary = requires(Writer writer) { writer.add(std::declval<Layer>()); };
+static_assert(!takes_temporary<io::packed_checkpoint_writer, decltype(pack(make_layer()))>);
+static_assert(!takes_temporary<io::ragged_checkpoint_writer, decltype(make_layer())>);
+static_assert(takes_temporary<io::ragged_checkpoint_writer, decltype(make_layer())&>);
 
 /// A sound file as text, and what a file with a change in it does.
 const std::string& sound_file() {

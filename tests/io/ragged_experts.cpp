@@ -30,9 +30,10 @@ TEST_CASE("experts of a ragged checkpoint as packing reads them, constants of wi
   });
   const support::scratch_folder folder;
   const std::string path = (folder / "f").string();
+  const auto other = support::make_ragged_layer<float>();
   io::ragged_checkpoint_writer writer;
   writer.add(layer, "l.");
-  writer.add(support::make_ragged_layer<float>(), "other.");
+  writer.add(other, "other.");
   writer.write(path);
 
   const io::safetensors_file file(path);

@@ -102,6 +102,7 @@ public:
         [&](const parameter_info& info, auto view) { add_parameter(entry, info.full_name(), view); });
     manifest_.layers.push_back(std::move(entry));
   }
+  template <class Layer> void add(const Layer&&, const std::string& = "") = delete; ///< it would be gone in write()
   /// A text under "__metadata__", beside the manifest.
   void set_metadata(const std::string& key, std::string text) {
     require(key != packed_manifest::key, "the metadata under ", in_quotes(key), " is the manifest's");

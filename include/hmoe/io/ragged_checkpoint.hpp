@@ -49,6 +49,7 @@ public:
     });
     manifest_.layers.push_back(std::move(entry));
   }
+  template <class Layer> void add(const Layer&&, const std::string& = "", ragged_reason = {}) = delete; ///< see above
   /// A text under "__metadata__", beside the manifest.
   void set_metadata(const std::string& key, std::string text) {
     require(key != ragged_manifest::key, "the metadata under ", in_quotes(key), " is the manifest's");
