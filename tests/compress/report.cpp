@@ -13,11 +13,14 @@ using hmoe::matrix;
 using hmoe::matrix_view;
 
 namespace {
-/// y = factor · x.
+/// y = factor · router_x where there is one, else of x.
 struct scaling {
   using value_type = double;
   double factor;
-  template <class Context> void forward(const Context&, matrix_view<const double> x, matrix_view<double> y) const {
+  template <class Context>
+  void forward(const Context&, matrix_view<const double> tokens, matrix_view<double> y,
+               const hmoe::routing_inputs<double>& inputs) const {
+    const matrix_view<const double> x = inputs.router_x.rows() != 0 ? inputs.router_x : tokens;
     for (std::size_t t = 0; t < x.rows(); ++t)
       for (std::size_t i = 0; i < x.cols(); ++i)
         y(t, i) = factor * x(t, i);
@@ -38,4 +41,7 @@ TEST_CASE("the change of an output: means over tokens, the largest value, and no
   CHECK(compress::measure_change(support::cpu, scaling{0}, scaling{1}, x).relative() ==
         std::numeric_limits<double>::infinity());
   CHECK(compress::measure_change(support::cpu, scaling{1}, scaling{2}, matrix<double>(0, 2)).squared == 0);
+  matrix<double> router_x(2, 2);
+  router_x(0, 0) = 4;
+  CHECK(compress::measure_change(support::cpu, scaling{2}, scaling{1}, x, {.router_x = router_x}).squared == 8);
 }

@@ -9,6 +9,7 @@
 #include <hmoe/core/expert_rows.hpp>
 #include <hmoe/core/matrix.hpp>
 #include <hmoe/core/matrix_view.hpp>
+#include <hmoe/core/router_trace.hpp>
 #include <hmoe/core/tape.hpp>
 #include <hmoe/dispatch/rows.hpp>
 #include <hmoe/execution/context.hpp>
@@ -143,7 +144,9 @@ void add_costs(const Context& ctx, const Packed& packed, const std::vector<bool>
 /// Predicted is the sum of the errors chosen, right where those of several experts are uncorrelated.
 template <class... Formats, execution_context Context, class... Banks, class Router, class Dispatch>
 [[nodiscard]] auto assign_formats(const Context& ctx, const moe_layer<expert_set<Banks...>, Router, Dispatch>& layer,
-                                  matrix_view<const typename expert_set<Banks...>::value_type> x, std::size_t bytes) {
+                                  matrix_view<const typename expert_set<Banks...>::value_type> x, std::size_t bytes,
+                                  const routing_inputs<typename expert_set<Banks...>::value_type>& inputs =
+                                      routing_inputs<typename expert_set<Banks...>::value_type>()) {
   static_assert(sizeof...(Formats) >= 1,
                 "hmoe::compress::assign_formats: Formats is empty: name some, for instance "
                 "assign_formats<formats::q4, formats::q8, formats::bf16>(ctx, layer, x, bytes)");
@@ -165,13 +168,14 @@ template <class... Formats, execution_context Context, class... Banks, class Rou
   {
     matrix<T> y(x.rows(), x.cols());
     auto tape = layer.make_tape(x.rows());
-    layer.forward(ctx, x, y, tape);
+    layer.forward(ctx, x, y, tape, inputs);
     require(tape.plan().expert_count() == set.size(),
             "assign_formats needs a layer with another dispatch strategy than dispatch::dense, which keeps no plan");
     matrix<T> rows(tape.plan().size(), x.cols());
     dispatch::gather_input(ctx, tape, 0, x, rows.view());
-    for (std::size_t e = 0; e < set.size() && x.rows() != 0; ++e)
-      loads[e] = static_cast<double>(tape.plan().rows_of(e)) / static_cast<double>(x.rows());
+    const auto tokens = static_cast<double>(std::max<std::size_t>(tape.assignment().valid_tokens(), 1));
+    for (std::size_t e = 0; e < set.size(); ++e)
+      loads[e] = static_cast<double>(tape.plan().rows_of(e)) / tokens;
     (..., detail::add_costs(ctx, backend::template pack<Formats>(set), is_packed, std::as_const(tape),
                             matrix_view<const T>(rows), costs));
   }

@@ -155,6 +155,11 @@ public:
                 matrix_view<value_type> dx, gradients_part& gradients) const {
     layer_->backward_with(ctx, experts_, tape, dy, dx, gradients.experts_, *gradients.router_);
   }
+  template <execution_context Context>
+  void backward(const Context& ctx, tape<value_type>& tape, matrix_view<const value_type> dy,
+                matrix_view<value_type> dx, matrix_view<value_type> d_router_x, gradients_part& gradients) const {
+    layer_->backward_with(ctx, experts_, tape, dy, dx, gradients.experts_, *gradients.router_, d_router_x);
+  }
 
   /// For objective::evaluate, with these widths.
   [[nodiscard]] routed_batch<value_type> routing(tape<value_type>& tape) const {

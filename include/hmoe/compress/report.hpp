@@ -4,6 +4,7 @@
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix.hpp>
 #include <hmoe/core/matrix_view.hpp>
+#include <hmoe/core/router_trace.hpp>
 #include <hmoe/execution/context.hpp>
 
 #include <algorithm>
@@ -25,19 +26,24 @@ struct output_change {
   [[nodiscard]] double relative() const noexcept { return squared == 0 ? 0.0 : std::sqrt(squared / output_squared); }
 };
 
-/// Runs both layers on x [T×d].
+/// Runs both layers on x [T×d]. `inputs`: further data that some routers read, and which tokens are padding: those do
+/// not count.
 template <execution_context Context, class Before, class After>
 [[nodiscard]] output_change measure_change(const Context& ctx, const Before& before, const After& after,
-                                           matrix_view<const typename Before::value_type> x) {
+                                           matrix_view<const typename Before::value_type> x,
+                                           const routing_inputs<typename Before::value_type>& inputs = {}) {
   matrix<typename Before::value_type> y(x.rows(), x.cols()), changed(x.rows(), x.cols());
-  before.forward(ctx, x, y);
-  after.forward(ctx, x, changed);
+  before.forward(ctx, x, y, inputs);
+  after.forward(ctx, x, changed, inputs);
+  const auto valid =
+      static_cast<std::size_t>(std::count_if(inputs.valid.begin(), inputs.valid.end(), [](auto v) { return v != 0; }));
+  const auto tokens = static_cast<double>(std::max<std::size_t>(inputs.valid.empty() ? x.rows() : valid, 1));
   output_change result;
   for (std::size_t t = 0; t < x.rows(); ++t)
     for (std::size_t i = 0; i < x.cols(); ++i) {
       const auto a = static_cast<double>(y(t, i)), difference = static_cast<double>(changed(t, i)) - a;
-      result.squared += difference * difference / static_cast<double>(x.rows());
-      result.output_squared += a * a / static_cast<double>(x.rows());
+      result.squared += difference * difference / tokens;
+      result.output_squared += a * a / tokens;
       result.largest = std::max(result.largest, std::abs(difference));
     }
   return result;
@@ -63,8 +69,9 @@ template <class Layer> struct compressed {
   /// Fills report.measured: runs both layers on x.
   template <execution_context Context, class Before>
   const output_change& measure(const Context& ctx, const Before& before,
-                               matrix_view<const typename Layer::value_type> x) {
-    return report.measured.emplace(compress::measure_change(ctx, before, layer, x));
+                               matrix_view<const typename Layer::value_type> x,
+                               const routing_inputs<typename Layer::value_type>& inputs = {}) {
+    return report.measured.emplace(compress::measure_change(ctx, before, layer, x, inputs));
   }
 };
 
