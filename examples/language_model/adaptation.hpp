@@ -1,17 +1,54 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/hmoe.hpp>
+#include <hmoe/core/router_trace.hpp>
+#include <hmoe/routing/controllers/bias_load.hpp>
+#include <hmoe/routing/controllers/top_p_controller.hpp>
+#include <hmoe/routing/controllers/update_bias_by_sign.hpp>
+#include <hmoe/routing/controllers/update_bias_in_proportion.hpp>
 
-#include <cstddef>
+#include "layer_router.hpp"
+
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace language_model {
 
-// What moves a router between steps, by rules instead of gradients:
-//   after_step(router, trace, flops_per_token)   from what the step's batch was routed to
-//   state(), restore(router, state)              what a checkpoint must keep besides the parameters
+/// What moves a router between steps, by a rule instead of gradients.
+template <class T> class adaptation {
+public:
+  adaptation() = default;
+  adaptation(const adaptation&) = delete;
+  adaptation& operator=(const adaptation&) = delete;
+  virtual ~adaptation() = default;
+
+  /// From what the step's batch was routed to.
+  virtual void after_step(layer_router<T>& router, const hmoe::router_trace<T>& trace,
+                          std::span<const double> flops_per_token) = 0;
+  /// What a checkpoint must keep besides the parameters.
+  virtual std::vector<double> state() const = 0;
+  virtual void restore(layer_router<T>& router, std::span<const double> state) = 0;
+};
+
+/// A rule for routers of type Router: after_step(router, trace, flops_per_token), state() and restore(router, state).
+template <class Router, class Rule> class adaptation_by final : public adaptation<typename Router::value_type> {
+public:
+  using T = typename Router::value_type;
+  explicit adaptation_by(Rule rule) : rule_(std::move(rule)) {}
+
+  void after_step(layer_router<T>& router, const hmoe::router_trace<T>& trace,
+                  std::span<const double> flops_per_token) override {
+    rule_.after_step(*router.template get_if<Router>(), trace, flops_per_token);
+  }
+  std::vector<double> state() const override { return rule_.state(); }
+  void restore(layer_router<T>& router, std::span<const double> state) override {
+    rule_.restore(*router.template get_if<Router>(), state);
+  }
+
+private:
+  Rule rule_;
+};
 
 struct no_adaptation {
   static void after_step(auto&, const auto&, std::span<const double>) {}

@@ -5,9 +5,11 @@
 #include <hmoe/execution/openmp.hpp>
 #include <hmoe/hmoe.hpp>
 
+#include "adaptation.hpp"
 #include "auxiliary_losses.hpp"
 #include "feed_forward.hpp"
 #include "feed_forwards.hpp"
+#include "layer_router.hpp"
 #include "variant.hpp"
 
 #include <cmath>
@@ -21,13 +23,13 @@
 namespace language_model {
 
 /// A layer of hmoe with SwiGLU experts, the shared ones last, and any router, behind the decoder's interface.
-template <class T, class Router, class Adaptation> class moe_feed_forward final : public feed_forward<T> {
+template <class T> class moe_feed_forward final : public feed_forward<T> {
 public:
-  moe_feed_forward(const layer_setup& s, const Router& router, Adaptation adaptation)
+  moe_feed_forward(const layer_setup& s, const layer_router<T>& router, std::unique_ptr<adaptation<T>> rule)
       : layer_(hmoe::expert_set(bank(router.d_model(), s.what.all_widths())), router),
         gradients_(layer_.make_gradients()), tape_(layer_.make_tape(s.max_tokens)),
         context_(hmoe::backends::simd<>{}, hmoe::executors::openmp(s.threads)), losses_(s.what, s.sparsity),
-        adaptation_(std::move(adaptation)), sparsity_(s.last ? s.sparsity : nullptr) {
+        adaptation_(std::move(rule)), sparsity_(s.last ? s.sparsity : nullptr) {
     const auto cost = layer_.cost();
     for (std::size_t e = 0; e < router.routed(); ++e)
       flops_per_token_.push_back(cost.experts[e].flops_per_token);
@@ -48,7 +50,7 @@ public:
   }
   void backward(const matrix<T>& dy, matrix<T>& dx) override { layer_.backward(context_, tape_, dy, dx, gradients_); }
   void after_step() override {
-    adaptation_.after_step(layer_.router(), std::as_const(tape_).trace(), flops_per_token_);
+    adaptation_->after_step(layer_.router(), std::as_const(tape_).trace(), flops_per_token_);
     if (sparsity_)
       sparsity_->update();
   }
@@ -57,7 +59,7 @@ public:
     layer_.append_parameters(gradients_, list, prefix);
   }
   std::vector<double> state() const override {
-    return sparsity_ ? std::vector<double>{sparsity_->lambda()} : adaptation_.state();
+    return sparsity_ ? std::vector<double>{sparsity_->lambda()} : adaptation_->state();
   }
   void restore(std::span<const double> state) override {
     const std::size_t size = this->state().size();
@@ -65,7 +67,7 @@ public:
     if (sparsity_)
       sparsity_->set_lambda(state[0]);
     else
-      adaptation_.restore(layer_.router(), state);
+      adaptation_->restore(layer_.router(), state);
   }
 
   const hmoe::assignment<T>& assignment() const override { return tape_.assignment(); }
@@ -84,17 +86,23 @@ public:
 
 private:
   using bank = hmoe::experts::glu_bank<T, hmoe::experts::silu>;
-  using layer = hmoe::moe_layer<hmoe::expert_set<bank>, Router>;
+  using layer = hmoe::moe_layer<hmoe::expert_set<bank>, layer_router<T>>;
 
   layer layer_;
   typename layer::gradients_type gradients_;
   hmoe::tape<T> tape_;
-  hmoe::context<hmoe::backends::simd<>, hmoe::executors::openmp> context_;
+  layer_context context_;
   auxiliary_losses<T> losses_;
-  Adaptation adaptation_;
+  std::unique_ptr<adaptation<T>> adaptation_;
   std::shared_ptr<hmoe::losses::sparsity_controller> sparsity_; ///< in the last layer, which moves it for all
   std::vector<double> flops_per_token_;                         ///< of each routed expert
   std::size_t router_weights_ = 0;
 };
+
+template <class T>
+std::unique_ptr<feed_forward<T>> make_moe_feed_forward(const layer_setup& s, const layer_router<T>& router,
+                                                       std::unique_ptr<adaptation<T>> rule) {
+  return std::make_unique<moe_feed_forward<T>>(s, router, std::move(rule));
+}
 
 } // namespace language_model

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/core/error.hpp>
+#include <hmoe/hmoe.hpp>
 
 #include "adaptation.hpp"
 #include "feed_forwards.hpp"
-#include "moe_feed_forward.hpp"
+#include "layer_router.hpp"
 #include "shared_experts.hpp"
 
 #include <cmath>
@@ -15,9 +15,14 @@
 #include <utility>
 #include <vector>
 
-// The routers by their names, with the policies they are made of. In several tables, because each router makes a layer
-// of its own to compile: *_routers.cpp do it for float.
+// The routers by their names, with the policies they are made of. In several tables, because the passes of each router
+// are compiled: *_routers.cpp do it for float.
 namespace language_model {
+
+/// A layer with this router and what moves it between steps. Defined in moe_feed_forward.hpp.
+template <class T>
+std::unique_ptr<feed_forward<T>> make_moe_feed_forward(const layer_setup& s, const layer_router<T>& router,
+                                                       std::unique_ptr<adaptation<T>> rule);
 
 /// The values of a variant's router, by place.
 class router_values {
@@ -38,14 +43,14 @@ private:
   const router_choice& choice_;
 };
 
-template <class Score, class Selection, class Weighting = hmoe::routing::renormalized, class Adaptation = no_adaptation>
+template <class Score, class Selection, class Weighting = hmoe::routing::renormalized, class Rule = no_adaptation>
 std::unique_ptr<feed_forward<typename Score::value_type>>
-make_layer(const layer_setup& s, Score score, Selection select, Weighting weight = {}, Adaptation adaptation = {}) {
+make_layer(const layer_setup& s, Score score, Selection select, Weighting weight = {}, Rule rule = {}) {
   using T = typename Score::value_type;
   using router = hmoe::routing::router<Score, Selection, Weighting, shared_experts<T>>;
-  return std::make_unique<moe_feed_forward<T, router, Adaptation>>(
+  return make_moe_feed_forward<T>(
       s, router(std::move(score), std::move(select), weight, shared_experts<T>(s.what, s.d_model)),
-      std::move(adaptation));
+      std::make_unique<adaptation_by<router, Rule>>(std::move(rule)));
 }
 
 /// Score<T>(d_model, experts, more…)

@@ -19,7 +19,7 @@ TEST_CASE("correlation") {
   CHECK(correlation(a, std::vector<float>{5, 5, 5, 5}) == 0.0);
 }
 
-token_record example() {
+token_record example_record() {
   token_record r(1, 2, 3);
   r.tokens = {0, 1, 2, 0};
   r.losses = {1.0F, 3.0F, 2.0F, 0.5F};
@@ -31,7 +31,7 @@ token_record example() {
 }
 
 TEST_CASE("difficulty bins sort by loss and average the widths") {
-  const auto bins = difficulty_bins(example(), 2);
+  const auto bins = difficulty_bins(example_record(), 2);
   REQUIRE(bins.size() == 2);
   CHECK(bins[0].from == 0.5);
   CHECK(bins[0].to == 1.0);
@@ -52,11 +52,11 @@ TEST_CASE("top tokens are those an expert sees more often than the text has them
 
 TEST_CASE("positions: frequency-weighted ranks by mean loss") {
   // mean losses: token 0 .75 (half of the text), token 2 2.0, token 1 3.0
-  CHECK(difficulty_positions(example(), 3) == std::vector<double>{0.25, 0.875, 0.625});
+  CHECK(difficulty_positions(example_record(), 3) == std::vector<double>{0.25, 0.875, 0.625});
 }
 
 TEST_CASE("the analysis of a run has an entry for each layer and expert") {
-  const auto json = analyse(example(), std::vector<std::string>{"a", "\xC3", "c"}, 2);
+  const auto json = analyse(example_record(), std::vector<std::string>{"a", "\xC3", "c"}, 2);
   CHECK(json.at("difficulty").at("correlation_per_layer").size() == 1);
   CHECK(json.at("top_tokens").at(0).size() == 2);
   // At .25, .875 and .625: two thirds of expert 0 are .625 from expert 1's token, one third .25.
@@ -69,7 +69,7 @@ TEST_CASE("the analysis of a run has an entry for each layer and expert") {
     divergence += (p[i] - q[i]) * std::log(p[i] / q[i]) / 2;
   CHECK(json.at("synergy").at(0).at(0).at(1).get<double>() == doctest::Approx(divergence));
   CHECK(json.at("synergy").at(0).at(0).at(0) == 0.0);
-  CHECK(analyse(example(), std::vector<std::string>{"a", "b", "c"}, 1).at("distance").at(0).size() == 1);
+  CHECK(analyse(example_record(), std::vector<std::string>{"a", "b", "c"}, 1).at("distance").at(0).size() == 1);
   CHECK_NOTHROW(json.dump());
 }
 

@@ -18,25 +18,25 @@
 namespace language_model {
 namespace {
 
-checkpoint example() {
+checkpoint example_checkpoint() {
   return {{{"seed", 1}, {"model", {{"d_model", 64}}}}, {{"steps", 12}}, {{"a", {1.5F, -2.25F}}, {"b", {0.1F}}}};
 }
 
 TEST_CASE("a checkpoint comes back as it was saved") {
   const temporary_folder folder;
-  save_checkpoint(folder / "c", example());
+  save_checkpoint(folder / "c", example_checkpoint());
   const checkpoint loaded = load_checkpoint(folder / "c");
-  CHECK(loaded.config == example().config);
-  CHECK(loaded.state == example().state);
-  CHECK(loaded.find("a", 2) == example().tensors[0].values);
-  CHECK(loaded.find("b", 1) == example().tensors[1].values);
+  CHECK(loaded.config == example_checkpoint().config);
+  CHECK(loaded.state == example_checkpoint().state);
+  CHECK(loaded.find("a", 2) == example_checkpoint().tensors[0].values);
+  CHECK(loaded.find("b", 1) == example_checkpoint().tensors[1].values);
   CHECK_THROWS_WITH_AS(loaded.find("c", 1), doctest::Contains("no tensor c"), hmoe::error);
   CHECK_THROWS_WITH_AS(loaded.find("a", 3), doctest::Contains("has 2 values where 3"), hmoe::error);
 }
 
 TEST_CASE("a file that is no intact checkpoint is refused, and the text says why") {
   const temporary_folder folder;
-  save_checkpoint(folder / "good", example());
+  save_checkpoint(folder / "good", example_checkpoint());
   const std::string good = read_file(folder / "good");
   const auto refused = [&](const std::string& contents, const char* why) {
     write_file(folder / "bad", contents);
@@ -65,7 +65,7 @@ TEST_CASE("a file that is no intact checkpoint is refused, and the text says why
 
 TEST_CASE("a save that fails leaves the old checkpoint intact and no rest behind") {
   const temporary_folder folder;
-  save_checkpoint(folder / "c", example());
+  save_checkpoint(folder / "c", example_checkpoint());
   const std::string before = read_file(folder / "c");
   CHECK_THROWS_WITH_AS(write_file(folder / "c",
                                   [](hmoe::io::file_writer& file) {
@@ -81,9 +81,10 @@ TEST_CASE("what can never be a file is refused with its name") {
   const temporary_folder folder;
   std::filesystem::create_directory(folder / "taken");
   write_file(folder / "plain", "text");
-  CHECK_THROWS_WITH_AS(save_checkpoint(folder / "taken", example()), doctest::Contains("it is a folder"), hmoe::error);
-  CHECK_THROWS_WITH_AS(save_checkpoint(folder / "plain/c", example()), doctest::Contains("cannot make the folder"),
+  CHECK_THROWS_WITH_AS(save_checkpoint(folder / "taken", example_checkpoint()), doctest::Contains("it is a folder"),
                        hmoe::error);
+  CHECK_THROWS_WITH_AS(save_checkpoint(folder / "plain/c", example_checkpoint()),
+                       doctest::Contains("cannot make the folder"), hmoe::error);
   CHECK_THROWS_WITH_AS(load_checkpoint(folder / "taken"), doctest::Contains("it is a folder"), hmoe::error);
   CHECK(read_file(folder / "plain") == "text");
 }
@@ -102,10 +103,10 @@ std::string with_description(const std::string& file, const std::string& descrip
 
 TEST_CASE("a checkpoint whose description is not what this program writes is refused as such") {
   const temporary_folder folder;
-  save_checkpoint(folder / "good", example());
+  save_checkpoint(folder / "good", example_checkpoint());
   const std::string good = read_file(folder / "good");
-  const nlohmann::json description{{"config", example().config},
-                                   {"state", example().state},
+  const nlohmann::json description{{"config", example_checkpoint().config},
+                                   {"state", example_checkpoint().state},
                                    {"tensors", {{{"name", "a"}, {"size", 2}}, {{"name", "b"}, {"size", 1}}}}};
   write_file(folder / "c", with_description(good, description.dump()));
   CHECK(load_checkpoint(folder / "c").find("b", 1).size() == 1);

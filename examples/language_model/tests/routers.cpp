@@ -52,7 +52,7 @@ checkpoint train_steps(trainer& t, std::size_t until) {
   return t.save();
 }
 
-bool same_bits(const checkpoint& a, const checkpoint& b) {
+bool same_tensors(const checkpoint& a, const checkpoint& b) {
   return std::ranges::equal(a.tensors, b.tensors, [](const auto& x, const auto& y) {
     return x.name == y.name && x.values.size() == y.values.size() &&
            std::memcmp(x.values.data(), y.values.data(), x.values.size() * sizeof(float)) == 0;
@@ -90,7 +90,7 @@ TEST_CASE("every loss trains and reaches the router") {
               world.text, 1);
     const checkpoint end = train_steps(t, 3);
     CHECK(std::isfinite(t.last_loss()));
-    CHECK_FALSE(same_bits(end, relu ? plain_relu : plain));
+    CHECK_FALSE(same_tensors(end, relu ? plain_relu : plain));
   }
 }
 
@@ -107,14 +107,14 @@ TEST_CASE("every option of a loss trains, the first is the default, and each mak
       if (ends.empty()) {
         trainer plain(with_variant(world.config, "router=top-k:2," + loss), world.text, 1);
         ends.push_back(train_steps(plain, 3));
-        CHECK(same_bits(train_steps(t, 3), ends[0]));
+        CHECK(same_tensors(train_steps(t, 3), ends[0]));
         continue;
       }
       const checkpoint end = train_steps(t, 3);
       CAPTURE(loss);
       CAPTURE(option);
       for (const checkpoint& other : ends)
-        CHECK_FALSE(same_bits(end, other));
+        CHECK_FALSE(same_tensors(end, other));
       ends.push_back(end);
     }
     CHECK(ends.size() >= 2);
@@ -179,7 +179,7 @@ TEST_CASE("what routers keep between steps moves, and a resumed run goes on with
     resumed.restore(load_checkpoint(world.folder / "c"));
     const checkpoint end = train_steps(uninterrupted, 15);
     const checkpoint other = train_steps(resumed, 15);
-    CHECK(same_bits(end, other));
+    CHECK(same_tensors(end, other));
     CHECK(end.state.at("layers") == other.state.at("layers"));
 
     const std::string name = router;
