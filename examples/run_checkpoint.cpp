@@ -3,11 +3,15 @@
 // experts, time, efficiency and memory. Without a file it makes a checkpoint of a model's shape with random weights,
 // whose experts have unequal widths as pruning leaves them.
 #include <hmoe/backends/simd.hpp>
+#include <hmoe/compress/calibration.hpp>
+#include <hmoe/compress/importance.hpp>
+#include <hmoe/compress/prune_neurons.hpp>
 #include <hmoe/dispatch/scattered.hpp>
 #include <hmoe/execution/dry_context.hpp>
 #include <hmoe/execution/openmp.hpp>
 #include <hmoe/hmoe.hpp>
 #include <hmoe/io/packed_checkpoint.hpp>
+#include <hmoe/io/ragged_checkpoint.hpp>
 #include <hmoe/io/ragged_experts.hpp>
 #include <hmoe/io/routing_text.hpp>
 #include <hmoe/io/safetensors_writer.hpp>
@@ -43,6 +47,8 @@ constexpr const char* usage = R"(usage: run_checkpoint [FILE] [OPTION VALUE]...
   --prefix P    the layer's tensors begin with it (default: none)
   --shape NAME  of the checkpoint to make: tiny (default), qwen3_30b_a3b, olmoe, gpt_oss_20b, deepseek_v2_lite
   --kept P      neurons that pruning has left, in percent (default: 50): widths from 0 to the full one
+  --prune P     keeps P percent of the neurons, those that matter most to a batch of random tokens; needs memory for the
+                layer in float
   --make FILE   keeps the checkpoint that is made
   --format F    f32, bf16, q8 (default), q4, mxfp4
   --k K         experts of a token (default: those of the shape, of a file 2)
@@ -67,7 +73,7 @@ constexpr model_shape shapes[] = {{"tiny", 16, 96, 256, 4, false},
 struct options {
   std::string file, prefix, make, format = "q8", save, trace;
   const model_shape* shape = &shapes[0];
-  std::size_t kept = 50, k = 0, tokens = 64, threads = 1, repeats = 5;
+  std::size_t kept = 50, prune = 0, k = 0, tokens = 64, threads = 1, repeats = 5;
 };
 
 std::size_t number(std::string_view name, std::string_view text, std::size_t most) {
@@ -98,6 +104,8 @@ options parse(int count, char** values) {
       result.shape = &shape_named(value);
     else if (name == "--kept")
       result.kept = number(name, value, 100);
+    else if (name == "--prune")
+      result.prune = number(name, value, 99);
     else if (name == "--make")
       result.make = value;
     else if (name == "--format")
@@ -298,12 +306,7 @@ template <class F> auto with_format(std::string_view name, F&& f) {
 }
 
 template <class Format, class Gate>
-layer_type pack(const io::safetensors_file& file, const options& chosen, std::string_view kind) {
-  const auto source = io::ragged_experts<2>(file, chosen.prefix, kind);
-  router_type router(source.d_model(), source.size(), chosen.k);
-  router.visit_parameters(
-      [&](const parameter_info& info, matrix_view<float> to) { file.at(chosen.prefix + info.full_name()).read(to); });
-  // Panel by panel: the layer is never in memory as floats.
+layer_type pack(const experts::weight_source auto& source, router_type router, const options& chosen) {
   moe_layer layer{expert_set{simd<>::pack<Format>(source, Gate{})}, std::move(router), dispatch::scattered{}};
   if (!chosen.save.empty()) {
     io::packed_checkpoint_writer writer;
@@ -313,6 +316,37 @@ layer_type pack(const io::safetensors_file& file, const options& chosen, std::st
   auto& bank = layer.experts().template bank<0>();
   return {expert_set{packed_experts(std::move(bank))}, layer.router(), layer.dispatch_strategy()};
 }
+/// The layer's experts as floats with the neurons that matter most to a batch of random tokens (compress/).
+template <class Bank>
+Bank pruned(const io::safetensors_file& file, const io::ragged_layer& stored, const router_type& router,
+            const options& chosen) {
+  const bool has_biases = std::ranges::any_of(stored.experts, [](const io::ragged_expert& e) {
+    return std::ranges::find(e.tensors, "down_bias") != e.tensors.end();
+  });
+  auto bank = [&] {
+    if constexpr (std::same_as<Bank, experts::gpt_oss_glu_bank<float>>)
+      return Bank(stored.d_model, stored.widths());
+    else
+      return Bank(stored.d_model, stored.widths(), has_biases ? experts::biases::all : experts::biases::none);
+  }();
+  moe_layer layer{expert_set{std::move(bank)}, router, dispatch::sorted<>{}};
+  io::load_ragged_layer(file, layer, chosen.prefix);
+  const context_type ctx{simd<>{}, executors::openmp{chosen.threads}};
+  matrix<float> x(std::max<std::size_t>(chosen.tokens, 256), layer.d_model()), y(x.rows(), x.cols());
+  fill_normal(vector_view<float>(x.data(), x.size()), 1.0, seed{2}, 0);
+  auto tape = layer.make_tape(x.rows());
+  layer.forward(ctx, x, y, tape);
+  compress::calibration sums{layer};
+  sums.add(layer, tape);
+  auto result = compress::prune_neurons(layer, compress::magnitude_times_activation(layer, sums), sums,
+                                        {.share = static_cast<double>(chosen.prune) / 100});
+  const auto& change = result.measure(ctx, layer, x);
+  std::cout << "pruned from " << static_cast<double>(result.report.parameters_before) / 1e6 << " to "
+            << static_cast<double>(result.report.parameters) / 1e6
+            << " million parameters; relative change of the output on random tokens " << change.relative() << "\n";
+  return std::move(result.layer.experts().template bank<0>());
+}
+
 layer_type pack(const io::safetensors_file& file, const options& chosen) {
   const io::ragged_manifest manifest = io::read_ragged_manifest(file);
   const io::ragged_layer* layer = manifest.find(chosen.prefix);
@@ -322,10 +356,24 @@ layer_type pack(const io::safetensors_file& file, const options& chosen) {
   const bool gpt_oss = kept->kind == "glu.gpt_oss";
   require(gpt_oss || kept->kind == "glu.silu", file.name(), ": its experts are of the kind \"", kept->kind,
           "\": this example runs glu.silu and glu.gpt_oss");
-  return with_format(chosen.format, [&]<class Format>() {
-    return gpt_oss ? pack<Format, experts::gpt_oss_gate>(file, chosen, kept->kind)
-                   : pack<Format, experts::silu>(file, chosen, kept->kind);
-  });
+  router_type router(layer->d_model, layer->experts.size(), chosen.k);
+  router.visit_parameters(
+      [&](const parameter_info& info, matrix_view<float> to) { file.at(chosen.prefix + info.full_name()).read(to); });
+  const auto pack_source = [&](const experts::weight_source auto& source) {
+    return with_format(chosen.format, [&]<class Format>() {
+      return gpt_oss ? pack<Format, experts::gpt_oss_gate>(source, router, chosen)
+                     : pack<Format, experts::silu>(source, router, chosen);
+    });
+  };
+  if (chosen.prune != 0) {
+    if (gpt_oss)
+      return pack_source(
+          experts::weights_in_memory(pruned<experts::gpt_oss_glu_bank<float>>(file, *layer, router, chosen).weights()));
+    return pack_source(experts::weights_in_memory(
+        pruned<experts::glu_bank<float, experts::silu>>(file, *layer, router, chosen).weights()));
+  }
+  // Panel by panel: the layer is never in memory as floats.
+  return pack_source(io::ragged_experts<2>(file, chosen.prefix, kept->kind));
 }
 layer_type map(const io::packed_checkpoint& file, const options& chosen) {
   const io::packed_layer_entry& layer = file.layer(chosen.prefix);
