@@ -42,6 +42,7 @@
 #include <hmoe/core/router_trace.hpp>
 #include <hmoe/core/scalar.hpp>
 #include <hmoe/core/tape.hpp>
+#include <hmoe/dispatch/after_drops.hpp>
 #include <hmoe/dispatch/automatic.hpp>
 #include <hmoe/dispatch/blocked.hpp>
 #include <hmoe/dispatch/capacity.hpp>

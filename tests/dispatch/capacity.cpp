@@ -147,3 +147,18 @@ TEST_CASE("capacities that make no sense are refused with their numbers") {
                        "hmoe: capacity::by_width: all 2 routed experts have width 0", hmoe::error);
   CHECK_NOTHROW(capacity::by_factor{infinity}.validate());
 }
+
+TEST_CASE("per_group: as many limits of the inner capacity as there are groups, and a size that must be given") {
+  const std::vector<std::size_t> widths(4, 1), rows(4, 25);
+  std::vector<std::size_t> limits(4);
+  const hmoe::capacity::per_group<> policy{.tokens = 30, .inner = {1.0}};
+  policy.limits(hmoe::capacity::demand{100, 200, hmoe::vector_view<const std::size_t>(widths),
+                                       hmoe::vector_view<const std::size_t>(rows)},
+                hmoe::vector_view<std::size_t>(limits));
+  CHECK(limits == std::vector<std::size_t>(4, 60)); // 4 groups of 15 = 1.0 * 60 / 4 rows
+  CHECK_THROWS_WITH_AS(hmoe::capacity::per_group<>{}.validate(),
+                       "hmoe: capacity::per_group without tokens: give the number of tokens of a group, as in {.tokens "
+                       "= 1024}",
+                       hmoe::error);
+  CHECK_THROWS_AS((hmoe::capacity::per_group<>{.tokens = 8, .inner = {-1.0}}.validate()), hmoe::error);
+}

@@ -36,6 +36,7 @@ TEST_CASE("strategies that drop nothing") {
   check(hmoe::dispatch::blocked<>{7});
   check(sorted{});
   check(sorted{infinite});
+  check(sorted{infinite, capacity::keep_first{}, capacity::renormalize_kept{}});
   check(padded{infinite});
   check(padded{capacity::busiest{}});
 }
@@ -45,5 +46,6 @@ TEST_CASE("strategies that drop") {
   check(sorted{capacity::by_width{0.8}, capacity::keep_heaviest{}}, {.drops = true});
   check(sorted{capacity::moe_plus_plus{0.6}, capacity::keep_first_choices{}}, {.drops = true});
   check(padded{capacity::by_factor{0.7}, capacity::keep_heaviest{}}, {.drops = true});
+  check(sorted{capacity::per_group<>{.tokens = 8, .inner = {0.7}}}, {.drops = true});
   check(padded{capacity::fixed{7}, capacity::keep_random{hmoe::seed{3}}}, {.drops = true});
 }

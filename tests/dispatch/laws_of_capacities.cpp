@@ -31,6 +31,8 @@ TEST_CASE("capacities") {
   check(capacity::fixed{1});
   check(capacity::fixed{64});
   check(capacity::busiest{});
+  check(capacity::per_group<>{.tokens = 16});
+  check(capacity::per_group<capacity::busiest>{.tokens = 3});
 }
 
 TEST_CASE("orders of dropping") {

@@ -226,3 +226,43 @@ TEST_CASE("planning takes no more workspace than announced") {
   const hmoe::dispatch::planning_memory<capacity::no_capacity, capacity::keep_heaviest> nothing(&dry, 10, 10, 100);
   CHECK(dry.peak() == 0);
 }
+
+TEST_CASE("limits per group: each group is planned as a batch of its own") {
+  support::random_source random(39);
+  std::size_t drops = 0;
+  for (int i = 0; i < 30; ++i) {
+    const std::size_t tokens = random.size(0, 60), experts = random.size(1, 8), size = random.size(1, 20);
+    const widths_only set{std::vector<std::size_t>(experts, 4)};
+    hmoe::tape<double> whole;
+    dispatch_checks::assign_randomly(random, tokens, experts, 0, whole.assignment());
+    const auto& assigned = std::as_const(whole).assignment();
+    const capacity::by_factor inner{0.7};
+    auto* memory = std::pmr::get_default_resource();
+    hmoe::dispatch::build_limited_plan(set, whole, capacity::per_group<>{.tokens = size, .inner = inner},
+                                       capacity::keep_heaviest{}, spare_rows::padding, memory);
+    std::size_t slots = 0;
+    for (std::size_t from = 0; from < tokens; from += size) {
+      const std::size_t count = std::min(size, tokens - from), first = assigned.offsets()[from];
+      hmoe::tape<double> part;
+      part.assignment().resize_tokens(count);
+      for (std::size_t t = 0; t < count; ++t)
+        part.assignment().offsets()[t + 1] = assigned.offsets()[from + t + 1] - static_cast<index_t>(first);
+      part.assignment().resize_entries();
+      for (std::size_t a = 0; a < part.assignment().size(); ++a) {
+        part.assignment().experts()[a] = assigned.experts()[first + a];
+        part.assignment().weights()[a] = assigned.weights()[first + a];
+      }
+      hmoe::dispatch::build_limited_plan(set, part, inner, capacity::keep_heaviest{}, spare_rows::padding, memory);
+      slots += part.plan().size();
+      for (std::size_t a = 0; a < part.assignment().size(); ++a) {
+        CHECK((part.plan().slots()[a] == no_index) == (whole.plan().slots()[first + a] == no_index));
+        drops += part.plan().slots()[a] == no_index ? 1 : 0;
+      }
+    }
+    CHECK(whole.plan().size() == slots);
+    for (std::size_t a = 0; a < assigned.size(); ++a)
+      if (const index_t slot = whole.plan().slots()[a]; slot != no_index)
+        CHECK(whole.plan().entries()[slot] == a);
+  }
+  CHECK(drops > 100);
+}

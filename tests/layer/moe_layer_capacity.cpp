@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <hmoe/backends/reference.hpp>
+#include <hmoe/dispatch/after_drops.hpp>
 #include <hmoe/dispatch/padded.hpp>
 #include <hmoe/dispatch/sorted.hpp>
 #include <hmoe/execution/context.hpp>
@@ -11,6 +12,7 @@
 #include <hmoe/layer/moe_layer.hpp>
 #include <hmoe/routing/router.hpp>
 #include <hmoe/routing/shared/always_on.hpp>
+#include <hmoe/routing/weightings/raw.hpp>
 
 #include "support/counting_resource.hpp"
 #include "support/layer_gradients.hpp"
@@ -70,6 +72,7 @@ template <class F> void for_each_limited(F&& f) {
   f(dispatch::padded{capacity::by_width{1.25}, capacity::keep_random{seed{2}}});
   f(dispatch::padded{capacity::fixed{2}});
   f(dispatch::padded{capacity::busiest{}});
+  f(dispatch::padded{capacity::per_group<>{.tokens = 5, .inner = {0.6}}, capacity::keep_heaviest{}});
 }
 
 } // namespace
@@ -102,6 +105,77 @@ TEST_CASE("y is the weighted sum over the entries that were kept") {
     CHECK(support::largest_difference(y.view(), expected.view()) == 0);
     CHECK(support::largest_difference(inferred.view(), expected.view()) == 0);
   });
+}
+
+TEST_CASE("renormalised after drops: the sum of a token's weights is what it was; shared experts keep theirs") {
+  using router_type = routing::router<routing::linear<double>, routing::top_k<>, routing::raw, routing::always_on>;
+  const auto make = [](auto dispatch) {
+    moe_layer layer{expert_set{experts::glu_bank<double, experts::silu>(d, {1, 6, 3, 4, 2})},
+                    router_type(d, 4, 3, {}, routing::always_on{1}), dispatch};
+    support::random_source random(78);
+    support::randomize(layer, random);
+    return layer;
+  };
+  const capacity::by_factor limit{0.3};
+  const auto layer = make(dispatch::sorted{limit, capacity::keep_heaviest{}, capacity::renormalize_kept{}});
+  const auto plain = make(dispatch::sorted{limit, capacity::keep_heaviest{}});
+  const std::size_t tokens = 50;
+  support::random_source random(79);
+  const auto x = support::random_matrix<double>(random, tokens, d);
+  matrix<double> y(tokens, d), of_plain(tokens, d);
+  auto tape = layer.make_tape(tokens), plain_tape = plain.make_tape(tokens);
+  const context ctx{backends::reference{}};
+  layer.forward(ctx, x, y, tape);
+  plain.forward(ctx, x, of_plain, plain_tape);
+  const auto& assigned = std::as_const(tape).assignment();
+  CHECK(std::ranges::equal(assigned.weights(), std::as_const(plain_tape).assignment().weights())); // the router's
+  std::size_t changed = 0, none_left = 0;
+  for (std::size_t t = 0; t < tokens; ++t) {
+    double all = 0, kept = 0;
+    for (std::size_t a = assigned.offsets()[t]; a + 1 < assigned.offsets()[t + 1]; ++a) { // the last one is shared
+      all += assigned.weights()[a];
+      kept += tape.plan().slots()[a] == no_index ? 0 : assigned.weights()[a];
+    }
+    matrix<double> shared(1, d), saved(1, layer.experts().saved_per_row(4));
+    layer.experts().forward(backends::reference{}, 4, x.view().row_block(t, 1), shared.view(), saved.view());
+    for (std::size_t c = 0; c < d; ++c)
+      if (all == kept || kept == 0)
+        CHECK(y(t, c) == of_plain(t, c));
+      else
+        CHECK(y(t, c) == doctest::Approx((of_plain(t, c) - shared(0, c)) * all / kept + shared(0, c)).epsilon(1e-11));
+    changed += all != kept && kept != 0 ? 1 : 0;
+    none_left += kept == 0 ? 1 : 0;
+  }
+  CHECK(changed > 10);
+  CHECK(none_left > 0);
+}
+
+TEST_CASE("renormalised after drops: gradients, of dropped entries too, and memory") {
+  const context ctx{backends::reference{}};
+  support::random_source random(80);
+  const auto x = support::random_matrix<double>(random, 14, d), dy = support::random_matrix<double>(random, 14, d);
+  const auto check = [&](auto layer) {
+    matrix<double> y(14, d);
+    auto tape = layer.make_tape(14);
+    layer.forward(ctx, x, y, tape);
+    CHECK(tape.plan().dropped() > 0);
+    const auto [error, where] = support::layer_gradient_error(ctx, layer, x, dy);
+    CAPTURE(where);
+    CHECK(error <= 1e-6);
+    workspace memory;
+    const context measured{backends::reference{}, executors::serial{}, memory};
+    auto gradients = layer.make_gradients();
+    matrix<double> dx(14, d);
+    layer.forward(measured, x, y);
+    layer.forward(measured, x, y, tape);
+    layer.backward(measured, tape, dy, dx, gradients);
+    CHECK(memory.peak() <= layer.workspace_bytes(measured, 14));
+  };
+  const capacity::per_group<> limit{.tokens = 6, .inner = {0.7}};
+  check(make_layer<double, routing::raw>(
+      dispatch::sorted{limit, capacity::keep_heaviest{}, capacity::renormalize_kept{}}));
+  check(make_layer<double, on_what_they_read>(
+      dispatch::padded{limit, capacity::keep_first{}, capacity::renormalize_kept{}}));
 }
 
 TEST_CASE("gradients with drops agree with finite differences, weights on the output and on the input") {

@@ -78,6 +78,41 @@ struct by_factor {
   }
 };
 
+/// Another capacity for groups of `tokens` consecutive tokens of the batch: each group has limits of its own, made of
+/// its own demand, so that what is dropped in one does not depend on another (GShard, arXiv 2006.16668, whose groups
+/// are the parts of the batch on one device). The last group may be smaller; padding tokens count for places in a group
+/// and not for its demand. The size of a group must be given: per_group<>{.tokens = 1024, .inner = {1.25}}.
+template <capacity_policy Inner = by_factor> struct per_group {
+  std::size_t tokens = 0; ///< 0: not given, an hmoe::error
+  Inner inner{};
+
+  void validate() const {
+    require(tokens != 0, "capacity::per_group without tokens: give the number of tokens of a group, as in {.tokens = "
+                         "1024}");
+    if constexpr (requires { inner.validate(); })
+      inner.validate();
+  }
+  /// Of the whole batch, at most: as many full groups as it has, or has begun.
+  void limits(const demand& batch, vector_view<std::size_t> limits) const {
+    validate();
+    const std::size_t groups = batch.tokens / tokens + (batch.tokens % tokens == 0 ? 0 : 1);
+    if (groups == 0) {
+      std::fill(limits.begin(), limits.end(), std::size_t{0});
+      return;
+    }
+    demand group = batch;
+    group.tokens = std::min(tokens, batch.tokens);
+    group.entries = (batch.entries * group.tokens + batch.tokens - 1) / batch.tokens;
+    inner.limits(group, limits);
+    for (std::size_t& limit : limits)
+      if (limit != unlimited)
+        limit = std::min(std::min(limit, group.tokens) * groups, batch.tokens);
+  }
+};
+
+template <class C> inline constexpr bool is_per_group = false;
+template <class Inner> inline constexpr bool is_per_group<per_group<Inner>> = true;
+
 /// What by_width leaves as it is under by_factor of the same factor: the FLOPs of all experts when each works on as
 /// many rows as it may, or the number of these rows.
 enum class conserve { flops, rows };

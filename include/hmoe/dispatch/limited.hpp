@@ -4,6 +4,7 @@
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/core/row_limits.hpp>
 #include <hmoe/core/tape.hpp>
+#include <hmoe/dispatch/after_drops.hpp>
 #include <hmoe/dispatch/capacity.hpp>
 #include <hmoe/dispatch/dispatcher.hpp>
 #include <hmoe/dispatch/drop_order.hpp>
@@ -21,7 +22,7 @@
 namespace hmoe::dispatch {
 
 /// What `sorted` and `padded` have in common: the passes of permuted.hpp over a plan that a capacity may limit.
-template <class Capacity, class Order, spare_rows Spare> class limited {
+template <class Capacity, class Order, spare_rows Spare, class After = capacity::keep_weights> class limited {
   static_assert(
       capacity_policy<Capacity>,
       "hmoe::dispatch: Capacity does not model hmoe::capacity_policy: it needs limits(capacity::demand, "
@@ -29,6 +30,10 @@ template <class Capacity, class Order, spare_rows Spare> class limited {
   static_assert(drop_order<Order>,
                 "hmoe::dispatch: Order does not model hmoe::drop_order: it needs priority(tape, token, entry) const "
                 "(see hmoe/dispatch/drop_order.hpp); pass for instance capacity::keep_first{}");
+
+  static constexpr bool renormalizes = std::same_as<After, capacity::renormalize_kept>;
+  static_assert(renormalizes || std::same_as<After, capacity::keep_weights>,
+                "hmoe::dispatch: After is neither capacity::keep_weights nor capacity::renormalize_kept");
 
 public:
   template <execution_context Context, dispatched_experts<Context> Experts, class T>
@@ -40,12 +45,25 @@ public:
         watched.begin(ctx, {probes::stage::plan, probes::direction::forward, tape.assignment().size()});
       dispatch::build_limited_plan(experts, tape, capacity_, order_, Spare, &ctx.workspace());
     }
-    permuted::forward(ctx, experts, x, y, tape);
+    if constexpr (renormalizes) {
+      auto originals = renormalized_weights<T>::memory(&ctx.workspace(), tape.assignment().size());
+      const renormalized_weights<T> scope(tape, originals);
+      permuted::forward(ctx, experts, x, y, tape);
+    } else {
+      permuted::forward(ctx, experts, x, y, tape);
+    }
   }
   template <execution_context Context, dispatched_experts<Context> Experts, class T>
   void backward(const Context& ctx, const Experts& experts, tape<T>& tape, matrix_view<const T> dy, matrix_view<T> dx,
                 vector_view<T> d_weights, Experts& gradients) const {
-    permuted::backward(ctx, experts, tape, dy, dx, d_weights, gradients);
+    if constexpr (renormalizes) {
+      auto originals = renormalized_weights<T>::memory(&ctx.workspace(), tape.assignment().size());
+      const renormalized_weights<T> scope(tape, originals);
+      permuted::backward(ctx, experts, tape, dy, dx, d_weights, gradients);
+      scope.backward(d_weights);
+    } else {
+      permuted::backward(ctx, experts, tape, dy, dx, d_weights, gradients);
+    }
   }
 
   template <class Experts> [[nodiscard]] std::size_t slots(const Experts& experts, const batch_limits& batch) const {
@@ -59,10 +77,12 @@ public:
       tape.plan().reserve(experts.size(), batch.entries, batch.entries);
       tape.plan().resize_slots(rows.total, 0);
     }
+    const auto originals = renormalized_weights<T>::memory(&dry.workspace(), renormalizes ? batch.entries : 0);
     permuted::lay_out_forward(dry, experts, tape, rows);
   }
   template <execution_context Context, dispatched_experts<Context> Experts, class T>
   void lay_out_backward(const Context& dry, const Experts& experts, tape<T>&, const batch_limits& batch) const {
+    const auto originals = renormalized_weights<T>::memory(&dry.workspace(), renormalizes ? batch.entries : 0);
     permuted::lay_out_backward<T>(dry, experts, most_rows(experts, batch));
   }
 

@@ -26,16 +26,45 @@ template <class Capacity, class Order> struct planning_memory {
   planning_memory(std::pmr::memory_resource* memory, std::size_t routed, std::size_t experts, std::size_t entries)
       : widths(has_limit ? routed : 0, memory), rows(has_limit ? experts : 0, memory),
         limits(has_limit ? experts : 0, memory), next(has_limit ? experts : 0, memory),
-        priorities(has_limit && by_priority ? entries : 0, memory), ranks(has_limit ? entries : 0, memory) {}
+        slots(has_limit ? experts : 0, memory), priorities(has_limit && by_priority ? entries : 0, memory),
+        ranks(has_limit ? entries : 0, memory) {}
 
   static constexpr bool has_limit = !std::same_as<Capacity, capacity::no_capacity>;
   static constexpr bool by_priority = !std::same_as<Order, capacity::keep_first>;
-  buffer<std::size_t> widths, rows, limits, next; ///< by expert
-  buffer<double> priorities;                      ///< by entry
+  buffer<std::size_t> widths, rows, limits, next, slots; ///< by expert
+  buffer<double> priorities;                             ///< by entry
   buffer<index_t> ranks;
 };
 
 namespace detail {
+
+/// The tokens of a group that has limits of its own: the whole batch, unless the capacity is per group.
+template <class Capacity> [[nodiscard]] std::size_t group_size(const Capacity& limit, std::size_t tokens) {
+  if constexpr (capacity::is_per_group<Capacity>) {
+    limit.validate();
+    return std::min(limit.tokens, tokens);
+  } else {
+    return tokens;
+  }
+}
+
+template <class Capacity>
+void limits_of_group(const Capacity& limit, const capacity::demand& group, vector_view<std::size_t> limits) {
+  if constexpr (capacity::is_per_group<Capacity>)
+    limit.inner.limits(group, limits);
+  else
+    limit.limits(group, limits);
+}
+/// How many tokens of [from, to) are not padding.
+template <class T>
+[[nodiscard]] std::size_t valid_tokens(const tape<T>& tape, std::size_t from, std::size_t to) noexcept {
+  if (from == 0 && to == tape.assignment().tokens())
+    return tape.assignment().valid_tokens();
+  std::size_t count = 0;
+  for (std::size_t t = from; t < to; ++t)
+    count += tape.trace().is_valid(t) ? 1 : 0;
+  return count;
+}
 
 /// Marks what expert e drops of its slots [first, first + ranks.size()): all but the `limit` of the highest priority.
 template <class T, class Order>
@@ -70,29 +99,48 @@ void build_limited_plan(const Experts& experts, tape<T>& tape, const Capacity& l
     const std::size_t count = experts.size();
     const std::size_t routed = tape.trace().expert_count() == 0 ? count : tape.trace().expert_count();
     planning_memory<Capacity, Order> scratch(memory, routed, count, assigned.size());
-    auto &widths = scratch.widths, &rows = scratch.rows, &limits = scratch.limits, &next = scratch.next;
-    for (std::size_t e = 0; e < count; ++e)
-      rows[e] = by_expert.rows_of(e);
+    auto &widths = scratch.widths, &rows = scratch.rows, &limits = scratch.limits, &next = scratch.next,
+         &slots = scratch.slots;
+    for (std::size_t e = 0; e < count; ++e) {
+      next[e] = by_expert.offsets()[e];
+      slots[e] = 0;
+    }
     for (std::size_t e = 0; e < routed; ++e)
       widths[e] = experts.width(e);
-    limits.fill(capacity::unlimited);
-    limit.limits(capacity::demand{assigned.valid_tokens(), by_expert.offsets()[routed], widths.view(),
-                                  std::as_const(rows).view().subview(0, routed)},
-                 limits.view().subview(0, routed));
 
     std::size_t total = 0, kept = 0;
-    for (std::size_t e = 0; e < count; ++e) {
-      if (limits[e] != capacity::unlimited)
-        limits[e] = std::min(limits[e], assigned.valid_tokens());
-      if (rows[e] > limits[e])
-        detail::mark_dropped(order, std::as_const(tape), by_expert.offsets()[e], limits[e], scratch.priorities.view(),
-                             scratch.ranks.view().subview(0, rows[e]), by_expert);
-      rows[e] = std::min(rows[e], limits[e]);
-      kept += rows[e];
-      if (spare == spare_rows::padding && limits[e] != capacity::unlimited)
-        rows[e] = limits[e];
-      total += rows[e];
+    const std::size_t size = detail::group_size(limit, assigned.tokens());
+    for (std::size_t from = 0; from == 0 || from < assigned.tokens(); from += size) { // slots ascend by token
+      const std::size_t to = std::min(from + size, assigned.tokens());
+      const std::size_t valid = detail::valid_tokens(tape, from, to);
+      std::size_t entries = 0;
+      for (std::size_t e = 0; e < count; ++e) {
+        std::size_t end = to == assigned.tokens() ? by_expert.offsets()[e + 1] : next[e];
+        while (end < by_expert.offsets()[e + 1] && by_expert.tokens()[end] < to)
+          ++end;
+        rows[e] = end - next[e];
+        entries += e < routed ? rows[e] : 0;
+      }
+      limits.fill(capacity::unlimited);
+      detail::limits_of_group(
+          limit, capacity::demand{valid, entries, widths.view(), std::as_const(rows).view().subview(0, routed)},
+          limits.view().subview(0, routed));
+      for (std::size_t e = 0; e < count; ++e) {
+        if (limits[e] != capacity::unlimited)
+          limits[e] = std::min(limits[e], valid);
+        if (rows[e] > limits[e])
+          detail::mark_dropped(order, std::as_const(tape), next[e], limits[e], scratch.priorities.view(),
+                               scratch.ranks.view().subview(0, rows[e]), by_expert);
+        const std::size_t stay = std::min(rows[e], limits[e]);
+        kept += stay;
+        slots[e] += spare == spare_rows::padding && limits[e] != capacity::unlimited ? limits[e] : stay;
+        next[e] += rows[e];
+      }
+      if (size == 0)
+        break; // no tokens
     }
+    for (std::size_t e = 0; e < count; ++e)
+      total += slots[e];
     require(total < no_index, "a plan of ", total, " slots is too long for 32-bit slots");
     if (kept == assigned.size() && total == kept)
       return;
@@ -103,7 +151,7 @@ void build_limited_plan(const Experts& experts, tape<T>& tape, const Capacity& l
     std::fill(by_expert.entries().begin(), by_expert.entries().end(), no_index);
     for (std::size_t e = 0; e < count; ++e) {
       next[e] = by_expert.offsets()[e];
-      by_expert.offsets()[e + 1] = static_cast<index_t>(next[e] + rows[e]);
+      by_expert.offsets()[e + 1] = static_cast<index_t>(next[e] + slots[e]);
     }
     for (std::size_t t = 0; t < assigned.tokens(); ++t)
       for (index_t a = assigned.offsets()[t]; a < assigned.offsets()[t + 1]; ++a)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/dispatch/after_drops.hpp>
 #include <hmoe/dispatch/capacity.hpp>
 #include <hmoe/dispatch/drop_order.hpp>
 #include <hmoe/dispatch/limited.hpp>
@@ -18,15 +19,15 @@ namespace hmoe::dispatch {
 /// reads and whose gradients are zero. tape.plan().padding() counts these rows, tape.plan().dropped() the dropped
 /// entries. For the same capacity and order the results are those of sorted; what differs is the cost. Shared experts
 /// run the T rows that they have.
-template <class Capacity, class Order = capacity::keep_first>
-class padded : public limited<Capacity, Order, spare_rows::padding> {
+template <class Capacity, class Order = capacity::keep_first, class After = capacity::keep_weights>
+class padded : public limited<Capacity, Order, spare_rows::padding, After> {
   static_assert(!std::same_as<Capacity, capacity::no_capacity>,
                 "hmoe::dispatch::padded: Capacity is no_capacity, which gives nothing to pad to: use "
                 "capacity::busiest{} to pad without dropping, or dispatch::sorted{} to do neither");
-  using base = limited<Capacity, Order, spare_rows::padding>;
+  using base = limited<Capacity, Order, spare_rows::padding, After>;
 
 public:
-  explicit padded(Capacity limit, Order order = {}) : base(std::move(limit), std::move(order)) {}
+  explicit padded(Capacity limit, Order order = {}, After = {}) : base(std::move(limit), std::move(order)) {}
 };
 
 } // namespace hmoe::dispatch
