@@ -37,6 +37,10 @@ template <class T> struct routing_inputs {
   /// NaN included: the others get what they get in a batch without it (in batch selections, too). A pass over padding
   /// may take more of the workspace: see moe_layer::workspace_bytes.
   vector_view<const std::uint8_t> valid{};
+  /// The most routed experts that a token keeps of those that the selection chose, 0: all. The most probable ones stay
+  /// (probabilities of the trace, ties to the lower id), so top_k<>{k} becomes top_k<>{most_experts}; shared experts do
+  /// not count. For routing::router and any_router of one; others refuse it.
+  std::size_t most_experts = 0;
 };
 
 /// What the router computed for a batch, and where losses leave their gradients.

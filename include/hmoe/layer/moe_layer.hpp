@@ -190,7 +190,7 @@ public:
   void forward_with(const Context& ctx, const Experts& experts, matrix_view<const value_type> x,
                     matrix_view<value_type> y, const routing_inputs<value_type>& inputs = {}) const {
     check_shapes(x, y, "y");
-    check_router_x(inputs.router_x, y);
+    check_inputs(inputs, y);
     check_experts(experts);
     [[maybe_unused]] probes::watch<Context> watched;
     if constexpr (probes::observed<Context>)
@@ -204,7 +204,7 @@ public:
                     matrix_view<value_type> y, tape<value_type>& tape,
                     const routing_inputs<value_type>& inputs = {}) const {
     check_shapes(x, y, "y");
-    check_router_x(inputs.router_x, y);
+    check_inputs(inputs, y);
     check_experts(experts);
     require(tape.recording(), "this tape does not record: take one from layer.make_tape(tokens)");
     [[maybe_unused]] probes::watch<Context> watched;
@@ -350,6 +350,14 @@ private:
             " experts of d_model ", experts.d_model(), ", the layer has ", size(), " of ", d_model());
   }
   /// What the router reads, where that is a tensor of its own.
+  void check_inputs(const routing_inputs<value_type>& inputs, matrix_view<value_type> y) const {
+    bool limits = false;
+    if constexpr (requires { router_.limits_choices(); })
+      limits = router_.limits_choices();
+    require(limits || inputs.most_experts == 0, "routing_inputs::most_experts is ", inputs.most_experts,
+            ", but the router of this layer does not look at it: leave it out, or take a routing::router");
+    check_router_x(inputs.router_x, y);
+  }
   void check_router_x(matrix_view<const value_type> router_x, matrix_view<value_type> y) const {
     if (!reads_router_x()) {
       require(router_x.rows() == 0, "routing_inputs::router_x is given, ", router_x.rows(), " x ", router_x.cols(),

@@ -63,6 +63,7 @@ public:
   [[nodiscard]] std::size_t saved_per_token() const { return held_->saved_per_token(); }
   [[nodiscard]] bool weights_on_input() const { return held_->weights_on_input(); }
   [[nodiscard]] bool reads_router_x() const { return held_->reads_router_x(); }
+  [[nodiscard]] bool limits_choices() const { return held_->limits_choices(); }
   [[nodiscard]] routing::accepted_batch accepted_batch() const { return held_->accepted_batch(); }
 
   template <execution_context C>
@@ -166,6 +167,7 @@ private:
     [[nodiscard]] virtual std::size_t saved_per_token() const = 0;
     [[nodiscard]] virtual bool weights_on_input() const = 0;
     [[nodiscard]] virtual bool reads_router_x() const = 0;
+    [[nodiscard]] virtual bool limits_choices() const = 0;
     [[nodiscard]] virtual routing::accepted_batch accepted_batch() const = 0;
     virtual void forward(const pass_context& ctx, matrix_view<const T> x, router_trace<T>& trace,
                          assignment<T>& assigned) const = 0;
@@ -190,6 +192,12 @@ private:
     [[nodiscard]] std::size_t max_selected() const override { return router.max_selected(); }
     [[nodiscard]] std::size_t saved_per_token() const override { return router.saved_per_token(); }
     [[nodiscard]] bool weights_on_input() const override { return router.weights_on_input(); }
+    [[nodiscard]] bool limits_choices() const override {
+      if constexpr (requires { router.limits_choices(); })
+        return router.limits_choices();
+      else
+        return false;
+    }
     [[nodiscard]] bool reads_router_x() const override {
       if constexpr (requires { router.reads_router_x(); })
         return router.reads_router_x();

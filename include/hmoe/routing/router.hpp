@@ -48,6 +48,7 @@ namespace hmoe {
 ///   backward(ctx, x, trace, assigned, d_weights, dx, gradients)
 ///                                           dx += and gradients +=, from ∂L/∂weights and the trace's sinks
 ///   visit_parameters(f), initialize(seed, stream, options)
+/// Optional: limits_choices(), whether it looks at routing_inputs::most_experts.
 /// Optional: reads_router_x(), whether x is routing_inputs::router_x, whose size d_model() may differ from the
 /// experts'. Optional, where its passes take scratch from ctx.workspace(): lay_out_forward(dry, T, some_padding) and
 /// lay_out_backward(dry, T, some_padding), which take from dry.workspace() what the passes take at most for T tokens,
@@ -137,6 +138,8 @@ public:
     else
       return false;
   }
+  /// Whether it looks at routing_inputs::most_experts.
+  [[nodiscard]] static constexpr bool limits_choices() noexcept { return true; }
   /// Whether x is routing_inputs::router_x [T×d_model()] in place of what the experts read.
   [[nodiscard]] static constexpr bool reads_router_x() noexcept { return routing::reads_router_x<Score>(); }
   [[nodiscard]] Score& score() noexcept { return score_; }
@@ -403,6 +406,7 @@ private:
         check_choice(t, chosen.row(t), counts[t]);
         if (on_non_finite_ == non_finite::exclude)
           counts[t] = drop_excluded(trace, t, chosen.row(t), counts[t]);
+        counts[t] = keep_most_probable(trace, t, chosen.row(t), counts[t]);
       });
     } else {
       const std::size_t scratch_size = scratch_per_worker();
@@ -423,6 +427,7 @@ private:
         counts[t] = static_cast<index_t>(count);
         if (on_non_finite_ == non_finite::exclude)
           counts[t] = drop_excluded(trace, t, chosen.row(t), counts[t]);
+        counts[t] = keep_most_probable(trace, t, chosen.row(t), counts[t]);
       });
     }
   }
@@ -473,6 +478,19 @@ private:
       if (!trace.is_excluded(token, ids[i]))
         ids[kept++] = ids[i];
     return kept;
+  }
+  /// routing_inputs::most_experts: the ids that stay, in their order.
+  [[nodiscard]] static index_t keep_most_probable(const router_trace<value_type>& trace, std::size_t token,
+                                                  vector_view<index_t> ids, index_t count) noexcept {
+    const auto p = trace.probabilities().row(token);
+    for (; trace.inputs().most_experts != 0 && count > trace.inputs().most_experts; --count) {
+      index_t least = 0;
+      for (index_t i = 1; i < count; ++i)
+        if (routing::preferred(p[ids[least]], ids[least], p[ids[i]], ids[i]))
+          least = i;
+      std::copy(ids.begin() + least + 1, ids.begin() + count, ids.begin() + least);
+    }
+    return count;
   }
   /// A weighting may not look at the value that is NaN, and the choice among NaN means nothing: it must show.
   static void spread_nan(vector_view<const value_type> p, vector_view<value_type> weights) noexcept {
