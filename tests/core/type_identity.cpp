@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include <hmoe/core/error.hpp>
 #include <hmoe/core/type_identity.hpp>
 
 #include <doctest/doctest.h>
@@ -23,7 +24,9 @@ TEST_CASE("a type has one mark, and no other type has it") {
 
 TEST_CASE("names of types are those in the source, without what the compiler writes around them") {
   static_assert(type_name<int>() == "int");
-  static_assert(type_name<identity_checks::one>() == "identity_checks::one");
+  static_assert(type_name<hmoe::error>() == "hmoe::error");
+  // A group of tests is compiled in namespaces of its own, which stand before the names.
+  static_assert(type_name<identity_checks::one>().ends_with("identity_checks::one"));
   const std::string_view name = type_name<identity_checks::two<float, 3>>();
-  CHECK(name == "identity_checks::two<float, 3>");
+  CHECK(name.ends_with("identity_checks::two<float, 3>"));
 }
