@@ -25,6 +25,8 @@ TEST_CASE("a layer of any kind does what the layer itself does, bit for bit") {
   CHECK(any.size() == 5);
   CHECK(any.max_selected() == 2);
   CHECK(any.trainable());
+  CHECK_FALSE(any.reads_router_x());
+  CHECK(any.router_d_model() == support::d);
   CHECK(std::ranges::equal(any.widths(), layer.widths()));
   CHECK(any.cost().parameters() == layer.cost().parameters());
   CHECK(any.workspace_bytes(support::cpu, 7) == layer.workspace_bytes(support::cpu, 7));

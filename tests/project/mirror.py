@@ -29,8 +29,10 @@ ELSEWHERE = {
     "experts/diagnosis": "project/compile_fail/expert_without_backward.cpp",
     "layer/argument_checks": "project/compile_fail/backend_for_context.cpp",
     **{f"io/models/{name}": "golden/models.cpp" for name in (
-        "families", "family", "layer_description", "load_layer", "norm_topk_prob", "families/deepseek", "families/gpt_oss",
-        "families/granitemoe", "families/llama4", "families/mixtral", "families/qwen_moe", "families/switch_transformers")},
+        "families", "family", "layer_description", "load_layer", "norm_topk_prob", "families/dbrx", "families/deepseek",
+        "families/deepseek_v4", "families/ernie4_5_moe", "families/gemma4", "families/gpt_oss", "families/granitemoe",
+        "families/hunyuan_v1_moe", "families/jetmoe", "families/llama4", "families/longcat_flash", "families/mixtral",
+        "families/nemotron_h", "families/qwen_moe", "families/switch_transformers")},
     "backends/cuda": "cuda/layer.cu",  # an umbrella
     "backends/simd/activation_block": "backends/simd/channel_formats.cpp",
     "backends/simd/elementwise": "backends/simd/activations.cpp",

@@ -51,6 +51,8 @@ template <class Context, class T> struct any_layer_base {
   [[nodiscard]] virtual std::unique_ptr<any_layer_base> copy() const = 0;
   [[nodiscard]] virtual std::size_t d_model() const noexcept = 0;
   [[nodiscard]] virtual std::size_t max_selected() const = 0;
+  [[nodiscard]] virtual bool reads_router_x() const noexcept = 0;
+  [[nodiscard]] virtual std::size_t router_d_model() const = 0;
   [[nodiscard]] virtual vector_view<const std::size_t> widths() const noexcept = 0;
   [[nodiscard]] virtual bool trainable() const noexcept = 0;
   [[nodiscard]] virtual layer_cost cost() const = 0;
@@ -64,7 +66,7 @@ template <class Context, class T> struct any_layer_base {
   virtual void forward(const Context& ctx, matrix_view<const T> x, matrix_view<T> y, tape<T>& tape,
                        const routing_inputs<T>& inputs) const = 0;
   virtual void backward(const Context& ctx, tape<T>& tape, matrix_view<const T> dy, matrix_view<T> dx,
-                        any_gradients_base<T>& gradients) const = 0;
+                        matrix_view<T> d_router_x, any_gradients_base<T>& gradients) const = 0;
 };
 
 template <class Context, class Layer> struct any_layer_of final : any_layer_base<Context, typename Layer::value_type> {
@@ -78,6 +80,8 @@ template <class Context, class Layer> struct any_layer_of final : any_layer_base
   [[nodiscard]] std::unique_ptr<base> copy() const override { return std::make_unique<any_layer_of>(layer); }
   [[nodiscard]] std::size_t d_model() const noexcept override { return layer.d_model(); }
   [[nodiscard]] std::size_t max_selected() const override { return layer.router().max_selected(); }
+  [[nodiscard]] bool reads_router_x() const noexcept override { return layer.reads_router_x(); }
+  [[nodiscard]] std::size_t router_d_model() const override { return layer.router().d_model(); }
   [[nodiscard]] vector_view<const std::size_t> widths() const noexcept override { return layer.widths(); }
   [[nodiscard]] bool trainable() const noexcept override { return Layer::trainable; }
   [[nodiscard]] layer_cost cost() const override { return layer.cost(); }
@@ -108,11 +112,13 @@ template <class Context, class Layer> struct any_layer_of final : any_layer_base
   }
   void backward([[maybe_unused]] const Context& ctx, [[maybe_unused]] tape<T>& tape,
                 [[maybe_unused]] matrix_view<const T> dy, [[maybe_unused]] matrix_view<T> dx,
+                [[maybe_unused]] matrix_view<T> d_router_x,
                 [[maybe_unused]] any_gradients_base<T>& gradients) const override {
     if constexpr (Layer::trainable) {
       using gradients_type = typename Layer::gradients_type;
       require(gradients.type == &type_mark<gradients_type>, "backward: the gradients are of another kind of layer");
-      layer.backward(ctx, tape, dy, dx, static_cast<any_gradients_of<T, gradients_type>&>(gradients).gradients);
+      layer.backward(ctx, tape, dy, dx, d_router_x,
+                     static_cast<any_gradients_of<T, gradients_type>&>(gradients).gradients);
     } else {
       fail(std::string("backward: ") + packed);
     }
@@ -173,6 +179,9 @@ public:
   [[nodiscard]] std::size_t size() const noexcept { return widths().size(); }
   /// The most experts that a token can get.
   [[nodiscard]] std::size_t max_selected() const { return layer_->max_selected(); }
+  /// Whether the router reads routing_inputs::router_x [T × router_d_model()] in place of x.
+  [[nodiscard]] bool reads_router_x() const noexcept { return layer_->reads_router_x(); }
+  [[nodiscard]] std::size_t router_d_model() const { return layer_->router_d_model(); }
   [[nodiscard]] vector_view<const std::size_t> widths() const noexcept { return layer_->widths(); }
   [[nodiscard]] bool trainable() const noexcept { return layer_->trainable(); }
   [[nodiscard]] layer_cost cost() const { return layer_->cost(); }
@@ -199,7 +208,11 @@ public:
   }
   void backward(const Context& ctx, tape<T>& tape, matrix_view<const T> dy, matrix_view<T> dx,
                 gradients_type& gradients) const {
-    layer_->backward(ctx, tape, dy, dx, gradients.erased());
+    layer_->backward(ctx, tape, dy, dx, {}, gradients.erased());
+  }
+  void backward(const Context& ctx, tape<T>& tape, matrix_view<const T> dy, matrix_view<T> dx,
+                matrix_view<T> d_router_x, gradients_type& gradients) const {
+    layer_->backward(ctx, tape, dy, dx, d_router_x, gradients.erased());
   }
 
 private:

@@ -20,6 +20,7 @@ namespace hmoe::io::models {
 
 /// A family of released models. Requirements, all static:
 ///   model_type                          the word for it in config.json; `also`, an array of further ones, is optional
+///   fits(config, layer)                 optional: whether it is a layer of this type, where a family has several
 ///   experts_type, router_type           an expert_set whose first bank has the weights, and a router
 ///   lanes                               2 where the experts of that bank are GLUs, 1 where they are perceptrons
 ///   describe(config, layer)             the layer_description of layer `layer`; hmoe::error where it has no experts
@@ -61,13 +62,16 @@ template <class Router, activation Activation> struct mlp_family {
   }
 };
 
-/// Whether config.json's model_type is one of the family.
-template <model_family Family> [[nodiscard]] bool is_of_family(std::string_view model_type) {
+/// Whether config.json's model_type is one of the family, and the layer of its type.
+template <model_family Family> [[nodiscard]] bool is_of_family(const model_config& config, std::size_t layer) {
+  bool named = config.family() == Family::model_type;
   if constexpr (requires { Family::also; })
     for (const std::string_view other : Family::also)
-      if (model_type == other)
-        return true;
-  return model_type == Family::model_type;
+      named = named || config.family() == other;
+  if constexpr (requires { Family::fits(config, layer); })
+    return named && Family::fits(config, layer);
+  else
+    return named;
 }
 
 /// The layer of a family as a type.

@@ -26,6 +26,9 @@ struct expert_names {
   bool in_blocks = false;                 ///< weights are NAME_blocks with NAME_scales (MXFP4)
   std::vector<std::string> lane_biases{}; ///< as `lanes`, [h] each
   std::string down_bias{};                ///< [d]
+  bool one_down_bias = false;             ///< all experts have the same, a tensor [d]
+  bool flat = false;                      ///< one tensor of all experts is [E·h × d], not [E × h × d]
+  std::size_t experts_in_lanes = 0;       ///< how many that tensor has room for, if more than have weights
 };
 
 /// A tensor of the router: our parameter, what the file calls it behind the prefix of the block, and its shape, where
@@ -38,11 +41,12 @@ struct router_tensor {
 
 /// The names of one release of a family.
 struct layer_names {
-  std::string block; ///< "layers.3.mlp.": what begins with it belongs to the layer
+  std::string block;                ///< "layers.3.mlp.": begins the names
+  std::vector<std::string> own{""}; ///< behind the block: what begins with one of these belongs to the layer
   std::vector<router_tensor> router{};
   expert_names experts{};
   expert_names shared{};             ///< of the shared expert, where there is one
-  std::vector<std::string> unused{}; ///< tensors that the model's own code does not read either
+  std::vector<std::string> unused{}; ///< own tensors that are not the layer's, with `*` for any number
 };
 
 /// One MoE layer of a model: its sizes, and its tensors by name, those of the hub first.
@@ -50,6 +54,7 @@ struct layer_description {
   std::size_t d_model = 0;
   std::size_t experts = 0;      ///< that compete for tokens, without those that have no weights
   std::size_t width = 0;        ///< of each of these
+  std::size_t number = 0;       ///< of the layer; for families whose values differ from layer to layer
   std::size_t shared_width = 0; ///< of the expert that every token gets, stored as one; 0: there is none
   std::vector<layer_names> names{};
 
@@ -98,9 +103,13 @@ namespace detail {
   const auto add = [&](const std::string& name, std::vector<std::size_t> shape, bool transposed) -> tensor_part& {
     tensor_part part{.name = with_number(name, e), .shape = std::move(shape), .transposed = transposed};
     if (!single && !is_numbered(name)) {
-      part.shape.insert(part.shape.begin(), count);
+      const bool down = name == names.down || name == names.down_bias;
       part.part = e;
-      part.parts = count;
+      part.parts = down || names.experts_in_lanes == 0 ? count : names.experts_in_lanes;
+      if (names.flat)
+        part.shape[0] *= part.parts;
+      else
+        part.shape.insert(part.shape.begin(), part.parts);
     }
     return result.emplace_back(std::move(part));
   };
@@ -118,7 +127,9 @@ namespace detail {
   if (!names.lane_biases.empty())
     for (std::size_t l = 0; l < lanes; ++l)
       place(add(names.lane_biases[joined == 1 ? l : 0], {joined * h}, true), l);
-  if (!names.down_bias.empty())
+  if (!names.down_bias.empty() && names.one_down_bias)
+    result.push_back({.name = names.down_bias, .shape = {d}, .transposed = true});
+  else if (!names.down_bias.empty())
     add(names.down_bias, {d}, true);
   return result;
 }

@@ -10,6 +10,7 @@
 #include <hmoe/io/shards.hpp>
 #include <hmoe/io/stored_tensor.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <set>
@@ -40,14 +41,12 @@ public:
       if (layer.shared_width != 0)
         add_expert(names_->shared, lanes, 0, 1, true, layer.shared_width, layer.d_model);
     }
-    for (const std::string& name : names_->unused)
-      claimed_.insert(prefix_ + name);
     name_list missing, surplus;
     for (const std::string& name : missing_)
       missing.add(name);
     if (routed)
       for (const stored_tensor* tensor : file.tensors())
-        if (std::string_view(tensor->name()).starts_with(prefix_) && !claimed_.contains(tensor->name()))
+        if (is_own(tensor->name()) && !claimed_.contains(tensor->name()))
           surplus.add(tensor->name());
     require(missing.empty() && surplus.empty(), file.name(), " and the layer ", in_quotes(prefix_),
             " that config.json describes disagree", missing.text("missing"), surplus.text("surplus"));
@@ -86,8 +85,9 @@ public:
       read(weights.output(e));
       if (!weights.has_biases())
         continue;
-      for (std::size_t l = 0; l < lanes; ++l)
-        read_bias(weights.lane_bias(e, l));
+      if (!names_->experts.lane_biases.empty())
+        for (std::size_t l = 0; l < lanes; ++l)
+          read_bias(weights.lane_bias(e, l));
       read_bias(weights.output_bias(e));
     }
   }
@@ -117,6 +117,23 @@ private:
           prefix_ = prefix;
         }
       }
+  }
+  /// Whether a tensor should be one that is described.
+  [[nodiscard]] bool is_own(std::string_view name) const {
+    if (!name.starts_with(prefix_))
+      return false;
+    const std::string_view rest = name.substr(prefix_.size());
+    const auto unused = [&](const std::string& pattern) {
+      const std::size_t star = pattern.find('*');
+      if (star == pattern.npos)
+        return rest == pattern;
+      const std::string_view before = std::string_view(pattern).substr(0, star), after = pattern.c_str() + star + 1;
+      return rest.size() > before.size() + after.size() && rest.starts_with(before) && rest.ends_with(after) &&
+             rest.substr(before.size(), rest.size() - before.size() - after.size()).find_first_not_of("0123456789") ==
+                 rest.npos;
+    };
+    return std::ranges::any_of(names_->own, [&](const std::string& own) { return rest.starts_with(own); }) &&
+           std::ranges::none_of(names_->unused, unused);
   }
   const stored_tensor* claim(const std::string& name) {
     const stored_tensor* found = file_->find(name);

@@ -16,6 +16,7 @@
 #include <memory_resource>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 
@@ -36,8 +37,8 @@ struct load_options {
 template <model_family Family>
 [[nodiscard]] layer_of<Family> load_layer(const model_config& config, const sharded_safetensors& file,
                                           std::size_t layer, const load_options& options = load_options()) {
-  require(is_of_family<Family>(config.family()), config.name(), ": the model is of the family ",
-          in_quotes(config.family()), ", asked for is ", in_quotes(Family::model_type));
+  require(is_of_family<Family>(config, layer), config.name(), ": layer ", layer, " is of the family ",
+          in_quotes(config.family()), ", asked for is a layer of ", in_quotes(Family::model_type));
   const layer_description description = Family::describe(config, layer);
   const layer_tensors tensors(file, description, Family::lanes);
   typename Family::router_type router = Family::make_router(config, description);
@@ -61,8 +62,9 @@ template <class Context, class... Families>
   std::string known;
   const std::string& family = config.family();
   const auto try_family = [&]<class Family>(std::type_identity<Family>) {
-    known.append(known.empty() ? "" : ", ").append(Family::model_type);
-    if (!result && is_of_family<Family>(family)) {
+    if (!std::string_view(known).ends_with(Family::model_type))
+      known.append(known.empty() ? "" : ", ").append(Family::model_type);
+    if (!result && is_of_family<Family>(config, layer)) {
       auto typed = models::load_layer<Family>(config, file, layer, options);
       // With the router behind an interface layers of one kind of experts are one type, which is compiled once.
       using any_router = routing::any_router<float, Context>;

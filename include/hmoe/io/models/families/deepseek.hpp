@@ -58,10 +58,7 @@ struct deepseek_v2 : glu_family<routing::presets::deepseek_v2<float>> {
 
 /// DeepSeek-V3, R1, and models built alike: routing::presets::deepseek_v3, where norm_topk_prob says whether weights
 /// are renormalised. GLM-4.5 (glm4_moe) and dots.llm1 (dots1) are other names for it.
-struct deepseek_v3
-    : glu_family<
-          routing::router<routing::linear<float, routing::sigmoid>, routing::biased<float, routing::group_limited<>>,
-                          routing::scaled<norm_topk_prob>, routing::always_on>> {
+struct deepseek_v3 : glu_family<routing::presets::deepseek_v3<float, routing::group_mask::excluded, norm_topk_prob>> {
   static constexpr std::string_view model_type = "deepseek_v3";
   static constexpr std::array<std::string_view, 2> also{"glm4_moe", "dots1"};
 

@@ -2,9 +2,7 @@
 #pragma once
 
 #include <hmoe/io/models/family.hpp>
-#include <hmoe/routing/scores/linear.hpp>
-#include <hmoe/routing/selections/top_k.hpp>
-#include <hmoe/routing/weightings/softmax_over_selected.hpp>
+#include <hmoe/routing/presets.hpp>
 
 #include <cstddef>
 #include <string>
@@ -12,9 +10,8 @@
 
 namespace hmoe::io::models {
 
-/// Granite 3.0 MoE: the k best logits, softmax over those; gate and up one above the other in input_linear.
-struct granitemoe
-    : glu_family<routing::router<routing::linear<float>, routing::top_k<>, routing::softmax_over_selected>> {
+/// Granite 3.0 MoE: routing::presets::granite_moe; gate and up one above the other in input_linear.
+struct granitemoe : glu_family<routing::presets::granite_moe<float>> {
   static constexpr std::string_view model_type = "granitemoe";
 
   [[nodiscard]] static layer_description describe(const model_config& config, std::size_t layer) {
