@@ -2,6 +2,7 @@
 #include <hmoe/core/error.hpp>
 #include <hmoe/dispatch/padded.hpp>
 #include <hmoe/dispatch/sorted.hpp>
+#include <hmoe/experts/identity.hpp>
 
 #include "dispatch/strategies.hpp"
 
