@@ -7,8 +7,8 @@ usage: generate.py [FAMILY...]
 
 Each folder holds config.json and model.safetensors as save_pretrained writes them, of the tensors those of the block only;
 gradients.safetensors, the gradients of the block's parameters under the names that they have in memory (buffers, which
-have none, are zeros); and io.safetensors: x, y, dy, dx [T x d], ids [T x k] ascending, weights [T x k], with the versions
-and the number of the layer in its metadata.
+have none, are zeros); and io.safetensors: x, y, dy, dx [T x d], ids [T x k] ascending, weights [T x k], with the
+number of the layer and the versions in its metadata.
 """
 
 import importlib
@@ -91,6 +91,22 @@ class LatentExperts(torch.nn.Module):
     def forward(self, x, router_x):
         _, weights, ids = self.gate(router_x)
         return self.experts(x.reshape(-1, x.shape[-1]), ids, weights).reshape(x.shape)
+
+
+class HashedExperts(torch.nn.Module):
+    """A block of DeepSeek-V4 whose experts hang on the tokens' vocabulary ids."""
+
+    def __init__(self, block):
+        super().__init__()
+        table = block.gate.tid2eid
+        generator = torch.Generator().manual_seed(7)
+        for row in table:
+            row.copy_(torch.randperm(block.gate.num_experts, generator=generator)[: len(row)])
+        self.gate, self.block = block.gate, [block]
+        self.token_ids = torch.randint(0, len(table), (1, TOKENS), generator=generator)
+
+    def forward(self, x):
+        return self.block[0](x, self.token_ids)
 
 
 # Blocks that are parts of a module, with routers that read a tensor of their own.
@@ -176,6 +192,11 @@ CASES = {
                      "num_experts_per_tok": 3, "routed_scaling_factor": 1.5, "swiglu_limit": 1.5, "q_lora_rank": 8,
                      "o_lora_rank": 4, "o_groups": 2, "index_n_heads": 1, "index_head_dim": 8,
                      "mlp_layer_types": ["hash_moe", "moe"]}, router_triple),
+    "deepseek_v4_hash": ("deepseek_v4", "DeepseekV4ForCausalLM", "DeepseekV4Config", "model.layers.1.mlp", "gate",
+                    {**BASE, "num_key_value_heads": 1, "moe_intermediate_size": 12, "n_routed_experts": 8,
+                     "num_experts_per_tok": 3, "routed_scaling_factor": 1.5, "swiglu_limit": 1.5, "q_lora_rank": 8,
+                     "o_lora_rank": 4, "o_groups": 2, "index_n_heads": 1, "index_head_dim": 8,
+                     "mlp_layer_types": ["moe", "hash_moe"]}, router_triple),
 }
 # Which layer of ours the block is, where it is not LAYER: those of Switch's decoder follow those of its encoder.
 OUR_LAYER = {"switch_transformers": 3}
@@ -233,7 +254,8 @@ def set_mxfp4(experts, prefix, generator):
 def block_tensors(model, path):
     zeros = torch.zeros_like  # for experts that no token chose
     tensors = {name: zeros(tensor) if tensor.grad is None else tensor.grad for name, tensor in model.named_parameters()}
-    tensors.update({name: zeros(tensor) for name, tensor in model.named_buffers()})
+    # A table of ids stays what it is.
+    tensors.update({name: zeros(tensor) if tensor.is_floating_point() else tensor for name, tensor in model.named_buffers()})
     return {name: tensor.contiguous().clone() for name, tensor in tensors.items() if name.startswith(path + ".")}
 
 
@@ -252,6 +274,8 @@ def make(family, seed):
     blocks = set_mxfp4(block.experts, path + ".experts.", generator) if family.endswith("mxfp4") else {}
     d = values.get("hidden_size", values.get("d_model"))
     sizes = [d]
+    if family.endswith("_hash"):
+        block = HashedExperts(block)
     if family in PARTS:
         block = PARTS[family](block)
         sizes = [values.get("moe_latent_size", d), d]
@@ -265,6 +289,7 @@ def make(family, seed):
     for x in inputs:
         x.requires_grad_()
     y, ids, weights = run(block, router, inputs, outputs_of)
+    token_ids = getattr(block, "token_ids", None)
     dy = torch.randn(y.shape, generator=generator)
     (y * dy).sum().backward()
 
@@ -291,9 +316,12 @@ def make(family, seed):
             for name, tensor in {"x": inputs[0], "y": y, "dy": dy, "dx": inputs[0].grad, "weights": weights}.items()}
     if family in PARTS:
         flat |= {"router_x": inputs[1].detach().reshape(TOKENS, -1), "d_router_x": inputs[1].grad.reshape(TOKENS, -1)}
+    if token_ids is not None:
+        flat["token_ids"] = token_ids.to(torch.int32)
     flat["ids"] = ids.to(torch.int32).contiguous()
     versions = f"transformers {transformers.__version__}, torch {torch.__version__.split('+')[0]}"
-    safetensors.torch.save_file(flat, folder / "io.safetensors", {"versions": versions, "layer": str(OUR_LAYER.get(family, LAYER))})
+    # One text: several come in any order.
+    safetensors.torch.save_file(flat, folder / "io.safetensors", {"layer": f"{OUR_LAYER.get(family, LAYER)} of {versions}"})
     print(f"{family}: {sum(file.stat().st_size for file in folder.iterdir())} bytes,", json.dumps(sorted(stored)[:2]))
 
 

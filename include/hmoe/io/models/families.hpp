@@ -22,8 +22,9 @@ namespace hmoe::io::models {
 template <model_family... Families> struct family_list {};
 
 /// All families that this library reads: what load_layer looks through for a config.json's model_type.
-using families = family_list<mixtral, minimax_m2, phimoe, qwen2_moe, qwen3_moe, qwen3_next, olmoe, deepseek_v2,
-                             deepseek_v3, deepseek_v4, gpt_oss, llama4, switch_transformers, granitemoe, ernie4_5_moe,
-                             hunyuan_v1_moe, dbrx, jetmoe, longcat_flash, gemma4, nemotron_h, nemotron_h_latent>;
+using families =
+    family_list<mixtral, minimax_m2, phimoe, qwen2_moe, qwen3_moe, qwen3_next, olmoe, deepseek_v2, deepseek_v3,
+                deepseek_v4, deepseek_v4_hash, gpt_oss, llama4, switch_transformers, granitemoe, ernie4_5_moe,
+                hunyuan_v1_moe, dbrx, jetmoe, longcat_flash, gemma4, nemotron_h, nemotron_h_latent>;
 
 } // namespace hmoe::io::models

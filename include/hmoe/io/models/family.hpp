@@ -7,6 +7,7 @@
 #include <hmoe/experts/glu.hpp>
 #include <hmoe/experts/mlp.hpp>
 #include <hmoe/io/models/layer_description.hpp>
+#include <hmoe/io/models/layer_tensors.hpp>
 #include <hmoe/io/models/model_config.hpp>
 #include <hmoe/layer/moe_layer.hpp>
 
@@ -25,7 +26,8 @@ namespace hmoe::io::models {
 ///   lanes                               2 where the experts of that bank are GLUs, 1 where they are perceptrons
 ///   describe(config, layer)             the layer_description of layer `layer`; hmoe::error where it has no experts
 ///   make_experts(config, description, memory), make_router(config, description)
-///                                       of the right sizes and constants, with any weights
+///                                       of the right sizes and constants, with any weights; a router that is made of
+///                                       a tensor takes the layer_tensors as a third argument
 /// glu_family and mlp_family have all but describe and make_router.
 template <class F>
 concept model_family = requires(const model_config& config, const layer_description& description) {
@@ -33,7 +35,11 @@ concept model_family = requires(const model_config& config, const layer_descript
   { F::lanes } -> std::convertible_to<std::size_t>;
   { F::describe(config, std::size_t{}) } -> std::same_as<layer_description>;
   { F::make_experts(config, description, std::pmr::get_default_resource()) } -> std::same_as<typename F::experts_type>;
-  { F::make_router(config, description) } -> std::same_as<typename F::router_type>;
+  requires requires {
+    { F::make_router(config, description) } -> std::same_as<typename F::router_type>;
+  } || requires(const layer_tensors& tensors) {
+    { F::make_router(config, description, tensors) } -> std::same_as<typename F::router_type>;
+  };
 };
 
 /// Experts are GLUs with the gate, and the router is of the type given.

@@ -55,6 +55,9 @@ public:
   /// What the names of the layer's tensors begin with.
   [[nodiscard]] const std::string& prefix() const noexcept { return prefix_; }
 
+  /// A tensor of the layer that is no parameter; hmoe::error where there is none.
+  [[nodiscard]] const stored_tensor& at(std::string_view name) const { return file_->at(prefix_ + std::string(name)); }
+
   /// hmoe::error where the router has parameters of other names or shapes: then the description lacks something.
   template <class Router> void read_router(Router& router) const {
     std::size_t read = 0;

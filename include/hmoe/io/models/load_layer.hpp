@@ -41,7 +41,12 @@ template <model_family Family>
           in_quotes(config.family()), ", asked for is a layer of ", in_quotes(Family::model_type));
   const layer_description description = Family::describe(config, layer);
   const layer_tensors tensors(file, description, Family::lanes);
-  typename Family::router_type router = Family::make_router(config, description);
+  typename Family::router_type router = [&] {
+    if constexpr (requires { Family::make_router(config, description, tensors); })
+      return Family::make_router(config, description, tensors);
+    else
+      return Family::make_router(config, description);
+  }();
   tensors.read_router(router);
   typename Family::experts_type experts = Family::make_experts(config, description, options.memory);
   tensors.read_experts(experts.template bank<0>().weights(), Family::lanes);
