@@ -357,11 +357,11 @@ std::optional<double> predicted_activated_width(const variant& v) {
 }
 
 nlohmann::json to_json(const variant& v) {
-  nlohmann::json losses = nlohmann::json::array();
+  nlohmann::json terms = nlohmann::json::array();
   for (const auto& loss : v.losses) {
-    losses.push_back({{"name", loss.name}, {"coefficient", loss.coefficient}});
+    terms.push_back({{"name", loss.name}, {"coefficient", loss.coefficient}});
     if (!loss.option.empty())
-      losses.back()["option"] = loss.option;
+      terms.back()["option"] = loss.option;
   }
   nlohmann::json json{
       {"name", v.name},
@@ -371,7 +371,7 @@ nlohmann::json to_json(const variant& v) {
       {"widths", v.widths},
       {"router", v.router.kind},
       {"router_value", v.router.values.empty() ? nlohmann::json(nullptr) : nlohmann::json(v.router.values[0])},
-      {"losses", losses}};
+      {"losses", terms}};
   if (v.router.values.size() > 1)
     json["router_values"] = v.router.values;
   if (!v.shared.kind.empty())
