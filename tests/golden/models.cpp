@@ -5,6 +5,7 @@
 #include <hmoe/execution/context.hpp>
 #include <hmoe/io/models/load_layer.hpp>
 
+#include "support/counting_resource.hpp"
 #include "support/error_of.hpp"
 #include "support/scratch_folder.hpp"
 
@@ -138,6 +139,27 @@ TEST_CASE("a family known at compile time gives its own type, with the same weig
   CHECK(support::error_of([&] {
           static_cast<void>(packed.make_gradients());
         }).starts_with("hmoe: make_gradients: the experts of this layer are packed for inference"));
+}
+
+TEST_CASE("the experts are in memory once while they are loaded, and not at all where loading is refused") {
+  const std::string folder = golden_models + "mixtral";
+  constexpr std::size_t weights = std::size_t{8} * 3 * 16 * 12 * sizeof(float);
+  support::counting_resource memory;
+  const hmoe::context ctx{hmoe::backends::reference{}};
+  {
+    const auto layer = models::load_layer(ctx, folder, 1, {.memory = &memory});
+    CHECK(memory.live_bytes >= weights);
+    CHECK(memory.peak_bytes < weights + weights / 8);
+  }
+  CHECK(memory.live_bytes == 0);
+  memory.allocations = 0;
+  std::string text = support::contents_of(folder + "/config.json");
+  text.replace(text.find("\"intermediate_size\": 12"), 23, "\"intermediate_size\": 13");
+  CHECK(support::error_of([&] {
+          static_cast<void>(models::load_layer(ctx, models::model_config(text, "c"),
+                                               hmoe::io::sharded_safetensors(folder), 1, {.memory = &memory}));
+        }) != "no error");
+  CHECK(memory.allocations == 0);
 }
 
 TEST_CASE("what config.json and the tensors do not agree on is refused, with the numbers") {

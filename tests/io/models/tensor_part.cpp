@@ -80,9 +80,9 @@ TEST_CASE("parts of a tensor: an expert's, rows one above the other or in turns,
 
 TEST_CASE("MXFP4 as gpt-oss ships it: the lower half of a byte first, a power of two for 32 values") {
   tensors_in_memory file;
-  std::vector<std::uint8_t> codes(2 * 2 * 16, 0x22); // 1.0 everywhere
-  codes[0] = 0xf1;                                   // 0.5, -6
-  codes[16] = 0x07;                                  // 6, 0
+  std::vector<std::uint8_t> codes(std::size_t{2} * 2 * 16, 0x22); // 1.0 everywhere
+  codes[0] = 0xf1;                                                // 0.5, -6
+  codes[16] = 0x07;                                               // 6, 0
   file.add("w_blocks", tensor_type::u8, {2, 2, 16}, codes);
   file.add("w_scales", tensor_type::u8, {2, 2}, std::vector<std::uint8_t>{128, 126, 127, 120});
   const weight_tensor w(file, "w", {2, 64});
@@ -106,16 +106,16 @@ TEST_CASE("MXFP4 as gpt-oss ships it: the lower half of a byte first, a power of
 
 TEST_CASE("FP8 as DeepSeek-V3 ships it: a factor for each square of 128 x 128") {
   tensors_in_memory file;
-  file.add("w", tensor_type::f8_e4m3, {130, 129}, std::vector<std::uint8_t>(130 * 129, 0x38)); // 1.0
+  file.add("w", tensor_type::f8_e4m3, {130, 129}, std::vector<std::uint8_t>(std::size_t{130} * 129, 0x38)); // 1.0
   file.add("w_scale_inv", tensor_type::f32, {2, 2}, std::vector<float>{2, 3, 5, 7});
   const std::vector<float> all = read_part(weight_tensor(file, "w", {130, 129}), {.name = "w"}, 130, 129);
   CHECK(all[0] == 2);
-  CHECK(all[127 * 129 + 127] == 2);
-  CHECK(all[127 * 129 + 128] == 3);
-  CHECK(all[128 * 129] == 5);
-  CHECK(all[129 * 129 + 128] == 7);
+  CHECK(all[std::size_t{127} * 129 + 127] == 2);
+  CHECK(all[std::size_t{127} * 129 + 128] == 3);
+  CHECK(all[std::size_t{128} * 129] == 5);
+  CHECK(all[std::size_t{129} * 129 + 128] == 7);
   tensors_in_memory wrong;
-  wrong.add("w", tensor_type::f8_e4m3, {130, 129}, std::vector<std::uint8_t>(130 * 129, 0x38));
+  wrong.add("w", tensor_type::f8_e4m3, {130, 129}, std::vector<std::uint8_t>(std::size_t{130} * 129, 0x38));
   CHECK(tensor_refusal(wrong, "w", {130, 129}) ==
         "hmoe: f: tensor \"w\" is F8_E4M3 [130, 129], needed is F32 [130, 129] or another type of that kind");
   wrong.add("w_scale_inv", tensor_type::f32, {2, 1}, std::vector<float>{2, 3});
