@@ -11,6 +11,7 @@
 #include <hmoe/execution/openmp.hpp>
 #include <hmoe/hmoe.hpp>
 #include <hmoe/io/packed_checkpoint.hpp>
+#include <hmoe/io/packed_checkpoint_writer.hpp>
 #include <hmoe/io/ragged_checkpoint.hpp>
 #include <hmoe/io/ragged_experts.hpp>
 #include <hmoe/io/routing_text.hpp>

@@ -6,7 +6,7 @@
 #include <hmoe/experts/ffn_weights.hpp>
 #include <hmoe/experts/identity.hpp>
 #include <hmoe/experts/weight_source.hpp>
-#include <hmoe/io/packed_checkpoint.hpp>
+#include <hmoe/io/packed_checkpoint_writer.hpp>
 #include <hmoe/io/ragged_checkpoint.hpp>
 #include <hmoe/io/routing_log.hpp>
 #include <hmoe/io/safetensors_writer.hpp>

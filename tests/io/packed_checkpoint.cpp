@@ -9,6 +9,7 @@
 #include <hmoe/experts/gpt_oss_glu.hpp>
 #include <hmoe/experts/mlp.hpp>
 #include <hmoe/io/packed_checkpoint.hpp>
+#include <hmoe/io/packed_checkpoint_writer.hpp>
 #include <hmoe/io/ragged_checkpoint.hpp>
 #include <hmoe/layer/moe_layer.hpp>
 #include <hmoe/routing/router.hpp>

@@ -27,6 +27,8 @@ ELSEWHERE = {
     "testing/backend_report": "testing/backend_laws.cpp",
     "compress/possible_bank": "compress/assign_formats.cpp",
     "experts/diagnosis": "project/compile_fail/expert_without_backward.cpp",
+    "io/packed_checkpoint_writer": "io/packed_checkpoint.cpp",
+    "io/packed_kinds": "io/packed_checkpoint.cpp",
     "layer/argument_checks": "project/compile_fail/backend_for_context.cpp",
     **{f"io/models/{name}": "golden/models.cpp" for name in (
         "families", "family", "layer_description", "load_layer", "norm_topk_prob", "families/dbrx", "families/deepseek",

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/core/packed_values.hpp>
+#include <hmoe/experts/gating.hpp>
+#include <hmoe/io/expert_kinds.hpp>
+
+#include <concepts>
+#include <cstddef>
+#include <string>
+
+namespace hmoe::io::detail {
+
+template <class Gate> struct activation_of_gate {
+  using type = Gate;
+};
+template <class Activation> struct activation_of_gate<experts::gated<Activation>> {
+  using type = Activation;
+};
+/// The word for what a packed bank computes, as io/expert_kinds.hpp has it for the bank that it was made of.
+template <packed_form Bank> [[nodiscard]] std::string packed_kind() {
+  using gate = typename Bank::gate_type;
+  if constexpr (std::same_as<gate, experts::gpt_oss_gate>)
+    return "glu.gpt_oss";
+  else
+    return (Bank::layout().lanes == 2 ? "glu." : "mlp.") + gate_name<typename activation_of_gate<gate>::type>();
+}
+[[nodiscard]] inline std::string bank_prefix(std::size_t b) {
+  return std::string("banks.").append(std::to_string(b)).append(".");
+}
+
+} // namespace hmoe::io::detail
