@@ -7,6 +7,12 @@ using namespace cuda_checks;
 
 namespace {
 
+// Which strategies a copied layer may name.
+using backends::cuda_detail::dropless;
+static_assert(dropless<dispatch::automatic> && dropless<dispatch::per_token> && dropless<dispatch::blocked<>> &&
+              dropless<dispatch::blocked<64>> && dropless<dispatch::sorted<>> && dropless<dispatch::scattered>);
+static_assert(!dropless<dispatch::sorted<capacity::by_factor>> && !dropless<dispatch::padded<capacity::by_factor>>);
+
 const objective losses_of_all_kinds{losses::parameter_penalty{0.1}, losses::load_balance{0.05},
                                     losses::router_entropy{0.03}, losses::z{0.01}};
 

@@ -4,8 +4,11 @@
 #include <hmoe/backends/cuda/device_bank.hpp>
 #include <hmoe/backends/cuda/device_router.hpp>
 #include <hmoe/backends/cuda/tape.hpp>
+#include <hmoe/dispatch/automatic.hpp>
+#include <hmoe/dispatch/blocked.hpp>
 #include <hmoe/dispatch/dense.hpp>
 #include <hmoe/dispatch/looped.hpp>
+#include <hmoe/dispatch/per_token.hpp>
 #include <hmoe/dispatch/scattered.hpp>
 #include <hmoe/dispatch/sorted.hpp>
 #include <hmoe/experts/expert_set.hpp>
@@ -33,7 +36,10 @@ concept host_layer = requires(const L& layer) {
 template <class Dispatch> inline constexpr bool dropless = false;
 template <class Order> inline constexpr bool dropless<dispatch::sorted<capacity::no_capacity, Order>> = true;
 template <> inline constexpr bool dropless<dispatch::scattered> = true;
+template <> inline constexpr bool dropless<dispatch::per_token> = true;
+template <std::size_t Rows> inline constexpr bool dropless<dispatch::blocked<Rows>> = true;
 template <> inline constexpr bool dropless<dispatch::looped> = true;
+template <> inline constexpr bool dropless<dispatch::automatic> = true;
 template <> inline constexpr bool dropless<dispatch::dense> = true;
 
 /// How many projections of the first matrix a kind has: 2, 1, or 0 where it has none.

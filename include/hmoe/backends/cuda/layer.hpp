@@ -303,9 +303,11 @@ using cuda_layer_of = cuda_layer<typename Layer::experts_type, typename Layer::r
 ///   auto on_gpu = copy_to<bfloat16>(gpu, layer);      copy_to<bfloat16, q8_block>(gpu, layer) for inference
 template <class S = float, class W = S, cuda_detail::host_layer Layer>
 [[nodiscard]] cuda_layer_of<Layer, S, W> copy_to(const cuda_context& ctx, const Layer& layer) {
-  static_assert(cuda_detail::dropless<typename Layer::dispatch_type>,
-                "hmoe::backends::copy_to: Dispatch drops tokens (it has a capacity) or is none of sorted, scattered, "
-                "looped and dense: on the device every token reaches its experts");
+  static_assert(
+      cuda_detail::dropless<typename Layer::dispatch_type>,
+      "hmoe::backends::copy_to: Dispatch drops tokens (it has a capacity) or is a strategy of your own: on the "
+      "device every token reaches its experts, give the layer one of automatic, sorted, scattered, per_token, "
+      "blocked, looped and dense");
   return cuda_layer_of<Layer, S, W>(ctx, layer);
 }
 
