@@ -95,7 +95,8 @@ struct q6_k_block {
       const std::size_t half_block = n / 128, part = n % 128 / 32, i = n % 32;
       const unsigned four = unsigned{low[half_block * 64 + part % 2 * 32 + i]} >> (part / 2 * 4) & 15U;
       const unsigned two = unsigned{high[half_block * 32 + i]} >> (part * 2) & 3U;
-      const float scale = static_cast<float>(d) * static_cast<float>(scales[n / 16]);
+      const auto scale_of_16 = scales[n / 16];
+      const float scale = static_cast<float>(d) * static_cast<float>(scale_of_16);
       w[n] = scale * static_cast<float>(static_cast<int>(four | two << 4U) - 32);
     }
   }

@@ -29,9 +29,10 @@ class ragged_checkpoint_writer {
 public:
   /// The layer must outlive this object and stay as it is until write(). hmoe::error where a name comes twice. The
   /// weights of a bank on memory that it may only read cannot be visited: add a copy of such a layer.
-  template <class Layer> void add(const Layer& layer, const std::string& prefix = "", ragged_reason reason = {}) {
+  template <class Layer>
+  void add(const Layer& layer, const std::string& prefix = "", const ragged_reason& reason = {}) {
     require(manifest_.find(prefix) == nullptr, "a layer with the prefix ", in_quotes(prefix), " was added before");
-    ragged_layer entry{.prefix = prefix, .d_model = layer.d_model(), .reason = std::move(reason)};
+    ragged_layer entry{.prefix = prefix, .d_model = layer.d_model(), .reason = reason};
     const std::vector<std::string> kinds = kinds_of(layer.experts());
     for (std::size_t e = 0; e < layer.size(); ++e)
       entry.experts.push_back({.kind = kinds[e], .width = layer.experts().width(e)});

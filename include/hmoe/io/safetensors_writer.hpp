@@ -122,7 +122,7 @@ private:
             where, " is of ", count, " values of ", traits.name, " by its shape, given are ", bytes, " bytes");
     const auto [place, added] = tensors_.try_emplace(std::move(name));
     require(added, where, " was added before");
-    place->second = {place->first, type, std::move(shape), values};
+    place->second = {place->first, type, std::move(shape), std::move(values)};
   }
   [[nodiscard]] std::string header_of(const std::vector<const entry*>& tensors) const {
     std::string header = "{";

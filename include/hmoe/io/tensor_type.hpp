@@ -87,20 +87,18 @@ template <class T> constexpr std::optional<tensor_type> type_of() noexcept {
     return tensor_type::f16;
   else if constexpr (std::same_as<T, bfloat16>)
     return tensor_type::bf16;
-  else if constexpr (std::same_as<T, bool>)
-    return std::nullopt; // a byte of a file may be neither
   else if constexpr (std::signed_integral<T>)
     return sizeof(T) == 8   ? tensor_type::i64
            : sizeof(T) == 4 ? tensor_type::i32
            : sizeof(T) == 2 ? tensor_type::i16
                             : tensor_type::i8;
-  else if constexpr (std::unsigned_integral<T>)
+  else if constexpr (std::unsigned_integral<T> && !std::same_as<T, bool>)
     return sizeof(T) == 8   ? tensor_type::u64
            : sizeof(T) == 4 ? tensor_type::u32
            : sizeof(T) == 2 ? tensor_type::u16
                             : tensor_type::u8;
   else
-    return std::nullopt;
+    return std::nullopt; // bool, too: a byte of a file may be neither true nor false
 }
 } // namespace detail
 
