@@ -4,6 +4,7 @@
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/core/quantized_block.hpp>
+#include <hmoe/io/in_quotes.hpp>
 #include <hmoe/io/small_floats.hpp>
 #include <hmoe/io/stored_blocks.hpp>
 #include <hmoe/io/stored_tensor.hpp>
@@ -15,6 +16,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <optional>
 #include <utility>
 

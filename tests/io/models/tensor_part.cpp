@@ -44,7 +44,7 @@ private:
 };
 std::vector<float> read_part(const weight_tensor& tensor, const tensor_part& part, std::size_t rows, std::size_t cols) {
   matrix<float> to(rows, cols);
-  tensor.read(part, to.view());
+  tensor.matrix(part).read(0, to.view());
   return {to.data(), to.data() + to.size()};
 }
 std::string tensor_refusal(const tensors_in_memory& file, const std::string& name,
@@ -66,12 +66,10 @@ TEST_CASE("parts of a tensor: an expert's, rows one above the other or in turns,
   CHECK_FALSE(weight_tensor(file, "v", {2, 4, 3}).found());
   const tensor_part part{.name = "w", .part = 1, .parts = 2};
   tensor_part below = part, odd = part, turned = part, turned_odd = part;
-  below.first = 2;
-  odd.first = 1;
-  odd.step = 2;
+  below.rows.first = 2;
+  odd.rows = {.first = 1, .step = 2};
   turned.transposed = turned_odd.transposed = true;
-  turned_odd.first = 1;
-  turned_odd.step = 1;
+  turned_odd.rows.first = 1;
   CHECK(read_part(w, below, 2, 3) == std::vector<float>{120, 121, 122, 130, 131, 132});
   CHECK(read_part(w, odd, 2, 3) == std::vector<float>{110, 111, 112, 130, 131, 132});
   CHECK(read_part(w, turned, 3, 4) == std::vector<float>{100, 110, 120, 130, 101, 111, 121, 131, 102, 112, 122, 132});
@@ -114,6 +112,10 @@ TEST_CASE("FP8 as DeepSeek-V3 ships it: a factor for each square of 128 x 128") 
   CHECK(all[std::size_t{127} * 129 + 128] == 3);
   CHECK(all[std::size_t{128} * 129] == 5);
   CHECK(all[std::size_t{129} * 129 + 128] == 7);
+  CHECK(support::error_of([&] {
+          static_cast<void>(weight_tensor(file, "w", {130, 129}).matrix({.name = "w", .transposed = true}));
+        }) == "hmoe: f: tensor \"w\" has scales, and the matrix is transposed: that is read of tensors without scales "
+              "only");
   tensors_in_memory wrong;
   wrong.add("w", tensor_type::f8_e4m3, {130, 129}, std::vector<std::uint8_t>(std::size_t{130} * 129, 0x38));
   CHECK(tensor_refusal(wrong, "w", {130, 129}) ==

@@ -115,8 +115,10 @@ namespace detail {
   };
   const std::size_t joined = names.order == lane_order::apart ? 1 : lanes;
   const auto place = [&](tensor_part& part, std::size_t lane) {
-    part.first = names.order == lane_order::stacked ? lane * h : names.order == lane_order::interleaved ? lane : 0;
-    part.step = names.order == lane_order::interleaved ? lanes : 1;
+    if (names.order == lane_order::stacked)
+      part.rows = {.first = lane * h, .count = h};
+    else if (names.order == lane_order::interleaved)
+      part.rows = {.first = lane, .step = lanes};
   };
   for (std::size_t l = 0; l < lanes; ++l)
     place(add(names.lanes[joined == 1 ? l : 0],

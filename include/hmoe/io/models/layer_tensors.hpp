@@ -8,6 +8,7 @@
 #include <hmoe/io/models/tensor_part.hpp>
 #include <hmoe/io/name_list.hpp>
 #include <hmoe/io/shards.hpp>
+#include <hmoe/io/stored_matrix.hpp>
 #include <hmoe/io/stored_tensor.hpp>
 
 #include <algorithm>
@@ -77,7 +78,7 @@ public:
   template <class Weights> void read_experts(Weights& weights, std::size_t lanes) const {
     auto next = experts_.begin();
     const auto read = [&](matrix_view<float> to) {
-      next->second.read(next->first, to);
+      next->read(0, to);
       ++next;
     };
     // A row of values as a column.
@@ -156,14 +157,14 @@ private:
                   std::size_t h, std::size_t d) {
     for (tensor_part& part : detail::parts_of(names, lanes, e, count, single, h, d)) {
       part.name = prefix_ + part.name;
-      weight_tensor tensor(*file_, part.name, part.shape);
+      const weight_tensor tensor(*file_, part.name, part.shape);
       if (!tensor.found()) {
         missing_.insert(part.name);
         continue;
       }
       for (const std::string& name : tensor.names())
         claimed_.insert(name);
-      experts_.emplace_back(std::move(part), tensor);
+      experts_.push_back(tensor.matrix(part));
     }
   }
 
@@ -172,7 +173,7 @@ private:
   std::string prefix_;
   std::set<std::string> claimed_, missing_;
   std::vector<std::pair<std::string_view, const stored_tensor*>> router_;
-  std::vector<std::pair<tensor_part, weight_tensor>> experts_;
+  std::vector<stored_matrix> experts_; ///< in the order of read_experts
 };
 
 } // namespace hmoe::io::models

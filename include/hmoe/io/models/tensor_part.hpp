@@ -1,44 +1,39 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/blocks.hpp>
 #include <hmoe/core/error.hpp>
-#include <hmoe/core/matrix_view.hpp>
+#include <hmoe/core/quantized_block.hpp>
 #include <hmoe/io/in_quotes.hpp>
-#include <hmoe/io/small_floats.hpp>
+#include <hmoe/io/stored_matrix.hpp>
 #include <hmoe/io/stored_tensor.hpp>
 #include <hmoe/io/tensor_type.hpp>
-#include <hmoe/io/tensor_values.hpp>
 
 #include <algorithm>
 #include <cstddef>
-#include <cstdint>
 #include <initializer_list>
+#include <span>
 #include <string>
-#include <utility>
 #include <vector>
 
 namespace hmoe::io::models {
 
 /// A matrix of the library within a tensor of a file: the tensor's name and the shape that it must have; the part of it
-/// (expert e of E, along the first dimension); and the rows of that part: first, first + step, …, or its columns where
-/// the file has the transpose.
+/// (expert e of E, along the first dimension); and the rows of that part, or its columns where the file has the
+/// transpose.
 struct tensor_part {
   std::string name;
   std::vector<std::size_t> shape{};
   std::size_t part = 0, parts = 1;
-  std::size_t first = 0, step = 1;
+  row_choice rows{};
   bool transposed = false;
 };
 
-/// A weight tensor of a file as rows of floats: a floating-point tensor; E8M0-scaled blocks of 32 values of E2M1 along
-/// a row (name_blocks, U8 [… × G × 16], the first value of a byte in its lower half, and name_scales, U8 [… × G]: MXFP4
-/// as gpt-oss ships it); or values with a float factor for each block of 128 × 128 (name_scale_inv: FP8 as DeepSeek-V3
-/// ships it).
+/// A weight tensor of a file, in one of the forms that checkpoints have: a floating-point tensor; MXFP4 as gpt-oss
+/// ships it (name_blocks and name_scales, see stored_matrix::mxfp4); FP8 as DeepSeek-V3 ships it (with name_scale_inv,
+/// see stored_matrix::scaled).
 class weight_tensor {
 public:
-  static constexpr std::size_t block = 32, square = 128;
-
-  weight_tensor() = default;
   /// The tensor of that name in `file`, which has find(name) → const stored_tensor*; found() tells whether there is
   /// one. hmoe::error where shape or type are others than the shape given, the dimensions of the values.
   template <class File>
@@ -66,53 +61,32 @@ public:
       result.push_back(scales_->name());
     return result;
   }
-  [[nodiscard]] std::size_t rows() const noexcept { return rows_; }
-  [[nodiscard]] std::size_t cols() const noexcept { return cols_; }
-
-  /// Row r of all rows: cols() floats.
-  void read_row(std::size_t r, float* to) const noexcept {
-    if (encoding_ == encoding::mxfp4) {
-      const std::byte* codes = values_->bytes().data() + r * (cols_ / 2);
-      const std::byte* exponents = scales_->bytes().data() + r * (cols_ / block);
-      for (std::size_t i = 0; i < cols_; ++i) {
-        const auto code = static_cast<unsigned>(codes[i / 2]) >> (i % 2 * 4);
-        to[i] = float_of_e2m1(code) * float_of_e8m0(static_cast<std::uint8_t>(exponents[i / block]));
-      }
-      return;
+  /// A part of it. hmoe::error where it is transposed and not plain, or has no such rows.
+  [[nodiscard]] stored_matrix matrix(const tensor_part& part) const {
+    const std::size_t rows = rows_ / part.parts;
+    if (part.transposed) {
+      require(encoding_ == encoding::plain, where(*values_),
+              " has scales, and the matrix is transposed: that is read "
+              "of tensors without scales only");
+      const std::span<const std::byte> bytes = values_->bytes();
+      const std::size_t size = bytes.size() / part.parts;
+      return stored_matrix::transposed(
+          {values_->file(), values_->name(), values_->type(), {rows, cols_}, bytes.subspan(part.part * size, size)},
+          part.rows);
     }
-    convert_values(values_->type(), values_->bytes().data() + r * (values_->bytes().size() / rows_), cols_, to);
-    if (encoding_ != encoding::squares)
-      return;
-    const std::size_t across = (cols_ + square - 1) / square;
-    for (std::size_t b = 0; b < across; ++b) {
-      float factor = 0;
-      convert_values(scales_->type(), scales_->bytes().data() + (r / square * across + b) * sizeof(float), 1, &factor);
-      for (std::size_t i = b * square; i < std::min(cols_, (b + 1) * square); ++i)
-        to[i] *= factor;
-    }
-  }
-  /// Reads `part` of it into `to`. The shapes fit where those of the part were made for `to`.
-  void read(const tensor_part& part, matrix_view<float> to) const {
-    const std::size_t first_row = part.part * (rows_ / part.parts);
-    if (!part.transposed) {
-      for (std::size_t r = 0; r < to.rows(); ++r)
-        read_row(first_row + part.first + r * part.step, to.row(r).data());
-      return;
-    }
-    // Some rows at a time, so that a row of `to` is written in pieces of a cache line and not value by value.
-    constexpr std::size_t together = 16;
-    std::vector<float> rows(together * cols_);
-    for (std::size_t c = 0; c < to.cols(); c += together) {
-      const std::size_t count = std::min(together, to.cols() - c);
-      for (std::size_t i = 0; i < count; ++i)
-        read_row(first_row + c + i, rows.data() + i * cols_);
-      for (std::size_t r = 0; r < to.rows(); ++r)
-        for (std::size_t i = 0; i < count; ++i)
-          to(r, c + i) = rows[i * cols_ + part.first + r * part.step];
-    }
+    row_choice chosen = part.rows;
+    if (chosen.count == row_choice::all)
+      chosen.count = blocks_of(rows - std::min(chosen.first, rows), chosen.step);
+    chosen.first += part.part * rows;
+    if (encoding_ == encoding::mxfp4)
+      return stored_matrix::mxfp4(*values_, *scales_, chosen);
+    if (encoding_ == encoding::squares)
+      return stored_matrix::scaled(*values_, *scales_, chosen, square);
+    return stored_matrix(*values_, chosen);
   }
 
 private:
+  static constexpr std::size_t block = quantized_block_size, square = 128;
   enum class encoding { plain, mxfp4, squares };
 
   void check(std::vector<std::size_t> shape) {
@@ -131,7 +105,7 @@ private:
     if (encoding_ == encoding::squares) {
       require(shape.size() == 2, where(*scales_), " has factors of a tensor that is no matrix");
       check_tensor(*values_, shape, {tensor_type::f8_e4m3, tensor_type::f8_e5m2});
-      check_tensor(*scales_, {(rows_ + square - 1) / square, (cols_ + square - 1) / square}, {tensor_type::f32});
+      check_tensor(*scales_, {blocks_of(rows_, square), blocks_of(cols_, square)}, {tensor_type::f32});
       return;
     }
     check_tensor(*values_, shape, {tensor_type::f32, tensor_type::bf16, tensor_type::f16});
