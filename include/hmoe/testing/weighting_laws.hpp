@@ -102,9 +102,9 @@ template <class T, weighting<T> Weighting>
     std::vector<index_t> all(experts);
     std::iota(all.begin(), all.end(), index_t{0});
     found.expect(repeatable([&] {
-                   guarded_matrix<T> w(1, experts);
+                   guarded_matrix<T> w(1, experts), own_scratch(1, scratch.view().cols()); // one for each thread
                    routing::weigh(subject, vector_view<const T>(logits), vector_view<const T>(p),
-                                  vector_view<const index_t>(all), w.view().row(0), scratch.view().row(0));
+                                  vector_view<const index_t>(all), w.view().row(0), own_scratch.view().row(0));
                    return w.values();
                  }),
                  "gives the same bits every time", "the same row again, or on another thread, gave other weights");
