@@ -38,11 +38,11 @@ public:
       using bank_type = std::remove_cvref_t<decltype(bank)>;
       packed_bank_entry& added = entry.banks.emplace_back();
       added.ids.assign(ids.begin(), ids.end());
-      if constexpr (packed_form<bank_type>) {
+      if constexpr (detail::gives_packed_values<bank_type>) {
         const std::string name = detail::bank_prefix(entry.banks.size() - 1);
         const packed_values values = bank.values();
-        constexpr packed_layout layout = bank_type::layout();
-        added.kind = detail::packed_kind<bank_type>();
+        const packed_layout layout = bank.layout();
+        added.kind = detail::packed_kind_of(bank);
         added.format = layout.format;
         added.lanes = layout.lanes;
         added.panel_columns = layout.panel_columns;

@@ -25,6 +25,20 @@ template <packed_form Bank> [[nodiscard]] std::string packed_kind() {
   else
     return (Bank::layout().lanes == 2 ? "glu." : "mlp.") + gate_name<typename activation_of_gate<gate>::type>();
 }
+/// The same of a bank: a packed_form, or an any_packed_bank, which knows it by itself.
+template <class Bank> [[nodiscard]] std::string packed_kind_of(const Bank& bank) {
+  if constexpr (packed_form<Bank>)
+    return packed_kind<Bank>();
+  else
+    return bank.kind();
+}
+/// Whether a bank can be taken apart into packed_values, and its kind is known.
+template <class Bank>
+concept gives_packed_values = packed_form<Bank> || requires(const Bank& bank) {
+  { bank.layout() } -> std::convertible_to<packed_layout>;
+  { bank.values() } -> std::same_as<packed_values>;
+  { bank.kind() } -> std::convertible_to<std::string>;
+};
 [[nodiscard]] inline std::string bank_prefix(std::size_t b) {
   return std::string("banks.").append(std::to_string(b)).append(".");
 }

@@ -8,12 +8,14 @@
 #include <hmoe/io/models/tensor_part.hpp>
 #include <hmoe/io/name_list.hpp>
 #include <hmoe/io/shards.hpp>
+#include <hmoe/io/stored_experts.hpp>
 #include <hmoe/io/stored_matrix.hpp>
 #include <hmoe/io/stored_tensor.hpp>
 
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -27,7 +29,8 @@ namespace hmoe::io::models {
 class layer_tensors {
 public:
   /// `lanes`: 2 where experts are GLUs, 1 where they are two-layer perceptrons. The file must outlive this object.
-  layer_tensors(const sharded_safetensors& file, const layer_description& layer, std::size_t lanes) : file_(&file) {
+  layer_tensors(const sharded_safetensors& file, const layer_description& layer, std::size_t lanes)
+      : file_(&file), d_model_(layer.d_model) {
     choose_names(layer);
     for (const router_tensor& tensor : names_->router)
       if (const stored_tensor* found = claim(prefix_ + tensor.name)) {
@@ -76,27 +79,44 @@ public:
   }
   /// All weights of a bank (its ffn_weights), expert after expert, straight from the file to where the bank has them.
   template <class Weights> void read_experts(Weights& weights, std::size_t lanes) const {
-    auto next = experts_.begin();
-    const auto read = [&](matrix_view<float> to) {
-      next->read(0, to);
-      ++next;
-    };
     // A row of values as a column.
-    const auto read_bias = [&](matrix_view<float> to) { read({to.data(), to.cols(), 1}); };
+    const auto read_bias = [](const stored_matrix& from, matrix_view<float> to) {
+      from.read(0, {to.data(), to.cols(), 1});
+    };
     for (std::size_t e = 0; e < weights.size(); ++e) {
+      const expert_matrices& from = experts_[e];
       for (std::size_t l = 0; l < lanes; ++l)
-        read(weights.lane(e, l));
-      read(weights.output(e));
+        from.weights[l].read(0, weights.lane(e, l));
+      from.weights[lanes].read(0, weights.output(e));
       if (!weights.has_biases())
         continue;
-      if (!names_->experts.lane_biases.empty())
-        for (std::size_t l = 0; l < lanes; ++l)
-          read_bias(weights.lane_bias(e, l));
-      read_bias(weights.output_bias(e));
+      for (std::size_t l = 0; l < lanes; ++l)
+        if (!from.lane_biases.empty())
+          read_bias(from.lane_biases[l], weights.lane_bias(e, l));
+      if (from.output_bias)
+        read_bias(*from.output_bias, weights.output_bias(e));
     }
+  }
+  /// The experts as a source for packing, which reads them from the mapped file panel by panel; Lanes are those of the
+  /// constructor.
+  template <std::size_t Lanes> [[nodiscard]] stored_experts<Lanes> experts() const {
+    std::vector<stored_expert<Lanes>> result(experts_.size());
+    for (std::size_t e = 0; e < experts_.size(); ++e) {
+      const expert_matrices& from = experts_[e];
+      require(from.weights.size() == Lanes + 1, prefix_, ": an expert has ", from.weights.size(),
+              " matrices, asked for are ", Lanes + 1);
+      std::ranges::copy(from.weights, result[e].matrices.begin());
+      std::ranges::copy(from.lane_biases, result[e].biases.begin());
+      result[e].biases[Lanes] = from.output_bias;
+    }
+    return {d_model_, std::move(result)};
   }
 
 private:
+  struct expert_matrices {
+    std::vector<stored_matrix> weights, lane_biases; ///< the lanes and the output matrix; none, or one of each lane
+    std::optional<stored_matrix> output_bias;
+  };
   /// What stands before "layers.0." in checkpoints: of language models, of their decoders alone, of models that also
   /// see images, of older releases.
   static constexpr std::array<std::string_view, 7> roots{
@@ -155,7 +175,10 @@ private:
   }
   void add_expert(const expert_names& names, std::size_t lanes, std::size_t e, std::size_t count, bool single,
                   std::size_t h, std::size_t d) {
+    expert_matrices& to = experts_.emplace_back();
+    std::size_t next = 0; // lanes, output, biases of the lanes, that of the output
     for (tensor_part& part : detail::parts_of(names, lanes, e, count, single, h, d)) {
+      const std::size_t at = next++;
       part.name = prefix_ + part.name;
       const weight_tensor tensor(*file_, part.name, part.shape);
       if (!tensor.found()) {
@@ -164,7 +187,12 @@ private:
       }
       for (const std::string& name : tensor.names())
         claimed_.insert(name);
-      experts_.push_back(tensor.matrix(part));
+      if (at <= lanes)
+        to.weights.push_back(tensor.matrix(part));
+      else if (!names.lane_biases.empty() && at <= 2 * lanes)
+        to.lane_biases.push_back(tensor.matrix(part));
+      else
+        to.output_bias = tensor.matrix(part);
     }
   }
 
@@ -173,7 +201,8 @@ private:
   std::string prefix_;
   std::set<std::string> claimed_, missing_;
   std::vector<std::pair<std::string_view, const stored_tensor*>> router_;
-  std::vector<stored_matrix> experts_; ///< in the order of read_experts
+  std::size_t d_model_;
+  std::vector<expert_matrices> experts_; ///< the shared one last
 };
 
 } // namespace hmoe::io::models

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/core/error.hpp>
-#include <hmoe/io/in_quotes.hpp>
 #include <hmoe/io/models/families.hpp>
 #include <hmoe/io/models/family.hpp>
 #include <hmoe/io/models/layer_tensors.hpp>
@@ -14,10 +12,7 @@
 
 #include <cstddef>
 #include <memory_resource>
-#include <optional>
 #include <string>
-#include <string_view>
-#include <type_traits>
 #include <utility>
 
 namespace hmoe::io::models {
@@ -37,20 +32,13 @@ struct load_options {
 template <model_family Family>
 [[nodiscard]] layer_of<Family> load_layer(const model_config& config, const sharded_safetensors& file,
                                           std::size_t layer, const load_options& options = load_options()) {
-  require(is_of_family<Family>(config, layer), config.name(), ": layer ", layer, " is of the family ",
-          in_quotes(config.family()), ", asked for is a layer of ", in_quotes(Family::model_type));
+  require_family<Family>(config, layer);
   const layer_description description = Family::describe(config, layer);
   const layer_tensors tensors(file, description, Family::lanes);
-  typename Family::router_type router = [&] {
-    if constexpr (requires { Family::make_router(config, description, tensors); })
-      return Family::make_router(config, description, tensors);
-    else
-      return Family::make_router(config, description);
-  }();
-  tensors.read_router(router);
-  typename Family::experts_type experts = Family::make_experts(config, description, options.memory);
-  tensors.read_experts(experts.template bank<0>().weights(), Family::lanes);
-  return {std::move(experts), std::move(router)};
+  auto router = models::make_router<Family>(config, description, tensors);
+  auto bank = models::make_bank<Family>(config, description, options.memory);
+  tensors.read_experts(bank.weights(), Family::lanes);
+  return {Family::make_experts(config, description, std::move(bank)), std::move(router)};
 }
 template <model_family Family>
 [[nodiscard]] layer_of<Family> load_layer(const std::string& folder, std::size_t layer,
@@ -58,38 +46,18 @@ template <model_family Family>
   return models::load_layer<Family>(model_config::of_folder(folder), sharded_safetensors(folder), layer, options);
 }
 
-namespace detail {
-template <class Context, class... Families>
-[[nodiscard]] any_layer<Context> load_any(family_list<Families...>, const model_config& config,
-                                          const sharded_safetensors& file, std::size_t layer,
-                                          const load_options& options) {
-  std::optional<any_layer<Context>> result;
-  std::string known;
-  const std::string& family = config.family();
-  const auto try_family = [&]<class Family>(std::type_identity<Family>) {
-    if (!std::string_view(known).ends_with(Family::model_type))
-      known.append(known.empty() ? "" : ", ").append(Family::model_type);
-    if (!result && is_of_family<Family>(config, layer)) {
-      auto typed = models::load_layer<Family>(config, file, layer, options);
-      // With the router behind an interface layers of one kind of experts are one type, which is compiled once.
-      using any_router = routing::any_router<float, Context>;
-      using layer_type = moe_layer<typename Family::experts_type, any_router>;
-      result.emplace(layer_type(std::move(typed.experts()), any_router(std::move(typed.router()))));
-    }
-  };
-  (try_family(std::type_identity<Families>{}), ...);
-  require(result.has_value(), config.name(), ": no family is known for the model_type ", in_quotes(family),
-          "; known are ", known);
-  return std::move(*result);
-}
-} // namespace detail
-
 /// The same for a family that only config.json names; the layer runs in contexts of ctx's type:
 ///   any_layer layer = load_layer(ctx, "path/to/model", 3);
 template <execution_context Context>
 [[nodiscard]] any_layer<Context> load_layer(const Context&, const model_config& config, const sharded_safetensors& file,
                                             std::size_t layer, const load_options& options = load_options()) {
-  return detail::load_any<Context>(families{}, config, file, layer, options);
+  return models::visit_family(config, layer, [&]<class Family>() {
+    auto typed = models::load_layer<Family>(config, file, layer, options);
+    // With the router behind an interface layers of one kind of experts are one type, which is compiled once.
+    using any_router = routing::any_router<float, Context>;
+    return any_layer<Context>(
+        moe_layer<experts_of<Family>, any_router>(std::move(typed.experts()), any_router(std::move(typed.router()))));
+  });
 }
 template <execution_context Context>
 [[nodiscard]] any_layer<Context> load_layer(const Context& ctx, const std::string& folder, std::size_t layer,

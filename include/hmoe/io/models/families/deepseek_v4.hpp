@@ -11,7 +11,6 @@
 #include <hmoe/routing/presets.hpp>
 
 #include <cstddef>
-#include <memory_resource>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -59,10 +58,8 @@ struct deepseek_v4 : glu_family<routing::presets::deepseek_v4<float>, hmoe::expe
             {layer.experts, {config.size({"num_experts_per_tok"})}},
             {.factor = config.number({"routed_scaling_factor"})}};
   }
-  [[nodiscard]] static experts_type make_experts(const model_config& config, const layer_description& layer,
-                                                 std::pmr::memory_resource* memory) {
-    return experts_type{bank_type(layer.d_model, layer.widths(), hmoe::experts::biases::none,
-                                  {.limit = config.number({"swiglu_limit"})}, memory)};
+  [[nodiscard]] static bank_type::gate_type make_gate(const model_config& config) {
+    return {.limit = config.number({"swiglu_limit"})};
   }
 };
 
@@ -99,9 +96,8 @@ struct deepseek_v4_hash
     }
     return {layer.d_model, layer.experts, {std::move(table), k}, {.factor = config.number({"routed_scaling_factor"})}};
   }
-  [[nodiscard]] static experts_type make_experts(const model_config& config, const layer_description& layer,
-                                                 std::pmr::memory_resource* memory) {
-    return deepseek_v4::make_experts(config, layer, memory);
+  [[nodiscard]] static bank_type::gate_type make_gate(const model_config& config) {
+    return deepseek_v4::make_gate(config);
   }
 };
 

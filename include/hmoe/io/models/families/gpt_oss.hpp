@@ -6,7 +6,6 @@
 #include <hmoe/routing/presets.hpp>
 
 #include <cstddef>
-#include <memory_resource>
 #include <string>
 #include <string_view>
 
@@ -15,7 +14,7 @@ namespace hmoe::io::models {
 /// gpt-oss-20b, -120b: routing::presets::gpt_oss, experts with biases and the clamped gate of swiglu_limit and
 /// swiglu_alpha. Gate and up are in turns in one tensor; it is transposed in BF16 checkpoints, and not in those of
 /// MXFP4 blocks.
-struct gpt_oss : glu_family<routing::presets::gpt_oss<float>, hmoe::experts::gpt_oss_gate> {
+struct gpt_oss : glu_family<routing::presets::gpt_oss<float>, hmoe::experts::gpt_oss_gate, hmoe::experts::biases::all> {
   static constexpr std::string_view model_type = "gpt_oss";
 
   [[nodiscard]] static layer_description describe(const model_config& config, std::size_t layer) {
@@ -42,11 +41,8 @@ struct gpt_oss : glu_family<routing::presets::gpt_oss<float>, hmoe::experts::gpt
   [[nodiscard]] static router_type make_router(const model_config& config, const layer_description& layer) {
     return {layer.d_model, layer.experts, config.size({"num_experts_per_tok", "experts_per_token"})};
   }
-  [[nodiscard]] static experts_type make_experts(const model_config& config, const layer_description& layer,
-                                                 std::pmr::memory_resource* memory) {
-    const hmoe::experts::gpt_oss_gate gate{.limit = config.number_or({"swiglu_limit"}, 7),
-                                           .alpha = config.number_or({"swiglu_alpha"}, 1.702)};
-    return experts_type{bank_type(layer.d_model, layer.widths(), hmoe::experts::biases::all, gate, memory)};
+  [[nodiscard]] static hmoe::experts::gpt_oss_gate make_gate(const model_config& config) {
+    return {.limit = config.number_or({"swiglu_limit"}, 7), .alpha = config.number_or({"swiglu_alpha"}, 1.702)};
   }
 };
 

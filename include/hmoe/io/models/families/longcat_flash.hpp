@@ -1,27 +1,22 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/experts/activation.hpp>
-#include <hmoe/experts/glu.hpp>
+#include <hmoe/experts/expert_set.hpp>
 #include <hmoe/experts/identity.hpp>
 #include <hmoe/io/models/family.hpp>
 #include <hmoe/routing/presets.hpp>
 
 #include <cstddef>
-#include <memory_resource>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace hmoe::io::models {
 
 /// LongCat-Flash: routing::presets::longcat_flash; zero_expert_num experts without weights, which return the token,
 /// come last. The bias of the classifier (router_bias) is not read, as in the model's own code.
-struct longcat_flash {
+struct longcat_flash : glu_family<routing::presets::longcat_flash<float>> {
   static constexpr std::string_view model_type = "longcat_flash";
-  static constexpr std::size_t lanes = 2;
-  using bank_type = hmoe::experts::glu_bank<float, hmoe::experts::silu>;
-  using experts_type = expert_set<bank_type, hmoe::experts::identity_bank<float>>;
-  using router_type = routing::presets::longcat_flash<float>;
 
   [[nodiscard]] static layer_description describe(const model_config& config, std::size_t layer) {
     config.require_layer(layer, {"num_layers"});
@@ -40,10 +35,11 @@ struct longcat_flash {
     result.names[1].experts.experts_in_lanes = all;
     return result;
   }
-  [[nodiscard]] static experts_type make_experts(const model_config& config, const layer_description& layer,
-                                                 std::pmr::memory_resource* memory) {
-    return experts_type{bank_type(layer.d_model, layer.widths(), hmoe::experts::biases::none, {}, memory),
-                        hmoe::experts::identity_bank<float>(layer.d_model, config.size({"zero_expert_num"}))};
+  template <class Bank>
+  [[nodiscard]] static expert_set<Bank, hmoe::experts::identity_bank<float>>
+  make_experts(const model_config& config, const layer_description& layer, Bank bank) {
+    return expert_set{std::move(bank),
+                      hmoe::experts::identity_bank<float>(layer.d_model, config.size({"zero_expert_num"}))};
   }
   [[nodiscard]] static router_type make_router(const model_config& config, const layer_description& layer) {
     const std::size_t all = layer.experts + config.size({"zero_expert_num"});
