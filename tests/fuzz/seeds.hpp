@@ -11,6 +11,7 @@
 #include <hmoe/io/routing_log.hpp>
 #include <hmoe/io/safetensors_writer.hpp>
 
+#include "fuzz/model_seeds.hpp"
 #include "support/gguf_bytes.hpp"
 #include "support/ragged_layer.hpp"
 #include "support/scratch_folder.hpp"
@@ -102,6 +103,7 @@ inline std::map<std::string, std::vector<std::string>> seeds() {
     writer.close();
     result["routing_log"].push_back(support::contents_of(path));
   }
+  result["model"] = model_seeds();
   return result;
 }
 

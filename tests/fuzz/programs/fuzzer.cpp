@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What scripts/fuzz compiles for each target: HMOE_FUZZ_TARGET is its name.
-#include "fuzz/targets.hpp"
+// What scripts/fuzz compiles for each target: HMOE_FUZZ_TARGET is its name, HMOE_FUZZ_HEADER the file that has it.
+#include HMOE_FUZZ_HEADER
 
 #include <cstddef>
 #include <cstdint>
