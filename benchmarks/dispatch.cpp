@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Dispatch strategies side by side: all that strategies.cpp lists or a file of one's own registers (registration.hpp),
-// and dispatch::automatic, on the points of dispatch/grid.hpp, in cells named
+// and dispatch::automatic by the cost model (`automatic`) and by a table (`tuned`), on the points of dispatch/grid.hpp,
+// in cells named
 //   dispatch/SHAPE/FORMAT/STRATEGY/tokens:T/LOAD/PHASE/threads:N
 // Strategies of a point take turns, since on a shared machine minutes differ more than strategies do; a benchmark
 // library that measures one after the other cannot tell them apart. Weights are cold: copies of them take turns, too.
@@ -8,7 +9,6 @@
 // appended to --out when a point is complete; what stands there is not measured again.
 #include <hmoe/dispatch/automatic.hpp>
 #include <hmoe/dispatch/capacity.hpp>
-#include <hmoe/dispatch/measure_machine.hpp>
 #include <hmoe/io/tuned_table.hpp>
 
 #include "dispatch/any_strategy.hpp"
@@ -17,6 +17,7 @@
 #include "dispatch/measure.hpp"
 #include "dispatch/options.hpp"
 #include "dispatch/results.hpp"
+#include "dispatch/workshop.hpp"
 #include "support/machine.hpp"
 
 #include <cstdio>
@@ -41,44 +42,24 @@ multiplier kind_of(const std::string& format) {
   return format == "q8" || format == "q4" ? multiplier::int8 : multiplier::f32;
 }
 
-/// The experts at hand, in copies, and what the machine does with them: for one shape and format at a time.
-class dispatch_workshop {
-public:
-  const std::vector<std::unique_ptr<any_experts>>& take(const dispatch_shape& shape, const std::string& format) {
-    if (shape.name == shape_ && format == format_)
-      return copies_;
-    copies_.clear();
-    limits_.clear();
-    shape_ = shape.name;
-    format_ = format;
-    copies_.push_back(format == "f32" ? make_plain_experts(shape) : make_packed_experts(shape, format));
-    double bytes = 0;
-    for (std::size_t e = 0; e < copies_[0]->size(); ++e)
-      bytes += static_cast<double>(copies_[0]->bytes(e));
-    // Two last-level caches of weights between two uses of those of a token.
-    const double share = static_cast<double>(shape.k) / static_cast<double>(shape.experts());
-    const double count = std::ceil(2 * static_cast<double>(hmoe::last_cache_bytes()) / (share * bytes));
-    const double room = 0.5 * static_cast<double>(available_memory()) / bytes;
-    while (static_cast<double>(copies_.size()) < std::min({count, room, 64.0}))
-      copies_.push_back(copies_[0]->copy());
-    return copies_;
-  }
-  const dispatch::machine_limits& limits(std::size_t threads) {
-    auto [found, fresh] = limits_.try_emplace(threads);
-    if (fresh) {
-      const dispatch_context ctx({}, hmoe::executors::openmp{threads}, switched_stages{});
-      found->second = dispatch::measure_machine(ctx, *copies_[0], 0.5);
-      if (copies_.size() > 1)
-        found->second.cache_bytes = 0;
-    }
-    return found->second;
-  }
-
-private:
-  std::string shape_, format_;
-  std::vector<std::unique_ptr<any_experts>> copies_;
-  std::map<std::size_t, dispatch::machine_limits> limits_;
-};
+/// The limits of the machine by which `automatic` picks and the model predicts, for one form of weights.
+std::string limits_line(const dispatch_point& at, const dispatch::machine_limits& machine) {
+  return line_of({{"machine", at.shape->name + "/" + at.format + "/threads:" + std::to_string(at.threads)},
+                  {"shape", at.shape->name},
+                  {"format", at.format},
+                  {"threads", at.threads},
+                  {"flops", machine.flops},
+                  {"first_read", machine.first_read},
+                  {"next_read", machine.next_read},
+                  {"not_hidden", machine.not_hidden},
+                  {"scattered_read", machine.scattered_read},
+                  {"cache_bytes", machine.cache_bytes},
+                  {"last_cache", machine.last_cache},
+                  {"row_copy", machine.row_copy},
+                  {"wait_seconds", machine.wait_seconds},
+                  {"task_seconds", machine.task_seconds},
+                  {"plan_seconds", machine.plan_seconds}});
+}
 
 std::vector<std::size_t> widths_of(const dispatch_shape& shape) {
   std::vector<std::size_t> all = shape.widths;
@@ -165,6 +146,24 @@ public:
                                          hmoe::vector_view<dispatch::expert_work>(work_[i].data(), work_[i].size())));
   }
   [[nodiscard]] const dispatch::dispatch_load& first() const { return loads_.front(); }
+  /// What another model needs to be tried on the times of a point.
+  [[nodiscard]] std::string line(const dispatch_point& at) const {
+    json line{{"batch", at.name("*")},
+              {"row_bytes", first().row_bytes},
+              {"phases", first().phases},
+              {"scatter_copies", first().scatter_copies}};
+    for (const dispatch::expert_work& e : first().experts) {
+      line["flops_per_row"].push_back(e.flops_per_row);
+      line["bytes"].push_back(e.bytes);
+    }
+    for (const dispatch::dispatch_load& load : loads_) {
+      json rows;
+      for (const dispatch::expert_work& e : load.experts)
+        rows.push_back(e.rows);
+      line["rows"].push_back(std::move(rows));
+    }
+    return line_of(line);
+  }
   /// The mean of what the model predicts, each with the strategy that which(load) takes.
   template <class F> [[nodiscard]] double predicted(const dispatch::machine_limits& machine, const F& which) const {
     double sum = 0;
@@ -179,7 +178,8 @@ private:
 };
 
 std::string cell_line(const dispatch_point& at, const cell_result& cell, const point_loads& loads,
-                      const dispatch::machine_limits& machine, const limits& limit) {
+                      const dispatch::machine_limits& machine, const dispatch::tuned_table& table,
+                      const limits& limit) {
   json line;
   line["name"] = at.name(cell.strategy);
   line["shape"] = at.shape->name;
@@ -189,6 +189,7 @@ std::string cell_line(const dispatch_point& at, const cell_result& cell, const p
   line["load"] = at.load;
   line["phase"] = at.training ? "training" : "forward";
   line["threads"] = at.threads;
+  line["held_out"] = held_out(at);
   line["drops"] = cell.drops;
   if (!cell.error.empty()) {
     line["error"] = cell.error;
@@ -199,15 +200,20 @@ std::string cell_line(const dispatch_point& at, const cell_result& cell, const p
   line["q25"] = quantile(cell.seconds, 0.25);
   line["q75"] = quantile(cell.seconds, 0.75);
   line["runs"] = cell.seconds.size();
-  line["seconds_of_even_runs"] = quantile(every_second(cell.seconds, 0), 0.5);
-  line["seconds_of_odd_runs"] = quantile(every_second(cell.seconds, 1), 0.5);
+  if (!cell.shares.empty()) {
+    line["share_of_even_rounds"] = quantile(every_second(cell.shares, 0), 0.5);
+    line["share_of_odd_rounds"] = quantile(every_second(cell.shares, 1), 0.5);
+  }
   if (at.tokens <= 16)
     line["p99"] = quantile(cell.seconds, 0.99);
+  const auto quickest = [&](const dispatch::dispatch_load& load) { return dispatch::quickest(load, machine); };
   if (cell.strategy == "automatic") {
-    const auto quickest = [&](const dispatch::dispatch_load& load) { return dispatch::quickest(load, machine); };
     line["predicted"] = loads.predicted(machine, quickest);
     line["picked"] = std::string(dispatch::name_of(quickest(loads.first())));
   }
+  if (cell.strategy == "tuned")
+    line["picked"] = std::string(
+        dispatch::name_of(table.pick(at.tokens, dispatch::effective_experts(loads.first()), loads.first().training)));
   for (std::size_t i = 0; i < dispatch::strategy_count; ++i)
     if (const auto s = static_cast<dispatch::strategy>(i); cell.strategy == dispatch::name_of(s))
       line["predicted"] = loads.predicted(machine, [&](const auto&) { return s; });
@@ -235,7 +241,7 @@ std::string cell_line(const dispatch_point& at, const cell_result& cell, const p
 std::vector<named_strategy> lawful(results_file& out) {
   std::vector<named_strategy> kept;
   for (const named_strategy& s : strategies()) {
-    hmoe::require(std::regex_match(s.name, std::regex("[A-Za-z0-9_.]+")) && s.name != "automatic",
+    hmoe::require(std::regex_match(s.name, std::regex("[A-Za-z0-9_.]+")) && s.name != "automatic" && s.name != "tuned",
                   "a dispatch strategy is called \"", s.name, "\": give a name of letters, digits, _ and .");
     for (const named_strategy& other : kept)
       hmoe::require(other.name != s.name, "two dispatch strategies are called ", s.name);
@@ -279,8 +285,9 @@ void run(const dispatch_options& chosen) {
       for (const named_strategy& s : strategies())
         if (wanted(p.name(s.name)))
           std::cout << p.name(s.name) << "\n";
-      if (wanted(p.name("automatic")))
-        std::cout << p.name("automatic") << "\n";
+      for (const std::string_view picks : {"automatic", "tuned"})
+        if (wanted(p.name(std::string(picks))))
+          std::cout << p.name(std::string(picks)) << "\n";
     }
     return;
   }
@@ -290,7 +297,8 @@ void run(const dispatch_options& chosen) {
   // A point is measured as a whole, so that its times are of the same minutes.
   const auto missing = [&](const dispatch_point& p) {
     const auto lacks = [&](const std::string& name) { return wanted(p.name(name)) && !out.has(p.name(name)); };
-    return lacks("automatic") || std::ranges::any_of(all, [&](const named_strategy& s) { return lacks(s.name); });
+    return lacks("automatic") || lacks("tuned") ||
+           std::ranges::any_of(all, [&](const named_strategy& s) { return lacks(s.name); });
   };
   std::erase_if(points, [&](const dispatch_point& p) { return !missing(p); });
   out.write(line_of({{"run", hmoe::io::cpu_name()},
@@ -331,17 +339,22 @@ void run(const dispatch_options& chosen) {
         racing.push_back(s);
     if (wanted(at.name("automatic")))
       racing.push_back(make_strategy("automatic", dispatch::automatic{machine}));
+    const dispatch::automatic tuned{shop.table(at.threads, at.training), machine};
+    if (wanted(at.name("tuned")))
+      racing.push_back(make_strategy("tuned", tuned));
     const limits limit = limits_now(kind_of(at.format), at.threads);
     const auto results =
         measure_point(racing, {copies, assigned, at.tokens, at.threads, at.training}, {.seconds = chosen.seconds});
 
     const point_loads loads(*copies[0], assigned, at);
+    lines += limits_line(at, machine) + loads.line(at);
     std::string best;
     double least = 1e30;
     for (const cell_result& cell : results) {
       if (wanted(at.name(cell.strategy)))
-        lines += cell_line(at, cell, loads, machine, limit);
-      if (!cell.drops && cell.strategy != "automatic" && cell.error.empty() && quantile(cell.seconds, 0.5) < least) {
+        lines += cell_line(at, cell, loads, machine, tuned.table(), limit);
+      if (!cell.drops && cell.strategy != "automatic" && cell.strategy != "tuned" && cell.error.empty() &&
+          quantile(cell.seconds, 0.5) < least) {
         least = quantile(cell.seconds, 0.5);
         best = cell.strategy;
       }

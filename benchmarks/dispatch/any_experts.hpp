@@ -47,6 +47,7 @@ public:
   [[nodiscard]] virtual std::size_t bytes(std::size_t e) const = 0;
   [[nodiscard]] virtual double flops_per_row(std::size_t e) const = 0;
   [[nodiscard]] virtual std::size_t phases_of(const dispatch_context& ctx) const = 0;
+  [[nodiscard]] virtual std::size_t scatter_copies(const dispatch_context& ctx) const = 0;
   [[nodiscard]] virtual bool gathers_rows(const dispatch_context& ctx) const = 0;
   virtual void forward_rows(const dispatch_context& ctx, rows_view rows) const = 0;
   /// hmoe::error for packed weights.

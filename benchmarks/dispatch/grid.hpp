@@ -28,7 +28,8 @@ struct dispatch_point {
   }
 };
 
-/// The paper's three size strategies beside their equal twin; many narrow experts; a pruned layer; several kinds.
+/// The paper's three size strategies beside their equal twin; many narrow experts; a pruned layer; several kinds; two
+/// that are held out.
 [[nodiscard]] inline const std::vector<dispatch_shape>& dispatch_shapes() {
   using namespace hmoe::widths;
   static const std::vector<dispatch_shape> all{
@@ -40,6 +41,8 @@ struct dispatch_point {
       {"experts_128", 768, 8, uniform{.count = 128, .total = 16384}},
       {"pruned", 768, 2, {0, 1408, 64, 704, 0, 1024, 320, 1408, 128, 0, 512, 896, 32, 1216, 256, 640}},
       {"mixed", 768, 2, {864, 1248, 1632, 2016}, {1536, 1536}, 2},
+      {"narrow_24", 512, 3, arithmetic{.count = 24, .total = 12288}},
+      {"wide_6", 1024, 1, geometric{.count = 6, .total = 9216}},
       {"demo", 64, 2, arithmetic{.count = 8, .total = 1024}}, // small, for a test
   };
   return all;
@@ -63,10 +66,32 @@ struct dispatch_point {
   return all;
 }
 
+[[nodiscard]] inline bool held_out_shape(const dispatch_shape& shape) {
+  return shape.name == "narrow_24" || shape.name == "wide_6";
+}
+/// Whether a point is one that nobody looks at who changes the cost model or a default: another shape, or another load.
+[[nodiscard]] inline bool held_out(const dispatch_point& p) {
+  return held_out_shape(*p.shape) || p.load == "zipf_0.7" || p.load == "zipf_1.3";
+}
+/// Which of them are measured without --filter: numbers of tokens between those of the others.
+[[nodiscard]] inline bool in_held_out_grid(const dispatch_point& p, bool quick, std::size_t cores) {
+  const std::string& shape = p.shape->name;
+  const bool between = (p.tokens & 0x0AAAU) != 0 && p.tokens <= (quick ? 512U : 2048U), even = p.load == "uniform";
+  if (!between || p.threads != cores || (!held_out_shape(*p.shape) && shape != "arithmetic"))
+    return false;
+  if (p.training)
+    return even && (p.tokens == 32 || p.tokens == 128);
+  if (p.format != "f32")
+    return even && shape == "narrow_24" && p.format != "packed_f32" && p.tokens <= (quick ? 128U : 512U);
+  return even || (p.load == "zipf_1.3" && (!quick || shape != "wide_6")) || (p.load == "zipf_0.7" && !quick);
+}
+
 /// Whether a point is measured without --filter: one axis moves at a time, and tokens × load are crossed. The quick
 /// form has four shapes and powers of four.
 [[nodiscard]] inline bool in_default_grid(const dispatch_point& p, bool quick, std::size_t cores) {
   const std::string& shape = p.shape->name;
+  if (held_out(p))
+    return in_held_out_grid(p, quick, cores);
   if (shape == "demo")
     return false;
   const bool main_shape = shape == "arithmetic", power_of_four = (p.tokens & 0x1555U) != 0;

@@ -26,6 +26,7 @@ public:
   std::size_t bytes(std::size_t e) const override { return set_.bytes(e); }
   double flops_per_row(std::size_t e) const override { return set_.flops_per_row(e); }
   std::size_t phases_of(const dispatch_context& ctx) const override { return set_.phases_of(ctx); }
+  std::size_t scatter_copies(const dispatch_context& ctx) const override { return set_.scatter_copies(ctx); }
   bool gathers_rows(const dispatch_context& ctx) const override { return set_.gathers_rows(ctx); }
   void forward_rows(const dispatch_context& ctx, rows_view rows) const override { set_.forward_rows(ctx, rows); }
   void backward_rows(const dispatch_context& ctx, rows_view rows, any_experts& gradients) const override {

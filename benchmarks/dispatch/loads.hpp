@@ -22,8 +22,8 @@ namespace benchmarks {
 
 /// How tokens spread over experts: in proportion to rank^-s (s = 0: evenly); the first choice of all tokens the same
 /// expert; every second expert without a token; or as a routing log says.
-inline constexpr std::array<std::string_view, 7> all_loads{"uniform", "zipf_0.5",   "zipf_1.0", "zipf_1.5",
-                                                           "hot",     "half_empty", "recorded"};
+inline constexpr std::array<std::string_view, 9> all_loads{"uniform",  "zipf_0.5", "zipf_0.7",   "zipf_1.0", "zipf_1.3",
+                                                           "zipf_1.5", "hot",      "half_empty", "recorded"};
 
 /// Records of a routing log, or of its form as text (.jsonl), by layer and step as they stand there.
 [[nodiscard]] inline std::vector<hmoe::io::routing_log_record<float>> read_log(const std::string& path) {

@@ -18,6 +18,7 @@
 #include <cstddef>
 #include <exception>
 #include <memory>
+#include <random>
 #include <string>
 #include <utility>
 #include <vector>
@@ -29,6 +30,7 @@ struct cell_result {
   std::string strategy, error = {};
   bool drops = false;
   std::vector<double> seconds = {};               ///< of each timed pass
+  std::vector<double> shares = {};                ///< of each of them in the time of its round, of all strategies
   std::size_t rows = 0, padding = 0, dropped = 0; ///< rows that experts ran, spare ones of them; entries left out
   std::size_t workspace = 0;                      ///< bytes at most; in training without those of the tape
   std::array<double, 2 * hmoe::probes::stage_count> stages{}; ///< seconds of all workers in one pass, forward, backward
@@ -119,8 +121,9 @@ inline double relative_difference(const hmoe::matrix<float>& a, const hmoe::matr
 
 } // namespace detail
 
-/// All strategies on one batch, in turns whose order moves on with each round. The first one's results are those that
-/// the others have to reach. What fails has an `error` and no times.
+/// All strategies on one batch, in turns of random order, so that each of them meets every copy of the experts and
+/// comes behind every other. The first one's results are those that the others have to reach. What fails has an `error`
+/// and no times.
 [[nodiscard]] inline std::vector<cell_result>
 measure_point(const std::vector<named_strategy>& all, const dispatch_batch& batch, const measuring_options& options) {
   const std::size_t d = batch.copies[0]->d_model(), variants = batch.assigned.size();
@@ -172,14 +175,19 @@ measure_point(const std::vector<named_strategy>& all, const dispatch_batch& batc
       racing.push_back(i);
   }
   double spent = 0;
+  std::mt19937_64 random{batch.tokens};
   for (std::size_t round = 0; round < options.fewest_rounds || (spent < options.seconds && round < options.most_rounds);
-       ++round)
-    for (std::size_t turn = 0; turn < racing.size(); ++turn) {
-      const std::size_t i = racing[(turn + round) % racing.size()];
-      const double time = run(i, round % variants, nullptr);
-      results[i].seconds.push_back(time);
-      spent += time;
+       ++round) {
+    std::ranges::shuffle(racing, random);
+    double of_round = 0;
+    for (const std::size_t i : racing) {
+      results[i].seconds.push_back(run(i, round % variants, nullptr));
+      of_round += results[i].seconds.back();
     }
+    for (const std::size_t i : racing)
+      results[i].shares.push_back(results[i].seconds.back() / of_round);
+    spent += of_round;
+  }
 
   for (std::size_t i = 0; i < all.size(); ++i)
     if (results[i].error.empty()) {

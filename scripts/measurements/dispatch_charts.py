@@ -8,7 +8,7 @@ from math import ceil, floor, log10
 # Okabe and Ito's palette, told apart with any colour vision; what is the same on every page has a colour of its own.
 COLOURS = {
     "sorted": "#0072B2", "scattered": "#D55E00", "per_token": "#009E73", "blocked": "#CC79A7", "looped": "#E69F00",
-    "dense": "#8a8a8a", "padded": "#56B4E9", "automatic": "#000000", "limit": "#222222",
+    "dense": "#8a8a8a", "padded": "#56B4E9", "automatic": "#000000", "tuned": "#555555", "limit": "#222222",
 }  # fmt: skip
 OTHERS = ("#7B3FA0", "#6B8E23", "#A0522D", "#008B8B", "#B22222", "#4B0082", "#2F4F4F", "#DAA520")
 INK, QUIET, GRID = "#222222", "#6b6b6b", "#e4e4e4"

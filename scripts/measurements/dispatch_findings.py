@@ -58,44 +58,76 @@ def winners(results):
     return f"{text}. Half of all margins are below {percent(median(closest))}."
 
 
-def loss_of_automatic(strategies):
-    """(time of automatic ÷ that of the best strategy − 1, that strategy's cell). The quickest one by half of the runs is
-    judged by the other half, both ways: the least of several uncertain times is no fair one to compare with."""
-    halves = ("seconds_of_even_runs", "seconds_of_odd_runs")
+def loss_of(picker, strategies):
+    """(time of a picker ÷ that of the best strategy − 1, that strategy's cell). Strategies take turns, and a time counts as
+    its share of its round, so that a slow moment of the machine counts for all of them. The quickest one by half of the
+    rounds is judged by the other half, both ways: the least of several uncertain times is no fair one to compare with."""
+    halves = ("share_of_even_rounds", "share_of_odd_rounds")
+    racing = [cell for cell in ranking(strategies) if halves[0] in cell]
     ratios = []
     for chosen_by, judged_by in (halves, halves[::-1]):
-        best = min(ranking(strategies), key=lambda cell: cell[chosen_by])
-        ratios.append(strategies["automatic"][judged_by] / best[judged_by])
+        best = min(racing, key=lambda cell: cell[chosen_by])
+        ratios.append(strategies[picker][judged_by] / best[judged_by])
     return sum(ratios) / 2 - 1, best
 
 
-def automatic(results):
-    losses = []
-    for strategies in points(measured(results)).values():
-        if ranking(strategies) and "automatic" in strategies:
-            losses.append((*loss_of_automatic(strategies), strategies["automatic"]))
+def losses_of(picker, results):
+    """[(loss, the best strategy's cell, the picker's)] of all points."""
+    return [
+        (*loss_of(picker, strategies), strategies[picker])
+        for strategies in points(measured(results)).values()
+        if "share_of_even_rounds" in strategies.get(picker, {}) and any("share_of_even_rounds" in c for c in ranking(strategies))
+    ]
+
+
+def kinds_of_points(entries, held_out):
+    """[(words, entries)]: those at points that the model was made with, and those at held-out ones, where there are any."""
+    known, other = [e for e in entries if not held_out(e)], [e for e in entries if held_out(e)]
+    return [(words, own) for words, own in (("", known), (" that are held out (other widths and loads)", other)) if own]
+
+
+def picker(name, words, results):
+    losses = losses_of(name, results)
     if not losses:
         return ""
-    close = sum(loss <= 0.03 for loss, _, _ in losses) / len(losses)
+    parts = [
+        f"{percent(sum(loss <= 0.03 for loss, _, _ in own) / len(own))} of {len(own)} points{kind}"
+        for kind, own in kinds_of_points(losses, lambda entry: entry[2].get("held_out"))
+    ]
     loss, best, own = max(losses, key=lambda entry: entry[0])
-    noise = median(uncertainty(own) for _, _, own in losses)
     return (
-        f"dispatch::automatic is within 3 % of the best strategy at {percent(close)} of {len(losses)} points (a median is "
-        f"uncertain by {percent(noise)}; which is best is told by one half of the runs, by how much by the other). It is "
-        f"furthest off with {place(own)}: {percent(loss)} slower than {best['strategy']}"
-        f"{', picking ' + own['picked'] if own.get('picked') else ''}."
+        f"{words} is within 3 % of the best strategy at {', and at '.join(parts)}. It is furthest off with {place(own)}: "
+        f"{percent(loss)} slower than {best['strategy']}{', picking ' + own['picked'] if own.get('picked') else ''}."
     )
+
+
+def automatic(results):
+    text = picker("automatic", "dispatch::automatic by its cost model", results)
+    if not text:
+        return ""
+    noise = median(uncertainty(own) for _, _, own in losses_of("automatic", results))
+    return (
+        f"{text} (A median is uncertain by {percent(noise)}; which strategy is best is told by one half of the rounds, by how "
+        "much by the other.)"
+    )
+
+
+def tuned(results):
+    return picker("tuned", "By a table that was tuned on even and skewed batches of 1 to 256 tokens it", results)
 
 
 def model(results):
     ratios = [(cell["predicted"] / cell["seconds"], cell) for cell in measured(results) if cell.get("predicted")]
     if not ratios:
         return ""
-    close = sum(0.75 <= ratio <= 1.25 for ratio, _ in ratios) / len(ratios)
+    parts = [
+        f"{percent(sum(0.75 <= ratio <= 1.25 for ratio, _ in own) / len(own))} of {len(own)} times{kind}"
+        for kind, own in kinds_of_points(ratios, lambda entry: entry[1].get("held_out"))
+    ]
     ratio, cell = max(ratios, key=lambda entry: max(entry[0], 1 / entry[0]))
     return (
-        f"The cost model predicts {percent(close)} of {len(ratios)} times within 25 %. Its worst prediction is {ratio:.2f} "
-        f"times the measured time: {cell['strategy']} with {place(cell)}."
+        f"The cost model predicts {', and '.join(parts)}, within 25 %. Its worst prediction is {ratio:.2f} times the measured "
+        f"time: {cell['strategy']} with {place(cell)}."
     )
 
 
@@ -170,5 +202,5 @@ def failures(results):
 
 def findings(results):
     """Sentences, the most important first."""
-    told = (winners, automatic, model, skew, capacity, memory, failures)
+    told = (winners, automatic, tuned, model, skew, capacity, memory, failures)
     return [text for text in (tell(results) for tell in told) if text]

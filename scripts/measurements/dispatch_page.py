@@ -10,7 +10,7 @@ from report.tables import html as table_html
 
 from .dispatch_charts import Figure, colour, lines, scatter, stacked
 from .dispatch_findings import findings, percent, unreliable
-from .dispatch_results import margin, measured, points, ranking
+from .dispatch_results import PICKS, margin, measured, points, ranking
 from .results import ordered, pick
 
 HEADLINE = "Dispatch strategies side by side"
@@ -133,7 +133,7 @@ def stages(results):
                 if key.startswith("stage "):
                     part = key.removeprefix("stage ").removeprefix("backward ")
                     parts[part] = parts.get(part, 0) + 1e3 * value
-            if parts and name not in ("dense", "per_token", "automatic"):
+            if parts and name not in ("dense", "per_token", *PICKS):
                 rows[name] = parts
         if rows and point[2] in (1, 64, 1024):
             tokens = f"{point[2]} token{'s' if point[2] > 1 else ''}"

@@ -3,7 +3,9 @@
 
 Lines are told apart by their first member: "name" a cell, "described" a shape, "capacity" what a capacity does to a load,
 "run" the start of the program, "refused" a strategy that breaks the laws, "end" the end; "selection" comes first and says
-what shall be measured. The last line of a cell counts. A line that is no JSON is what an interrupted run left.
+what shall be measured. "machine" has the limits of the machine by which the cost model predicts, and "batch" the rows of
+the experts at a point: with them another model can be tried on the times of a run. The last line of a cell counts. A line
+that is no JSON is what an interrupted run left.
 """
 
 import csv
@@ -12,8 +14,9 @@ import json
 from pathlib import Path
 
 COLUMNS = ("name", "shape", "format", "strategy", "tokens", "load", "phase", "threads", "seconds", "q25", "q75", "runs",
-           "seconds_of_even_runs", "seconds_of_odd_runs", "p99", "predicted", "picked", "flops", "bytes", "imbalance", "peak", "dram", "efficiency", "rows",
+           "share_of_even_rounds", "share_of_odd_rounds", "held_out", "p99", "predicted", "picked", "flops", "bytes", "imbalance", "peak", "dram", "efficiency", "rows",
            "padding", "dropped", "workspace", "drops", "error")  # fmt: skip
+PICKS = ("automatic", "tuned")  # dispatch::automatic by its cost model, and by a table that dispatch::tune would make
 POINT = ("shape", "format", "tokens", "load", "phase", "threads")
 
 
@@ -44,8 +47,8 @@ def prepare(path, selection):
 
 def read(path):
     results = {"format": "hmoe-dispatch-1", "selection": "", "complete": False, "runs": [], "shapes": {}, "capacity": [],
-               "refused": [], "cells": []}  # fmt: skip
-    cells, capacity, refused = {}, {}, {}
+               "refused": [], "machine": [], "batches": [], "cells": []}  # fmt: skip
+    cells, capacity, refused, machine, batches = {}, {}, {}, {}, {}
     for entry in lines(path):
         if "name" in entry:
             cells[entry["name"]] = entry
@@ -53,6 +56,10 @@ def read(path):
             results["shapes"][entry["described"]] = entry
         elif "capacity" in entry:
             capacity[tuple(entry[key] for key in ("capacity", "shape", "load", "factor"))] = entry
+        elif "machine" in entry:
+            machine[entry["machine"]] = entry
+        elif "batch" in entry:
+            batches[entry["batch"]] = entry
         elif "run" in entry:
             results["runs"].append(entry)
         elif "refused" in entry:
@@ -61,7 +68,8 @@ def read(path):
             results["selection"] = entry["selection"]
         elif "end" in entry:
             results["complete"] = True
-    results |= {"cells": list(cells.values()), "capacity": list(capacity.values()), "refused": list(refused.values())}
+    results |= {"cells": list(cells.values()), "capacity": list(capacity.values()), "refused": list(refused.values()),
+                "machine": list(machine.values()), "batches": list(batches.values())}  # fmt: skip
     return results
 
 
@@ -93,7 +101,7 @@ def uncertainty(cell):
 def ranking(strategies):
     """The cells of a point that may win, the quickest first: those of one strategy that drops nothing."""
     return sorted(
-        (cell for cell in strategies.values() if not cell["drops"] and cell["strategy"] != "automatic"),
+        (cell for cell in strategies.values() if not cell["drops"] and cell["strategy"] not in PICKS),
         key=lambda cell: cell["seconds"],
     )
 

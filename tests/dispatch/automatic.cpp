@@ -15,7 +15,7 @@ namespace {
 template <class T> automatic always(strategy s, std::size_t threads) {
   const auto layer = support::make_layer<T>(sorted{}, hmoe::routing::top_k_router<T>(10, 6, 2));
   const hmoe::context ctx{hmoe::backends::reference{}, hmoe::executors::openmp{threads}};
-  return automatic{tuned_table{"any", shape_of(ctx, layer.experts()), {{1, s, s}}}};
+  return automatic{tuned_table{"any", shape_of(ctx, layer.experts()), {{1, 1, s, s}}}};
 }
 } // namespace
 

@@ -52,7 +52,7 @@ TEST_CASE("the parts of the model against its formulas, by hand") {
   CHECK(at(strategy::dense).weights == 1107);
   CHECK(at(strategy::dense).waits == 3 * 3);
   CHECK(at(strategy::sorted, true).flops == 60);
-  CHECK(at(strategy::sorted, true).weights == doctest::Approx(2.8 * 107));
+  CHECK(at(strategy::sorted, true).weights == 4 * 107);
   machine_limits cached = unit;
   cached.cache_bytes = 107;
   CHECK(predict(strategy::sorted, load(experts, 2), cached).weights == 107 / 2.0);
@@ -61,14 +61,49 @@ TEST_CASE("the parts of the model against its formulas, by hand") {
   CHECK(predict(strategy::per_token, load(experts, 2), small).weights ==
         doctest::Approx(107 + 2 * 100 * (0.2 / 2 + 0.8)));
   CHECK(predict(strategy::sorted, load(experts, 2), small).weights == 107);
+  dispatch_load packed = load(experts, 2);
+  packed.scatter_copies = 2;
+  CHECK(predict(strategy::scattered, packed, unit).rows == 2 * 4);
   const std::vector<expert_work> long_rows{{130, 10, 100}};
   CHECK(predict(strategy::blocked, load(long_rows, 130), unit).weights == 100 + 2 * 100 / 2.0);
   CHECK(predict(strategy::blocked, load(long_rows, 130), unit).waits == 3 + 2);
 }
 
-TEST_CASE("few tokens on experts of their own go token by token, shared experts and batches do not") {
-  const std::vector<expert_work> one{{1, 6e6, 12e6}, {1, 6e6, 12e6}, {0, 6e6, 12e6}};
-  CHECK(quickest(load(one, 1), {}) == strategy::per_token);
+TEST_CASE("per_token with many pieces reads again from the cache what experts of one size leave there") {
+  machine_limits small = unit;
+  small.last_cache = 50;
+  // 40 + 30 rows: 70 pieces, so each thread takes those of an expert in a row, where experts differ in size.
+  const std::vector<expert_work> unlike{{40, 10, 100}, {30, 10, 25}}, alike{{40, 10, 100}, {30, 10, 100}};
+  const auto weights = [&](const std::vector<expert_work>& experts, const machine_limits& machine) {
+    return predict(strategy::per_token, load(experts, 70), machine).weights;
+  };
+  CHECK(weights(unlike, small) == doctest::Approx(125 + 39 * 100 * (0.5 / 2 + 0.5) + 29 * 25 / 2.0));
+  CHECK(weights(alike, small) == doctest::Approx(200 + 68 * 100 * (0.25 / 2 + 0.75)));
+  machine_limits alone = small; // one thread takes pieces as they come
+  alone.threads = 1;
+  CHECK(weights(unlike, alone) == doctest::Approx(125 + (39 * 100 + 29 * 25) * (0.4 / 2 + 0.6)));
+}
+
+TEST_CASE("effective experts: all of them with an even load, one where it has all rows, none without rows") {
+  const auto of = [](const std::vector<expert_work>& experts) { return effective_experts(load(experts, 1)); };
+  CHECK(of({{3}, {3}, {3}}) == 3);
+  CHECK(of({{0}, {7}, {0}}) == 1);
+  CHECK(of({{3}, {1}, {0}}) == 1.6);
+  CHECK(of({{0}, {0}}) == 0);
+}
+
+TEST_CASE("few tokens on small experts of their own go token by token, shared experts and batches do not") {
+  std::vector<expert_work> one{{1, 6e3, 12e3}, {1, 6e3, 12e3}, {0, 6e3, 12e3}};
+  const auto of = [](const std::vector<expert_work>& experts, std::size_t tokens) {
+    dispatch_load own = load(experts, tokens);
+    own.row_bytes = 3072;
+    return own;
+  };
+  CHECK(quickest(of(one, 1), {}) == strategy::per_token);
+  for (expert_work& e : one) // what is saved is below 1 % of the time now
+    e.bytes *= 1000;
+  CHECK(predict(strategy::per_token, of(one, 1), {}).total() < predict(strategy::sorted, of(one, 1), {}).total());
+  CHECK(quickest(of(one, 1), {}) == strategy::sorted);
   const std::vector<expert_work> several{{6, 6e6, 12e6}, {5, 6e6, 12e6}, {5, 6e6, 12e6}};
-  CHECK(quickest(load(several, 8), {}) != strategy::per_token);
+  CHECK(quickest(of(several, 8), {}) != strategy::per_token);
 }

@@ -15,7 +15,7 @@ namespace {
 const dispatch::tuned_table table{
     "A \"CPU\"",
     {768, 8, 1234, 2},
-    {{1, strategy::per_token, strategy::sorted}, {64, strategy::scattered, strategy::blocked}}};
+    {{1, 2, strategy::per_token, strategy::sorted}, {64, 7.5, strategy::scattered, strategy::blocked}}};
 std::string refusal(std::string text, const std::string& what, const std::string& by) {
   const std::size_t at = text.find(what);
   REQUIRE(at != std::string::npos);
@@ -30,6 +30,7 @@ TEST_CASE("a table comes back from its text") {
   CHECK(back.shape == table.shape);
   REQUIRE(back.choices.size() == 2);
   CHECK(back.choices[1].tokens == 64);
+  CHECK(back.choices[1].effective_experts == 7.5);
   CHECK(back.choices[1].inference == strategy::scattered);
   CHECK(back.choices[1].training == strategy::blocked);
   CHECK(back.choices[0].inference == strategy::per_token);
@@ -39,12 +40,14 @@ TEST_CASE("wrong and foreign tables are refused in words") {
   const std::string text = io::tuned_table_text(table);
   CHECK(refusal(text, "A \\\"CPU\\\"", "B") ==
         "hmoe: t.json was tuned on \"B\", this machine is \"A \"CPU\"\": tune again");
-  CHECK(refusal(text, "\"hmoe_tuned_table\": 1", "\"hmoe_tuned_table\": 2") ==
-        "hmoe: t.json has version 2 of tuned tables, this library reads 1: tune again");
+  CHECK(refusal(text, "\"hmoe_tuned_table\": 2", "\"hmoe_tuned_table\": 1") ==
+        "hmoe: t.json has version 1 of tuned tables, this library reads 2: tune again");
   CHECK(refusal(text, "hmoe_tuned_table", "other").starts_with("hmoe: t.json has no member"));
   CHECK(refusal(text, "per_token", "fast").starts_with("hmoe: no dispatch strategy is called \"fast\""));
-  CHECK(refusal(text, "\"tokens\": 64", "\"tokens\": 1") ==
-        "hmoe: a tuned table has 1 tokens in line 1, which do not ascend from 1");
+  CHECK(refusal(text, "\"tokens\": 64", "\"tokens\": 0") ==
+        "hmoe: a tuned table has 0 tokens in line 1, which do not ascend from 1");
+  CHECK(refusal(text, "7.5", "-7.5") ==
+        "hmoe: a tuned table has -7.5 effective experts in line 1, which do not ascend from above 0");
   CHECK(refusal(text, "\"tokens\": 64", "\"tokens\": -64").starts_with("hmoe: t.json: choices[1]: tokens is"));
   CHECK(refusal(text, "]}", "").starts_with("hmoe: t.json is no JSON"));
   dispatch::tuned_table none = table;

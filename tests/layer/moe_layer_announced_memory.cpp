@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 // What workspace_bytes announces is enough for every batch, and hardly more than the batch that needs most takes.
+#include <hmoe/dispatch/blocked.hpp>
 #include <hmoe/dispatch/dense.hpp>
 #include <hmoe/dispatch/looped.hpp>
 #include <hmoe/dispatch/padded.hpp>
+#include <hmoe/dispatch/per_token.hpp>
 #include <hmoe/dispatch/scattered.hpp>
 #include <hmoe/dispatch/sorted.hpp>
 #include <hmoe/execution/context.hpp>
@@ -140,6 +142,8 @@ TEST_CASE_TEMPLATE("announced memory is enough and at most a quarter too much", 
   const expert_set equal{experts::glu_bank<T, experts::silu>(16, std::vector<std::size_t>(9, 40))};
   check(equal, dispatch::sorted{});
   check(equal, dispatch::dense{});
+  check(equal, dispatch::per_token{});
+  check(equal, dispatch::blocked<>{5});
 }
 
 TEST_CASE("announced memory with a capacity, with weights on the input and with padding") {

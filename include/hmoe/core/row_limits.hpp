@@ -18,6 +18,7 @@ struct row_limits {
   std::size_t block = 0; ///< of an entry of the list, all entries of an expert but the last; 0: all its rows are one
 
   bool scatters = false; ///< they read tokens where they are and add to them, forward and backward
+  bool keeps = false;    ///< forward has memory for what backward needs
 
   /// The longest that a list of such rows can be.
   [[nodiscard]] std::size_t entries(std::size_t experts) const noexcept {

@@ -23,8 +23,8 @@ namespace hmoe::dispatch {
 /// experts and threads, else by the cost model with the limits of a machine (dispatch::measure_machine). The choice is
 /// a function of the assignment and of whether the tape records, so backward takes what forward took. All strategies
 /// leave the same things in a tape. The memory that it announces is that of the strategy that needs most. Same bits as
-/// the other dropless strategies. Of the experts it asks flops_per_row(e),
-/// bytes(e) and phases_of(ctx) as well: an expert_set has them.
+/// the other dropless strategies. Of the experts it asks flops_per_row(e), bytes(e), phases_of(ctx) and
+/// scatter_copies(ctx) as well: an expert_set has them.
 class automatic {
 public:
   automatic() = default;
@@ -43,7 +43,7 @@ public:
     if (table_.empty())
       return quickest(load, machine_);
     check_shape(ctx, experts);
-    return table_.pick(load.tokens, load.training);
+    return table_.pick(load.tokens, effective_experts(load), load.training);
   }
 
   template <execution_context Context, dispatched_experts<Context> Experts, class T>

@@ -41,11 +41,24 @@ struct expert_work {
 /// A batch as the model sees it.
 struct dispatch_load {
   std::size_t tokens = 0, entries = 0;
-  double row_bytes = 0;   ///< d_model values
-  std::size_t phases = 1; ///< that experts take together, forward
-  bool training = false;  ///< forward and backward
+  double row_bytes = 0;           ///< d_model values
+  std::size_t phases = 1;         ///< that experts take together, forward
+  std::size_t scatter_copies = 4; ///< of a row that scatters, forward: experts.scatter_copies(ctx)
+  bool training = false;          ///< forward and backward
   vector_view<const expert_work> experts{};
 };
+
+/// Over how many experts the rows of a batch spread: n² / Σ r_e² for r_e rows on expert e, n in all (the inverse
+/// Simpson index). As many as there are where all have the same rows, 1 where one has them all, 0 without rows.
+[[nodiscard]] inline double effective_experts(const dispatch_load& load) noexcept {
+  double rows = 0, squares = 0;
+  for (const expert_work& e : load.experts) {
+    const auto own = static_cast<double>(e.rows);
+    rows += own;
+    squares += own * own;
+  }
+  return squares == 0 ? 0 : rows * rows / squares;
+}
 
 /// Predicted seconds, in parts.
 struct predicted_time {
@@ -59,19 +72,37 @@ struct predicted_time {
   [[nodiscard]] double total() const noexcept { return weights + flops - hidden + rows + tasks + waits; }
 };
 
+/// Of `again` bytes that per_token reads again, the share that comes from the last cache; see predict.
+[[nodiscard]] inline double cached_share(const dispatch_load& load, double again, const machine_limits& machine) {
+  const bool apart = machine.threads > 1 && load.entries > 64;
+  double cached = 0;
+  for (const expert_work& e : load.experts)
+    if (e.rows > 1 && e.flops_per_row != 0) {
+      double turn = 0; // bytes that are read from one use to the next
+      for (const expert_work& other : load.experts)
+        if (other.rows != 0 && other.flops_per_row != 0 && (!apart || other.bytes == e.bytes))
+          turn += other.bytes;
+      cached += e.bytes * static_cast<double>(e.rows - 1) * std::min(1.0, machine.last_cache / turn);
+    }
+  return again == 0 ? 1 : cached / again;
+}
+
 /// The model: r_e rows on expert e, n entries, T tokens, N experts.
 ///   weights  Σ_{r_e ≠ 0} bytes_e · (1 / first_read + (passes_e − 1) / again); passes_e = r_e for per_token, ⌈r_e / 64⌉
 ///            for blocked, 1 else. again = next_read; for per_token, whose experts take turns, the share that
-///            last_cache holds of all these bytes comes at next_read and the rest at first_read. All at next_read where
-///            the bytes are at most cache_bytes. 2.8 times that in training, where gradients are read and written;
-///            scattered_read times for scattered, which reads the last matrices of all experts in turn, panel by panel
+///            last_cache holds of the bytes of all experts that do comes at next_read and the rest at first_read: of
+///            all used ones, or of those of the same size where threads take more than 64 pieces, the costliest first.
+///            All at next_read where the bytes are at most cache_bytes. 4 times that in training: weights are read
+///            twice, gradients read and written; scattered_read times for scattered, which reads the last matrices of
+///            all experts in turn, panel by panel
 ///   flops    Σ (r_e − passes_e) · flops_e / flops (the first row of a pass is in `weights`); 3 times that in training
 ///   hidden   (1 − not_hidden) of the shorter one of these two
-///   rows     copies · d_model bytes / row_copy; copies = 4n + T for sorted and blocked, 6n for looped, 4n for
-///            scattered, 2n + T for per_token, N T + 3n for dense; 3 times that in training
+///   rows     copies · d_model bytes / row_copy; copies = 4n + T for sorted and blocked, 6n for looped, 2n to 6n for
+///            scattered (scatter_copies), 2n + T for per_token, N T + 3n for dense; 3 times that in training
 ///   waits    parallel phases: those of the experts, and one each for gather and combine of more than 64 rows
 [[nodiscard]] inline predicted_time predict(strategy s, const dispatch_load& load, const machine_limits& machine) {
   const bool each_token = s == strategy::per_token && !load.training; // trains as sorted
+  const auto n = static_cast<double>(load.entries), tokens = static_cast<double>(load.tokens);
   double used = 0, first = 0, again = 0, flops = 0, work = 0;
   for (const expert_work& e : load.experts) {
     const std::size_t rows = s == strategy::dense ? load.tokens : e.rows;
@@ -84,14 +115,13 @@ struct predicted_time {
     flops += e.flops_per_row * static_cast<double>(rows - passes);
     work += e.flops_per_row * static_cast<double>(rows);
   }
-  const auto n = static_cast<double>(load.entries), tokens = static_cast<double>(load.tokens);
   const auto phases = static_cast<double>(load.phases) * (load.training ? 2 : 1);
   const bool loops = s == strategy::looped || s == strategy::dense;
   double copies = 4 * n + tokens, own_phases = load.entries > 64 ? 2 : 0; // of gather and combine
   if (each_token)
     copies = 2 * n + tokens, own_phases = load.tokens > 64 ? 1 : 0;
   else if (s == strategy::scattered)
-    copies = 4 * n, own_phases = load.tokens > 64 ? 1 : 0;
+    copies = static_cast<double>(load.scatter_copies) * n, own_phases = load.tokens > 64 ? 1 : 0;
   else if (s == strategy::looped)
     copies = 6 * n, own_phases = load.entries > 64 ? 2 * used : 0;
   else if (s == strategy::dense)
@@ -102,10 +132,10 @@ struct predicted_time {
 
   predicted_time result;
   const double first_read = first <= machine.cache_bytes ? machine.next_read : machine.first_read;
-  const double cached = each_token && first > machine.last_cache ? machine.last_cache / first : 1;
+  const double cached = each_token ? cached_share(load, again, machine) : 1;
   result.weights = first / first_read + again * (cached / machine.next_read + (1 - cached) / first_read);
   if (load.training)
-    result.weights *= 2.8;
+    result.weights *= 4;
   if (s == strategy::scattered && used > 1)
     result.weights *= machine.scattered_read;
   result.flops = flops / machine.flops * (load.training ? 3 : 1);
@@ -118,16 +148,16 @@ struct predicted_time {
   return result;
 }
 
-/// The one of the shortest predicted time, the earlier one of two; never dense.
+/// The one of the shortest predicted time, but `sorted` where that is not 1 % shorter: what is predicted is not as
+/// sure. Never dense.
 [[nodiscard]] inline strategy quickest(const dispatch_load& load, const machine_limits& machine) {
-  strategy best = strategy::per_token;
-  double least = 0;
-  for (std::size_t i = 0; i < strategy_count; ++i)
-    if (const auto s = static_cast<strategy>(i); s != strategy::dense)
-      if (const double time = predict(s, load, machine).total(); i == 0 || time < least) {
-        best = s;
-        least = time;
-      }
+  strategy best = strategy::sorted;
+  double least = predict(best, load, machine).total() / 1.01;
+  for (const strategy s : {strategy::per_token, strategy::scattered, strategy::blocked, strategy::looped})
+    if (const double time = predict(s, load, machine).total(); time < least) {
+      best = s;
+      least = time;
+    }
   return best;
 }
 
@@ -146,6 +176,7 @@ template <execution_context Context, class Experts, class T>
   load.entries = assigned.size();
   load.row_bytes = static_cast<double>(experts.d_model() * sizeof(T));
   load.phases = experts.phases_of(ctx);
+  load.scatter_copies = experts.scatter_copies(ctx);
   load.training = training;
   load.experts = work;
   return load;

@@ -10,6 +10,7 @@
 #include <hmoe/dispatch/scattered.hpp>
 #include <hmoe/dispatch/sorted.hpp>
 #include <hmoe/execution/context.hpp>
+#include <hmoe/execution/for_each_row.hpp>
 #include <hmoe/execution/last_cache.hpp>
 
 #include <algorithm>
@@ -22,24 +23,26 @@
 namespace hmoe::dispatch {
 
 namespace detail {
-/// The shortest of some runs of f(), in seconds: at least two, and more while they take less than `budget` together.
-/// before() is called before each of them, and not timed.
-template <class Before, class F> [[nodiscard]] double shortest_run(double budget, const Before& before, const F& f) {
-  using clock = std::chrono::steady_clock;
-  const auto start = clock::now();
-  double least = std::numeric_limits<double>::infinity();
-  for (int run = 0; run < 2 || (std::chrono::duration<double>(clock::now() - start).count() < budget && run < 1000);
-       ++run) {
-    before();
-    const auto begin = clock::now();
+/// Times of one thing, in seconds.
+class run_times {
+public:
+  template <class F> void add(const F& f) {
+    const auto begin = std::chrono::steady_clock::now();
     f();
-    least = std::min(least, std::chrono::duration<double>(clock::now() - begin).count());
+    const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - begin;
+    seconds_.push_back(std::max(passed.count(), 1e-9));
   }
-  return std::max(least, 1e-9);
-}
-template <class F> [[nodiscard]] double shortest_run(double budget, const F& f) {
-  return shortest_run(budget, [] {}, f);
-}
+  /// The lower quartile: what a run takes where nothing else disturbs it, and no lucky one.
+  [[nodiscard]] double typical() const {
+    std::vector<double> sorted = seconds_;
+    const auto quarter = sorted.begin() + static_cast<std::ptrdiff_t>((sorted.size() - 1) / 4);
+    std::nth_element(sorted.begin(), quarter, sorted.end());
+    return *quarter;
+  }
+
+private:
+  std::vector<double> seconds_;
+};
 
 /// A batch of `tokens` tokens for each of `experts` experts, one expert a token.
 template <class T> void assign_evenly(std::size_t experts, std::size_t tokens, assignment<T>& to) {
@@ -53,6 +56,27 @@ template <class T> void assign_evenly(std::size_t experts, std::size_t tokens, a
     to.weights()[t] = T(1);
   }
 }
+
+/// Memory that is read, so that nothing else is in the caches: four times the last one of them, since some hold more
+/// than a virtual machine is told. It is not written: lines that have to be written back would slow down who reads
+/// next.
+template <class T> class other_memory {
+public:
+  explicit other_memory(double last_cache) : values_(static_cast<std::size_t>(4 * last_cache) / sizeof(T), T(1)) {}
+  template <execution_context Context> void read(const Context& ctx) const {
+    constexpr std::size_t line = 64 / sizeof(T);
+    const std::size_t parts = ctx.executor().concurrency(), share = values_.size() / parts;
+    ctx.executor().for_each(parts, [&](std::size_t part, std::size_t) {
+      T sum = 0;
+      for (std::size_t i = part * share; i < (part + 1) * share; i += line)
+        sum += values_[i];
+      [[maybe_unused]] const volatile T read = sum;
+    });
+  }
+
+private:
+  std::vector<T> values_;
+};
 } // namespace detail
 
 /// Measures what a context does with these experts, weights in their own format, in about `seconds`:
@@ -60,10 +84,12 @@ template <class T> void assign_evenly(std::size_t experts, std::size_t tokens, a
 ///   next_read       one row of the widest expert, again and again
 ///   flops           256 rows of it
 ///   not_hidden      16 rows of every expert by `sorted`, not cached, against the sum of the above
-///   scattered_read  the same by `scattered`
-///   the others      copies of rows that no cache holds; tasks without work
-/// Reads no weights' values into account and changes nothing. Experts that have no products cost nothing and are not
-/// measured. Takes memory for four last caches and for 16 rows of every expert.
+///   scattered_read  4 rows of every expert, not cached, by `scattered` against `sorted`
+///   row_copy        256 rows or more, which no cache holds
+///   the others      tasks without work
+/// All of these take turns, so that a slow moment of the machine does not fall on one of them, three times at least;
+/// the lower quartile of each counts. Reads no weights' values into account and changes nothing. Experts that have no
+/// products cost nothing and are not measured. Takes memory for four last caches and for 16 rows of every expert.
 template <execution_context Context, class Experts>
 [[nodiscard]] machine_limits measure_machine(const Context& ctx, const Experts& experts, double seconds = 0.5) {
   using T = typename Experts::value_type;
@@ -71,30 +97,11 @@ template <execution_context Context, class Experts>
   machine_limits found;
   found.threads = ctx.executor().concurrency();
   found.last_cache = static_cast<double>(last_cache_bytes());
-  const double budget = seconds / 7;
   const std::size_t d = experts.d_model(), n = experts.size();
-  const std::size_t few = std::clamp<std::size_t>(most_values / std::max<std::size_t>(1, n * d), 1, 16);
+  const std::size_t most = std::clamp<std::size_t>(most_values / std::max<std::size_t>(1, n * d), 1, 16);
+  const std::size_t few = std::min<std::size_t>(most, 4);
 
-  // Four times what the system says: some caches hold more than a virtual machine is told.
-  std::vector<T> other(static_cast<std::size_t>(4 * found.last_cache) / sizeof(T));
-  const auto evict = [&] {
-    for (T& value : other)
-      value += T(1);
-  };
-  const std::size_t half = other.size() / 2, share = half / found.threads;
-  const double copy = detail::shortest_run(budget, [&] {
-    ctx.executor().for_each(found.threads, [&](std::size_t part, std::size_t) {
-      std::copy_n(other.data() + part * share, share, other.data() + half + part * share);
-    });
-  });
-  found.row_copy = 2 * static_cast<double>(share * found.threads * sizeof(T)) / copy;
-  const auto idle = [](std::size_t, std::size_t) {};
-  found.wait_seconds = detail::shortest_run(budget / 4, [&] { ctx.executor().for_each(found.threads, idle); });
-  constexpr std::size_t tasks = 2000;
-  found.task_seconds =
-      detail::shortest_run(budget / 4, [&] { ctx.executor().for_each(tasks, idle); }) / static_cast<double>(tasks);
-
-  const std::size_t rows = std::max(many, n * few);
+  const std::size_t rows = std::max(many, n * most);
   matrix<T> x(rows, d), y(rows, d);
   std::fill_n(x.data(), x.size(), T(0.5));
   std::vector<expert_rows<T>> one(n);
@@ -107,42 +114,71 @@ template <execution_context Context, class Experts>
     if (experts.flops_per_row(e) > experts.flops_per_row(widest))
       widest = e;
   }
-  const double flops = experts.flops_per_row(widest);
-  if (flops == 0 || bytes == 0)
-    return found;
+  const bool has_products = all_flops != 0 && bytes != 0;
+  const std::vector<expert_rows<T>> single = has_products ? std::vector{one[widest]} : one,
+                                    long_one{expert_rows<T>::forward(widest, x.view().row_block(0, many),
+                                                                     y.view().row_block(0, many), {})};
   const auto run = [&](const std::vector<expert_rows<T>>& some) {
     const typename Context::workspace_scope scope(ctx.workspace());
     experts.forward_rows(ctx, vector_view<const expert_rows<T>>(some));
   };
-  const std::vector<expert_rows<T>> single{one[widest]},
-      rows_of_one{expert_rows<T>::forward(widest, x.view().row_block(0, many), y.view().row_block(0, many), {})};
-  const double again = detail::shortest_run(budget, [&] { run(single); });
-  const double first = detail::shortest_run(budget, evict, [&] { run(one); });
-  found.first_read = bytes / first;
-  found.next_read = std::max(found.first_read, static_cast<double>(experts.bytes(widest)) / again);
-  const double long_run = detail::shortest_run(budget, [&] { run(rows_of_one); });
-  found.flops = flops * static_cast<double>(many - 1) / std::max(long_run - again, long_run / 2);
-
-  const std::size_t tokens = n * few;
-  const auto by = [&](const auto& strategy) {
-    return detail::shortest_run(0, evict, [&] {
-      const typename Context::workspace_scope scope(ctx.workspace());
-      tape<T> tape(&ctx.workspace(), false);
-      detail::assign_evenly(n, few, tape.assignment());
-      strategy.forward(ctx, experts, std::as_const(x).view().row_block(0, tokens), y.view().row_block(0, tokens), tape);
-    });
+  const auto batch = [&](const auto& strategy, std::size_t tokens) {
+    const typename Context::workspace_scope scope(ctx.workspace());
+    tape<T> tape(&ctx.workspace(), false);
+    detail::assign_evenly(n, tokens, tape.assignment());
+    strategy.forward(ctx, experts, std::as_const(x).view().row_block(0, n * tokens), y.view().row_block(0, n * tokens),
+                     tape);
   };
-  double in_order = std::numeric_limits<double>::infinity(), by_tokens = in_order;
-  for (int round = 0; round < 3; ++round) { // in turns, since others may use the machine for a while
-    in_order = std::min(in_order, by(sorted<>{}));
-    by_tokens = std::min(by_tokens, by(scattered{}));
+
+  detail::other_memory<T> other(found.last_cache);
+  constexpr std::size_t tasks = 2000;
+  const auto idle = [](std::size_t, std::size_t) {};
+  detail::run_times copies, waits, many_tasks, first, again, long_run, in_order, few_in_order, few_by_tokens;
+  const auto copy_row = [&](std::size_t i) { std::copy_n(std::as_const(x).row(i).begin(), d, y.row(i).begin()); };
+  const auto cold = [&](detail::run_times& times, const auto& f) {
+    other.read(ctx);
+    times.add(f);
+  };
+  const auto start = std::chrono::steady_clock::now();
+  for (int round = 0;
+       round < 3 || (round < 1000 && std::chrono::steady_clock::now() - start < std::chrono::duration<double>(seconds));
+       ++round) {
+    cold(copies, [&] { hmoe::for_each_row(ctx, rows, copy_row); });
+    for (int i = 0; i < 10; ++i)
+      waits.add([&] { ctx.executor().for_each(found.threads, idle); });
+    many_tasks.add([&] { ctx.executor().for_each(tasks, idle); });
+    if (!has_products)
+      continue;
+    cold(first, [&] { run(one); });
+    run(single);
+    again.add([&] { run(single); });
+    long_run.add([&] { run(long_one); });
+    cold(in_order, [&] { batch(sorted<>{}, most); });
+    cold(few_in_order, [&] { batch(sorted<>{}, few); });
+    cold(few_by_tokens, [&] { batch(scattered{}, few); });
   }
-  const double row = static_cast<double>(tokens * d * sizeof(T)) / found.row_copy; // of all tokens, once
-  const double multiplied = all_flops * static_cast<double>(few - 1) / found.flops;
-  if (few > 1)
-    found.not_hidden =
-        std::clamp((in_order - 5 * row - std::max(first, multiplied)) / std::min(first, multiplied), 0.0, 1.0);
-  found.scattered_read = std::clamp(1 + (by_tokens + row - in_order) / first, 1.0, 2.0);
+  found.row_copy = 2 * static_cast<double>(x.size() * sizeof(T)) / copies.typical();
+  found.wait_seconds = waits.typical();
+  found.task_seconds = many_tasks.typical() / static_cast<double>(tasks);
+  if (!has_products)
+    return found;
+
+  const double flops = experts.flops_per_row(widest);
+  found.first_read = bytes / first.typical();
+  found.next_read = std::max(found.first_read, static_cast<double>(experts.bytes(widest)) / again.typical());
+  found.flops =
+      flops * static_cast<double>(many - 1) / std::max(long_run.typical() - again.typical(), long_run.typical() / 2);
+  const auto row = [&](std::size_t tokens) { // of all tokens, once
+    return static_cast<double>(n * tokens * d * sizeof(T)) / found.row_copy;
+  };
+  const double multiplied = all_flops * static_cast<double>(most - 1) / found.flops;
+  if (most > 1)
+    found.not_hidden = std::clamp((in_order.typical() - 5 * row(most) - std::max(first.typical(), multiplied)) /
+                                      std::min(first.typical(), multiplied),
+                                  0.0, 1.0);
+  const double saved = (5 - static_cast<double>(experts.scatter_copies(ctx))) * row(few);
+  found.scattered_read =
+      std::clamp(1 + (few_by_tokens.typical() + saved - few_in_order.typical()) / first.typical(), 1.0, 2.0);
   return found;
 }
 

@@ -97,7 +97,8 @@ void forward(const Context& ctx, const Experts& experts, matrix_view<const T> x,
 }
 
 template <execution_context Context, dispatched_experts<Context> Experts, class T>
-void lay_out_forward(const Context& dry, const Experts& experts, tape<T>& tape, const row_limits& limits) {
+void lay_out_forward(const Context& dry, const Experts& experts, tape<T>& tape, row_limits limits) {
+  limits.keeps = tape.recording();
   const forward_memory<T> memory(&dry.workspace(), limits, experts.d_model(), experts.size());
   if (!tape.recording())
     tape.expert_output().resize_for_overwrite(limits.total, experts.d_model());

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstddef>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace hmoe::dispatch {
@@ -24,11 +25,12 @@ template <class Context, class Experts> [[nodiscard]] tuned_shape shape_of(const
   return shape;
 }
 
-/// The quickest strategies that dispatch::tune measured, for ascending numbers of tokens. io::read_tuned_table and
-/// io::write_tuned_table know it as a file.
+/// The quickest strategies that dispatch::tune measured, by number of tokens and by how many experts share them.
+/// io::read_tuned_table and io::write_tuned_table know it as a file.
 struct tuned_table {
   struct choice {
     std::size_t tokens;
+    double effective_experts; ///< of the measured batch: effective_experts(load)
     strategy inference, training;
   };
   std::string cpu; ///< as io::cpu_name says
@@ -36,25 +38,30 @@ struct tuned_table {
   std::vector<choice> choices;
 
   [[nodiscard]] bool empty() const noexcept { return choices.empty(); }
-  /// hmoe::error unless numbers of tokens ascend from 1 and no choice is dense.
+  /// hmoe::error unless numbers of tokens ascend from 1, effective experts ascend among lines of the same tokens, and
+  /// no choice is dense.
   void validate() const {
     for (std::size_t i = 0; i < choices.size(); ++i) {
-      require(choices[i].tokens > (i == 0 ? 0 : choices[i - 1].tokens), "a tuned table has ", choices[i].tokens,
+      const choice& own = choices[i];
+      const bool same = i != 0 && choices[i - 1].tokens == own.tokens;
+      require(same || own.tokens > (i == 0 ? 0 : choices[i - 1].tokens), "a tuned table has ", own.tokens,
               " tokens in line ", i, ", which do not ascend from 1");
-      require(choices[i].inference != strategy::dense && choices[i].training != strategy::dense,
-              "a tuned table picks dense for ", choices[i].tokens, " tokens: automatic cannot take it");
+      require(own.effective_experts > (same ? choices[i - 1].effective_experts : 0), "a tuned table has ",
+              own.effective_experts, " effective experts in line ", i, ", which do not ascend from above 0");
+      require(own.inference != strategy::dense && own.training != strategy::dense, "a tuned table picks dense for ",
+              own.tokens, " tokens: automatic cannot take it");
     }
   }
-  /// The choice of the number of tokens that is nearest by ratio.
-  [[nodiscard]] strategy pick(std::size_t tokens, bool training) const noexcept {
-    const choice* best = &choices.front();
+  /// The choice for the number of tokens that is nearest by ratio, and of those the one whose effective experts are.
+  [[nodiscard]] strategy pick(std::size_t tokens, double effective_experts, bool training) const noexcept {
+    const auto apart = [](double a, double b) { return std::abs(std::log(std::max(a, 1.0) / std::max(b, 1.0))); };
     const auto distance = [&](const choice& c) {
-      return std::abs(std::log(static_cast<double>(std::max<std::size_t>(tokens, 1)) / static_cast<double>(c.tokens)));
+      return std::pair(apart(static_cast<double>(tokens), static_cast<double>(c.tokens)),
+                       apart(effective_experts, c.effective_experts));
     };
-    for (const choice& c : choices)
-      if (distance(c) < distance(*best))
-        best = &c;
-    return training ? best->training : best->inference;
+    const choice& best = *std::min_element(choices.begin(), choices.end(),
+                                           [&](const choice& a, const choice& b) { return distance(a) < distance(b); });
+    return training ? best.training : best.inference;
   }
 };
 

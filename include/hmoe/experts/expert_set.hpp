@@ -172,6 +172,17 @@ public:
     });
     return banks + tiles;
   }
+  /// How often a row that scatters is read or written beside the products, forward, at most: 2 where a bank adds
+  /// results to the tokens, 4 where the backend keeps them until then, 6 where rows are gathered first.
+  template <execution_context Context> [[nodiscard]] std::size_t scatter_copies(const Context& ctx) const {
+    std::size_t most = 0;
+    for_each_bank([&](const auto& bank, auto) {
+      const bool itself = experts::scatters_itself(ctx, bank);
+      const std::size_t own = !itself ? 6 : experts::forward_runner(ctx, bank) == experts::runner::bank ? 2 : 4;
+      most = std::max(most, own);
+    });
+    return most;
+  }
   /// Whether those of all experts are, in training as well: forward_rows keeps outputs, and backward_rows takes rows
   /// that scatter.
   template <execution_context Context> [[nodiscard]] bool gathers_rows(const Context& ctx) const {

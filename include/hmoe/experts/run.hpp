@@ -154,7 +154,8 @@ template <class T, execution_context Context, class Bank, class F>
 void lay_out_bank(const Context& dry, const Bank& bank, const row_limits& limits, F&& f) {
   const typename Context::workspace_scope scope(dry.workspace());
   const buffer<expert_rows<T>> local(limits.entries(bank.size()), &dry.workspace());
-  f(row_limits{std::min(limits.total, limits.each * bank.size()), limits.each, limits.block, limits.scatters});
+  f(row_limits{std::min(limits.total, limits.each * bank.size()), limits.each, limits.block, limits.scatters,
+               limits.keeps});
 }
 
 /// Rows [first, first + rows_per_tile) of an entry of a list.
@@ -205,8 +206,9 @@ void lay_out_tiles(const Context& dry, const Experts& experts, const row_limits&
     }
   if (count == 0)
     return;
+  const std::size_t block = limits.block == 0 ? rows_per_tile : std::min(limits.block, rows_per_tile);
   const tile_memory<T> memory(&dry.workspace(), limits.pieces(count, rows_per_tile), dry.executor().concurrency(),
-                              std::min(limits.each, rows_per_tile) * widest);
+                              limits.keeps ? 0 : std::min(limits.each, block) * widest);
 }
 
 /// Those rows of a list that are run tile by tile, collected while the others are run.
@@ -385,8 +387,7 @@ void forward_rows(const Context& ctx, const Experts& experts, vector_view<const 
   });
 }
 
-/// What forward_rows takes where nothing is kept, which is never less than where it is. `scatters`: the rows add their
-/// results to tokens.
+/// What forward_rows takes for rows within the limits. `scatters`: the rows add their results to tokens.
 template <class T, execution_context Context, class Experts>
 void lay_out_forward_rows(const Context& dry, const Experts& experts, const row_limits& limits, bool scatters) {
   if (!scatters)
@@ -403,8 +404,8 @@ void lay_out_forward_rows(const Context& dry, const Experts& experts, const row_
       });
   });
   if (gathered != 0)
-    detail::lay_out_gathered<T>(dry, experts,
-                                {std::min(limits.total, limits.each * gathered), limits.each, limits.block});
+    detail::lay_out_gathered<T>(
+        dry, experts, {std::min(limits.total, limits.each * gathered), limits.each, limits.block, false, limits.keeps});
 }
 
 } // namespace hmoe::experts

@@ -19,7 +19,7 @@
 namespace hmoe::io {
 
 /// Version of the file of a tuned table.
-inline constexpr std::size_t tuned_table_version = 1;
+inline constexpr std::size_t tuned_table_version = 2;
 
 /// The name of this machine's CPU, as Linux tells it; "unknown" where it does not.
 [[nodiscard]] inline std::string cpu_name() {
@@ -32,8 +32,8 @@ inline constexpr std::size_t tuned_table_version = 1;
 }
 
 /// The table as JSON text:
-///   {"hmoe_tuned_table": 1, "cpu": "…", "d_model": d, "experts": N, "bytes": of all experts, "threads": p,
-///    "choices": [{"tokens": T, "inference": "per_token", "training": "sorted"}, …]}
+///   {"hmoe_tuned_table": 2, "cpu": "…", "d_model": d, "experts": N, "bytes": of all experts, "threads": p,
+///    "choices": [{"tokens": T, "effective_experts": 1.5, "inference": "per_token", "training": "sorted"}, …]}
 [[nodiscard]] inline std::string tuned_table_text(const dispatch::tuned_table& table) {
   std::string text = "{\"hmoe_tuned_table\": " + std::to_string(tuned_table_version) + ", \"cpu\": ";
   append_json_string(text, table.cpu);
@@ -47,7 +47,8 @@ inline constexpr std::size_t tuned_table_version = 1;
   text += ",\n \"choices\": [";
   std::string_view between = "\n";
   for (const auto& c : table.choices) {
-    text += std::string(between) + "  {\"tokens\": " + std::to_string(c.tokens) + ", \"inference\": \"" +
+    text += std::string(between) + "  {\"tokens\": " + std::to_string(c.tokens) +
+            ", \"effective_experts\": " + std::to_string(c.effective_experts) + ", \"inference\": \"" +
             std::string(name_of(c.inference)) + "\", \"training\": \"" + std::string(name_of(c.training)) + "\"}";
     between = ",\n";
   }
@@ -76,6 +77,7 @@ inline constexpr std::size_t tuned_table_version = 1;
       return dispatch::strategy_of(line.at(member, what).text(what + ": " + std::string(member)));
     };
     table.choices.push_back({static_cast<std::size_t>(line.at("tokens", what).natural(what + ": tokens")),
+                             line.at("effective_experts", what).number(what + ": effective_experts"),
                              picked("inference"), picked("training")});
   }
   require(!table.choices.empty(), name, " has no choices: tune again");

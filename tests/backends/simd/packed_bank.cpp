@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include <hmoe/backends/reference.hpp>
 #include <hmoe/backends/simd.hpp>
 #include <hmoe/dispatch/looped.hpp>
 #include <hmoe/dispatch/scattered.hpp>
@@ -247,4 +248,17 @@ TEST_CASE("a derived bank with a forward of its own is run by it, and not packed
   const auto once = run(layer_of(expert_set{experts::glu_bank<float, experts::silu>(bank)}), tokens.view());
   for (std::size_t i = 0; i < once.size(); ++i)
     CHECK(twice.data()[i] == doctest::Approx(2 * once.data()[i]));
+}
+
+TEST_CASE("copies of a row that scatters: the bank's own, the backend's, and those of rows that are gathered first") {
+  const experts::glu_bank<float, experts::silu> wide(256, {128, 256}), narrow(2, {1, 1});
+  const expert_set plain{wide};
+  const expert_set mixed{wide, experts::identity_bank<float>{256, 1}};
+  const context fast{simd<>{}, executors::serial{}};
+  const context loops{backends::reference{}, executors::serial{}};
+  CHECK(simd<>::pack<formats::bf16>(plain).scatter_copies(fast) == 2);
+  CHECK(plain.scatter_copies(fast) == 4);
+  CHECK(mixed.scatter_copies(fast) == 6);
+  CHECK(plain.scatter_copies(loops) == 6);
+  CHECK(expert_set{narrow}.scatter_copies(fast) == 6); // not worth packing
 }

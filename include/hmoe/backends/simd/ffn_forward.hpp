@@ -53,7 +53,7 @@ public:
   static void lay_out(const Context& dry, const Bank& bank, const row_limits& limits,
                       const work_sizes& sizes = plain_work_sizes) {
     simd_detail::lay_out_batches<T, T>(
-        dry, bank.size(), [&](std::size_t e) { return values_of(bank, e, /*keeps=*/false, limits.scatters); }, limits,
+        dry, bank.size(), [&](std::size_t e) { return values_of(bank, e, limits.keeps, limits.scatters); }, limits,
         same_expert::together, /*kinds=*/1, sizes);
   }
 
