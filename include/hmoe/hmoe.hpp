@@ -15,8 +15,13 @@
 #include <hmoe/backends/reference.hpp>
 #include <hmoe/compress/assign_formats.hpp>
 #include <hmoe/compress/calibration.hpp>
+#include <hmoe/compress/group_experts.hpp>
 #include <hmoe/compress/importance.hpp>
+#include <hmoe/compress/linear_assignment.hpp>
+#include <hmoe/compress/merge_experts.hpp>
+#include <hmoe/compress/merged_bank.hpp>
 #include <hmoe/compress/nested.hpp>
+#include <hmoe/compress/nested_levels.hpp>
 #include <hmoe/compress/neuron_budget.hpp>
 #include <hmoe/compress/neurons.hpp>
 #include <hmoe/compress/order_neurons.hpp>

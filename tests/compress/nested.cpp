@@ -10,6 +10,7 @@
 #include <hmoe/losses/parameter_penalty.hpp>
 
 #include "compress/calibrated_layer.hpp"
+#include "support/allocation_count.hpp"
 #include "support/allocations.hpp"
 #include "support/error_of.hpp"
 

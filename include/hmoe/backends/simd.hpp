@@ -192,6 +192,8 @@ private:
   template <class Format, class Bank> [[nodiscard]] static auto pack_or_copy(const Bank& bank) {
     if constexpr (simd_detail::feed_forward<Bank> && std::same_as<typename Bank::value_type, float>)
       return pack<Format>(bank);
+    else if constexpr (requires { bank.with_stored([](const auto& stored) { return stored; }); })
+      return bank.with_stored([](const auto& stored) { return pack_or_copy<Format>(stored); });
     else
       return bank;
   }

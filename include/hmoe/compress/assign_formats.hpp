@@ -14,7 +14,6 @@
 #include <hmoe/dispatch/rows.hpp>
 #include <hmoe/execution/context.hpp>
 #include <hmoe/experts/expert_set.hpp>
-#include <hmoe/experts/ffn_weights.hpp>
 #include <hmoe/layer/moe_layer.hpp>
 
 #include <algorithm>
@@ -84,23 +83,6 @@ template <class Layer> struct formatted : compressed<Layer> {
 namespace detail {
 template <class Backend, class Format, class Bank>
 using packed_t = decltype(Backend::template pack<Format>(std::declval<const Bank&>()));
-
-/// Experts `places` of a bank, on its memory.
-template <class Bank> [[nodiscard]] Bank some_experts(const Bank& bank, const std::vector<std::size_t>& places) {
-  using T = typename Bank::value_type;
-  constexpr std::size_t lanes = decltype(detail::lanes_of(bank.weights()))::value;
-  std::vector<experts::ffn_tensors<const T, lanes>> views;
-  for (const std::size_t i : places) {
-    auto& expert = views.emplace_back();
-    for (std::size_t l = 0; l < lanes; ++l) {
-      expert.lanes[l] = bank.weights().lane(i, l);
-      expert.lane_biases[l] = bank.weights().lane_bias(i, l);
-    }
-    expert.output = bank.weights().output(i);
-    expert.output_bias = bank.weights().output_bias(i);
-  }
-  return detail::with_weights(bank, experts::ffn_weights<T, lanes>(views));
-}
 
 /// Adds the cost of each packed expert: `rows` are what the experts of the tape's plan read.
 template <execution_context Context, class Packed, class T>

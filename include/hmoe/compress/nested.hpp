@@ -21,6 +21,22 @@
 namespace hmoe::compress {
 
 namespace detail {
+/// The first h neurons of expert i of a bank, id of which is for messages, where they are.
+template <class Value, std::size_t Lanes, class Bank>
+[[nodiscard]] experts::ffn_tensors<Value, Lanes> first_neurons(Bank& bank, std::size_t i, std::size_t id,
+                                                               std::size_t h) {
+  auto& weights = bank.weights();
+  require(h <= bank.width(i), "expert ", id, " shall run at width ", h, ", it has ", bank.width(i));
+  experts::ffn_tensors<Value, Lanes> expert;
+  for (std::size_t l = 0; l < Lanes; ++l) {
+    expert.lanes[l] = weights.lane(i, l).row_block(0, h);
+    if (weights.has_biases())
+      expert.lane_biases[l] = weights.lane_bias(i, l).column_block(0, h);
+  }
+  expert.output = weights.output(i).column_block(0, h);
+  expert.output_bias = weights.output_bias(i);
+  return expert;
+}
 /// The first widths[ids[i]] neurons of each expert of a bank, on the bank's own memory; read only where Bank is const.
 template <class Bank>
 [[nodiscard]] std::remove_const_t<Bank> prefix_of(Bank& bank, const std::vector<std::size_t>& ids,
@@ -28,20 +44,9 @@ template <class Bank>
   using T = typename Bank::value_type;
   using value = std::conditional_t<std::is_const_v<Bank>, const T, T>;
   constexpr std::size_t lanes = decltype(detail::lanes_of(bank.weights()))::value;
-  auto& weights = bank.weights();
   std::vector<experts::ffn_tensors<value, lanes>> views;
-  for (std::size_t i = 0; i < ids.size(); ++i) {
-    const std::size_t h = widths[ids[i]];
-    require(h <= bank.width(i), "expert ", ids[i], " shall run at width ", h, ", it has ", bank.width(i));
-    experts::ffn_tensors<value, lanes>& expert = views.emplace_back();
-    for (std::size_t l = 0; l < lanes; ++l) {
-      expert.lanes[l] = weights.lane(i, l).row_block(0, h);
-      if (weights.has_biases())
-        expert.lane_biases[l] = weights.lane_bias(i, l).column_block(0, h);
-    }
-    expert.output = weights.output(i).column_block(0, h);
-    expert.output_bias = weights.output_bias(i);
-  }
+  for (std::size_t i = 0; i < ids.size(); ++i)
+    views.push_back(detail::first_neurons<value, lanes>(bank, i, ids[i], widths[ids[i]]));
   return detail::with_weights(bank, experts::ffn_weights<T, lanes>(std::move(views)));
 }
 template <class Set, class... Banks>

@@ -81,6 +81,23 @@ template <class T, std::size_t Lanes>
   return to;
 }
 
+/// Experts `places` of a bank, on its memory.
+template <class Bank> [[nodiscard]] Bank some_experts(const Bank& bank, const std::vector<std::size_t>& places) {
+  using T = typename Bank::value_type;
+  constexpr std::size_t lanes = decltype(detail::lanes_of(bank.weights()))::value;
+  std::vector<experts::ffn_tensors<const T, lanes>> views;
+  for (const std::size_t i : places) {
+    auto& expert = views.emplace_back();
+    for (std::size_t l = 0; l < lanes; ++l) {
+      expert.lanes[l] = bank.weights().lane(i, l);
+      expert.lane_biases[l] = bank.weights().lane_bias(i, l);
+    }
+    expert.output = bank.weights().output(i);
+    expert.output_bias = bank.weights().output_bias(i);
+  }
+  return detail::with_weights(bank, experts::ffn_weights<T, lanes>(views));
+}
+
 /// The set with f(bank, ids of its experts) in place of each bank that has neurons, and copies of the others.
 template <class... Banks, class F>
 [[nodiscard]] expert_set<Banks...> with_neuron_banks(const expert_set<Banks...>& set, const F& f) {

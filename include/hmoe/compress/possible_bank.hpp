@@ -37,6 +37,13 @@ public:
     return bank_ ? possible_bank(bank_->prefix(widths)) : possible_bank(d_model_);
   }
 
+  [[nodiscard]] possible_bank prefixes(vector_view<const std::size_t> places,
+                                       vector_view<const std::size_t> widths) const
+    requires requires(const Bank& bank) { bank.prefixes(places, widths); }
+  {
+    return bank_ ? possible_bank(bank_->prefixes(places, widths)) : possible_bank(d_model_);
+  }
+
   [[nodiscard]] std::size_t size() const noexcept { return bank_ ? bank_->size() : 0; }
   [[nodiscard]] std::size_t d_model() const noexcept { return d_model_; }
   [[nodiscard]] std::size_t width(std::size_t e) const noexcept { return bank_->width(e); }

@@ -81,18 +81,19 @@ void copy_expert(const experts::ffn_weights<T, Lanes>& source, std::size_t from,
 }
 
 /// Ascending ids of experts with neurons, each once.
-template <class Layer> [[nodiscard]] std::vector<bool> marked(const Layer& layer, const std::vector<std::size_t>& ids) {
+template <class Layer>
+[[nodiscard]] std::vector<bool> marked(const Layer& layer, const std::vector<std::size_t>& ids,
+                                       const char* what = "replaced") {
   std::vector<bool> marks(layer.size());
   for (const std::size_t e : ids) {
-    require(e < layer.size(), "expert ", e, " shall be replaced, the layer has ", layer.size());
-    require(!marks[e], "expert ", e, " shall be replaced twice");
+    require(e < layer.size(), "expert ", e, " shall be ", what, ", the layer has ", layer.size());
+    require(!marks[e], "expert ", e, " shall be ", what, " twice");
     marks[e] = true;
   }
   layer.experts().for_each_bank([&]<class Bank>(const Bank&, vector_view<const std::size_t> own) {
     for (const std::size_t e : own)
       require(neuron_bank<Bank> || !marks[e], "expert ", e,
-              " has no neurons: only experts of a glu_bank, "
-              "gpt_oss_glu_bank or mlp_bank can be replaced");
+              " has no neurons: only experts of a glu_bank, gpt_oss_glu_bank or mlp_bank can be ", what);
   });
   return marks;
 }

@@ -52,7 +52,7 @@ template <execution_context Context, class Before, class After>
 /// What a compression did to a layer. FLOPs are those of the experts for a token of the calibration, forward.
 struct report {
   std::vector<std::size_t> widths_before, widths;    ///< [N]
-  std::size_t parameters_before = 0, parameters = 0; ///< of the experts
+  std::size_t parameters_before = 0, parameters = 0; ///< of the experts; those that several share count once
   std::size_t bytes_before = 0, bytes = 0;           ///< of these
   double flops_before = 0, flops = 0;
   /// Predicted mean of ‖Δy‖² over the tokens of the calibration, as the function that compressed says; compare it with
@@ -76,6 +76,19 @@ template <class Layer> struct compressed {
 };
 
 namespace detail {
+/// Parameters and bytes in memory of the experts of a set.
+template <class Set> void add_memory(const Set& set, std::size_t& parameters, std::size_t& bytes) {
+  set.for_each_bank([&](const auto& bank, vector_view<const std::size_t> ids) {
+    if constexpr (requires { bank.stored().for_each_bank([](const auto&, auto) {}); }) {
+      detail::add_memory(bank.stored(), parameters, bytes);
+    } else {
+      for (const std::size_t e : ids) {
+        parameters += set.parameter_count(e);
+        bytes += set.bytes(e);
+      }
+    }
+  });
+}
 /// `load(e)`: rows of expert e for each token.
 template <class Before, class After, class Load>
 [[nodiscard]] compressed<After> with_report(const Before& before, After after, const Load& load) {
@@ -86,13 +99,11 @@ template <class Before, class After, class Load>
     const auto& now = result.layer.experts();
     r.widths_before.push_back(old.width(e));
     r.widths.push_back(now.width(e));
-    r.parameters_before += old.parameter_count(e);
-    r.parameters += now.parameter_count(e);
-    r.bytes_before += old.bytes(e);
-    r.bytes += now.bytes(e);
     r.flops_before += load(e) * old.flops_per_row(e);
     r.flops += load(e) * now.flops_per_row(e);
   }
+  detail::add_memory(before.experts(), r.parameters_before, r.bytes_before);
+  detail::add_memory(result.layer.experts(), r.parameters, r.bytes);
   return result;
 }
 } // namespace detail

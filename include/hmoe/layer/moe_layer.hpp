@@ -35,6 +35,13 @@ namespace hmoe {
 namespace detail {
 template <class E> inline constexpr bool is_expert_set = false;
 template <class... Banks> inline constexpr bool is_expert_set<expert_set<Banks...>> = true;
+
+/// The experts that run are those that the router chose.
+struct chosen_ids {
+  template <class Context, class T> static void change(const Context&, tape<T>&) noexcept {}
+  template <class T> static void change_again(tape<T>&) noexcept {}
+  template <class T> static void restore(tape<T>&) noexcept {}
+};
 } // namespace detail
 
 /// The gradients of a layer: objects of the same types and shapes as its parameters.
@@ -142,11 +149,15 @@ public:
 
   /// A tape with room for batches of up to max_tokens.
   [[nodiscard]] tape<value_type> make_tape(std::size_t max_tokens) const {
-    const batch_limits limits = limits_of(max_tokens, false);
-    const std::size_t entries = limits.entries, slots = dispatch_.slots(experts_, limits);
+    return make_tape_with(experts_, max_tokens);
+  }
+  /// For the passes with other experts.
+  [[nodiscard]] tape<value_type> make_tape_with(const Experts& experts, std::size_t max_tokens) const {
+    const batch_limits limits = limits_of(experts, max_tokens, false);
+    const std::size_t entries = limits.entries, slots = dispatch_.slots(experts, limits), n = experts.size();
     tape<value_type> tape;
-    tape.reserve(max_tokens, d_model(), size(), router_.saved_per_token(), entries, slots,
-                 row_limits{slots, max_tokens}.most(size(), [&](std::size_t e) { return experts_.saved_per_row(e); }));
+    tape.reserve(max_tokens, d_model(), n, router_.saved_per_token(), entries, slots,
+                 row_limits{slots, max_tokens}.most(n, [&](std::size_t e) { return experts.saved_per_row(e); }));
     return tape;
   }
 
@@ -185,45 +196,48 @@ public:
   }
 
   /// The passes with other experts in place of the layer's own, of the same type, number and d_model: views of some of
-  /// their neurons, for instance (hmoe/compress/nested.hpp). `gradients` are of those experts.
-  template <execution_context Context>
+  /// their neurons, for instance (hmoe/compress/nested.hpp). `gradients` are of those experts. `ids`: which of several
+  /// experts in place of each runs, where there are several times as many (hmoe/compress/nested_levels.hpp); it changes
+  /// the ids of the tape's assignment before dispatch and restores them after it.
+  template <execution_context Context, class Ids = detail::chosen_ids>
   void forward_with(const Context& ctx, const Experts& experts, matrix_view<const value_type> x,
-                    matrix_view<value_type> y, const routing_inputs<value_type>& inputs = {}) const {
+                    matrix_view<value_type> y, const routing_inputs<value_type>& inputs = {},
+                    const Ids& ids = {}) const {
     check_shapes(x, y, "y");
     check_inputs(inputs, y);
-    check_experts(experts);
+    check_experts<Ids>(experts);
     [[maybe_unused]] probes::watch<Context> watched;
     if constexpr (probes::observed<Context>)
       watched.begin(ctx, {probes::stage::pass, probes::direction::forward, x.rows()});
     const workspace::scope scope(ctx.workspace());
     tape<value_type> tape(&ctx.workspace(), false);
-    run_forward(ctx, experts, x, y, tape, inputs);
+    run_forward(ctx, experts, x, y, tape, inputs, ids);
   }
-  template <execution_context Context>
+  template <execution_context Context, class Ids = detail::chosen_ids>
   void forward_with(const Context& ctx, const Experts& experts, matrix_view<const value_type> x,
-                    matrix_view<value_type> y, tape<value_type>& tape,
-                    const routing_inputs<value_type>& inputs = {}) const {
+                    matrix_view<value_type> y, tape<value_type>& tape, const routing_inputs<value_type>& inputs = {},
+                    const Ids& ids = {}) const {
     check_shapes(x, y, "y");
     check_inputs(inputs, y);
-    check_experts(experts);
+    check_experts<Ids>(experts);
     require(tape.recording(), "this tape does not record: take one from layer.make_tape(tokens)");
     [[maybe_unused]] probes::watch<Context> watched;
     if constexpr (probes::observed<Context>)
       watched.begin(ctx, {probes::stage::pass, probes::direction::forward, x.rows()});
     tape.set_complete(false);
     const workspace::scope scope(ctx.workspace());
-    run_forward(ctx, experts, x, y, tape, inputs);
+    run_forward(ctx, experts, x, y, tape, inputs, ids);
     tape.input().resize_for_overwrite(x.rows(), x.cols());
     hmoe::for_each_row(ctx, x.rows(), [&](std::size_t t) {
       std::copy(x.row(t).begin(), x.row(t).end(), tape.input().row(t).begin());
     });
     tape.set_complete(true);
   }
-  template <execution_context Context>
+  template <execution_context Context, class Ids = detail::chosen_ids>
   void backward_with(const Context& ctx, const Experts& experts, tape<value_type>& tape,
                      matrix_view<const value_type> dy, matrix_view<value_type> dx, Experts& gradients,
-                     Router& router_gradients, matrix_view<value_type> d_router_x = {}) const {
-    check_experts(experts);
+                     Router& router_gradients, matrix_view<value_type> d_router_x = {}, const Ids& ids = {}) const {
+    check_experts<Ids>(experts);
     require(tape.complete(), "backward needs a tape that a forward pass of this layer has filled");
     require(dy.rows() == tape.input().rows(), "dy has ", dy.rows(), " rows, the tape holds ", tape.input().rows(),
             " tokens");
@@ -235,8 +249,10 @@ public:
       watched.begin(ctx, {probes::stage::pass, probes::direction::backward, dy.rows()});
     const workspace::scope scope(ctx.workspace());
     buffer<value_type> d_weights(tape.assignment().size(), &ctx.workspace());
+    ids.change_again(tape);
     if constexpr (trainable)
       dispatch_.backward(ctx, experts, tape, dy, dx, d_weights.view(), gradients);
+    ids.restore(tape);
     constexpr auto direction = probes::direction::backward;
     [[maybe_unused]] probes::watch<Context> watched_router;
     if constexpr (probes::observed<Context>)
@@ -322,7 +338,7 @@ public:
   template <execution_context Context>
   [[nodiscard]] std::size_t workspace_bytes_with(const Context& ctx, const Experts& experts, std::size_t tokens,
                                                  bool some_padding = false) const {
-    const batch_limits limits = limits_of(tokens, some_padding);
+    const batch_limits limits = limits_of(experts, tokens, some_padding);
     const dry_context dry(ctx);
     lay_out_forward(dry, experts, dry.workspace(), false, limits);
     if constexpr (trainable) {
@@ -345,9 +361,11 @@ private:
     require(in.rows() < no_index, in.rows(), " tokens in one batch are too many for 32-bit ids");
   }
 
-  void check_experts(const Experts& experts) const {
-    require(experts.size() == size() && experts.d_model() == d_model(), "given are ", experts.size(),
-            " experts of d_model ", experts.d_model(), ", the layer has ", size(), " of ", d_model());
+  template <class Ids> void check_experts(const Experts& experts) const {
+    constexpr bool several = !std::same_as<Ids, detail::chosen_ids>;
+    require((several ? experts.size() % size() == 0 : experts.size() == size()) && experts.d_model() == d_model(),
+            "given are ", experts.size(), " experts of d_model ", experts.d_model(), ", the layer has ", size(), " of ",
+            d_model());
   }
   /// What the router reads, where that is a tensor of its own.
   void check_inputs(const routing_inputs<value_type>& inputs, matrix_view<value_type> y) const {
@@ -391,20 +409,21 @@ private:
                     [[maybe_unused]] const Router& router_gradients) const {
     require(tape.trace().expert_count() == router_.routed(), "the tape is of a layer that routes to ",
             tape.trace().expert_count(), " experts, this one to ", router_.routed());
-    require(gradients.size() == size(), "the gradients are of a layer with ", gradients.size(),
-            " experts, this one has ", size());
+    require(gradients.size() == experts.size(), "the gradients are of a layer with ", gradients.size(),
+            " experts, this one has ", experts.size());
     require(gradients.d_model() == d_model(), "the gradients are of a layer with d_model ", gradients.d_model(),
             ", this one has ", d_model());
-    for (std::size_t e = 0; e < size(); ++e)
+    for (std::size_t e = 0; e < experts.size(); ++e)
       require(gradients.width(e) == experts.width(e), "the gradients are of a layer whose expert ", e, " has width ",
               gradients.width(e), ", this one's has ", experts.width(e));
     if constexpr (requires { router_.check_gradients(router_gradients); })
       router_.check_gradients(router_gradients);
   }
 
-  template <execution_context Context>
+  template <execution_context Context, class Ids>
   void run_forward(const Context& ctx, const Experts& experts, matrix_view<const value_type> x,
-                   matrix_view<value_type> y, tape<value_type>& tape, const routing_inputs<value_type>& inputs) const {
+                   matrix_view<value_type> y, tape<value_type>& tape, const routing_inputs<value_type>& inputs,
+                   const Ids& ids) const {
     static_assert(dispatcher<Dispatch, Context, Experts>,
                   "hmoe::moe_layer: Dispatch does not model hmoe::dispatcher: it needs forward, backward, slots, "
                   "lay_out_forward and lay_out_backward (see hmoe/dispatch/dispatcher.hpp); pass for instance "
@@ -420,7 +439,9 @@ private:
       router_.forward(probes::placed(ctx, probes::part_of{probes::stage::route, direction}),
                       reads_router_x() ? inputs.router_x : x, tape.trace(), tape.assignment());
     }
+    ids.change(ctx, tape);
     dispatch_.forward(ctx, experts, x, y, tape);
+    ids.restore(tape);
   }
 
   /// The event of routing `rows` tokens, with the FLOPs of cost(). Backward costs twice as much.
@@ -441,8 +462,8 @@ private:
     });
   }
 
-  [[nodiscard]] batch_limits limits_of(std::size_t tokens, bool some_padding) const {
-    return {tokens, tokens * router_.max_selected(), router_.routed(), some_padding};
+  [[nodiscard]] batch_limits limits_of(const Experts& experts, std::size_t tokens, bool some_padding) const {
+    return {tokens, tokens * router_.max_selected(), router_.routed() * (experts.size() / size()), some_padding};
   }
   // What run_forward and backward take.
   template <execution_context Context>

@@ -17,8 +17,10 @@
 #include <concepts>
 #include <cstddef>
 #include <memory_resource>
+#include <numeric>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 namespace hmoe::backends {
 
@@ -78,7 +80,17 @@ public:
   /// prefix_multiple (hidden values of a panel, and 32 for formats whose weights share scales in blocks); else
   /// hmoe::error. Outputs have the bits of a bank that was packed at these widths, but for q8_channel, whose scales of
   /// output channels are those of the full width.
-  [[nodiscard]] packed_bank prefix(vector_view<const std::size_t> widths) const { return packed_bank(*this, widths); }
+  [[nodiscard]] packed_bank prefix(vector_view<const std::size_t> widths) const {
+    std::vector<std::size_t> all(this->size());
+    std::iota(all.begin(), all.end(), std::size_t{0});
+    return prefixes({all.data(), all.size()}, widths);
+  }
+  /// The same with any experts: expert i is the first widths[i] neurons of expert places[i], which may come several
+  /// times.
+  [[nodiscard]] packed_bank prefixes(vector_view<const std::size_t> places,
+                                     vector_view<const std::size_t> widths) const {
+    return packed_bank(*this, places, widths);
+  }
   static constexpr std::size_t prefix_multiple = base::weights_type::prefix_multiple;
 
   [[nodiscard]] static std::size_t saved_per_row(std::size_t) noexcept { return 0; }
@@ -104,7 +116,8 @@ public:
   }
 
 private:
-  packed_bank(const packed_bank& of, vector_view<const std::size_t> widths) : base(of, widths), gate_(of.gate_) {}
+  packed_bank(const packed_bank& of, vector_view<const std::size_t> places, vector_view<const std::size_t> widths)
+      : base(of, places, widths), gate_(of.gate_) {}
 
   void gate_rows(std::size_t rows, const float* tile, float* out, std::size_t step) const noexcept override {
     simd_detail::gate_rows<Lanes, Arch>(gate_, rows, tile, out, step);

@@ -95,10 +95,13 @@ protected:
     require(in_bias_.size() == sizes.in && out_bias_.size() == sizes.out, "packed experts have ", in_bias_.size(),
             " and ", out_bias_.size(), " values of biases, needed are ", sizes.in, " and ", sizes.out);
   }
-  /// The first widths[e] hidden values of each expert, on the memory of `of`.
-  packed_experts(const packed_experts& of, vector_view<const std::size_t> widths)
-      : weights_(of.weights_, widths), has_biases_(of.has_biases_), in_bias_(of.in_bias_.view(), of.weights_.owner()),
-        out_bias_(of.out_bias_.view(), of.weights_.owner()), bias_offsets_(of.bias_offsets_) {}
+  /// Expert i is the first widths[i] hidden values of expert places[i] of `of`, on its memory.
+  packed_experts(const packed_experts& of, vector_view<const std::size_t> places, vector_view<const std::size_t> widths)
+      : weights_(of.weights_, places, widths), has_biases_(of.has_biases_),
+        in_bias_(of.in_bias_.view(), of.weights_.owner()), out_bias_(of.out_bias_.view(), of.weights_.owner()) {
+    for (std::size_t i = 0; has_biases_ && i < places.size(); ++i)
+      bias_offsets_.push_back(of.bias_offsets_[places[i]]);
+  }
   packed_experts(const packed_experts&) = default;
   packed_experts(packed_experts&&) noexcept = default;
   packed_experts& operator=(const packed_experts&) = default;

@@ -77,18 +77,20 @@ public:
             bytes);
   }
 
-  /// The first widths[e] hidden values of each expert of another object, on its memory, which must outlive this one and
-  /// its copies unless it has an owner.
-  packed_ffn(const packed_ffn& of, vector_view<const std::size_t> widths)
-      : d_model_(of.d_model_), experts_(of.experts_), bytes_(of.panels(), of.owner()), part_(of.part_) {
+  /// Expert i is the first widths[i] hidden values of expert places[i] of another object, on its memory, which must
+  /// outlive this one and its copies unless it has an owner.
+  packed_ffn(const packed_ffn& of, vector_view<const std::size_t> places, vector_view<const std::size_t> widths)
+      : d_model_(of.d_model_), bytes_(of.panels(), of.owner()), part_(of.part_ || places.size() != of.size()) {
     constexpr std::size_t multiple = prefix_multiple;
-    require(widths.size() == size(), widths.size(), " widths for a bank of ", size(), " experts");
-    for (std::size_t e = 0; e < size(); ++e) {
-      const std::size_t h = widths[e], all = experts_[e].width;
-      require(h == all || (h < all && h % multiple == 0), "expert ", e, " shall run at width ", h, ", packed is ", all,
+    require(widths.size() == places.size(), widths.size(), " widths for a bank of ", places.size(), " experts");
+    for (std::size_t i = 0; i < places.size(); ++i) {
+      require(places[i] < of.size(), "expert ", i, " shall be part of expert ", places[i], " of ", of.size());
+      const std::size_t h = widths[i], all = of.width(places[i]);
+      require(h == all || (h < all && h % multiple == 0), "expert ", i, " shall run at width ", h, ", packed is ", all,
               ": possible are that and smaller multiples of ", multiple);
-      experts_[e].width = h;
-      part_ = part_ || h != all;
+      experts_.push_back(of.experts_[places[i]]);
+      experts_.back().width = h;
+      part_ = part_ || h != all || places[i] != i;
     }
   }
   /// Of the widths that such a part may have: whole panels, and whole blocks of weights that share a scale.
