@@ -6,7 +6,7 @@ include(GNUInstallDirs)
 set(hmoe_package_dir "${CMAKE_INSTALL_DATADIR}/cmake/hmoe")
 
 # One export set per component: a component whose package is missing must not break the others.
-foreach(target hmoe hmoe_eigen hmoe_simd hmoe_openmp hmoe_tbb hmoe_cuda hmoe_io)
+foreach(target hmoe hmoe_eigen hmoe_simd hmoe_openmp hmoe_tbb hmoe_cuda hmoe_mpi hmoe_io)
   set(more_headers)
   if(target STREQUAL "hmoe_cuda")
     set(more_headers FILE_SET device_headers)

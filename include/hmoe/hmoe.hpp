@@ -8,8 +8,8 @@
 /// Everything that needs no third-party library, and what the macros of the component targets switch on: link
 /// hmoe::eigen for backends/eigen.hpp, hmoe::simd for backends/simd.hpp, and compile with OpenMP (hmoe::openmp) for
 /// execution/openmp.hpp. execution/tbb.hpp (hmoe::tbb), backends/cuda.hpp (hmoe::cuda) and the headers of hmoe::io,
-/// which read files of models, have to be included by name, and so have layer/any_layer.hpp and the probes of
-/// hmoe/probes/, which write reports.
+/// which read files of models, have to be included by name, and so have layer/any_layer.hpp, the headers of
+/// hmoe/parallel/, for several ranks, and the probes of hmoe/probes/, which write reports.
 
 #include <hmoe/backends/isa.hpp>
 #include <hmoe/backends/reference.hpp>

@@ -37,5 +37,5 @@ require_packages() {
 # Installs what configuring and building a preset of g++ takes.
 require_build_packages() {
   require_packages g++ cmake make ninja-build python3 libeigen3-dev libxsimd-dev libtbb-dev doctest-dev libbenchmark-dev \
-    libcli11-dev nlohmann-json3-dev libsentencepiece-dev sentencepiece
+    libcli11-dev nlohmann-json3-dev libsentencepiece-dev sentencepiece libopenmpi-dev openmpi-bin libmpich-dev mpich
 }

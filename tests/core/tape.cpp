@@ -71,3 +71,18 @@ TEST_CASE("after reserve, batches up to that size allocate nothing") {
     CHECK(heap.allocations == reserved);
   }
 }
+
+TEST_CASE("a tape keeps what a strategy adds, until another type is asked for, and copies it") {
+  struct numbers {
+    int value = 3;
+  };
+  hmoe::tape<float> tape;
+  CHECK(tape.kept<numbers>().value == 3);
+  tape.kept<numbers>().value = 5;
+  hmoe::tape<float> copy = tape;
+  CHECK(copy.kept<numbers>().value == 5);
+  copy.kept<numbers>().value = 6;
+  CHECK(tape.kept<numbers>().value == 5);
+  CHECK(tape.kept<double>() == 0);
+  CHECK(tape.kept<numbers>().value == 3); // anew
+}

@@ -7,6 +7,7 @@
 #include <hmoe/core/router_trace.hpp>
 
 #include <algorithm>
+#include <any>
 #include <memory_resource>
 
 namespace hmoe {
@@ -58,6 +59,14 @@ public:
     return {activations_.data() + begin, rows, per_row};
   }
 
+  /// What a strategy keeps between its passes in addition, of a type of its own; made when it is first asked for, and
+  /// anew for another type.
+  template <class Kept> [[nodiscard]] Kept& kept() {
+    if (Kept* there = std::any_cast<Kept>(&kept_))
+      return *there;
+    return kept_.emplace<Kept>();
+  }
+
   /// Room for the largest batch the tape will see.
   void reserve(std::size_t tokens, std::size_t d_model, std::size_t expert_count, std::size_t score_saved_per_token,
                std::size_t entries, std::size_t slots, std::size_t activation_values) {
@@ -78,6 +87,7 @@ private:
   matrix<T> input_, expert_output_;
   buffer<T> activations_;
   buffer<std::size_t> activation_offsets_;
+  std::any kept_;
 };
 
 } // namespace hmoe

@@ -21,7 +21,7 @@
 ///   check_expert, check_activation, check_gate, check_widths
 ///   check_selection, check_batch_selection, check_weighting, check_router
 ///   check_loss, check_dispatch, check_capacity, check_drop_order, check_optimizer, check_executor, check_backend
-///   check_probe, check_stages
+///   check_probe, check_stages, check_communicator
 /// They need no test framework:
 ///   const auto report = hmoe::testing::check_selection<float>(my_selection, 8);
 ///   if (!report.ok()) std::cerr << report.text();

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/core/assignment.hpp>
+#include <hmoe/core/buffer.hpp>
+#include <hmoe/core/config.hpp>
+#include <hmoe/core/error.hpp>
+#include <hmoe/core/plan.hpp>
+#include <hmoe/parallel/communicator.hpp>
+#include <hmoe/parallel/placement.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <memory_resource>
+#include <numeric>
+#include <span>
+
+namespace hmoe::dispatch {
+
+namespace detail {
+template <class T> [[nodiscard]] std::span<T> span_of(buffer<T>& values) noexcept {
+  return {values.data(), values.size()};
+}
+template <class T> [[nodiscard]] std::size_t sum_of(const buffer<T>& values) noexcept {
+  return std::accumulate(values.begin(), values.end(), std::size_t{0});
+}
+} // namespace detail
+
+/// Which rows travel between ranks in a pass. A token's row goes once to each rank that computes some of its entries; a
+/// result comes back for each entry. "Out" is what leaves this rank for the experts of others (and its own), "in" what
+/// its experts get; both are in ascending order of the other rank, then of the token, then of the expert.
+class row_exchange {
+public:
+  explicit row_exchange(std::pmr::memory_resource* memory = std::pmr::get_default_resource())
+      : rows_out_(memory), rows_in_(memory), entries_out_(memory), entries_in_(memory), tokens_(memory),
+        entries_(memory), places_(memory), rows_of_(memory), experts_(memory) {}
+
+  /// [ranks] rows and results to and from each rank.
+  [[nodiscard]] std::span<const std::size_t> rows_out() const noexcept { return {rows_out_.data(), rows_out_.size()}; }
+  [[nodiscard]] std::span<const std::size_t> rows_in() const noexcept { return {rows_in_.data(), rows_in_.size()}; }
+  [[nodiscard]] std::span<const std::size_t> entries_out() const noexcept {
+    return {entries_out_.data(), entries_out_.size()};
+  }
+  [[nodiscard]] std::span<const std::size_t> entries_in() const noexcept {
+    return {entries_in_.data(), entries_in_.size()};
+  }
+  /// The token of each row that goes out.
+  [[nodiscard]] vector_view<const index_t> tokens_out() const noexcept { return tokens_.view(); }
+  /// The entry of the assignment that each result is of.
+  [[nodiscard]] vector_view<const index_t> results() const noexcept { return entries_.view(); }
+  /// The result of each entry: results()[result_of()[a]] == a.
+  [[nodiscard]] vector_view<const index_t> result_of() const noexcept { return places_.view(); }
+  /// The row that came in, and the expert, of each result that goes back.
+  [[nodiscard]] vector_view<const index_t> rows_of_results_in() const noexcept { return rows_of_.view(); }
+  [[nodiscard]] vector_view<const index_t> experts_in() const noexcept { return experts_.view(); }
+  [[nodiscard]] std::size_t rows_in_total() const noexcept { return detail::sum_of(rows_in_); }
+
+  /// What a rank tells each other one before rows travel.
+  struct header {
+    std::uint64_t rows, entries, d_model, value_bytes;
+  };
+
+  /// From an assignment and its plan. Collective. hmoe::error where ranks differ in d_model or type of values, and for
+  /// more rows than 32-bit ids can number.
+  template <communicator Communicator, class T>
+  void build(const Communicator& ranks, const expert_placement& placed, const assignment<T>& assigned,
+             const plan& by_expert, std::size_t d_model, std::pmr::memory_resource* memory) {
+    const std::size_t count = ranks.size(), self = ranks.rank();
+    scratch work(memory, assigned.size(), count);
+    count_out(placed, assigned, by_expert, self, work);
+
+    for (std::size_t p = 0; p < count; ++p)
+      work.headers_out[p] = {rows_out_[p], entries_out_[p], d_model, sizeof(T)};
+    ranks.template all_to_all<header>(detail::span_of(work.headers_out), detail::span_of(work.headers_in));
+    rows_in_.resize_for_overwrite(count);
+    entries_in_.resize_for_overwrite(count);
+    for (std::size_t p = 0; p < count; ++p) {
+      const header& h = work.headers_in[p];
+      require(h.d_model == d_model && h.value_bytes == sizeof(T), "expert_parallel: rank ", p,
+              " runs a layer of d_model ", h.d_model, " with values of ", h.value_bytes, " bytes, rank ", self,
+              " one of d_model ", d_model, " with values of ", sizeof(T));
+      rows_in_[p] = h.rows;
+      entries_in_[p] = h.entries;
+    }
+    require(detail::sum_of(entries_in_) < no_index, "expert_parallel: rank ", self, " gets ",
+            detail::sum_of(entries_in_), " rows for its experts, too many for 32-bit ids: route smaller batches");
+
+    // Of each row how many entries it has, then the experts of all entries, rank by rank.
+    for (std::size_t p = 0; p < count; ++p) {
+      work.words_out[p] = rows_out_[p] + entries_out_[p];
+      work.words_in[p] = rows_in_[p] + entries_in_[p];
+    }
+    work.resize_words();
+    write_words(assigned, work);
+    ranks.template all_to_all<index_t>(detail::span_of(work.out), detail::span_of(work.words_out),
+                                       detail::span_of(work.in), detail::span_of(work.words_in));
+    read_words(placed.experts(), work);
+  }
+
+  /// Takes what `build` takes at most of `memory`, where each rank has up to `tokens` tokens and `entries` entries.
+  void lay_out(std::size_t ranks, std::size_t tokens, std::size_t entries, std::pmr::memory_resource* memory) {
+    rows_out_.reserve(ranks);
+    entries_out_.reserve(ranks);
+    rows_in_.reserve(ranks);
+    entries_in_.reserve(ranks);
+    const std::size_t rows = std::min(entries, tokens * ranks); // a row goes to a rank once, and for some entry
+    tokens_.reserve(rows);
+    entries_.reserve(entries);
+    places_.reserve(entries);
+    rows_of_.reserve(entries * ranks);
+    experts_.reserve(entries * ranks);
+    scratch work(memory, entries, ranks);
+    work.entries_of_row.reserve(rows);
+    work.out.reserve(rows + entries);
+    work.in.reserve(std::min(entries, tokens) * ranks + entries * ranks);
+  }
+
+private:
+  struct scratch {
+    scratch(std::pmr::memory_resource* memory, std::size_t entries, std::size_t ranks)
+        : rank_of(entries, memory), last(ranks, memory), next_row(ranks, memory), next_entry(ranks, memory),
+          words_out(ranks, memory), words_in(ranks, memory), headers_out(ranks, memory), headers_in(ranks, memory),
+          entries_of_row(memory), out(memory), in(memory) {}
+    void resize_words() {
+      out.resize_for_overwrite(detail::sum_of(words_out));
+      in.resize_for_overwrite(detail::sum_of(words_in));
+    }
+
+    buffer<index_t> rank_of;                  ///< of each entry
+    buffer<index_t> last;                     ///< the token whose row went to a rank last
+    buffer<std::size_t> next_row, next_entry; ///< by rank
+    buffer<std::size_t> words_out, words_in;
+    buffer<header> headers_out, headers_in;
+    buffer<index_t> entries_of_row, out, in;
+  };
+
+  template <class T>
+  void count_out(const expert_placement& placed, const assignment<T>& assigned, const plan& by_expert, std::size_t self,
+                 scratch& work) {
+    const std::size_t ranks = placed.ranks();
+    rows_out_.resize_for_overwrite(ranks);
+    entries_out_.resize_for_overwrite(ranks);
+    rows_out_.fill(0);
+    entries_out_.fill(0);
+    work.last.fill(no_index);
+    for (std::size_t t = 0; t < assigned.tokens(); ++t)
+      for (std::size_t a = assigned.offsets()[t]; a < assigned.offsets()[t + 1]; ++a) {
+        const index_t e = assigned.experts()[a];
+        const std::size_t r =
+            placed.rank_of(e, self, by_expert.slots()[a] - by_expert.offsets()[e], by_expert.rows_of(e));
+        work.rank_of[a] = static_cast<index_t>(r);
+        ++entries_out_[r];
+        if (work.last[r] != t) {
+          work.last[r] = static_cast<index_t>(t);
+          ++rows_out_[r];
+        }
+      }
+  }
+  /// The places of rows and results, and the words that tell the other ranks.
+  template <class T> void write_words(const assignment<T>& assigned, scratch& work) {
+    const std::size_t ranks = rows_out_.size();
+    std::size_t rows = 0, entries = 0;
+    for (std::size_t p = 0; p < ranks; ++p) {
+      work.next_row[p] = rows;
+      work.next_entry[p] = entries;
+      rows += rows_out_[p];
+      entries += entries_out_[p];
+    }
+    tokens_.resize_for_overwrite(rows);
+    entries_.resize_for_overwrite(entries);
+    places_.resize_for_overwrite(entries);
+    work.entries_of_row.resize_for_overwrite(rows);
+    work.last.fill(no_index);
+    for (std::size_t t = 0; t < assigned.tokens(); ++t)
+      for (std::size_t a = assigned.offsets()[t]; a < assigned.offsets()[t + 1]; ++a) {
+        const std::size_t r = work.rank_of[a];
+        if (work.last[r] != t) {
+          work.last[r] = static_cast<index_t>(t);
+          const std::size_t row = work.next_row[r]++;
+          tokens_[row] = static_cast<index_t>(t);
+          work.entries_of_row[row] = 0;
+        }
+        ++work.entries_of_row[work.next_row[r] - 1];
+        const std::size_t place = work.next_entry[r]++;
+        entries_[place] = static_cast<index_t>(a);
+        places_[a] = static_cast<index_t>(place);
+      }
+    std::size_t word = 0, row = 0, entry = 0;
+    for (std::size_t p = 0; p < ranks; ++p) {
+      for (std::size_t i = 0; i < rows_out_[p]; ++i)
+        work.out[word++] = work.entries_of_row[row++];
+      for (std::size_t i = 0; i < entries_out_[p]; ++i)
+        work.out[word++] = assigned.experts()[entries_[entry++]];
+    }
+  }
+  void read_words(std::size_t experts, const scratch& work) {
+    rows_of_.resize_for_overwrite(detail::sum_of(entries_in_));
+    experts_.resize_for_overwrite(detail::sum_of(entries_in_));
+    std::size_t word = 0, first_row = 0, entry = 0;
+    for (std::size_t p = 0; p < rows_in_.size(); ++p) {
+      const std::size_t counts = word, end = entry + entries_in_[p];
+      word += rows_in_[p];
+      for (std::size_t i = 0; i < rows_in_[p]; ++i)
+        for (index_t n = work.in [counts + i]; n != 0; --n) {
+          require(entry < end && work.in[word] < experts, "expert_parallel: rank ", p,
+                  " sent a list of experts that cannot be: do all ranks run the same program?");
+          rows_of_[entry] = static_cast<index_t>(first_row + i);
+          experts_[entry++] = work.in[word++];
+        }
+      require(entry == end, "expert_parallel: rank ", p,
+              " sent a list of experts that cannot be: do all ranks run the same program?");
+      first_row += rows_in_[p];
+    }
+  }
+
+  buffer<std::size_t> rows_out_, rows_in_, entries_out_, entries_in_;
+  buffer<index_t> tokens_, entries_, places_; ///< by row out, by result, by entry
+  buffer<index_t> rows_of_, experts_;         ///< by result that goes back
+};
+
+} // namespace hmoe::dispatch

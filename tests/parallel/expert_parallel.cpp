@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: MIT
+#include <hmoe/dispatch/per_token.hpp>
+#include <hmoe/layer/moe_layer.hpp>
+#include <hmoe/parallel/expert_parallel.hpp>
+#include <hmoe/parallel/single.hpp>
+#include <hmoe/parallel/threads.hpp>
+#include <hmoe/routing/router.hpp>
+#include <hmoe/testing/dispatch_laws.hpp>
+
+#include "parallel/on_ranks.hpp"
+#include "support/error_of.hpp"
+
+#include <doctest/doctest.h>
+
+#include <string>
+#include <vector>
+
+namespace {
+using rank_of_group = hmoe::communicators::threads::member;
+using hmoe::dispatch::expert_parallel;
+constexpr std::size_t whole_batch = 61;
+
+template <class Inner>
+support::part_result<double> run_on_ranks(std::size_t ranks, const hmoe::expert_placement& placed, bool on_input,
+                                          const Inner& inner) {
+  const auto begin = support::parts_of(whole_batch, ranks);
+  const auto experts = support::make_unequal_experts<double>();
+  std::vector<support::part_result<double>> parts(ranks);
+  hmoe::communicators::threads(ranks).run([&](const rank_of_group& self) {
+    const std::size_t r = self.rank();
+    parts[r] =
+        support::run_part<double>(hmoe::context{hmoe::backends::reference{}}, expert_parallel{self, placed, inner},
+                                  experts, whole_batch, begin[r], begin[r + 1], on_input);
+  });
+  return support::joined(parts);
+}
+double largest_difference_of(const support::part_result<double>& a, const support::part_result<double>& b) {
+  double largest = 0;
+  for (std::size_t i = 0; i < a.gradients.size(); ++i)
+    for (std::size_t j = 0; j < a.gradients[i].size(); ++j)
+      largest = std::max(largest, std::abs(a.gradients[i][j] - b.gradients[i][j]));
+  return largest;
+}
+} // namespace
+
+TEST_CASE("on one rank it keeps the laws of dispatch") {
+  const hmoe::communicators::single self;
+  CHECK(hmoe::testing::check_dispatch(expert_parallel{self, hmoe::placement::contiguous(5, 1)}).text() == "");
+}
+
+TEST_CASE("on any number of ranks and by any placement results have the bits of one process") {
+  for (const bool on_input : {false, true}) {
+    CAPTURE(on_input);
+    const auto experts = support::make_unequal_experts<double>();
+    const auto expected =
+        support::run_part<double>(hmoe::context{hmoe::backends::reference{}}, hmoe::dispatch::sorted<>{}, experts,
+                                  whole_batch, 0, whole_batch, on_input);
+    for (const std::size_t ranks : {1U, 2U, 3U, 8U}) {
+      CAPTURE(ranks);
+      const auto check = [&](const hmoe::expert_placement& placed, bool replicas, const auto& inner) {
+        const auto got = run_on_ranks(ranks, placed, on_input, inner);
+        CHECK(support::same_bits(got.y, expected.y));
+        CHECK(support::same_bits(got.inferred, expected.y));
+        CHECK(support::same_bits(got.dx, expected.dx));
+        CHECK(support::same_bits(got.d_weights, expected.d_weights));
+        if (replicas)
+          CHECK(largest_difference_of(got, expected) < 1e-13);
+        else
+          CHECK(got.gradients == expected.gradients);
+      };
+      using namespace hmoe::placement;
+      check(contiguous(support::parallel_experts, ranks), false, hmoe::dispatch::sorted<>{});
+      check(round_robin(support::parallel_experts, ranks), false, hmoe::dispatch::per_token{});
+      check(support::with_replicas(ranks), true, hmoe::dispatch::sorted<>{});
+    }
+  }
+}
+
+TEST_CASE("a layer on ranks: nothing of the layer changes, batches vary, tapes are used again") {
+  const auto router = [] {
+    return hmoe::routing::top_k_router<double>(support::parallel_d, support::parallel_experts, 2);
+  };
+  hmoe::moe_layer whole{support::make_unequal_experts<double>(), router()};
+  whole.initialize(hmoe::seed{5}, {.router_stddev = 1});
+  support::random_source random(66);
+  const auto x = support::random_matrix<double>(random, 60, support::parallel_d);
+  hmoe::matrix<double> y(60, support::parallel_d), dx(60, support::parallel_d), part_y(60, support::parallel_d),
+      part_dx(60, support::parallel_d);
+  const hmoe::context one{hmoe::backends::reference{}};
+  auto tape = whole.make_tape(60);
+  auto gradients = whole.make_gradients();
+  whole.forward(one, x, y, tape);
+  whole.backward(one, tape, y, dx, gradients);
+  std::vector<std::vector<double>> router_gradients(3);
+  hmoe::communicators::threads(3).run([&](const rank_of_group& self) {
+    hmoe::moe_layer layer{whole.experts(), whole.router(),
+                          expert_parallel{self, hmoe::placement::round_robin(support::parallel_experts, 3)}};
+    const hmoe::context ctx{hmoe::backends::reference{}};
+    auto own_tape = layer.make_tape(20);
+    for (const std::size_t tokens : {7U, 0U, 20U}) {
+      auto own = layer.make_gradients();
+      const std::size_t first = 20 * self.rank();
+      const auto rows = [&](auto& m) { return m.view().row_block(first, tokens); };
+      layer.forward(ctx, rows(x), rows(part_y), own_tape);
+      layer.backward(ctx, own_tape, rows(part_y), rows(part_dx), own);
+      own.router.visit_parameters([&](const hmoe::parameter_info&, hmoe::matrix_view<double> view) {
+        self.all_reduce(std::span<double>(view.data(), view.size()));
+        router_gradients[self.rank()].assign(view.data(), view.data() + view.size());
+      });
+    }
+  });
+  CHECK(support::same_bits(part_y, y));
+  CHECK(support::same_bits(part_dx, dx));
+  gradients.router.visit_parameters([&](const hmoe::parameter_info&, hmoe::matrix_view<double> view) {
+    for (std::size_t i = 0; i < view.size(); ++i)
+      CHECK(router_gradients[0][i] == doctest::Approx(view.data()[i]).epsilon(1e-12));
+  });
+  CHECK(router_gradients[0] == router_gradients[2]);
+}
+
+TEST_CASE("ranks that do not fit together are told so, on every rank") {
+  const auto errors = [](std::size_t ranks, const auto& f) {
+    std::vector<std::string> texts(ranks);
+    hmoe::communicators::threads(ranks).run(
+        [&](const rank_of_group& self) { texts[self.rank()] = support::error_of([&] { f(self); }); });
+    return texts;
+  };
+  auto texts = errors(2, [](const rank_of_group& self) {
+    const expert_parallel refused{self, self.rank() == 0 ? hmoe::placement::contiguous(7, 2)
+                                                         : hmoe::placement::round_robin(7, 2)};
+  });
+  CHECK(texts[0] == "hmoe: expert_parallel: ranks 1 and 0 have different placements, of 7 and 7 experts");
+  CHECK(texts[1] == "hmoe: expert_parallel: ranks 0 and 1 have different placements, of 7 and 7 experts");
+  texts = errors(2, [](const rank_of_group& self) {
+    const expert_parallel refused{self, hmoe::placement::contiguous(7, 1 + self.rank())};
+  });
+  CHECK(texts[1] == "hmoe: expert_parallel: the placement of rank 0 is for 1 ranks, the communicator has 2");
+  CHECK(texts[0] == texts[1]);
+
+  // Layers that differ.
+  texts = errors(2, [](const rank_of_group& self) {
+    const std::size_t d = 4 + self.rank();
+    hmoe::expert_set experts{hmoe::experts::mlp_bank<double, hmoe::experts::relu>(d, {2, 3})};
+    const hmoe::context ctx{hmoe::backends::reference{}};
+    const hmoe::workspace::scope scope(ctx.workspace());
+    hmoe::tape<double> tape;
+    tape.assignment().resize_tokens(2);
+    hmoe::matrix<double> x(2, d), y(2, d);
+    expert_parallel{self, hmoe::placement::contiguous(2, 2)}.forward(ctx, experts, std::as_const(x).view(), y.view(),
+                                                                     tape);
+  });
+  CHECK(texts[0] == "hmoe: expert_parallel: rank 1 runs a layer of d_model 5 with values of 8 bytes, rank 0 one of "
+                    "d_model 4 with values of 8");
+  CHECK(texts[1] == "hmoe: expert_parallel: rank 0 runs a layer of d_model 4 with values of 8 bytes, rank 1 one of "
+                    "d_model 5 with values of 8");
+}
