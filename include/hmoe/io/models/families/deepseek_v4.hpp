@@ -10,6 +10,7 @@
 #include <hmoe/io/stored_tensor.hpp>
 #include <hmoe/routing/presets.hpp>
 
+#include <cmath>
 #include <cstddef>
 #include <string>
 #include <string_view>
@@ -90,8 +91,8 @@ struct deepseek_v4_hash
     std::vector<index_t> table(ids.size());
     for (std::size_t i = 0; i < table.size(); ++i) {
       const double id = ids.data()[i];
-      require(id >= 0 && id < static_cast<double>(layer.experts), stored.file(), ": tensor ", in_quotes(stored.name()),
-              " names expert ", id, " of ", layer.experts);
+      require(id >= 0 && id < static_cast<double>(layer.experts) && id == std::floor(id), stored.file(), ": tensor ",
+              in_quotes(stored.name()), " names expert ", id, " of ", layer.experts);
       table[i] = static_cast<index_t>(id);
     }
     return {layer.d_model, layer.experts, {std::move(table), k}, {.factor = config.number({"routed_scaling_factor"})}};
