@@ -2,7 +2,10 @@
 #pragma once
 
 #include <hmoe/core/error.hpp>
+#include <hmoe/core/matrix.hpp>
+#include <hmoe/core/quantized_block.hpp>
 #include <hmoe/io/json_text.hpp>
+#include <hmoe/io/models/layer_tensors.hpp>
 #include <hmoe/io/models/load_layer.hpp>
 #include <hmoe/io/shards.hpp>
 #include <hmoe/io/tensor_type.hpp>
@@ -210,10 +213,10 @@ bool load_planted(const hmoe::io::models::model_config& config, std::size_t numb
     planted.change(changes);
   } catch (const hmoe::error&) { // the layer is refused whatever the file has, then
   }
-  const file_in_memory file(planted.bytes());
-  const auto layer = models::load_layer<Family>(config, hmoe::io::sharded_safetensors(file.path()), number);
-  // Every weight has been read.
-  const auto& weights = layer.experts().template bank<0>().weights();
+  const file_in_memory bytes(planted.bytes());
+  const hmoe::io::sharded_safetensors file(bytes.path());
+  const auto layer = models::load_layer<Family>(config, file, number);
+  // Every weight has been read, and would be by simd::pack.
   const auto all_ones = [](hmoe::matrix_view<const float> values) {
     bool same = true;
     for (std::size_t r = 0; r < values.rows(); ++r)
@@ -221,13 +224,27 @@ bool load_planted(const hmoe::io::models::model_config& config, std::size_t numb
         same = same && value == 1.0F;
     return same;
   };
-  for (std::size_t e = 0; e < weights.size(); ++e) {
-    bool same = all_ones(weights.output(e));
-    for (std::size_t l = 0; l < Family::lanes; ++l)
-      same = same && all_ones(weights.lane(e, l));
-    if (!same)
-      std::abort();
-  }
+  constexpr std::size_t lanes = Family::lanes;
+  const auto& weights = layer.experts().template bank<0>().weights();
+  const models::layer_tensors tensors(file, Family::describe(config, number), lanes);
+  const auto source = tensors.template experts<lanes>();
+  if (source.size() != weights.size())
+    std::abort();
+  for (std::size_t e = 0; e < weights.size(); ++e)
+    for (std::size_t m = 0; m <= lanes; ++m) {
+      const hmoe::matrix_view<const float> loaded = m < lanes ? weights.lane(e, m) : weights.output(e);
+      hmoe::matrix<float> again(loaded.rows(), loaded.cols());
+      source.read(e, m, 0, again.view());
+      bool same = all_ones(loaded) && all_ones(std::as_const(again).view());
+      if (source.template has_blocks<hmoe::mxfp4_block>(e, m)) {
+        std::vector<hmoe::mxfp4_block> blocks(loaded.size() / hmoe::quantized_block_size);
+        source.read_blocks(e, m, 0, loaded.rows(), blocks.data());
+        for (const hmoe::mxfp4_block& block : blocks)
+          same = same && block.value(0) == 1.0F && block.value(hmoe::quantized_block_size - 1) == 1.0F;
+      }
+      if (!same)
+        std::abort();
+    }
   return true;
 }
 
