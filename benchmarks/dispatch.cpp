@@ -311,7 +311,7 @@ void run(const dispatch_options& chosen) {
   for (const dispatch_point& p : points)
     effort += expected_effort(p);
   const auto start = benchmarks::clock::now();
-  dispatch_workshop shop;
+  dispatch_workshop shop(chosen.seconds);
   std::set<std::string> told;
   for (std::size_t i = 0; i < points.size(); ++i) {
     const dispatch_point& at = points[i];

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Make a file ready for benchmarks/dispatch, or turn what it wrote into JSON, CSV and a page.
+"""Make a file ready for benchmarks/dispatch, or turn what it wrote into JSON, CSV, a page and a map.
 
 The page is one HTML file that needs nothing else. Python's own library is enough for all of it.
 """
@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from measurements import dispatch_page
+from measurements import dispatch_map, dispatch_page
 from measurements.dispatch_results import csv_text, prepare, read
 from whole_file import write_text
 
@@ -25,6 +25,7 @@ def main(arguments=None):
     parser.add_argument("--json", type=Path, metavar="FILE.json")
     parser.add_argument("--csv", type=Path, metavar="FILE.csv")
     parser.add_argument("--report", type=Path, metavar="FILE.html")
+    parser.add_argument("--map", type=Path, metavar="FILE.svg", help="the map of winners alone, where there is one")
     parser.add_argument("--command", default="", help="how it was run, for the page")
     options = parser.parse_args(arguments)
     try:
@@ -38,6 +39,8 @@ def main(arguments=None):
             write_text(options.csv, csv_text(results))
         if options.report:
             write_text(options.report, dispatch_page.html(results, options.command))
+        if options.map and (drawn := dispatch_map.svg(results, options.command)):
+            write_text(options.map, drawn)
     except (KeyError, TypeError) as error:
         print(f"dispatch_report: {options.cells} is not what benchmarks/dispatch writes: {error!r}", file=sys.stderr)
         return 1

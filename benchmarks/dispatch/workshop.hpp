@@ -29,6 +29,9 @@ namespace benchmarks {
 /// shape and format at a time.
 class dispatch_workshop {
 public:
+  /// `seconds`: for a point; limits and tables take a share of it each, but no longer than they need.
+  explicit dispatch_workshop(double seconds) : seconds_(seconds) {}
+
   const std::vector<std::unique_ptr<any_experts>>& take(const dispatch_shape& shape, const std::string& format) {
     if (shape.name == shape_.name && format == format_)
       return copies_;
@@ -53,7 +56,7 @@ public:
     auto [found, fresh] = limits_.try_emplace(threads);
     if (fresh) {
       const dispatch_context ctx({}, hmoe::executors::openmp{threads}, switched_stages{});
-      found->second = hmoe::dispatch::measure_machine(ctx, *copies_[0], 1.5);
+      found->second = hmoe::dispatch::measure_machine(ctx, *copies_[0], std::min(1.5, 0.6 * seconds_));
       if (copies_.size() > 1)
         found->second.cache_bytes = 0;
     }
@@ -92,7 +95,7 @@ private:
     std::map<strategy, named_strategy> named;
     std::map<strategy, detail::dispatch_turn> turns; // each with memory of its own
     std::size_t copy = 0;
-    const strategy quickest = quickest_measured(to.shape, 0.2, [&](const automatic& by) {
+    const strategy quickest = quickest_measured(to.shape, std::min(0.2, 0.08 * seconds_), [&](const automatic& by) {
       const strategy which = by.table().choices[0].inference;
       const named_strategy& known = named.try_emplace(which, make_strategy("tuning", by)).first->second;
       return turns.try_emplace(which, known, batch)
@@ -101,6 +104,7 @@ private:
     to.choices.push_back({tokens, spread, quickest, quickest});
   }
 
+  double seconds_;
   dispatch_shape shape_;
   std::string format_;
   std::vector<std::unique_ptr<any_experts>> copies_;

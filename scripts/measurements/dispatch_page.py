@@ -58,11 +58,15 @@ def map_cell(strategies, names):
     return f'<td style="background:{tint}">{words}</td>' if told else f'<td class="near" style="border-color:{tint}">{words}</td>'
 
 
+def kind_of(cell):
+    return cell["shape"], cell["format"], cell["phase"], cell["threads"]
+
+
 def winners_section(results, names):
     cells = measured(results)
     maps = []
-    for key in ordered((c["shape"], c["format"], c["phase"], c["threads"]) for c in cells):
-        own = [c for c in cells if (c["shape"], c["format"], c["phase"], c["threads"]) == key]
+    for *key, held_out in ordered((*kind_of(c), bool(c.get("held_out"))) for c in cells):
+        own = [c for c in cells if (*kind_of(c), bool(c.get("held_out"))) == (*key, held_out)]
         table, found = sorted({c["tokens"] for c in own}), points(own)
         loads = ordered(c["load"] for c in own)
         head = "".join(f"<th>{tokens}</th>" for tokens in table)
@@ -74,12 +78,12 @@ def winners_section(results, names):
             + "</tr>"
             for load in loads
         )
-        words = titled(*key)
+        words = titled(*key) + (", held out" if held_out else "")
         body = (
             f'<h3>{escape(words)}</h3>\n<div class="scroll" tabindex="0"><table class="map">'
             f"<thead><tr><th>load, tokens</th>{head}</tr></thead>\n<tbody>{rows}</tbody></table></div>"
         )
-        maps.append((key[1] == "f32" and key[2] == "forward" and len(loads) > 1, body))
+        maps.append((key[1] == "f32" and key[2] == "forward" and len(loads) > 1 and not held_out, body))
     if not maps:
         return ""
     text = (
@@ -88,7 +92,7 @@ def winners_section(results, names):
     )
     shown = "\n".join(body for first, body in maps if first)
     more = [body for first, body in maps if not first]
-    extra = folded(f"Other formats, phases and threads ({len(more)})", "\n".join(more)) if more else ""
+    extra = folded(f"Other formats, phases and threads, and held-out points ({len(more)})", "\n".join(more)) if more else ""
     return section("winners", "Who wins where", f"{MAP_STYLE}\n{text}\n{shown}\n{extra}")
 
 
@@ -290,13 +294,22 @@ def setup_section(results, command):
         for form, threads in ordered((c["format"], c["threads"]) for c in cells):
             values = [1e-9 * c[key] for c in cells if (c["format"], c["threads"]) == (form, threads)]
             facts.append((f"{name}, {form}, {threads} threads", f"{min(values):.0f} to {max(values):.0f} {unit}"))
+    head = ["Layer", "Format", "Threads", "GFLOP/s", "First read, GB/s", "Next read, GB/s", "Not hidden", "Scattered read",
+            "Rows, GB/s", "Wait, µs"]  # fmt: skip
+    limits = [
+        [m["shape"], m["format"], str(m["threads"]), f"{m['flops'] / 1e9:.0f}", f"{m['first_read'] / 1e9:.1f}",
+         f"{m['next_read'] / 1e9:.1f}", f"{m['not_hidden']:.2f}", f"{m['scattered_read']:.2f}", f"{m['row_copy'] / 1e9:.1f}",
+         f"{m['wait_seconds'] * 1e6:.2f}"]
+        for m in results["machine"]
+    ]  # fmt: skip
+    table = folded("Limits of the machine by which the cost model predicts", table_html(Table(head, limits, 2))) if limits else ""
     rows = "\n".join(f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in facts if value)
     words = (
         "<p>Strategies of a point take turns, and every result is compared with that of sorted first, bit for bit. Weights are "
         "cold: copies take turns, too. A strategy whose first pass takes more than four times the quickest one's runs twice "
         "only. Assignments are given, so no router is in the times.</p>"
     )
-    return section("setup", "How it was measured", f'{words}\n<dl class="facts">\n{rows}\n</dl>')
+    return section("setup", "How it was measured", f'{words}\n<dl class="facts">\n{rows}\n</dl>\n{table}')
 
 
 def html(results, command=""):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import paths  # noqa: F401
 import dispatch_report
-from measurements import dispatch_charts, dispatch_findings, dispatch_page, dispatch_results
+from measurements import dispatch_charts, dispatch_findings, dispatch_map, dispatch_page, dispatch_results
 
 EVIL = "<script>alert('x')</script>&\"'"
 
@@ -248,6 +248,28 @@ class Page(unittest.TestCase):
         self.assertIn("did not come to its end", self.html(synthetic()[:-1]))
 
 
+class Map(unittest.TestCase):
+    def svg(self, entries, command="c"):
+        return dispatch_map.svg(dispatch_results.read(written(entries)), command)
+
+    def test_a_field_for_each_load_and_number_of_tokens_with_winner_margin_cpu_and_command(self):
+        text = self.svg([*synthetic(), *(cell(s, 16, t, form="q8") for s, t in (("sorted", 1.0), ("looped", 1.5)))], "the <command>")
+        fields = re.findall(r'<rect x="(\d+)" y="(\d+)"[^>]*fill="(#\w+)" stroke="#\w+"', text)
+        self.assertEqual(len(fields), 7)
+        self.assertEqual(len({y for _, y, _ in fields}), 3)  # uniform, hot, and uniform in q8
+        self.assertEqual([fill for *_, fill in fields].count("#D55E00"), 6)
+        self.assertEqual(text.count(">scattered<"), 6)
+        self.assertEqual(text.count(">+50 %<"), 1)
+        self.assertIn("one CPU, 2 threads: the &lt;command&gt;", text)
+        reader = Balance()
+        reader.feed(text)
+        self.assertEqual((reader.open, reader.sources), ([], []))
+
+    def test_held_out_points_and_one_point_alone_are_no_map(self):
+        self.assertEqual(self.svg([cell("sorted", 1, 1.0), cell("looped", 1, 2.0)]), "")
+        self.assertEqual(self.svg([cell(s, t, 1.0, held_out=True) for s in ("sorted", "looped") for t in (2, 8)]), "")
+
+
 class Charts(unittest.TestCase):
     def test_a_point_is_where_its_numbers_say(self):
         panel = dispatch_charts.lines("t", {"sorted": {1: 1.0, 100: 100.0, 10: 10.0}}, "x", "y")
@@ -277,11 +299,12 @@ class Command(unittest.TestCase):
 
     def test_it_writes_json_csv_and_the_page(self):
         path = written(synthetic())
-        files = [path.with_name(name) for name in ("a.json", "a.csv", "a.html")]
-        status, _, _ = self.run_it(path, "--json", files[0], "--csv", files[1], "--report", files[2])
+        files = [path.with_name(name) for name in ("a.json", "a.csv", "a.html", "a.svg")]
+        status, _, _ = self.run_it(path, "--json", files[0], "--csv", files[1], "--report", files[2], "--map", files[3])
         self.assertEqual(status, 0)
         self.assertEqual(len(json.loads(files[0].read_text())["cells"]), 24)
         self.assertTrue(files[2].read_text().startswith("<!doctype html>"))
+        self.assertTrue(files[3].read_text().startswith("<svg "))
 
     def test_it_prepares_and_says_how_many_cells_are_there(self):
         self.assertEqual(self.run_it(written(synthetic()[:-1]), "--prepare", "s"), (0, "24\n", ""))
