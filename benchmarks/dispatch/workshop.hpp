@@ -29,8 +29,8 @@ namespace benchmarks {
 /// shape and format at a time.
 class dispatch_workshop {
 public:
-  /// `seconds`: for a point; limits and tables take a share of it each, but no longer than they need.
-  explicit dispatch_workshop(double seconds) : seconds_(seconds) {}
+  /// Limits and tables take a share each of the seconds for a point, but no longer than they need.
+  explicit dispatch_workshop(double of_point) : seconds_(of_point) {}
 
   const std::vector<std::unique_ptr<any_experts>>& take(const dispatch_shape& shape, const std::string& format) {
     if (shape.name == shape_.name && format == format_)
