@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: MIT
 // Run by mpiexec: all ranks run the same cases. See CMakeLists.txt beside it.
+#include <hmoe/parallel/expert_parallel.hpp>
 #include <hmoe/parallel/mpi.hpp>
 #include <hmoe/testing/communicator_laws.hpp>
 
+#include "parallel/on_ranks.hpp"
 #include "support/error_of.hpp"
 
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <string>
@@ -43,6 +46,33 @@ TEST_CASE("messages of two communicators and of the program's own keep apart") {
   for (std::size_t p = 0; p < size; ++p) {
     CHECK(from_a[p] == p);
     CHECK(from_b[p] == p + 1000);
+  }
+}
+
+TEST_CASE("experts on the ranks of MPI: the bits of one process") {
+  constexpr std::size_t whole = 61;
+  const communicators::mpi ranks(MPI_COMM_WORLD, 256); // rows in pieces
+  const auto begin = support::parts_of(whole, ranks.size());
+  const std::size_t first = begin[ranks.rank()], last = begin[ranks.rank() + 1];
+  const auto experts = support::make_unequal_experts<double>();
+  const hmoe::context ctx{hmoe::backends::reference{}};
+  const hmoe::dispatch::expert_parallel strategy{ranks, support::with_replicas(ranks.size())};
+  for (const bool on_input : {false, true}) {
+    const auto expected =
+        support::run_part<double>(ctx, hmoe::dispatch::sorted<>{}, experts, whole, 0, whole, on_input);
+    const auto got = support::run_part<double>(ctx, strategy, experts, whole, first, last, on_input);
+    const auto same = [&](const std::vector<double>& part, const std::vector<double>& all, std::size_t offset) {
+      return std::equal(part.begin(), part.end(), all.begin() + static_cast<std::ptrdiff_t>(offset));
+    };
+    std::size_t entries = 0;
+    for (std::size_t t = 0; t < first; ++t)
+      for (std::size_t e = 0; e < support::parallel_experts; ++e)
+        entries += support::goes_to(t, e) ? 1 : 0;
+    CHECK(got.y.size() == (last - first) * support::parallel_d);
+    CHECK(same(got.y, expected.y, first * support::parallel_d));
+    CHECK(same(got.inferred, expected.y, first * support::parallel_d));
+    CHECK(same(got.dx, expected.dx, first * support::parallel_d));
+    CHECK(same(got.d_weights, expected.d_weights, entries));
   }
 }
 
