@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Layers of checkpoints, read by io::models, against what the released classes computed: see tests/golden/generate.py.
+#include <hmoe/backends/eigen.hpp>
 #include <hmoe/backends/reference.hpp>
 #include <hmoe/backends/simd.hpp>
 #include <hmoe/execution/context.hpp>
 #include <hmoe/io/models/load_layer.hpp>
+#include <hmoe/io/models/load_packed_layer.hpp>
 
 #include "support/counting_resource.hpp"
 #include "support/error_of.hpp"
@@ -52,30 +54,54 @@ double error_of_values(hmoe::matrix_view<const float> ours, hmoe::matrix_view<co
   return error / largest;
 }
 
-template <class Context> void compare(const Context& ctx, const std::string& folder) {
-  const hmoe::io::safetensors_file io(folder + "/io.safetensors");
-  const std::size_t number = std::stoul(*io.metadata("layer"));
-  const auto layer = models::load_layer(ctx, folder, number);
-  const matrix<float> x = tensor(io, "x"), dy = tensor(io, "dy"), ids = tensor(io, "ids");
-  matrix<float> y(x.rows(), x.cols()), dx(x.rows(), x.cols());
-  auto tape = layer.make_tape(x.rows());
-  const bool own = layer.reads_router_x();
-  const matrix<float> router_x = own ? tensor(io, "router_x") : matrix<float>();
-  std::vector<hmoe::index_t> token_ids;
-  if (io.find("token_ids") != nullptr) {
+/// What transformers computed in a folder, and the inputs of the pass.
+struct golden_layer {
+  explicit golden_layer(const std::string& where)
+      : folder(where), io(where + "/io.safetensors"), number(std::stoul(*io.metadata("layer"))), x(tensor(io, "x")),
+        router_x(io.find("router_x") == nullptr ? matrix<float>() : tensor(io, "router_x")) {
+    if (io.find("token_ids") == nullptr)
+      return;
     const matrix<float> values = tensor(io, "token_ids");
     token_ids.assign(values.data(), values.data() + values.size());
   }
-  layer.forward(ctx, x, y, tape, {.token_ids = {token_ids.data(), token_ids.size()}, .router_x = router_x});
-  CHECK(error_of_values(y, tensor(io, "y")) < 1e-5);
+  [[nodiscard]] hmoe::routing_inputs<float> inputs() const {
+    return {.token_ids = {token_ids.data(), token_ids.size()}, .router_x = router_x};
+  }
+
+  std::string folder;
+  hmoe::io::safetensors_file io;
+  std::size_t number;
+  matrix<float> x, router_x;
+  std::vector<hmoe::index_t> token_ids;
+};
+
+/// The same choices and weights, and outputs that differ by less than `bound` of the largest one.
+template <class Context>
+void check_forward(const Context& ctx, const hmoe::any_layer<Context>& layer, const golden_layer& golden,
+                   hmoe::tape<float>& tape, double bound) {
+  const matrix<float> ids = tensor(golden.io, "ids");
+  matrix<float> y(golden.x.rows(), golden.x.cols());
+  layer.forward(ctx, golden.x, y, tape, golden.inputs());
+  CHECK(error_of_values(y, tensor(golden.io, "y")) < bound);
   matrix<float> weights(ids.rows(), ids.cols());
   const auto& assigned = std::as_const(tape).assignment();
-  for (std::size_t t = 0; t < x.rows(); ++t)
+  for (std::size_t t = 0; t < ids.rows(); ++t)
     for (std::size_t i = 0; i < ids.cols(); ++i) { // shared experts come after them
       REQUIRE(assigned.experts_of(t)[i] == static_cast<hmoe::index_t>(ids(t, i)));
       weights(t, i) = assigned.weights_of(t)[i];
     }
-  CHECK(error_of_values(weights, tensor(io, "weights")) < 1e-5);
+  CHECK(error_of_values(weights, tensor(golden.io, "weights")) < 1e-5);
+}
+
+template <class Context> void compare(const Context& ctx, const golden_layer& golden) {
+  const std::string& folder = golden.folder;
+  const auto& io = golden.io;
+  const auto layer = models::load_layer(ctx, folder, golden.number);
+  const matrix<float>&x = golden.x, &router_x = golden.router_x, dy = tensor(io, "dy");
+  matrix<float> dx(x.rows(), x.cols());
+  auto tape = layer.make_tape(x.rows());
+  const bool own = layer.reads_router_x();
+  check_forward(ctx, layer, golden, tape, 1e-5);
 
   auto gradients = layer.make_gradients();
   matrix<float> d_router_x(router_x.rows(), router_x.cols());
@@ -85,7 +111,7 @@ template <class Context> void compare(const Context& ctx, const std::string& fol
     CHECK(error_of_values(d_router_x, tensor(io, "d_router_x")) < 1e-4);
   // Their gradients stand in a file as a model's weights do, under the names that transformers has in memory.
   auto expected = models::load_layer(ctx, models::model_config::of_folder(folder),
-                                     hmoe::io::sharded_safetensors(folder + "/gradients.safetensors"), number);
+                                     hmoe::io::sharded_safetensors(folder + "/gradients.safetensors"), golden.number);
   std::vector<std::pair<std::string, hmoe::matrix_view<float>>> theirs;
   expected.visit_parameters([&](const hmoe::parameter_info& info, hmoe::matrix_view<float> view) {
     theirs.emplace_back(info.full_name(), view);
@@ -117,8 +143,16 @@ TEST_CASE("layers of checkpoints compute what the released classes compute") {
   REQUIRE(folders.size() == 27);
   for (const std::string& folder : folders) {
     CAPTURE(folder);
-    compare(hmoe::context{hmoe::backends::reference{}}, folder);
-    compare(hmoe::context{hmoe::backends::simd{}}, folder);
+    const golden_layer golden(folder);
+    compare(hmoe::context{hmoe::backends::reference{}}, golden);
+    compare(hmoe::context{hmoe::backends::eigen{}}, golden);
+    const hmoe::context fast{hmoe::backends::simd{}};
+    compare(fast, golden);
+    // Straight from the file into packed weights.
+    const auto packed = models::load_packed_layer<hmoe::backends::formats::f32>(fast, folder, golden.number);
+    CHECK_FALSE(packed.trainable());
+    auto tape = packed.make_tape(golden.x.rows());
+    check_forward(fast, packed, golden, tape, 1e-5);
   }
 }
 
@@ -131,12 +165,10 @@ TEST_CASE("a family known at compile time gives its own type, with the same weig
   typed.forward(ctx, x, ours);
   any.forward(ctx, x, theirs);
   CHECK(error_of_values(ours, theirs) == 0);
-  const hmoe::context fast{hmoe::backends::simd{}};
-  const hmoe::any_layer<std::remove_const_t<decltype(fast)>> packed{hmoe::backends::simd<>::pack(typed)};
-  packed.forward(fast, x, theirs);
-  CHECK(error_of_values(ours, theirs) < 1e-5);
-  CHECK_FALSE(packed.trainable());
   CHECK(support::error_of([&] {
+          const hmoe::context fast{hmoe::backends::simd{}};
+          const auto packed =
+              models::load_packed_layer<hmoe::backends::formats::f32>(fast, golden_models + "mixtral", 1);
           static_cast<void>(packed.make_gradients());
         }).starts_with("hmoe: make_gradients: the experts of this layer are packed for inference"));
 }
