@@ -3,8 +3,8 @@
 # baseline.
 set(simd_sources ${backends_sources})
 list(FILTER simd_sources INCLUDE REGEX "^backends/simd(/.*)?\\.cpp$")
-# How rows are cut and what memory that takes is the same code at every level.
-list(FILTER simd_sources EXCLUDE REGEX "/(batch_layout|chunks|pieces|ffn_memory|packed_forward)\\.cpp$")
+# How rows are cut, what memory that takes, and what layers make of it is the same code at every level.
+list(FILTER simd_sources EXCLUDE REGEX "/(batch_layout|chunks|pieces|ffn_memory|packed_forward|[a-z_]+_layers)\\.cpp$")
 set(flags_of_v2 -march=x86-64-v2)
 set(flags_of_v3 -march=x86-64-v3)
 set(flags_of_v4 -march=x86-64-v4)
