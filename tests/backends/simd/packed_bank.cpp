@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: MIT
-#include <hmoe/backends/reference.hpp>
 #include <hmoe/backends/simd.hpp>
 #include <hmoe/dispatch/looped.hpp>
 #include <hmoe/dispatch/scattered.hpp>

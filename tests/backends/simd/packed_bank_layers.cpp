@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Packed banks in layers: the same at every instruction-set level.
+#include <hmoe/backends/reference.hpp>
 #include <hmoe/backends/simd.hpp>
 #include <hmoe/dispatch/looped.hpp>
 #include <hmoe/dispatch/scattered.hpp>
