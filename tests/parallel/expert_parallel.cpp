@@ -23,16 +23,8 @@ constexpr std::size_t whole_batch = 61;
 template <class Inner>
 support::part_result<double> run_on_ranks(std::size_t ranks, const hmoe::expert_placement& placed, bool on_input,
                                           const Inner& inner) {
-  const auto begin = support::parts_of(whole_batch, ranks);
-  const auto experts = support::make_unequal_experts<double>();
-  std::vector<support::part_result<double>> parts(ranks);
-  hmoe::communicators::threads(ranks).run([&](const rank_of_group& self) {
-    const std::size_t r = self.rank();
-    parts[r] =
-        support::run_part<double>(hmoe::context{hmoe::backends::reference{}}, expert_parallel{self, placed, inner},
-                                  experts, whole_batch, begin[r], begin[r + 1], on_input);
-  });
-  return support::joined(parts);
+  return support::run_on_threads(support::parts_of(whole_batch, ranks), on_input,
+                                 [&](const rank_of_group& self) { return expert_parallel{self, placed, inner}; });
 }
 double largest_difference_of(const support::part_result<double>& a, const support::part_result<double>& b) {
   double largest = 0;

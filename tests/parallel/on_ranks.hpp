@@ -9,6 +9,7 @@
 #include <hmoe/experts/glu.hpp>
 #include <hmoe/experts/mlp.hpp>
 #include <hmoe/parallel/expert_parallel.hpp>
+#include <hmoe/parallel/threads.hpp>
 
 #include "support/random_matrix.hpp"
 #include "support/same_bits.hpp"
@@ -123,6 +124,19 @@ template <class T> part_result<T> joined(const std::vector<part_result<T>>& part
           result.gradients[i][j] += part.gradients[i][j];
   }
   return result;
+}
+
+/// The whole batch on threads, whose tokens begin at these places; make(self) gives the strategy of a rank.
+template <class Make>
+part_result<double> run_on_threads(const std::vector<std::size_t>& begin, bool on_input, const Make& make) {
+  const auto experts = make_unequal_experts<double>();
+  std::vector<part_result<double>> parts(begin.size() - 1);
+  hmoe::communicators::threads(parts.size()).run([&](const hmoe::communicators::threads::member& self) {
+    const std::size_t r = self.rank();
+    parts[r] = run_part<double>(hmoe::context{hmoe::backends::reference{}}, make(self), experts, begin.back(), begin[r],
+                                begin[r + 1], on_input);
+  });
+  return joined(parts);
 }
 
 /// Experts 1 and 6 on several ranks, with uneven shares; one rank may have none.

@@ -53,11 +53,12 @@ TEST_CASE("a row goes once to each rank that needs it, a result comes back for e
   CHECK(list(ranks[1].entries_in()) == counts{3, 1});
   CHECK(list(ranks[1].experts_in()) == ids{2, 2, 3, 3});
   CHECK(list(ranks[1].rows_of_results_in()) == ids{0, 1, 1, 2});
+  CHECK(list(ranks[1].first_entries_in()) == ids{0, 1, 3, 4});
   CHECK(ranks[1].rows_in_total() == 3);
 }
 
 TEST_CASE("entries in the order of the assignment find their results in the order of ranks") {
-  const auto ranks = exchanges_of({{{0, 1, 2}, {}, {1, 2}}, {}}, hmoe::placement::round_robin(3, 2));
+  auto ranks = exchanges_of({{{0, 1, 2}, {}, {1, 2}}, {}}, hmoe::placement::round_robin(3, 2));
   CHECK(list(ranks[0].tokens_out()) == ids{0, 2, 0, 2});
   CHECK(list(ranks[0].results()) == ids{0, 2, 4, 1, 3}); // experts 0, 2, 2 of rank 0, then 1, 1 of rank 1
   CHECK(list(ranks[0].result_of()) == ids{0, 3, 1, 4, 2});
@@ -65,4 +66,8 @@ TEST_CASE("entries in the order of the assignment find their results in the orde
   CHECK(list(ranks[0].rows_of_results_in()) == ids{0, 0, 1});
   CHECK(list(ranks[1].rows_in()) == counts{2, 0});
   CHECK(ranks[1].tokens_out().empty());
+  ranks[0].index_rows_of_tokens(3);
+  CHECK(list(ranks[0].rows_of_token(0)) == ids{0, 2});
+  CHECK(ranks[0].rows_of_token(1).empty());
+  CHECK(list(ranks[0].rows_of_token(2)) == ids{1, 3});
 }

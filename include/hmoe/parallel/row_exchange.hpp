@@ -34,7 +34,8 @@ class row_exchange {
 public:
   explicit row_exchange(std::pmr::memory_resource* memory = std::pmr::get_default_resource())
       : rows_out_(memory), rows_in_(memory), entries_out_(memory), entries_in_(memory), tokens_(memory),
-        entries_(memory), places_(memory), rows_of_(memory), experts_(memory) {}
+        entries_(memory), places_(memory), rows_of_(memory), experts_(memory), first_entries_(memory),
+        first_rows_(memory), rows_of_tokens_(memory) {}
 
   /// [ranks] rows and results to and from each rank.
   [[nodiscard]] std::span<const std::size_t> rows_out() const noexcept { return {rows_out_.data(), rows_out_.size()}; }
@@ -54,6 +55,12 @@ public:
   /// The row that came in, and the expert, of each result that goes back.
   [[nodiscard]] vector_view<const index_t> rows_of_results_in() const noexcept { return rows_of_.view(); }
   [[nodiscard]] vector_view<const index_t> experts_in() const noexcept { return experts_.view(); }
+  /// [rows in + 1] where the results of each row that came in begin.
+  [[nodiscard]] vector_view<const index_t> first_entries_in() const noexcept { return first_entries_.view(); }
+  /// After index_rows_of_tokens: the rows that went out for a token, in ascending order of ranks.
+  [[nodiscard]] vector_view<const index_t> rows_of_token(std::size_t token) const noexcept {
+    return rows_of_tokens_.view().subview(first_rows_[token], first_rows_[token + 1] - first_rows_[token]);
+  }
   [[nodiscard]] std::size_t rows_in_total() const noexcept { return detail::sum_of(rows_in_); }
 
   /// What a rank tells each other one before rows travel.
@@ -93,12 +100,25 @@ public:
     }
     work.resize_words();
     write_words(assigned, work);
-    ranks.template all_to_all<index_t>(detail::span_of(work.out), detail::span_of(work.words_out),
-                                       detail::span_of(work.in), detail::span_of(work.words_in));
+    ranks.template all_to_all<index_t>(detail::span_of(work.sent), detail::span_of(work.words_out),
+                                       detail::span_of(work.received), detail::span_of(work.words_in));
     read_words(placed.experts(), work);
   }
 
-  /// Takes what `build` takes at most of `memory`, where each rank has up to `tokens` tokens and `entries` entries.
+  void index_rows_of_tokens(std::size_t tokens) {
+    first_rows_.resize_for_overwrite(tokens + 2);
+    rows_of_tokens_.resize_for_overwrite(tokens_.size());
+    first_rows_.fill(0);
+    for (const index_t t : tokens_)
+      ++first_rows_[t + 2];
+    for (std::size_t t = 2; t < first_rows_.size(); ++t)
+      first_rows_[t] += first_rows_[t - 1];
+    for (std::size_t i = 0; i < tokens_.size(); ++i) // [t + 1] is where t's next row goes, and in the end where it ends
+      rows_of_tokens_[first_rows_[tokens_[i] + 1]++] = static_cast<index_t>(i);
+  }
+
+  /// Takes what `build` and index_rows_of_tokens take at most of `memory`, where each rank has up to `tokens` tokens
+  /// and `entries` entries.
   void lay_out(std::size_t ranks, std::size_t tokens, std::size_t entries, std::pmr::memory_resource* memory) {
     rows_out_.reserve(ranks);
     entries_out_.reserve(ranks);
@@ -110,10 +130,13 @@ public:
     places_.reserve(entries);
     rows_of_.reserve(entries * ranks);
     experts_.reserve(entries * ranks);
+    first_entries_.reserve(std::min(entries, tokens) * ranks + 1);
+    first_rows_.reserve(tokens + 2);
+    rows_of_tokens_.reserve(rows);
     scratch work(memory, entries, ranks);
     work.entries_of_row.reserve(rows);
-    work.out.reserve(rows + entries);
-    work.in.reserve(std::min(entries, tokens) * ranks + entries * ranks);
+    work.sent.reserve(rows + entries);
+    work.received.reserve(std::min(entries, tokens) * ranks + entries * ranks);
   }
 
 private:
@@ -121,10 +144,10 @@ private:
     scratch(std::pmr::memory_resource* memory, std::size_t entries, std::size_t ranks)
         : rank_of(entries, memory), last(ranks, memory), next_row(ranks, memory), next_entry(ranks, memory),
           words_out(ranks, memory), words_in(ranks, memory), headers_out(ranks, memory), headers_in(ranks, memory),
-          entries_of_row(memory), out(memory), in(memory) {}
+          entries_of_row(memory), sent(memory), received(memory) {}
     void resize_words() {
-      out.resize_for_overwrite(detail::sum_of(words_out));
-      in.resize_for_overwrite(detail::sum_of(words_in));
+      sent.resize_for_overwrite(detail::sum_of(words_out));
+      received.resize_for_overwrite(detail::sum_of(words_in));
     }
 
     buffer<index_t> rank_of;                  ///< of each entry
@@ -132,7 +155,7 @@ private:
     buffer<std::size_t> next_row, next_entry; ///< by rank
     buffer<std::size_t> words_out, words_in;
     buffer<header> headers_out, headers_in;
-    buffer<index_t> entries_of_row, out, in;
+    buffer<index_t> entries_of_row, sent, received;
   };
 
   template <class T>
@@ -189,25 +212,29 @@ private:
     std::size_t word = 0, row = 0, entry = 0;
     for (std::size_t p = 0; p < ranks; ++p) {
       for (std::size_t i = 0; i < rows_out_[p]; ++i)
-        work.out[word++] = work.entries_of_row[row++];
+        work.sent[word++] = work.entries_of_row[row++];
       for (std::size_t i = 0; i < entries_out_[p]; ++i)
-        work.out[word++] = assigned.experts()[entries_[entry++]];
+        work.sent[word++] = assigned.experts()[entries_[entry++]];
     }
   }
   void read_words(std::size_t experts, const scratch& work) {
     rows_of_.resize_for_overwrite(detail::sum_of(entries_in_));
     experts_.resize_for_overwrite(detail::sum_of(entries_in_));
+    first_entries_.resize_for_overwrite(rows_in_total() + 1);
+    first_entries_[0] = 0;
     std::size_t word = 0, first_row = 0, entry = 0;
     for (std::size_t p = 0; p < rows_in_.size(); ++p) {
       const std::size_t counts = word, end = entry + entries_in_[p];
       word += rows_in_[p];
-      for (std::size_t i = 0; i < rows_in_[p]; ++i)
-        for (index_t n = work.in [counts + i]; n != 0; --n) {
-          require(entry < end && work.in[word] < experts, "expert_parallel: rank ", p,
+      for (std::size_t i = 0; i < rows_in_[p]; ++i) {
+        for (index_t n = work.received[counts + i]; n != 0; --n) {
+          require(entry < end && work.received[word] < experts, "expert_parallel: rank ", p,
                   " sent a list of experts that cannot be: do all ranks run the same program?");
           rows_of_[entry] = static_cast<index_t>(first_row + i);
-          experts_[entry++] = work.in[word++];
+          experts_[entry++] = work.received[word++];
         }
+        first_entries_[first_row + i + 1] = static_cast<index_t>(entry);
+      }
       require(entry == end, "expert_parallel: rank ", p,
               " sent a list of experts that cannot be: do all ranks run the same program?");
       first_row += rows_in_[p];
@@ -217,6 +244,8 @@ private:
   buffer<std::size_t> rows_out_, rows_in_, entries_out_, entries_in_;
   buffer<index_t> tokens_, entries_, places_; ///< by row out, by result, by entry
   buffer<index_t> rows_of_, experts_;         ///< by result that goes back
+  buffer<index_t> first_entries_;             ///< by row in
+  buffer<index_t> first_rows_, rows_of_tokens_;
 };
 
 } // namespace hmoe::dispatch
