@@ -43,6 +43,19 @@ std::vector<std::size_t> numbers(std::string_view name, std::string_view text, s
   }
 }
 
+std::vector<double> decimals(std::string_view name, std::string_view text) {
+  std::vector<double> all;
+  for (;;) {
+    const std::size_t comma = text.find(',');
+    const std::string_view one = text.substr(0, comma);
+    const auto [end, error] = std::from_chars(one.data(), one.data() + one.size(), all.emplace_back());
+    require(error == std::errc{} && end == one.data() + one.size(), name, " is \"", one, "\": give a number");
+    if (comma == std::string_view::npos)
+      return all;
+    text.remove_prefix(comma + 1);
+  }
+}
+
 options parse(int count, char** values) {
   options result;
   for (int i = 1; i < count; i += 2) {
@@ -59,6 +72,8 @@ options parse(int count, char** values) {
       result.threads = number(name, value, 4096);
     else if (name == "--tokens")
       result.tuning.tokens = numbers(name, value, 1 << 20);
+    else if (name == "--skews")
+      result.tuning.skews = decimals(name, value);
     else if (name == "--milliseconds")
       result.tuning.seconds = static_cast<double>(number(name, value, 1'000'000)) / 1000;
     else if (name == "--training")

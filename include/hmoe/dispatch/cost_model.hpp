@@ -97,8 +97,8 @@ struct predicted_time {
 ///            all experts in turn, panel by panel
 ///   flops    Σ (r_e − passes_e) · flops_e / flops (the first row of a pass is in `weights`); 3 times that in training
 ///   hidden   (1 − not_hidden) of the shorter one of these two
-///   rows     copies · d_model bytes / row_copy; copies = 4n + T for sorted and blocked, 6n for looped, 2n to 6n for
-///            scattered (scatter_copies), 2n + T for per_token, N T + 3n for dense; 3 times that in training
+///   rows     copies · d_model bytes / row_copy; copies = 4n + T for sorted and blocked, 6n for looped,
+///            scatter_copies · n + T for scattered, 2n + T for per_token, N T + 3n for dense; 3 times that in training
 ///   waits    parallel phases: those of the experts, and one each for gather and combine of more than 64 rows
 [[nodiscard]] inline predicted_time predict(strategy s, const dispatch_load& load, const machine_limits& machine) {
   const bool each_token = s == strategy::per_token && !load.training; // trains as sorted
@@ -121,7 +121,7 @@ struct predicted_time {
   if (each_token)
     copies = 2 * n + tokens, own_phases = load.tokens > 64 ? 1 : 0;
   else if (s == strategy::scattered)
-    copies = static_cast<double>(load.scatter_copies) * n, own_phases = load.tokens > 64 ? 1 : 0;
+    copies = static_cast<double>(load.scatter_copies) * n + tokens, own_phases = load.tokens > 64 ? 1 : 0;
   else if (s == strategy::looped)
     copies = 6 * n, own_phases = load.entries > 64 ? 2 * used : 0;
   else if (s == strategy::dense)

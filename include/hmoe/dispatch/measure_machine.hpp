@@ -44,16 +44,17 @@ private:
   std::vector<double> seconds_;
 };
 
-/// A batch of `tokens` tokens for each of `experts` experts, one expert a token.
-template <class T> void assign_evenly(std::size_t experts, std::size_t tokens, assignment<T>& to) {
-  const std::size_t all = experts * tokens;
-  to.resize_tokens(all);
-  for (std::size_t t = 0; t <= all; ++t)
-    to.offsets()[t] = static_cast<index_t>(t);
+/// A batch with `rows` rows for each of `experts` experts: two neighbours for each token where their number is even,
+/// else one.
+template <class T> void assign_evenly(std::size_t experts, std::size_t rows, assignment<T>& to) {
+  const std::size_t entries = experts * rows, each = experts % 2 == 0 ? 2 : 1;
+  to.resize_tokens(entries / each);
+  for (std::size_t t = 0; t <= entries / each; ++t)
+    to.offsets()[t] = static_cast<index_t>(each * t);
   to.resize_entries();
-  for (std::size_t t = 0; t < all; ++t) {
-    to.experts()[t] = static_cast<index_t>(t % experts);
-    to.weights()[t] = T(1);
+  for (std::size_t a = 0; a < entries; ++a) {
+    to.experts()[a] = static_cast<index_t>(a % experts);
+    to.weights()[a] = T(1) / static_cast<T>(each);
   }
 }
 
@@ -122,12 +123,12 @@ template <execution_context Context, class Experts>
     const typename Context::workspace_scope scope(ctx.workspace());
     experts.forward_rows(ctx, vector_view<const expert_rows<T>>(some));
   };
-  const auto batch = [&](const auto& strategy, std::size_t tokens) {
+  const auto batch = [&](const auto& strategy, std::size_t each) {
     const typename Context::workspace_scope scope(ctx.workspace());
     tape<T> tape(&ctx.workspace(), false);
-    detail::assign_evenly(n, tokens, tape.assignment());
-    strategy.forward(ctx, experts, std::as_const(x).view().row_block(0, n * tokens), y.view().row_block(0, n * tokens),
-                     tape);
+    detail::assign_evenly(n, each, tape.assignment());
+    const std::size_t tokens = tape.assignment().tokens();
+    strategy.forward(ctx, experts, std::as_const(x).view().row_block(0, tokens), y.view().row_block(0, tokens), tape);
   };
 
   detail::other_memory<T> other(found.last_cache);
@@ -168,15 +169,17 @@ template <execution_context Context, class Experts>
   found.next_read = std::max(found.first_read, static_cast<double>(experts.bytes(widest)) / again.typical());
   found.flops =
       flops * static_cast<double>(many - 1) / std::max(long_run.typical() - again.typical(), long_run.typical() / 2);
-  const auto row = [&](std::size_t tokens) { // of all tokens, once
-    return static_cast<double>(n * tokens * d * sizeof(T)) / found.row_copy;
+  const auto copy_of = [&](std::size_t each) { // of `each` rows of all experts, once
+    return static_cast<double>(n * each * d * sizeof(T)) / found.row_copy;
   };
-  const double multiplied = all_flops * static_cast<double>(most - 1) / found.flops;
+  const double multiplied = all_flops * static_cast<double>(most - 1) / found.flops, copies_of_sorted = 4;
+  const double combined = n % 2 == 0 ? 0.5 : 1; // tokens ÷ rows
   if (most > 1)
-    found.not_hidden = std::clamp((in_order.typical() - 5 * row(most) - std::max(first.typical(), multiplied)) /
-                                      std::min(first.typical(), multiplied),
-                                  0.0, 1.0);
-  const double saved = (5 - static_cast<double>(experts.scatter_copies(ctx))) * row(few);
+    found.not_hidden = std::clamp(
+        (in_order.typical() - (copies_of_sorted + combined) * copy_of(most) - std::max(first.typical(), multiplied)) /
+            std::min(first.typical(), multiplied),
+        0.0, 1.0);
+  const double saved = (copies_of_sorted - static_cast<double>(experts.scatter_copies(ctx))) * copy_of(few);
   found.scattered_read =
       std::clamp(1 + (few_by_tokens.typical() + saved - few_in_order.typical()) / first.typical(), 1.0, 2.0);
   return found;
