@@ -16,9 +16,14 @@
 namespace {
 using target = void (*)(std::span<const std::byte>);
 void run(target run_target, const std::string& bytes) { run_target(std::as_bytes(std::span(bytes))); }
-const std::map<std::string, target> targets{{"safetensors", fuzz::safetensors}, {"gguf", fuzz::gguf},
-                                            {"routing_log", fuzz::routing_log}, {"manifest", fuzz::manifest},
-                                            {"packed", fuzz::packed},           {"model", fuzz::model}};
+const std::map<std::string, target> targets{{"safetensors", fuzz::safetensors},
+                                            {"gguf", fuzz::gguf},
+                                            {"routing_log", fuzz::routing_log},
+                                            {"manifest", fuzz::manifest},
+                                            {"packed", fuzz::packed},
+                                            {"model", fuzz::model},
+                                            {"routing_text", fuzz::routing_text},
+                                            {"tuned_table", fuzz::tuned_table}};
 } // namespace
 
 TEST_CASE("seeds, and seeds with a fault at any place, are read or refused") {
@@ -46,6 +51,10 @@ TEST_CASE("seeds are sound") {
     CHECK_NOTHROW(static_cast<void>(hmoe::io::packed_checkpoint(bytes(file), "seed")));
   for (const std::string& file : seeds.at("manifest"))
     CHECK_NOTHROW(static_cast<void>(hmoe::io::ragged_manifest::from_json(file, "seed")));
+  for (const std::string& file : seeds.at("routing_text"))
+    CHECK_NOTHROW(static_cast<void>(hmoe::io::from_routing_text<float>(file, "seed")));
+  for (const std::string& file : seeds.at("tuned_table"))
+    CHECK_NOTHROW(static_cast<void>(hmoe::io::parse_tuned_table(file, "seed", "CPU")));
 }
 
 TEST_CASE("layers of all seeds of models are loaded") {

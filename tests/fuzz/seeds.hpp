@@ -9,7 +9,9 @@
 #include <hmoe/io/packed_checkpoint_writer.hpp>
 #include <hmoe/io/ragged_checkpoint.hpp>
 #include <hmoe/io/routing_log.hpp>
+#include <hmoe/io/routing_text.hpp>
 #include <hmoe/io/safetensors_writer.hpp>
+#include <hmoe/io/tuned_table.hpp>
 
 #include "fuzz/model_seeds.hpp"
 #include "support/gguf_bytes.hpp"
@@ -102,7 +104,13 @@ inline std::map<std::string, std::vector<std::string>> seeds() {
     writer.add(record);
     writer.close();
     result["routing_log"].push_back(support::contents_of(path));
+    result["routing_text"].push_back(io::to_routing_text(record));
   }
+  using hmoe::dispatch::strategy;
+  result["tuned_table"].push_back(io::tuned_table_text(
+      {"CPU",
+       {768, 8, 1234, 2},
+       {{1, 1, strategy::per_token, strategy::sorted}, {1, 2.5, strategy::scattered, strategy::blocked}}}));
   result["model"] = model_seeds();
   return result;
 }

@@ -10,7 +10,9 @@
 #include <hmoe/io/packed_checkpoint.hpp>
 #include <hmoe/io/ragged_manifest.hpp>
 #include <hmoe/io/routing_log.hpp>
+#include <hmoe/io/routing_text.hpp>
 #include <hmoe/io/safetensors.hpp>
+#include <hmoe/io/tuned_table.hpp>
 
 #include <sys/mman.h>
 #include <unistd.h>
@@ -165,6 +167,29 @@ inline void manifest(std::span<const std::byte> bytes) {
     require_true(again.layers == manifest.layers);
   } catch (const hmoe::error&) {
   }
+}
+
+/// A line of routings. What was read is written and read again.
+inline void routing_text(std::span<const std::byte> bytes) {
+  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  std::string written;
+  try {
+    written = hmoe::io::to_routing_text(hmoe::io::from_routing_text<float>(text, "fuzz"));
+  } catch (const hmoe::error&) {
+    return;
+  }
+  require_true(hmoe::io::to_routing_text(hmoe::io::from_routing_text<float>(written, "again")) == written);
+}
+
+inline void tuned_table(std::span<const std::byte> bytes) {
+  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  std::string written;
+  try {
+    written = hmoe::io::tuned_table_text(hmoe::io::parse_tuned_table(text, "fuzz", "CPU"));
+  } catch (const hmoe::error&) {
+    return;
+  }
+  require_true(hmoe::io::tuned_table_text(hmoe::io::parse_tuned_table(written, "again", "CPU")) == written);
 }
 
 } // namespace fuzz

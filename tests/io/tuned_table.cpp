@@ -36,6 +36,17 @@ TEST_CASE("a table comes back from its text") {
   CHECK(back.choices[0].inference == strategy::per_token);
 }
 
+TEST_CASE("loads that are nearly the same come back as they are") {
+  dispatch::tuned_table close = table;
+  close.choices = {{4, 1e-9, strategy::sorted, strategy::sorted},
+                   {4, 1.0 / 3, strategy::per_token, strategy::sorted},
+                   {4, 1.0 / 3 + 1e-15, strategy::sorted, strategy::sorted}};
+  const dispatch::tuned_table back = io::parse_tuned_table(io::tuned_table_text(close), "t.json", table.cpu);
+  REQUIRE(back.choices.size() == 3);
+  for (std::size_t i = 0; i < 3; ++i)
+    CHECK(back.choices[i].effective_experts == close.choices[i].effective_experts);
+}
+
 TEST_CASE("wrong and foreign tables are refused in words") {
   const std::string text = io::tuned_table_text(table);
   CHECK(refusal(text, "A \\\"CPU\\\"", "B") ==

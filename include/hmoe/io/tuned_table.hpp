@@ -9,6 +9,7 @@
 #include <hmoe/io/json_text.hpp>
 #include <hmoe/io/read_file.hpp>
 
+#include <charconv>
 #include <cstddef>
 #include <fstream>
 #include <span>
@@ -44,11 +45,15 @@ inline constexpr std::size_t tuned_table_version = 2;
   number("experts", table.shape.experts);
   number("bytes", table.shape.bytes);
   number("threads", table.shape.threads);
+  const auto shortest = [](double value) { // reading it gives the same value, in any locale
+    char digits[32];
+    return std::string(digits, std::to_chars(digits, digits + sizeof digits, value).ptr);
+  };
   text += ",\n \"choices\": [";
   std::string_view between = "\n";
   for (const auto& c : table.choices) {
     text += std::string(between) + "  {\"tokens\": " + std::to_string(c.tokens) +
-            ", \"effective_experts\": " + std::to_string(c.effective_experts) + ", \"inference\": \"" +
+            ", \"effective_experts\": " + shortest(c.effective_experts) + ", \"inference\": \"" +
             std::string(name_of(c.inference)) + "\", \"training\": \"" + std::string(name_of(c.training)) + "\"}";
     between = ",\n";
   }
