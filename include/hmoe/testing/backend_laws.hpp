@@ -80,11 +80,12 @@ private:
     return std::string(operation) + " " + std::string(text);
   }
   void near(std::string_view operation, const values& got, const values& expected, double scale) {
+    const std::string agrees = law(operation, "agrees with the plain form");
     for (std::size_t i = 0; i < got.size(); ++i) {
       const double error = std::abs(static_cast<double>(got[i]) - static_cast<double>(expected[i]));
       const double bound = options_.tolerance * epsilon * std::max(scale, std::abs(static_cast<double>(expected[i])));
-      found_.expect(error <= bound, law(operation, "agrees with the plain form"), "value ", i, " of ", got.size(),
-                    ": got ", got[i], ", expected ", expected[i]);
+      found_.expect(error <= bound, agrees, "value ", i, " of ", got.size(), ": got ", got[i], ", expected ",
+                    expected[i]);
     }
   }
 
@@ -103,10 +104,10 @@ private:
       found_.expect(ours.margins_intact(), law(name, "writes its output only"), m, " x ", n, ", sums of ", k);
       const auto got = ours.values(), right = expected.values();
       const double bound = epsilon * static_cast<double>(k + 8) * 4 * std::sqrt(static_cast<double>(k + 1));
+      const std::string agrees = law(name, "agrees with the reference");
       for (std::size_t i = 0; i < got.size(); ++i)
-        found_.expect(std::abs(static_cast<double>(got[i]) - static_cast<double>(right[i])) <= bound,
-                      law(name, "agrees with the reference"), m, " x ", n, ", sums of ", k, ": value ", i, ": got ",
-                      got[i], ", expected ", right[i]);
+        found_.expect(std::abs(static_cast<double>(got[i]) - static_cast<double>(right[i])) <= bound, agrees, m, " x ",
+                      n, ", sums of ", k, ": value ", i, ": got ", got[i], ", expected ", right[i]);
       if (!options_.same_bits_in_any_batch || m == 0)
         return;
       guarded_matrix<T> alone(m, n);

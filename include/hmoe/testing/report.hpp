@@ -44,9 +44,11 @@ public:
 
   /// Notes that `law` is broken, with the concatenated details, unless `holds`. Returns `holds`.
   template <class... Details> bool expect(bool holds, std::string_view law, const Details&... details) {
+    if (holds) // nearly always, for each value of a row
+      return true;
     const std::string start = std::string(law) + ": ";
-    if (holds || std::any_of(sentences_.begin(), sentences_.end(), [&](const auto& s) { return s.starts_with(start); }))
-      return holds;
+    if (std::any_of(sentences_.begin(), sentences_.end(), [&](const auto& s) { return s.starts_with(start); }))
+      return false;
     std::ostringstream text;
     text.precision(9);
     text << start;
