@@ -33,7 +33,8 @@ def field(x, y, won, names):
     fill, ink = (tint, "#ffffff") if told else ("#ffffff", INK)
     words = f"{'+' if told else '≈ '}{percent(ahead)}"
     return (
-        f'<rect x="{x + 2}" y="{y + 2}" width="{CELL - 4}" height="{ROW - 4}" rx="4" fill="{fill}" stroke="{tint}" stroke-width="2"/>'
+        f'<rect x="{x + 2}" y="{y + 2}" width="{CELL - 4}" height="{ROW - 4}" rx="4" fill="{fill}" stroke="{tint}" '
+        'stroke-width="2"/>'
         + text(x + CELL / 2, y + 15, winner["strategy"], fill=ink)
         + text(x + CELL / 2, y + 27, words, size=9, fill=ink)
     )
@@ -66,7 +67,8 @@ def svg(results, command):
     body = [
         text(GAP, 18, "Quickest dispatch strategy, and how much longer the next one takes", "start", 14),
         text(GAP, 35, f"{run['run']}, {run['threads']} threads: {command}", "start", 10, QUIET),
-        text(GAP, 49, "A frame: less than twice the noise, either may be quicker. Forward, f32 where no format is named.", "start", 10, QUIET),
+        text(GAP, 49, "A frame: less than twice the noise, either may be quicker. Forward, f32 where no format is named.",
+             "start", 10, QUIET),
     ]  # fmt: skip
     top = HEAD
     for title, loads, tokens, own in shown:
