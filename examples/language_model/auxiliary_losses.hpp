@@ -19,6 +19,7 @@ namespace language_model {
 /// The losses of one layer, whatever their types.
 template <class T> class auxiliary_losses {
 public:
+  auxiliary_losses() = default; ///< none
   /// `sparsity` adapts the coefficient of adaptive-l1, for all layers.
   auxiliary_losses(const variant& v, const std::shared_ptr<hmoe::losses::sparsity_controller>& sparsity) {
     // Not in the order of the command line: floating-point sums depend on it, results should not.

@@ -84,25 +84,6 @@ std::vector<variant> missing_controls(const std::vector<variant>& variants, cons
   return all;
 }
 
-nlohmann::json describe_corpus(const corpus& text, const run_config& base) {
-  const auto windows =
-      evaluation_windows(text.heldout.size(), base.shape.context, base.how.batch, base.how.evaluation_tokens);
-  return {{"name", text.name},
-          {"train_bytes", text.train_bytes},
-          {"heldout_bytes", text.heldout_bytes},
-          {"train_tokens", text.train.size()},
-          {"heldout_tokens", text.heldout.size()},
-          {"eval_tokens", windows.size() * base.shape.context},
-          {"bytes_per_token", text.bytes_per_token()},
-          {"vocabulary", text.pieces.size()}};
-}
-
-nlohmann::json describe_model(const run_config& base) {
-  return {{"d_model", base.shape.d_model}, {"blocks", base.shape.blocks},
-          {"heads", base.shape.heads},     {"context", base.shape.context},
-          {"batch", base.how.batch},       {"parameters_without_experts", parameters_without_experts(base.shape)}};
-}
-
 nlohmann::json describe(const comparison& wanted, const corpus& text, const std::vector<variant>& variants,
                         const finished_runs& finished) {
   const auto control_names = controls(variants, finished);
@@ -130,6 +111,25 @@ nlohmann::json describe(const comparison& wanted, const corpus& text, const std:
 }
 
 } // namespace
+
+nlohmann::json describe_corpus(const corpus& text, const run_config& base) {
+  const auto windows =
+      evaluation_windows(text.heldout.size(), base.shape.context, base.how.batch, base.how.evaluation_tokens);
+  return {{"name", text.name},
+          {"train_bytes", text.train_bytes},
+          {"heldout_bytes", text.heldout_bytes},
+          {"train_tokens", text.train.size()},
+          {"heldout_tokens", text.heldout.size()},
+          {"eval_tokens", windows.size() * base.shape.context},
+          {"bytes_per_token", text.bytes_per_token()},
+          {"vocabulary", text.pieces.size()}};
+}
+
+nlohmann::json describe_model(const run_config& base) {
+  return {{"d_model", base.shape.d_model}, {"blocks", base.shape.blocks},
+          {"heads", base.shape.heads},     {"context", base.shape.context},
+          {"batch", base.how.batch},       {"parameters_without_experts", parameters_without_experts(base.shape)}};
+}
 
 nlohmann::json compare(const comparison& wanted, const corpus& text) {
   validate(wanted.base, text);

@@ -28,4 +28,8 @@ struct comparison {
 /// activated width over training is within 2 % of its own; if there is none, one is made and trained.
 nlohmann::json compare(const comparison& wanted, const corpus& text);
 
+/// What results files say of a text and of the model that learns it.
+nlohmann::json describe_corpus(const corpus& text, const run_config& base);
+nlohmann::json describe_model(const run_config& base);
+
 } // namespace language_model

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#ifdef LANGUAGE_MODEL_WITHOUT_OPTIMISATION
+#error                                                                                                                 \
+    "this source is compiled without optimisation, and the linker takes one copy of a template's functions, maybe these: keep the model out of it"
+#endif
+
 #include <hmoe/core/parameter.hpp>
 #include <hmoe/core/random.hpp>
 #include <hmoe/core/router_trace.hpp>
@@ -98,14 +103,15 @@ public:
     double auxiliary; ///< all auxiliary losses, summed over layers
   };
 
-  /// The same with gradients: adds those of task + auxiliary to every parameter's. `noise` is for routers that draw it.
+  /// The same with gradients: adds those of task + auxiliary to every parameter's, or of the task alone. `noise` is for
+  /// routers that draw it.
   losses accumulate_gradients(std::span<const token> inputs, std::span<const token> targets,
-                              const std::optional<hmoe::noise_source>& noise = {}) {
+                              const std::optional<hmoe::noise_source>& noise = {}, bool with_auxiliary = true) {
     forward(inputs, noise);
     predict(targets, T(1) / static_cast<T>(tokens_));
     double auxiliary = 0.0;
-    for (auto& b : blocks_)
-      auxiliary += b.layer->add_auxiliary_losses();
+    for (std::size_t b = 0; b < blocks_.size() && with_auxiliary; ++b)
+      auxiliary += blocks_[b].layer->add_auxiliary_losses();
     backward(inputs);
     return {mean_token_loss(), auxiliary};
   }

@@ -7,20 +7,18 @@
 #include "comparison.hpp"
 #include "corpus.hpp"
 #include "errors.hpp"
-#include "generation.hpp"
 #include "interrupt.hpp"
 #include "option_checks.hpp"
 #include "policies.hpp"
+#include "pruning_comparison.hpp"
 #include "run.hpp"
 #include "table.hpp"
-#include "tokenizer.hpp"
-#include "trainer.hpp"
 #include "waiting.hpp"
+#include "write_text.hpp"
 
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <exception>
 #include <filesystem>
@@ -68,11 +66,10 @@ struct options {
   std::string list;
   std::size_t seeds = 0;
 
-  std::string checkpoint;
-  std::string tokenizer;
-  std::string prompt = "The ";
-  std::size_t tokens = 200;
-  double temperature = 0.8;
+  std::vector<std::string> models;
+  pruning_comparison pruning;
+
+  text_order order;
 };
 
 corpus open_corpus(const options& o) {
@@ -168,41 +165,40 @@ int compare_variants(options& o, bool budget_given, const std::string& command) 
   return 0;
 }
 
-int generate_text(const options& o) {
-  hmoe::require(std::isfinite(o.temperature) && o.temperature >= 0, "a temperature of ", o.temperature,
-                ": it must be finite and not below 0");
-  const std::filesystem::path path = o.checkpoint;
-  const checkpoint saved = load_checkpoint(path);
-  run_config config = run_config_from_json(saved.config);
-  validate(config);
-  config.how.batch = 1;
-  require_memory(config);
-  const std::filesystem::path beside = path.parent_path() / "tokenizer.model";
-  const std::filesystem::path file = o.tokenizer.empty() ? beside : std::filesystem::path(o.tokenizer);
-  const std::string serialized = read_file(file);
-  const auto sum = saved.state.find("tokenizer"); // older checkpoints have none
-  hmoe::require(sum == saved.state.end() || *sum == to_hex(checksum().add(serialized).value()), file.string(),
-                " is damaged, or not the tokeniser that the model was trained with: give that one as --tokenizer "
-                "(tokenizer.model in the folder corpus-… of the training's --work)");
-  const tokenizer pieces(serialized);
-  hmoe::require(pieces.pieces().size() == config.shape.vocabulary, "the tokeniser has ", pieces.pieces().size(),
-                " pieces, the model ", config.shape.vocabulary, ": give the one it was trained with as --tokenizer");
-  decoder<float> model = make_generator(config);
-  load_model(saved, model);
-  const auto prompt = pieces.encode(o.prompt);
-  hmoe::require(!prompt.empty(), "generate needs a --prompt of at least one character");
-  hmoe::require(pieces.decode(prompt) == o.prompt,
-                "the prompt has characters that the model's tokeniser does not know: it learnt those of its text");
-  std::cout << pieces.decode(generate(model, prompt, o.tokens, o.temperature, hmoe::seed{o.base.seed})) << "\n";
+int prune(options& o, const std::string& command) {
+  pruning_comparison& wanted = o.pruning;
+  validate(wanted);
+  wanted.models.assign(o.models.begin(), o.models.end());
+  o.base.shape.vocabulary = run_config_from_json(load_checkpoint(o.models.front()).config).shape.vocabulary;
+  wanted.folder = o.out;
+  wanted.threads = o.threads;
+  wanted.command = command;
+  const corpus text = open_corpus(o);
+  interrupt::listen();
+  const auto results = compare_cuts(wanted, text);
+  print_pruning_table(std::cout, results);
+  if (results.at("interrupted").get<bool>()) {
+    std::cerr << "interrupted\n";
+    return interrupted_status;
+  }
+  std::cout << "\nresults: " << (wanted.folder / "pruning.json").string() << " and pruning.csv beside it\n";
   return 0;
 }
 
-void add_text_options(CLI::App& command, options& o) {
+int generate_text(const options& o) {
+  std::cout << write_text(o.order) << "\n";
+  return 0;
+}
+
+void add_corpus_options(CLI::App& command, options& o) {
   command.add_option("--text", o.text, "Text to learn, any UTF-8 file")->required()->check(CLI::ExistingFile);
   command.add_option("--work", o.work, "Folder that keeps the tokeniser and the tokens")->capture_default_str();
   command.add_option("--threads", o.threads, "Threads; they change the speed, never the numbers")
       ->capture_default_str()
       ->check(whole_number(1, 4096));
+}
+void add_text_options(CLI::App& command, options& o) {
+  add_corpus_options(command, o);
   command.add_option("--vocabulary", o.base.shape.vocabulary, "Tokens of the vocabulary")
       ->capture_default_str()
       ->check(whole_number(1, 65536));
@@ -307,18 +303,49 @@ int parse_and_run(int argc, char** argv) {
       app.add_subcommand("list", "Print the routers, shared experts and losses that a variant can name");
 
   auto* generate_command = app.add_subcommand("generate", "Let a trained model write");
-  generate_command->add_option("--checkpoint", o.checkpoint, "The model")->required()->check(CLI::ExistingFile);
-  generate_command->add_option("--tokenizer", o.tokenizer, "Its tokeniser (default: tokenizer.model beside it)");
-  generate_command->add_option("--prompt", o.prompt, "What it goes on with")->capture_default_str();
-  generate_command->add_option("--tokens", o.tokens, "How much it writes")
+  generate_command->add_option("--checkpoint", o.order.checkpoint, "The model")->required()->check(CLI::ExistingFile);
+  generate_command->add_option("--tokenizer", o.order.tokenizer, "Its tokeniser (default: tokenizer.model beside it)");
+  generate_command->add_option("--prompt", o.order.prompt, "What it goes on with")->capture_default_str();
+  generate_command->add_option("--tokens", o.order.tokens, "How much it writes")
       ->capture_default_str()
       ->check(whole_number(0, 1'000'000));
-  generate_command->add_option("--temperature", o.temperature, "0 takes the likeliest token each time")
+  generate_command->add_option("--temperature", o.order.temperature, "0 takes the likeliest token each time")
       ->capture_default_str()
       ->check(finite_number());
-  generate_command->add_option("--seed", o.base.seed, "Another seed, another text")
+  generate_command->add_option("--seed", o.order.seed, "Another seed, another text")
       ->capture_default_str()
       ->check(whole_number(0, ~std::uint64_t{0}));
+
+  auto* prune_command = app.add_subcommand(
+      "prune",
+      "Cut the experts of trained models to budgets in several ways, fine-tune each alike, and print one table");
+  add_corpus_options(*prune_command, o);
+  prune_command
+      ->add_option("--model", o.models, "A trained model: NAME-seedS.checkpoint of train or compare; may be repeated")
+      ->required()
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->check(CLI::ExistingFile);
+  prune_command->add_option("--out", o.out, "Folder for pruning.json and pruning.csv")->capture_default_str();
+  prune_command
+      ->add_option("--budget", o.pruning.budgets, "Share of the experts' parameters that stays; may be repeated")
+      ->capture_default_str()
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->check(finite_number());
+  prune_command
+      ->add_option("--calibration-tokens", o.pruning.calibration_tokens,
+                   "Training tokens that importance is taken from")
+      ->capture_default_str()
+      ->check(whole_number(1, 1'000'000'000));
+  prune_command
+      ->add_option("--anneal-tokens", o.pruning.anneal_tokens,
+                   "Training tokens that each cut is fine-tuned on; 0: none")
+      ->capture_default_str()
+      ->check(whole_number(0, 1'000'000'000));
+  prune_command->add_option("--anneal-rate", o.pruning.anneal_rate, "Peak of the learning rate while fine-tuning")
+      ->capture_default_str()
+      ->check(finite_number());
 
   CLI11_PARSE(app, argc, argv);
   if (list_command->parsed()) {
@@ -334,6 +361,8 @@ int parse_and_run(int argc, char** argv) {
   std::string command = "language_model";
   for (int i = 1; i < argc; ++i)
     command += std::string(" ") + argv[i];
+  if (prune_command->parsed())
+    return prune(o, command);
   return compare_variants(o, compare_budget->count() > 0, command);
 }
 

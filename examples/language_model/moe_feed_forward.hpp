@@ -14,6 +14,7 @@
 
 #include <cmath>
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -22,21 +23,37 @@
 
 namespace language_model {
 
+template <class T> using swiglu_bank = hmoe::experts::glu_bank<T, hmoe::experts::silu>;
+
 /// A layer of hmoe with SwiGLU experts, the shared ones last, and any router, behind the decoder's interface.
-template <class T> class moe_feed_forward final : public feed_forward<T> {
+template <class T, class Experts = hmoe::expert_set<swiglu_bank<T>>>
+class moe_feed_forward final : public feed_forward<T> {
 public:
+  using layer_type = hmoe::moe_layer<Experts, layer_router<T>>;
+  /// Sees each backward pass before it runs: f(layer, tape, context, dy).
+  using watcher = std::function<void(const layer_type&, hmoe::tape<T>&, const layer_context&, const matrix<T>&)>;
+
   moe_feed_forward(const layer_setup& s, const layer_router<T>& router, std::unique_ptr<adaptation<T>> rule)
-      : layer_(hmoe::expert_set(bank(router.d_model(), s.what.all_widths())), router),
-        gradients_(layer_.make_gradients()), tape_(layer_.make_tape(s.max_tokens)),
-        context_(hmoe::backends::simd<>{}, hmoe::executors::openmp(s.threads)), losses_(s.what, s.sparsity),
-        adaptation_(std::move(rule)), sparsity_(s.last ? s.sparsity : nullptr) {
+      : moe_feed_forward(layer_type(Experts(swiglu_bank<T>(router.d_model(), s.what.all_widths())), router),
+                         s.max_tokens, s.threads) {
+    losses_ = auxiliary_losses<T>(s.what, s.sparsity);
+    adaptation_ = std::move(rule);
+    sparsity_ = s.last ? s.sparsity : nullptr;
+  }
+  /// A layer that was made of a trained one: without auxiliary losses and rules of its router.
+  moe_feed_forward(layer_type layer, std::size_t max_tokens, std::size_t threads)
+      : layer_(std::move(layer)), gradients_(layer_.make_gradients()), tape_(layer_.make_tape(max_tokens)),
+        context_(hmoe::backends::simd<>{}, hmoe::executors::openmp(threads)) {
     const auto cost = layer_.cost();
-    for (std::size_t e = 0; e < router.routed(); ++e)
+    for (std::size_t e = 0; e < layer_.router().routed(); ++e)
       flops_per_token_.push_back(cost.experts[e].flops_per_token);
     // A router with one expert decides nothing and is not counted.
     if (layer_.size() > 1)
       router_weights_ = static_cast<std::size_t>(std::llround(cost.router_flops_per_token / 2));
   }
+
+  const layer_type& layer() const { return layer_; }
+  void watch(watcher f) { watcher_ = std::move(f); }
 
   void initialize(hmoe::seed seed, double output_gain) override {
     layer_.initialize(seed, {.output_gain = output_gain, .router_stddev = 0.02});
@@ -48,9 +65,14 @@ public:
     auto batch = layer_.routing(tape_);
     return losses_.evaluate(batch);
   }
-  void backward(const matrix<T>& dy, matrix<T>& dx) override { layer_.backward(context_, tape_, dy, dx, gradients_); }
+  void backward(const matrix<T>& dy, matrix<T>& dx) override {
+    if (watcher_)
+      watcher_(layer_, tape_, context_, dy);
+    layer_.backward(context_, tape_, dy, dx, gradients_);
+  }
   void after_step() override {
-    adaptation_->after_step(layer_.router(), std::as_const(tape_).trace(), flops_per_token_);
+    if (adaptation_)
+      adaptation_->after_step(layer_.router(), std::as_const(tape_).trace(), flops_per_token_);
     if (sparsity_)
       sparsity_->update();
   }
@@ -59,14 +81,16 @@ public:
     layer_.append_parameters(gradients_, list, prefix);
   }
   std::vector<double> state() const override {
-    return sparsity_ ? std::vector<double>{sparsity_->lambda()} : adaptation_->state();
+    if (sparsity_)
+      return {sparsity_->lambda()};
+    return adaptation_ ? adaptation_->state() : std::vector<double>();
   }
   void restore(std::span<const double> state) override {
     const std::size_t size = this->state().size();
     hmoe::require(state.size() == size, "a layer's state has ", state.size(), " values where ", size, " are expected");
     if (sparsity_)
       sparsity_->set_lambda(state[0]);
-    else
+    else if (adaptation_)
       adaptation_->restore(layer_.router(), state);
   }
 
@@ -85,11 +109,8 @@ public:
   std::size_t router_weights() const override { return router_weights_; }
 
 private:
-  using bank = hmoe::experts::glu_bank<T, hmoe::experts::silu>;
-  using layer = hmoe::moe_layer<hmoe::expert_set<bank>, layer_router<T>>;
-
-  layer layer_;
-  typename layer::gradients_type gradients_;
+  layer_type layer_;
+  typename layer_type::gradients_type gradients_;
   hmoe::tape<T> tape_;
   layer_context context_;
   auxiliary_losses<T> losses_;
@@ -97,6 +118,7 @@ private:
   std::shared_ptr<hmoe::losses::sparsity_controller> sparsity_; ///< in the last layer, which moves it for all
   std::vector<double> flops_per_token_;                         ///< of each routed expert
   std::size_t router_weights_ = 0;
+  watcher watcher_;
 };
 
 template <class T>

@@ -123,4 +123,36 @@ void print_table(std::ostream& out, const nlohmann::json& results) {
   }
 }
 
+void print_pruning_table(std::ostream& out, const nlohmann::json& results) {
+  std::vector<std::vector<std::string>> rows{{"model", "cut", "of the experts' parameters", "seeds",
+                                              "bits/byte when cut", "fine-tuned", "expert FLOPs/token", "expert bytes",
+                                              "tokens/s"}};
+  std::vector<nlohmann::json> groups; // lines that differ in the seed alone
+  for (const auto& line : results.at("lines")) {
+    const auto same = std::ranges::find_if(groups, [&](const nlohmann::json& group) {
+      const auto& first = group.front();
+      return first.at("model") == line.at("model") && first.at("cut") == line.at("cut") &&
+             first.at("budget") == line.at("budget");
+    });
+    if (same != groups.end())
+      same->push_back(line);
+    else
+      groups.push_back(nlohmann::json::array({line}));
+  }
+  for (const auto& group : groups) {
+    const auto of = [&](const char* key) {
+      return summarise(group, [key](const nlohmann::json& line) { return line.at(key).get<double>(); });
+    };
+    const auto bits = [&](const char* key) {
+      return fixed(of(key).mean, 3) + (group.size() > 1 ? " ± " + fixed(of(key).half_range, 3) : "");
+    };
+    const auto& first = group.front();
+    rows.push_back({first.at("model"), first.at("cut"), fixed(100 * first.at("budget").get<double>(), 0) + " %",
+                    std::to_string(group.size()), bits("bits_per_byte_before"), bits("bits_per_byte"),
+                    fixed(of("expert_flops_per_token").mean / 1e3, 1) + " k",
+                    fixed(of("expert_bytes").mean / 1e3, 0) + " k", fixed(of("tokens_per_second").mean, 0)});
+  }
+  print_columns(out, rows);
+}
+
 } // namespace language_model

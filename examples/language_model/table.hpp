@@ -17,4 +17,7 @@ void print_columns(std::ostream& out, const std::vector<std::vector<std::string>
 /// them, then each layer's share of activations per expert, narrowest expert first.
 void print_table(std::ostream& out, const nlohmann::json& results);
 
+/// The contents of pruning.json as a table: a line per model, cut and budget, with means over seeds and half the range.
+void print_pruning_table(std::ostream& out, const nlohmann::json& results);
+
 } // namespace language_model

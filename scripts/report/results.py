@@ -197,9 +197,14 @@ def refuse_constant(name):
 
 
 def load(path):
+    return check(parse(path))
+
+
+def parse(path):
+    """The file's JSON, whatever it holds."""
     try:
         with open(path, encoding="utf-8") as file:
-            return check(json.load(file, parse_constant=refuse_constant))
+            return json.load(file, parse_constant=refuse_constant)
     except OSError as error:
         raise ResultsError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:

@@ -15,7 +15,7 @@ class Options(unittest.TestCase):
     def test_help(self):
         done = demo("--help")
         self.assertEqual((done.returncode, done.stderr), (0, ""))
-        for option in ("--full", "--smoke", "--text", "--threads", "--variant"):
+        for option in ("--full", "--smoke", "--text", "--threads", "--variant", "--prune"):
             self.assertIn(option, done.stdout)
 
     def test_wrong_options_stop_it_with_a_reason(self):
@@ -27,6 +27,8 @@ class Options(unittest.TestCase):
             (["--threads", "99999999999999999999"], "number up to 4096, not '99999999999999999999'"),
             (["--threads", "4097"], "up to 4096"),
             (["--text"], "--text needs a value"),
+            (["--full", "--prune"], "--full and --prune exclude each other"),
+            (["--prune", "--variant", "name=a"], "--variant and --prune exclude each other"),
             (["--full", "--variant"], "--variant needs a value"),
             (["--text", "/nowhere/text.txt"], "cannot read the text /nowhere/text.txt"),
         ):
