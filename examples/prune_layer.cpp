@@ -2,6 +2,7 @@
 // Prunes a layer of equal experts: importance from calibration tokens, neurons cut over all experts together and expert
 // by expert, experts replaced by constants, a layer that runs at several widths, and a file of the result.
 
+#include <hmoe/compress.hpp>
 #include <hmoe/hmoe.hpp>
 #include <hmoe/io/ragged_checkpoint.hpp>
 

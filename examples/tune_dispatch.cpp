@@ -2,6 +2,7 @@
 // Measures which dispatch strategy is quickest for a layer of SwiGLU experts and writes the table that
 // dispatch::automatic reads. Without arguments it tunes a small layer and prints the table. See scripts/tune.
 #include <hmoe/backends/simd.hpp>
+#include <hmoe/dispatch/tune.hpp>
 #include <hmoe/execution/openmp.hpp>
 #include <hmoe/hmoe.hpp>
 #include <hmoe/io/tuned_table.hpp>

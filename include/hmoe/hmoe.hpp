@@ -8,27 +8,12 @@
 /// Everything that needs no third-party library, and what the macros of the component targets switch on: link
 /// hmoe::eigen for backends/eigen.hpp, hmoe::simd for backends/simd.hpp, and compile with OpenMP (hmoe::openmp) for
 /// execution/openmp.hpp. execution/tbb.hpp (hmoe::tbb), backends/cuda.hpp (hmoe::cuda) and the headers of hmoe::io,
-/// which read files of models, have to be included by name, and so have layer/any_layer.hpp, the headers of
-/// hmoe/parallel/, for several ranks, and the probes of hmoe/probes/, which write reports.
+/// which read files of models, have to be included by name, and so have layer/any_layer.hpp, compress.hpp, the headers
+/// of hmoe/parallel/, for several ranks, dispatch/tune.hpp and measure_machine.hpp, which measure, and the probes of
+/// hmoe/probes/, which write reports.
 
 #include <hmoe/backends/isa.hpp>
 #include <hmoe/backends/reference.hpp>
-#include <hmoe/compress/assign_formats.hpp>
-#include <hmoe/compress/calibration.hpp>
-#include <hmoe/compress/group_experts.hpp>
-#include <hmoe/compress/importance.hpp>
-#include <hmoe/compress/linear_assignment.hpp>
-#include <hmoe/compress/merge_experts.hpp>
-#include <hmoe/compress/merged_bank.hpp>
-#include <hmoe/compress/nested.hpp>
-#include <hmoe/compress/nested_levels.hpp>
-#include <hmoe/compress/neuron_budget.hpp>
-#include <hmoe/compress/neurons.hpp>
-#include <hmoe/compress/order_neurons.hpp>
-#include <hmoe/compress/possible_bank.hpp>
-#include <hmoe/compress/prune_neurons.hpp>
-#include <hmoe/compress/replace_experts.hpp>
-#include <hmoe/compress/report.hpp>
 #include <hmoe/core/absent_components.hpp>
 #include <hmoe/core/assertions.hpp>
 #include <hmoe/core/assignment.hpp>
@@ -56,13 +41,11 @@
 #include <hmoe/dispatch/drop_order.hpp>
 #include <hmoe/dispatch/explanation.hpp>
 #include <hmoe/dispatch/looped.hpp>
-#include <hmoe/dispatch/measure_machine.hpp>
 #include <hmoe/dispatch/padded.hpp>
 #include <hmoe/dispatch/per_token.hpp>
 #include <hmoe/dispatch/scattered.hpp>
 #include <hmoe/dispatch/sorted.hpp>
 #include <hmoe/dispatch/strategy.hpp>
-#include <hmoe/dispatch/tune.hpp>
 #include <hmoe/dispatch/tuned_table.hpp>
 #include <hmoe/execution/context.hpp>
 #include <hmoe/execution/executor.hpp>

@@ -16,7 +16,7 @@ from pathlib import Path
 
 DEFINITION = re.compile(r"(struct|class|enum|template|using|namespace|inline|constexpr\s+\w+\s*\(|HMOE_\w+\()")
 HEADERS = (
-    "hmoe/hmoe.hpp", "hmoe/backends/eigen.hpp", "hmoe/backends/simd.hpp", "hmoe/execution/openmp.hpp",
+    "hmoe/hmoe.hpp", "hmoe/compress.hpp", "hmoe/backends/eigen.hpp", "hmoe/backends/simd.hpp", "hmoe/execution/openmp.hpp",
     "algorithm", "cstdint", "memory", "span", "utility", "vector",
 )  # fmt: skip
 

@@ -38,6 +38,7 @@ ELSEWHERE = {
         "families/hunyuan_v1_moe", "families/jetmoe", "families/llama4", "families/longcat_flash", "families/mixtral",
         "families/nemotron_h", "families/qwen_moe", "families/switch_transformers")},
     "backends/cuda": "cuda/layer.cu",  # an umbrella
+    "compress": "project/doc_blocks/compress.inc",  # another one
     "backends/simd/activation_block": "backends/simd/channel_formats.cpp",
     "backends/simd/elementwise": "backends/simd/activations.cpp",
     "backends/simd/ffn_kind": "backends/simd/ffn_backward.cpp",
