@@ -22,9 +22,10 @@ constexpr std::size_t whole_batch = 61;
 
 template <class Inner>
 support::part_result<double> run_on_ranks(std::size_t ranks, const hmoe::expert_placement& placed, bool on_input,
-                                          const Inner& inner) {
-  return support::run_on_threads(support::parts_of(whole_batch, ranks), on_input,
-                                 [&](const rank_of_group& self) { return expert_parallel{self, placed, inner}; });
+                                          const Inner& inner, std::size_t chunks = 1) {
+  return support::run_on_threads(support::parts_of(whole_batch, ranks), on_input, [&](const rank_of_group& self) {
+    return expert_parallel{self, placed, inner, hmoe::dispatch::overlap{chunks}};
+  });
 }
 double largest_difference_of(const support::part_result<double>& a, const support::part_result<double>& b) {
   double largest = 0;
@@ -37,7 +38,10 @@ double largest_difference_of(const support::part_result<double>& a, const suppor
 
 TEST_CASE("on one rank it keeps the laws of dispatch") {
   const hmoe::communicators::single self;
-  CHECK(hmoe::testing::check_dispatch(expert_parallel{self, hmoe::placement::contiguous(5, 1)}).text() == "");
+  // In two chunks, which inference has.
+  CHECK(hmoe::testing::check_dispatch(expert_parallel{self, hmoe::placement::contiguous(5, 1),
+                                                      hmoe::dispatch::sorted<>{}, hmoe::dispatch::overlap{2}})
+            .text() == "");
 }
 
 TEST_CASE("on any number of ranks and by any placement results have the bits of one process") {
@@ -49,8 +53,9 @@ TEST_CASE("on any number of ranks and by any placement results have the bits of 
                                   whole_batch, 0, whole_batch, on_input);
     for (const std::size_t ranks : {1U, 2U, 3U, 8U}) {
       CAPTURE(ranks);
-      const auto check = [&](const hmoe::expert_placement& placed, bool replicas, const auto& inner) {
-        const auto got = run_on_ranks(ranks, placed, on_input, inner);
+      const auto check = [&](const hmoe::expert_placement& placed, bool replicas, const auto& inner,
+                             std::size_t chunks = 1) {
+        const auto got = run_on_ranks(ranks, placed, on_input, inner, chunks);
         CHECK(support::same_bits(got.y, expected.y));
         CHECK(support::same_bits(got.inferred, expected.y));
         CHECK(support::same_bits(got.dx, expected.dx));
@@ -64,6 +69,7 @@ TEST_CASE("on any number of ranks and by any placement results have the bits of 
       check(contiguous(support::parallel_experts, ranks), false, hmoe::dispatch::sorted<>{});
       check(round_robin(support::parallel_experts, ranks), false, hmoe::dispatch::per_token{});
       check(support::with_replicas(ranks), true, hmoe::dispatch::sorted<>{});
+      check(support::with_replicas(ranks), true, hmoe::dispatch::sorted<>{}, 3);
     }
   }
 }
@@ -128,6 +134,17 @@ TEST_CASE("ranks that do not fit together are told so, on every rank") {
   });
   CHECK(texts[1] == "hmoe: expert_parallel: the placement of rank 0 is for 1 ranks, the communicator has 2");
   CHECK(texts[0] == texts[1]);
+
+  texts = errors(2, [](const rank_of_group& self) {
+    const expert_parallel refused{self, hmoe::placement::contiguous(7, 2), hmoe::dispatch::sorted<>{},
+                                  hmoe::dispatch::overlap{2 + self.rank()}};
+  });
+  CHECK(texts[0] == "hmoe: expert_parallel: rank 1 overlaps 3 chunks of tokens, rank 0 overlaps 2");
+  CHECK(texts[1] == "hmoe: expert_parallel: rank 0 overlaps 2 chunks of tokens, rank 1 overlaps 3");
+  CHECK(support::error_of([] {
+          const expert_parallel refused{hmoe::communicators::single{}, hmoe::placement::contiguous(7, 1),
+                                        hmoe::dispatch::sorted<>{}, hmoe::dispatch::overlap{8}};
+        }) == "hmoe: expert_parallel: 8 chunks of tokens: 1 to 7 are possible");
 
   // Layers that differ.
   texts = errors(2, [](const rank_of_group& self) {

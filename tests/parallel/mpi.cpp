@@ -56,7 +56,8 @@ TEST_CASE("experts on the ranks of MPI: the bits of one process") {
   const std::size_t first = begin[ranks.rank()], last = begin[ranks.rank() + 1];
   const auto experts = support::make_unequal_experts<double>();
   const hmoe::context ctx{hmoe::backends::reference{}};
-  const hmoe::dispatch::expert_parallel strategy{ranks, support::with_replicas(ranks.size())};
+  const hmoe::dispatch::expert_parallel strategy{ranks, support::with_replicas(ranks.size()),
+                                                 hmoe::dispatch::sorted<>{}, hmoe::dispatch::overlap{2}};
   for (const bool on_input : {false, true}) {
     const auto expected =
         support::run_part<double>(ctx, hmoe::dispatch::sorted<>{}, experts, whole, 0, whole, on_input);

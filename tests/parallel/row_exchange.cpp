@@ -29,7 +29,8 @@ std::vector<hmoe::dispatch::row_exchange> exchanges_of(const std::vector<std::ve
       std::ranges::copy(tokens[t], assigned.experts().begin() + assigned.offsets()[t]);
     hmoe::plan by_expert;
     hmoe::dispatch::build_plan(assigned, placed.experts(), by_expert);
-    result[self.rank()].build(self, placed, assigned, by_expert, 4, std::pmr::get_default_resource());
+    result[self.rank()].build(self, placed, assigned, by_expert, {0, tokens.size()}, 4,
+                              std::pmr::get_default_resource());
   });
   return result;
 }

@@ -140,4 +140,12 @@ TEST_CASE("what a group of threads refuses") {
         }) == "hmoe: rank 0 has begun 16 operations that it has not finished: finish some");
   for (auto& each : pending)
     each.finish();
+  // One that is not finished while others come and go.
+  std::vector<float> first(1), later(1);
+  auto open = members[0].begin_all_reduce(std::span(first));
+  CHECK(support::error_of([&] {
+          for (int i = 0; i < 100; ++i)
+            members[0].all_reduce(std::span(later));
+        }) == "hmoe: rank 0 finishes operations in another order than they began");
+  open.finish();
 }

@@ -68,10 +68,11 @@ public:
   }
 
 protected:
-  /// Collective: hmoe::error on every rank where the placements differ, or are for another number of ranks.
-  across_ranks(Communicator ranks, expert_placement placed, Inner inner)
+  /// Collective: hmoe::error on every rank where the placements or the numbers of chunks differ, or a placement is for
+  /// another number of ranks.
+  across_ranks(Communicator ranks, expert_placement placed, Inner inner, std::size_t chunks)
       : ranks_(std::move(ranks)), placed_(std::move(placed)), inner_(std::move(inner)) {
-    const std::vector<std::uint64_t> own{detail::fingerprint(placed_), placed_.experts(), placed_.ranks()};
+    const std::vector<std::uint64_t> own{detail::fingerprint(placed_), placed_.experts(), placed_.ranks(), chunks};
     std::vector<std::uint64_t> all(own.size() * ranks_.size());
     ranks_.template all_gather<std::uint64_t>(own, std::span(all));
     for (std::size_t p = 0; p < ranks_.size(); ++p) {
@@ -80,6 +81,8 @@ protected:
               " ranks, the communicator has ", ranks_.size());
       require(other[1] == own[1] && other[0] == own[0], "expert_parallel: ranks ", p, " and ", ranks_.rank(),
               " have different placements, of ", other[1], " and ", own[1], " experts");
+      require(other[3] == chunks, "expert_parallel: rank ", p, " overlaps ", other[3], " chunks of tokens, rank ",
+              ranks_.rank(), " overlaps ", chunks);
     }
   }
 
@@ -93,12 +96,17 @@ protected:
   template <execution_context Context, class T>
   void send_rows(const Context& ctx, const row_exchange& exchange, matrix_view<const T> from, matrix_view<T> out,
                  matrix<T>& in, probes::direction direction) const {
+    begin_rows(ctx, exchange, from, out, in, direction).finish();
+  }
+  template <execution_context Context, class T>
+  [[nodiscard]] auto begin_rows(const Context& ctx, const row_exchange& exchange, matrix_view<const T> from,
+                                matrix_view<T> out, matrix<T>& in, probes::direction direction) const {
     hmoe::for_each_row(
         ctx, out.rows(),
         [&](std::size_t i) { std::ranges::copy(from.row(exchange.tokens_out()[i]), out.row(i).begin()); },
         probes::row<Context>(probes::stage::gather, direction, static_cast<double>(2 * out.cols() * sizeof(T))));
-    ranks_.template all_to_all<T>(std::span<const T>(out.data(), out.size()), exchange.rows_out(), values_of(in),
-                                  exchange.rows_in(), from.cols());
+    return ranks_.template begin_all_to_all<T>(std::span<const T>(out.data(), out.size()), exchange.rows_out(),
+                                               values_of(in), exchange.rows_in(), from.cols());
   }
 
   Communicator ranks_;

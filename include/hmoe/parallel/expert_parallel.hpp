@@ -20,9 +20,11 @@
 #include <hmoe/parallel/row_exchange.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <memory_resource>
 #include <numeric>
+#include <optional>
 #include <span>
 #include <utility>
 
@@ -43,6 +45,12 @@ template <class T> struct parallel_memory {
 
 } // namespace detail
 
+/// The tokens of a rank in so many chunks of nearly the same number: rows of the next chunks travel while the experts
+/// of one are run.
+struct overlap {
+  std::size_t chunks = 1;
+};
+
 /// The experts of a layer on several ranks, each with tokens of its own: each rank runs the layer on its part of the
 /// batch at the same time, and the experts that the placement gives it on the rows that all ranks send.
 ///   x ─ rows, once to each rank that needs them ─▶ experts there, by the inner strategy ─ results ─▶ combine ─▶ y
@@ -51,10 +59,12 @@ template <class T> struct parallel_memory {
 /// that promise this within a process). Gradients are added to those of the experts that this rank has; for an expert
 /// without replicas they have the bits that one process gets for the ranks' batches one after the other. The context
 /// needs memory for the rows that come in: workspace_bytes announces what suffices when every rank has a batch of that
-/// size and all of it goes to one. Passes are collective. The inner strategy must not drop entries.
+/// size and all of it goes to one. Passes are collective. The inner strategy must not drop entries. Chunks that overlap
+/// change no bit; they are for inference, where an expert's weights are read once for each chunk. Training goes in one.
 template <communicator Communicator, class Inner = sorted<>>
 class expert_parallel : public across_ranks<Communicator, Inner> {
   using base = across_ranks<Communicator, Inner>;
+  using base::begin_rows;
   using base::inner_;
   using base::placed_;
   using base::ranks_;
@@ -62,9 +72,17 @@ class expert_parallel : public across_ranks<Communicator, Inner> {
   using base::values_of;
 
 public:
-  /// Collective: hmoe::error on every rank where the placements differ, or are for another number of ranks.
-  expert_parallel(Communicator ranks, expert_placement placed, Inner inner = {})
-      : base(std::move(ranks), std::move(placed), std::move(inner)) {}
+  static constexpr std::size_t most_chunks = 7;
+
+  /// Collective: hmoe::error on every rank where the placements or the numbers of chunks differ, or a placement is for
+  /// another number of ranks; and for a number of chunks that is not 1 to most_chunks.
+  expert_parallel(Communicator ranks, expert_placement placed, Inner inner = {}, overlap chunks = {})
+      : base(std::move(ranks), std::move(placed), std::move(inner), chunks.chunks), chunks_(chunks.chunks) {
+    require(chunks_ != 0 && chunks_ <= most_chunks, "expert_parallel: ", chunks_, " chunks of tokens: 1 to ",
+            most_chunks, " are possible");
+  }
+  /// In how many chunks of tokens inference communicates and computes.
+  [[nodiscard]] std::size_t chunks() const noexcept { return chunks_; }
 
   template <execution_context Context, dispatched_experts<Context> Experts, class T>
   void forward(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y,
@@ -72,11 +90,19 @@ public:
     this->check_experts(experts);
     build_plan(ctx, experts, tape);
     if (tape.recording()) {
-      forward_into(ctx, experts, x, y, tape, tape.template kept<detail::parallel_memory<T>>());
-    } else {
-      detail::parallel_memory<T> memory(&ctx.workspace(), false);
-      forward_into(ctx, experts, x, y, tape, memory);
+      chunk<T> all;
+      all.kept = &tape.template kept<detail::parallel_memory<T>>();
+      all.tokens = {0, x.rows()};
+      forward_chunks(ctx, experts, x, y, tape, std::span(&all, 1));
+      return;
     }
+    std::array<chunk<T>, most_chunks> chunks;
+    for (std::size_t i = 0; i < chunks_; ++i) {
+      chunks[i].own.emplace(&ctx.workspace(), false);
+      chunks[i].kept = &*chunks[i].own;
+      chunks[i].tokens = {x.rows() * i / chunks_, x.rows() * (i + 1) / chunks_};
+    }
+    forward_chunks(ctx, experts, x, y, tape, std::span(chunks).first(chunks_));
   }
 
   template <execution_context Context, dispatched_experts<Context> Experts, class T>
@@ -121,25 +147,33 @@ public:
         rows::copy_scaled(ctx.backend(), assigned.weights()[a], row, memory.d_results.row(place));
       }
     });
-    combine(ctx, exchange, assigned, std::as_const(memory.d_results).view(), dx, [](std::size_t) { return T(1); });
+    combine(
+        ctx, exchange, assigned, std::as_const(memory.d_results).view(), dx, {0, dx.rows()},
+        [](std::size_t) { return T(1); }, probes::direction::backward);
   }
 
   template <execution_context Context, dispatched_experts<Context> Experts, class T>
   void lay_out_forward(const Context& dry, const Experts& experts, tape<T>& tape, const batch_limits& limits) const {
-    const std::size_t d = experts.d_model(), count = ranks_.size(), in = limits.entries * count;
-    const std::size_t rows_in = limits.tokens * count, rows_out = std::min(rows_in, limits.entries);
     workspace not_of_this{dry_run{}};
     const workspace::scope scope(not_of_this);
-    std::pmr::memory_resource* kept =
-        tape.recording() ? &not_of_this : static_cast<std::pmr::memory_resource*>(&dry.workspace());
+    std::pmr::memory_resource* own = &dry.workspace();
     if (!tape.recording())
       tape.plan().reserve(experts.size(), limits.entries, limits.entries);
-    detail::parallel_memory<T> memory(kept, tape.recording());
-    memory.exchange.lay_out(count, limits.tokens, limits.entries, &dry.workspace());
-    memory.results.resize_for_overwrite(limits.entries, d);
-    memory.inner.assignment().reserve(in, in);
-    const forward_memory<T> rows(&dry.workspace(), rows_out, rows_in, in, d, true, !tape.recording(), in);
-    inner_.lay_out_forward(dry, experts, memory.inner, batch_limits{in, in, experts.size(), false});
+    const std::size_t chunks = tape.recording() ? 1 : chunks_, d = experts.d_model(), count = ranks_.size();
+    // Of a chunk: tokens, and entries where each of them has as many as there can be.
+    const std::size_t tokens = (limits.tokens + chunks - 1) / chunks;
+    const std::size_t each = limits.tokens == 0 ? 0 : (limits.entries + limits.tokens - 1) / limits.tokens;
+    const std::size_t entries = std::min(limits.entries, tokens * each), in = entries * count;
+    std::array<std::optional<detail::parallel_memory<T>>, most_chunks> memory;
+    std::array<std::optional<forward_memory<T>>, most_chunks> rows;
+    for (std::size_t i = 0; i < chunks; ++i) {
+      memory[i].emplace(tape.recording() ? &not_of_this : own, tape.recording());
+      memory[i]->exchange.lay_out(count, tokens, entries, own);
+      memory[i]->results.resize_for_overwrite(entries, d);
+      rows[i].emplace(own, std::min(tokens * count, entries), tokens * count, in, d, true, !tape.recording(), in);
+    }
+    memory[0]->inner.assignment().reserve(in, in);
+    inner_.lay_out_forward(dry, experts, memory[0]->inner, batch_limits{in, in, experts.size(), false});
   }
   template <execution_context Context, dispatched_experts<Context> Experts, class T>
   void lay_out_backward(const Context& dry, const Experts& experts, tape<T>& tape, const batch_limits& limits) const {
@@ -178,60 +212,103 @@ private:
     buffer<T> weights_out, weights_in, unused;
   };
 
-  /// to[t] = Σ over t's entries, experts ascending, of weight(entry) · its result.
+  /// to[t] = Σ over t's entries, experts ascending, of weight(entry) · its result, for these tokens.
   template <execution_context Context, class T, class Weight>
   static void combine(const Context& ctx, const row_exchange& exchange, const assignment<T>& assigned,
-                      matrix_view<const T> results, matrix_view<T> to, const Weight& weight,
-                      probes::direction direction = probes::direction::backward) {
+                      matrix_view<const T> results, matrix_view<T> to, row_exchange::token_range tokens,
+                      const Weight& weight, probes::direction direction) {
+    const std::size_t first_entry = assigned.offsets()[tokens.first];
     hmoe::for_each_row(
-        ctx, to.rows(),
-        [&](std::size_t t) {
-          const std::size_t first = assigned.offsets()[t];
+        ctx, tokens.end - tokens.first,
+        [&](std::size_t i) {
+          const std::size_t t = tokens.first + i, first = assigned.offsets()[t];
           rows::weighted_sum(
-              ctx.backend(), assigned.offsets()[t + 1] - first, [&](std::size_t i) { return weight(first + i); },
-              [&](std::size_t i) { return results.row(exchange.result_of()[first + i]); }, to.row(t));
+              ctx.backend(), assigned.offsets()[t + 1] - first, [&](std::size_t k) { return weight(first + k); },
+              [&](std::size_t k) { return results.row(exchange.result_of()[first - first_entry + k]); }, to.row(t));
         },
         permuted::combined_row<Context>(direction, to, results.rows()));
   }
 
+  /// What is under way for some tokens.
+  template <class T> struct chunk {
+    using operation = decltype(std::declval<const Communicator&>().template begin_all_to_all<T>(
+        std::span<const T>{}, std::span<const std::size_t>{}, std::span<T>{}, std::span<const std::size_t>{},
+        std::size_t{}));
+
+    std::optional<detail::parallel_memory<T>> own; ///< where no tape keeps it
+    std::optional<forward_memory<T>> memory;
+    std::optional<operation> rows, results;
+    detail::parallel_memory<T>* kept = nullptr;
+    matrix<T>* input = nullptr; ///< what experts read
+    bool spread = false;        ///< rows are copied to there from where they came in
+    row_exchange::token_range tokens{0, 0};
+  };
+
+  /// Tells the other ranks, and makes room.
+  template <execution_context Context, class T>
+  void prepare(const Context& ctx, const tape<T>& tape, std::size_t d, chunk<T>& c) const {
+    const auto& assigned = tape.assignment();
+    const bool on_input = tape.weights_on_input();
+    row_exchange& exchange = c.kept->exchange;
+    exchange.build(ranks_, placed_, assigned, tape.plan(), c.tokens, d, &ctx.workspace());
+    const std::size_t in = exchange.experts_in().size(), results = exchange.results().size();
+    // Where each row that comes in is for one expert, and not to be scaled, it is what that expert reads.
+    c.spread = on_input || in != exchange.rows_in_total();
+    c.memory.emplace(&ctx.workspace(), exchange.tokens_out().size(), exchange.rows_in_total(), in, d, c.spread,
+                     !tape.recording(), on_input ? std::max(in, results) : 0);
+    c.input = tape.recording() ? &c.kept->inner.input() : &c.memory->input;
+    c.input->resize_for_overwrite(in, d);
+    c.kept->results.resize_for_overwrite(results, d);
+    if (!on_input)
+      return;
+    for (std::size_t i = 0; i < results; ++i)
+      c.memory->weights_out[i] = assigned.weights()[exchange.results()[i]];
+    ranks_.template all_to_all<T>(std::span<const T>(c.memory->weights_out.data(), results), exchange.entries_out(),
+                                  std::span<T>(c.memory->weights_in.data(), in), exchange.entries_in());
+  }
+
+  /// Runs the experts on the rows that came in.
   template <execution_context Context, class Experts, class T>
-  void forward_into(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y, tape<T>& tape,
-                    detail::parallel_memory<T>& kept) const {
+  void run(const Context& ctx, const Experts& experts, bool on_input, chunk<T>& c) const {
+    const row_exchange& exchange = c.kept->exchange;
+    if (c.spread)
+      hmoe::for_each_row(ctx, exchange.experts_in().size(), [&](std::size_t i) {
+        const auto from = std::as_const(c.memory->rows_in).row(exchange.rows_of_results_in()[i]);
+        if (on_input)
+          rows::copy_scaled(ctx.backend(), c.memory->weights_in[i], from, c.input->row(i));
+        else
+          std::ranges::copy(from, c.input->row(i).begin());
+      });
+    assign(exchange, c.kept->inner);
+    inner_.forward(ctx, experts, std::as_const(*c.input).view(), c.memory->out.view(), c.kept->inner);
+  }
+
+  /// Chunk by chunk: while the experts of one are run, rows of the next ones come and results of those before leave.
+  template <execution_context Context, class Experts, class T>
+  void forward_chunks(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y,
+                      tape<T>& tape, std::span<chunk<T>> chunks) const {
     const auto& assigned = std::as_const(tape).assignment();
     const bool on_input = tape.weights_on_input();
-    row_exchange& exchange = kept.exchange;
-    exchange.build(ranks_, placed_, assigned, std::as_const(tape).plan(), x.cols(), &ctx.workspace());
-    const std::size_t in = exchange.experts_in().size(), results = exchange.results().size(), d = x.cols();
-    // Where each row that comes in is for one expert, and not to be scaled, it is what that expert reads.
-    const bool spread = on_input || in != exchange.rows_in_total();
-    forward_memory<T> memory(&ctx.workspace(), exchange.tokens_out().size(), exchange.rows_in_total(), in, d, spread,
-                             !tape.recording(), on_input ? std::max(in, results) : 0);
-    matrix<T>& input = tape.recording() ? kept.inner.input() : memory.input;
-    input.resize_for_overwrite(in, d);
-    send_rows(ctx, exchange, x, memory.rows_out.view(), spread ? memory.rows_in : input, probes::direction::forward);
-    if (on_input) {
-      for (std::size_t i = 0; i < results; ++i)
-        memory.weights_out[i] = assigned.weights()[exchange.results()[i]];
-      ranks_.template all_to_all<T>(std::span<const T>(memory.weights_out.data(), results), exchange.entries_out(),
-                                    std::span<T>(memory.weights_in.data(), in), exchange.entries_in());
+    for (chunk<T>& c : chunks)
+      prepare(ctx, std::as_const(tape), x.cols(), c);
+    for (chunk<T>& c : chunks)
+      c.rows.emplace(begin_rows(ctx, c.kept->exchange, x, c.memory->rows_out.view(),
+                                c.spread ? c.memory->rows_in : *c.input, probes::direction::forward));
+    for (chunk<T>& c : chunks) {
+      c.rows->finish();
+      const typename Context::workspace_scope scope(ctx.workspace());
+      run(ctx, experts, on_input, c);
+      c.results.emplace(ranks_.template begin_all_to_all<T>(values_of(c.memory->out), c.kept->exchange.entries_in(),
+                                                            values_of(c.kept->results), c.kept->exchange.entries_out(),
+                                                            x.cols()));
     }
-    if (spread)
-      hmoe::for_each_row(ctx, in, [&](std::size_t i) {
-        const auto from = std::as_const(memory.rows_in).row(exchange.rows_of_results_in()[i]);
-        if (on_input)
-          rows::copy_scaled(ctx.backend(), memory.weights_in[i], from, input.row(i));
-        else
-          std::ranges::copy(from, input.row(i).begin());
-      });
-    assign(exchange, kept.inner);
-    inner_.forward(ctx, experts, std::as_const(input).view(), memory.out.view(), kept.inner);
-    kept.results.resize_for_overwrite(results, d);
-    ranks_.template all_to_all<T>(values_of(memory.out), exchange.entries_in(), values_of(kept.results),
-                                  exchange.entries_out(), d);
-    combine(
-        ctx, exchange, assigned, std::as_const(kept.results).view(), y,
-        [&](std::size_t a) { return on_input ? T(1) : assigned.weights()[a]; }, probes::direction::forward);
-    tape.expert_output().resize_for_overwrite(0, d); // they are in `kept`, by the order in which they came back
+    for (chunk<T>& c : chunks) {
+      c.results->finish();
+      combine(
+          ctx, c.kept->exchange, assigned, std::as_const(c.kept->results).view(), y, c.tokens,
+          [&](std::size_t a) { return on_input ? T(1) : assigned.weights()[a]; }, probes::direction::forward);
+    }
+    tape.expert_output().resize_for_overwrite(0, x.cols()); // they are in `kept`, by the order in which they came back
   }
 
   /// A token for each result, with one expert and weight 1: what comes out is the expert's output itself.
@@ -244,6 +321,8 @@ private:
     std::ranges::copy(exchange.experts_in(), assigned.experts().begin());
     std::ranges::fill(assigned.weights(), T(1));
   }
+
+  std::size_t chunks_;
 };
 
 } // namespace hmoe::dispatch

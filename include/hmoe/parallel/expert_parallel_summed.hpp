@@ -53,7 +53,7 @@ class expert_parallel_summed : public across_ranks<Communicator, Inner> {
 public:
   /// Collective: hmoe::error on every rank where the placements differ, or are for another number of ranks.
   expert_parallel_summed(Communicator ranks, expert_placement placed, Inner inner = {})
-      : base(std::move(ranks), std::move(placed), std::move(inner)) {}
+      : base(std::move(ranks), std::move(placed), std::move(inner), 1) {}
 
   template <execution_context Context, dispatched_experts<Context> Experts, class T>
   void forward(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y,
@@ -144,8 +144,8 @@ private:
   void forward_into(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y, tape<T>& tape,
                     detail::summed_memory<T>& kept) const {
     row_exchange& exchange = kept.exchange;
-    exchange.build(ranks_, placed_, std::as_const(tape).assignment(), std::as_const(tape).plan(), x.cols(),
-                   &ctx.workspace());
+    exchange.build(ranks_, placed_, std::as_const(tape).assignment(), std::as_const(tape).plan(), {0, x.rows()},
+                   x.cols(), &ctx.workspace());
     exchange.index_rows_of_tokens(x.rows());
     memory_of<T> memory(&ctx.workspace(), exchange, x.cols());
     matrix<T>& input = tape.recording() ? kept.inner.input() : memory.rows_in;

@@ -50,7 +50,7 @@ public:
   [[nodiscard]] vector_view<const index_t> tokens_out() const noexcept { return tokens_.view(); }
   /// The entry of the assignment that each result is of.
   [[nodiscard]] vector_view<const index_t> results() const noexcept { return entries_.view(); }
-  /// The result of each entry: results()[result_of()[a]] == a.
+  /// The result of each entry of the tokens, counted from their first entry a0: results()[result_of()[i]] == a0 + i.
   [[nodiscard]] vector_view<const index_t> result_of() const noexcept { return places_.view(); }
   /// The row that came in, and the expert, of each result that goes back.
   [[nodiscard]] vector_view<const index_t> rows_of_results_in() const noexcept { return rows_of_.view(); }
@@ -68,14 +68,20 @@ public:
     std::uint64_t rows, entries, d_model, value_bytes;
   };
 
-  /// From an assignment and its plan. Collective. hmoe::error where ranks differ in d_model or type of values, and for
-  /// more rows than 32-bit ids can number.
+  /// Tokens [first, end) of an assignment.
+  struct token_range {
+    std::size_t first, end;
+  };
+
+  /// From some tokens of an assignment, and its plan. Collective. hmoe::error where ranks differ in d_model or type of
+  /// values, and for more rows than 32-bit ids can number.
   template <communicator Communicator, class T>
   void build(const Communicator& ranks, const expert_placement& placed, const assignment<T>& assigned,
-             const plan& by_expert, std::size_t d_model, std::pmr::memory_resource* memory) {
+             const plan& by_expert, token_range tokens, std::size_t d_model, std::pmr::memory_resource* memory) {
     const std::size_t count = ranks.size(), self = ranks.rank();
-    scratch work(memory, assigned.size(), count);
-    count_out(placed, assigned, by_expert, self, work);
+    first_entry_ = assigned.offsets()[tokens.first];
+    scratch work(memory, assigned.offsets()[tokens.end] - first_entry_, count);
+    count_out(placed, assigned, by_expert, tokens, self, work);
 
     for (std::size_t p = 0; p < count; ++p)
       work.headers_out[p] = {rows_out_[p], entries_out_[p], d_model, sizeof(T)};
@@ -99,7 +105,7 @@ public:
       work.words_in[p] = rows_in_[p] + entries_in_[p];
     }
     work.resize_words();
-    write_words(assigned, work);
+    write_words(assigned, tokens, work);
     ranks.template all_to_all<index_t>(detail::span_of(work.sent), detail::span_of(work.words_out),
                                        detail::span_of(work.received), detail::span_of(work.words_in));
     read_words(placed.experts(), work);
@@ -159,20 +165,20 @@ private:
   };
 
   template <class T>
-  void count_out(const expert_placement& placed, const assignment<T>& assigned, const plan& by_expert, std::size_t self,
-                 scratch& work) {
+  void count_out(const expert_placement& placed, const assignment<T>& assigned, const plan& by_expert,
+                 token_range tokens, std::size_t self, scratch& work) {
     const std::size_t ranks = placed.ranks();
     rows_out_.resize_for_overwrite(ranks);
     entries_out_.resize_for_overwrite(ranks);
     rows_out_.fill(0);
     entries_out_.fill(0);
     work.last.fill(no_index);
-    for (std::size_t t = 0; t < assigned.tokens(); ++t)
+    for (std::size_t t = tokens.first; t < tokens.end; ++t)
       for (std::size_t a = assigned.offsets()[t]; a < assigned.offsets()[t + 1]; ++a) {
         const index_t e = assigned.experts()[a];
         const std::size_t r =
             placed.rank_of(e, self, by_expert.slots()[a] - by_expert.offsets()[e], by_expert.rows_of(e));
-        work.rank_of[a] = static_cast<index_t>(r);
+        work.rank_of[a - first_entry_] = static_cast<index_t>(r);
         ++entries_out_[r];
         if (work.last[r] != t) {
           work.last[r] = static_cast<index_t>(t);
@@ -181,7 +187,7 @@ private:
       }
   }
   /// The places of rows and results, and the words that tell the other ranks.
-  template <class T> void write_words(const assignment<T>& assigned, scratch& work) {
+  template <class T> void write_words(const assignment<T>& assigned, token_range tokens, scratch& work) {
     const std::size_t ranks = rows_out_.size();
     std::size_t rows = 0, entries = 0;
     for (std::size_t p = 0; p < ranks; ++p) {
@@ -195,9 +201,9 @@ private:
     places_.resize_for_overwrite(entries);
     work.entries_of_row.resize_for_overwrite(rows);
     work.last.fill(no_index);
-    for (std::size_t t = 0; t < assigned.tokens(); ++t)
+    for (std::size_t t = tokens.first; t < tokens.end; ++t)
       for (std::size_t a = assigned.offsets()[t]; a < assigned.offsets()[t + 1]; ++a) {
-        const std::size_t r = work.rank_of[a];
+        const std::size_t r = work.rank_of[a - first_entry_];
         if (work.last[r] != t) {
           work.last[r] = static_cast<index_t>(t);
           const std::size_t row = work.next_row[r]++;
@@ -207,7 +213,7 @@ private:
         ++work.entries_of_row[work.next_row[r] - 1];
         const std::size_t place = work.next_entry[r]++;
         entries_[place] = static_cast<index_t>(a);
-        places_[a] = static_cast<index_t>(place);
+        places_[a - first_entry_] = static_cast<index_t>(place);
       }
     std::size_t word = 0, row = 0, entry = 0;
     for (std::size_t p = 0; p < ranks; ++p) {
@@ -241,6 +247,7 @@ private:
     }
   }
 
+  std::size_t first_entry_ = 0; ///< of the tokens
   buffer<std::size_t> rows_out_, rows_in_, entries_out_, entries_in_;
   buffer<index_t> tokens_, entries_, places_; ///< by row out, by result, by entry
   buffer<index_t> rows_of_, experts_;         ///< by result that goes back
