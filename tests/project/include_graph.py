@@ -29,7 +29,7 @@ MAY_INCLUDE = {
     "io": {"core", *MIDDLE, "layer", "fwd.hpp"},
     "probes": {"core", "execution", "io", "fwd.hpp"},
     "parallel": {"core", *MIDDLE, "layer", "fwd.hpp"},
-    "compress.hpp": {"compress"},
+    "compress.hpp": {"compress", "core"},
     "hmoe.hpp": {*BELOW_UMBRELLA, "fwd.hpp"},
     "testing": {*BELOW_UMBRELLA, "fwd.hpp", "hmoe.hpp"},
 }
