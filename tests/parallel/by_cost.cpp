@@ -88,7 +88,7 @@ TEST_CASE("Zipf loads with a quarter of spare memory are balanced within 5 % on 
       CHECK(placement::imbalance(placed, p) <= 1.05);
       placement::check_memory(placed, p);
       CHECK(placed.slots() <= ranks * 5);
-      if (ranks == 64)
+      if (ranks == 64 && last == 16)
         CHECK(placed == placement::by_cost(p)); // a pure function
     }
 }

@@ -332,7 +332,7 @@ private:
   most_extra = std::min(most_extra, slots - std::min(slots, p.items()));
   for (std::size_t extra = 0;; extra = std::min(most_extra, extra + std::max<std::size_t>(1, extra / 8))) {
     const auto counts = copy_counts(p, extra);
-    for (const double memory : {0.0, 0.5, 2.0, -1.0}) {
+    for (const double memory : {0.0, 1.0, -1.0}) {
       if (memory < 0 && best)
         continue; // only where nothing else finds room
       if (auto packed = pack(p, counts, std::max(memory, 0.0), memory < 0)) {
@@ -353,7 +353,7 @@ private:
     std::size_t copies = 0;
     for (const auto& own : *best)
       copies += own.size();
-    best = improvement(p, *std::move(best), std::max<std::size_t>(20, 200000 / (copies + 1))).run(good_enough);
+    best = improvement(p, *std::move(best), std::max<std::size_t>(20, 50000 / (copies + 1))).run(good_enough);
   }
   return best;
 }
