@@ -28,6 +28,8 @@ ELSEWHERE = {
     "compress/possible_bank": "compress/assign_formats.cpp",
     "experts/diagnosis": "project/compile_fail/expert_without_backward.cpp",
     "parallel/across_ranks": "parallel/expert_parallel.cpp",
+    "parallel/improvement": "parallel/by_cost.cpp",
+    "parallel/packing": "parallel/by_cost.cpp",
     "parallel/thread_group": "parallel/threads.cpp",
     "io/packed_checkpoint_writer": "io/packed_checkpoint.cpp",
     "io/packed_kinds": "io/packed_checkpoint.cpp",
