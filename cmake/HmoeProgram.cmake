@@ -41,3 +41,16 @@ function(hmoe_add_program target)
   list(TRANSFORM hmoe_program_components PREPEND hmoe:: OUTPUT_VARIABLE components)
   target_link_libraries(${target} PRIVATE hmoe::hmoe ${components} hmoe_warnings)
 endfunction()
+
+# hmoe_build_on_demand(<program> [<test>...]): makes a program, and its tests, part of the target benchmarks, where there
+# is such.
+function(hmoe_build_on_demand program)
+  if(NOT TARGET benchmarks)
+    return()
+  endif()
+  set_target_properties(${program} PROPERTIES EXCLUDE_FROM_ALL ON)
+  add_dependencies(benchmarks ${program})
+  if(ARGN)
+    set_tests_properties(${ARGN} PROPERTIES LABELS benchmarks)
+  endif()
+endfunction()
