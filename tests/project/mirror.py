@@ -60,6 +60,7 @@ WHOLE = {
     "backends/simd/ffn_memory",  # of both passes
     "dispatch/eigen",  # all strategies with that backend
     "golden/files",  # against other implementations
+    "golden/importance",
     "golden/losses",
     "golden/models",
     "golden/routers",
