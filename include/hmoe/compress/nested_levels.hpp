@@ -162,8 +162,7 @@ struct planned_ids {
 /// one for each expert and level.
 ///   compress::nested_levels both{ordered.layer, {whole, half}};
 ///   both.forward(ctx, x, y, compress::level_by_token{classes});                    // [T] 0 or 1
-///   both.forward(ctx, x, y, compress::level_by_load{limits});                      // half where a load is above
-///   limits[0]
+///   both.forward(ctx, x, y, compress::level_by_load{limits}); // half where a load is above limits[0]
 /// The output of a token has the bits of the layer that is cut to the widths of its levels (nested{layer,
 /// widths}.cut()). Routing comes first and does not see levels; traces, assignments and losses have the layer's ids and
 /// full widths. Strategies with a capacity, and dispatch::dense, are refused. All banks must have neurons or be packed.

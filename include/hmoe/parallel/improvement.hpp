@@ -82,55 +82,44 @@ private:
     return order;
   }
 
-  bool one_change() {
+  /// Whether one of attempt(item, from, to) helps: each copy in a bin, the fullest first, and each bin that is less
+  /// full, the emptiest first.
+  template <class Attempt> bool any_helps(const Attempt& attempt) {
     const auto order = order_of_bins();
     for (const std::size_t from : order)
       for (std::size_t item = 0; item < items_.size(); ++item) {
         if (!is_in(items_[item], from))
           continue;
-        for (std::size_t b = order.size(); b-- > 0;) {
-          const std::size_t to = order[b];
-          if (filled_[to] >= filled_[from])
-            break;
-          for (const std::size_t source : {none, from}) {
-            if (evaluations_ == 0)
-              return false;
-            if (const change c{item, source, to}; possible(c)) {
-              item_copies changed = items_;
-              apply(changed, c);
-              if (take_if_better(std::move(changed)))
-                return true;
-            }
-          }
-        }
+        for (std::size_t b = order.size(); b-- > 0 && filled_[order[b]] < filled_[from];)
+          if (attempt(item, from, order[b]))
+            return true;
       }
     return false;
   }
+  bool one_change() {
+    return any_helps([&](std::size_t item, std::size_t from, std::size_t to) {
+      for (const std::size_t source : {none, from})
+        if (const change c{item, source, to}; evaluations_ != 0 && possible(c)) {
+          item_copies changed = items_;
+          apply(changed, c);
+          if (take_if_better(std::move(changed)))
+            return true;
+        }
+      return false;
+    });
+  }
   /// Exchanges of two copies, and a copy that makes room for another one.
   bool two_changes() {
-    const auto order = order_of_bins();
-    for (const std::size_t from : order)
-      for (std::size_t item = 0; item < items_.size(); ++item) {
-        if (!is_in(items_[item], from))
-          continue;
-        for (std::size_t b = order.size(); b-- > 0;) {
-          const std::size_t to = order[b];
-          if (filled_[to] >= filled_[from])
-            break;
-          if (is_in(items_[item], to))
-            continue;
-          for (std::size_t other = 0; other < items_.size(); ++other) {
-            if (other == item || !is_in(items_[other], to))
-              continue;
-            for (const bool move : {true, false})
-              if (evaluations_ == 0)
-                return false;
-              else if (exchange(item, from, to, other, move))
-                return true;
-          }
-        }
-      }
-    return false;
+    return any_helps([&](std::size_t item, std::size_t from, std::size_t to) {
+      if (is_in(items_[item], to))
+        return false;
+      for (std::size_t other = 0; other < items_.size(); ++other)
+        if (other != item && is_in(items_[other], to))
+          for (const bool move : {true, false})
+            if (evaluations_ != 0 && exchange(item, from, to, other, move))
+              return true;
+      return false;
+    });
   }
   /// `item` from one bin to the other (or also there, unless `move`), and `other` the other way, or out of it where it
   /// has more copies.
