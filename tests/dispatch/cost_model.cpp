@@ -12,10 +12,10 @@ namespace {
 constexpr machine_limits unit{.flops = 1,
                               .first_read = 1,
                               .next_read = 2,
+                              .read_by_token = 5,
                               .not_hidden = 0.25,
                               .scattered_read = 1.5,
                               .cache_bytes = 0,
-                              .last_cache = 1e9,
                               .row_copy = 1,
                               .wait_seconds = 1,
                               .task_seconds = 0,
@@ -42,7 +42,7 @@ TEST_CASE("the parts of the model against its formulas, by hand") {
   CHECK(at(strategy::sorted).waits == 3);
   CHECK(at(strategy::sorted).hidden == 0.75 * 20);
   CHECK(at(strategy::sorted).total() == doctest::Approx(107 + 0.25 * 20 + 18 + 3));
-  CHECK(at(strategy::per_token).weights == 100 + 2 * 100 / 2.0 + 7);
+  CHECK(at(strategy::per_token).weights == 100 + 2 * 100 / 5.0 + 7);
   CHECK(at(strategy::scattered).weights == 1.5 * 107);
   CHECK(at(strategy::scattered).rows == 4 * 4 + 2);
   CHECK(at(strategy::per_token).flops == 0);
@@ -56,32 +56,12 @@ TEST_CASE("the parts of the model against its formulas, by hand") {
   machine_limits cached = unit;
   cached.cache_bytes = 107;
   CHECK(predict(strategy::sorted, load(experts, 2), cached).weights == 107 / 2.0);
-  machine_limits small = unit; // a fifth of the weights that per_token reads in turn stays in the cache
-  small.last_cache = 107 / 5.0;
-  CHECK(predict(strategy::per_token, load(experts, 2), small).weights ==
-        doctest::Approx(107 + 2 * 100 * (0.2 / 2 + 0.8)));
-  CHECK(predict(strategy::sorted, load(experts, 2), small).weights == 107);
   dispatch_load packed = load(experts, 2);
   packed.scatter_copies = 2;
   CHECK(predict(strategy::scattered, packed, unit).rows == 2 * 4 + 2);
   const std::vector<expert_work> long_rows{{130, 10, 100}};
   CHECK(predict(strategy::blocked, load(long_rows, 130), unit).weights == 100 + 2 * 100 / 2.0);
   CHECK(predict(strategy::blocked, load(long_rows, 130), unit).waits == 3 + 2);
-}
-
-TEST_CASE("per_token with many pieces reads again from the cache what experts of one size leave there") {
-  machine_limits small = unit;
-  small.last_cache = 50;
-  // 40 + 30 rows: 70 pieces, so each thread takes those of an expert in a row, where experts differ in size.
-  const std::vector<expert_work> unlike{{40, 10, 100}, {30, 10, 25}}, alike{{40, 10, 100}, {30, 10, 100}};
-  const auto weights = [&](const std::vector<expert_work>& experts, const machine_limits& machine) {
-    return predict(strategy::per_token, load(experts, 70), machine).weights;
-  };
-  CHECK(weights(unlike, small) == doctest::Approx(125 + 39 * 100 * (0.5 / 2 + 0.5) + 29 * 25 / 2.0));
-  CHECK(weights(alike, small) == doctest::Approx(200 + 68 * 100 * (0.25 / 2 + 0.75)));
-  machine_limits alone = small; // one thread takes pieces as they come
-  alone.threads = 1;
-  CHECK(weights(unlike, alone) == doctest::Approx(125 + (39 * 100 + 29 * 25) * (0.4 / 2 + 0.6)));
 }
 
 TEST_CASE("effective experts: all of them with an even load, one where it has all rows, none without rows") {

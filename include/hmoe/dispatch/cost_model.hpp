@@ -16,15 +16,15 @@ namespace hmoe::dispatch {
 /// What a machine can do with one form of weights, all threads together; dispatch::measure_machine finds out. The
 /// defaults are of two Zen 4 cores and float weights as they are.
 struct machine_limits {
-  double flops = 190e9;     ///< per second, with many rows
-  double first_read = 16e9; ///< bytes of weights per second that a row reads from memory
-  double next_read = 42e9;  ///< and from a cache; for weights as they are, packing them included
-  double not_hidden = 1;    ///< share of the shorter one of reading and multiplying that the longer one does not hide:
-                            ///< 1 where rows wait until weights are packed
+  double flops = 190e9;        ///< per second, with many rows
+  double first_read = 16e9;    ///< bytes of weights per second that a row reads from memory
+  double next_read = 42e9;     ///< and from a cache; for weights as they are, packing them included
+  double read_by_token = 36e9; ///< of weights that per_token reads once more, for another row of a batch
+  double not_hidden = 1; ///< share of the shorter one of reading and multiplying that the longer one does not hide:
+                         ///< 1 where rows wait until weights are packed
   double scattered_read = 1.05; ///< time of reading weights in the order of `scattered` ÷ in that of `sorted`
   double cache_bytes = 32e6;    ///< weights of a batch up to here stay cached from one batch to the next; 0: other
                                 ///< layers run in between
-  double last_cache = 32e6;     ///< bytes of the last cache: weights that a batch reads more than once come from there
   double row_copy = 11e9;       ///< bytes of rows per second, read and written, beyond the caches
   double wait_seconds = 1e-6;   ///< of a phase, until all threads have begun and ended
   double task_seconds = 1e-8;   ///< of handing out a piece of work
@@ -72,29 +72,12 @@ struct predicted_time {
   [[nodiscard]] double total() const noexcept { return weights + flops - hidden + rows + tasks + waits; }
 };
 
-/// Of `again` bytes that per_token reads again, the share that comes from the last cache; see predict.
-[[nodiscard]] inline double cached_share(const dispatch_load& load, double again, const machine_limits& machine) {
-  const bool apart = machine.threads > 1 && load.entries > 64;
-  double cached = 0;
-  for (const expert_work& e : load.experts)
-    if (e.rows > 1 && e.flops_per_row != 0) {
-      double turn = 0; // bytes that are read from one use to the next
-      for (const expert_work& other : load.experts)
-        if (other.rows != 0 && other.flops_per_row != 0 && (!apart || other.bytes == e.bytes))
-          turn += other.bytes;
-      cached += e.bytes * static_cast<double>(e.rows - 1) * std::min(1.0, machine.last_cache / turn);
-    }
-  return again == 0 ? 1 : cached / again;
-}
-
 /// The model: r_e rows on expert e, n entries, T tokens, N experts.
 ///   weights  Σ_{r_e ≠ 0} bytes_e · (1 / first_read + (passes_e − 1) / again); passes_e = r_e for per_token, ⌈r_e / 64⌉
-///            for blocked, 1 else. again = next_read; for per_token, whose experts take turns, the share that
-///            last_cache holds of the bytes of all experts that do comes at next_read and the rest at first_read: of
-///            all used ones, or of those of the same size where threads take more than 64 pieces, the costliest first.
-///            All at next_read where the bytes are at most cache_bytes. 4 times that in training: weights are read
-///            twice, gradients read and written; scattered_read times for scattered, which reads the last matrices of
-///            all experts in turn, panel by panel
+///            for blocked, 1 else; again = read_by_token for per_token, next_read else. first_read is next_read where
+///            the bytes are at most cache_bytes. 4 times that in training: weights are read twice, gradients read and
+///            written; scattered_read times for scattered, which reads the last matrices of all experts in turn, panel
+///            by panel
 ///   flops    Σ (r_e − passes_e) · flops_e / flops (the first row of a pass is in `weights`); 3 times that in training
 ///   hidden   (1 − not_hidden) of the shorter one of these two
 ///   rows     copies · d_model bytes / row_copy; copies = 4n + T for sorted and blocked, 6n for looped,
@@ -132,8 +115,7 @@ struct predicted_time {
 
   predicted_time result;
   const double first_read = first <= machine.cache_bytes ? machine.next_read : machine.first_read;
-  const double cached = each_token ? cached_share(load, again, machine) : 1;
-  result.weights = first / first_read + again * (cached / machine.next_read + (1 - cached) / first_read);
+  result.weights = first / first_read + again / (each_token ? machine.read_by_token : machine.next_read);
   if (load.training)
     result.weights *= 4;
   if (s == strategy::scattered && used > 1)

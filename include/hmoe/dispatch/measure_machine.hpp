@@ -7,6 +7,7 @@
 #include <hmoe/core/tape.hpp>
 #include <hmoe/core/vector_view.hpp>
 #include <hmoe/dispatch/cost_model.hpp>
+#include <hmoe/dispatch/per_token.hpp>
 #include <hmoe/dispatch/scattered.hpp>
 #include <hmoe/dispatch/sorted.hpp>
 #include <hmoe/execution/context.hpp>
@@ -63,7 +64,7 @@ template <class T> void assign_evenly(std::size_t experts, std::size_t rows, ass
 /// next.
 template <class T> class other_memory {
 public:
-  explicit other_memory(double last_cache) : values_(static_cast<std::size_t>(4 * last_cache) / sizeof(T), T(1)) {}
+  explicit other_memory(std::size_t last_cache) : values_(4 * last_cache / sizeof(T), T(1)) {}
   template <execution_context Context> void read(const Context& ctx) const {
     constexpr std::size_t line = 64 / sizeof(T);
     const std::size_t parts = ctx.executor().concurrency(), share = values_.size() / parts;
@@ -83,7 +84,8 @@ private:
 /// Measures what a context does with these experts, weights in their own format, in about `seconds`:
 ///   first_read      one row of every expert, after other memory has taken the place of the weights in the caches
 ///   next_read       one row of the widest expert, again and again
-///   flops           256 rows of it
+///   read_by_token   4 rows of every expert, not cached at first, by `per_token`: what the three after the first take
+///   flops           256 rows of the widest expert
 ///   not_hidden      16 rows of every expert by `sorted`, not cached, against the sum of the above
 ///   scattered_read  4 rows of every expert, not cached, by `scattered` against `sorted`
 ///   row_copy        256 rows or more, which no cache holds
@@ -97,7 +99,6 @@ template <execution_context Context, class Experts>
   constexpr std::size_t many = 256, most_values = std::size_t{1} << 24U;
   machine_limits found;
   found.threads = ctx.executor().concurrency();
-  found.last_cache = static_cast<double>(last_cache_bytes());
   const std::size_t d = experts.d_model(), n = experts.size();
   const std::size_t most = std::clamp<std::size_t>(most_values / std::max<std::size_t>(1, n * d), 1, 16);
   const std::size_t few = std::min<std::size_t>(most, 4);
@@ -131,10 +132,11 @@ template <execution_context Context, class Experts>
     strategy.forward(ctx, experts, std::as_const(x).view().row_block(0, tokens), y.view().row_block(0, tokens), tape);
   };
 
-  detail::other_memory<T> other(found.last_cache);
+  const detail::other_memory<T> other(last_cache_bytes());
   constexpr std::size_t tasks = 2000;
   const auto idle = [](std::size_t, std::size_t) {};
-  detail::run_times copies, waits, many_tasks, first, again, long_run, in_order, few_in_order, few_by_tokens;
+  detail::run_times copies, waits, many_tasks, first, again, long_run, in_order, few_in_order, few_scattered,
+      few_by_token;
   const auto copy_row = [&](std::size_t i) { std::copy_n(std::as_const(x).row(i).begin(), d, y.row(i).begin()); };
   const auto cold = [&](detail::run_times& times, const auto& f) {
     other.read(ctx);
@@ -156,7 +158,8 @@ template <execution_context Context, class Experts>
     long_run.add([&] { run(long_one); });
     cold(in_order, [&] { batch(sorted<>{}, most); });
     cold(few_in_order, [&] { batch(sorted<>{}, few); });
-    cold(few_by_tokens, [&] { batch(scattered{}, few); });
+    cold(few_scattered, [&] { batch(scattered{}, few); });
+    cold(few_by_token, [&] { batch(per_token{}, few); });
   }
   found.row_copy = 2 * static_cast<double>(x.size() * sizeof(T)) / copies.typical();
   found.wait_seconds = waits.typical();
@@ -179,9 +182,13 @@ template <execution_context Context, class Experts>
         (in_order.typical() - (copies_of_sorted + combined) * copy_of(most) - std::max(first.typical(), multiplied)) /
             std::min(first.typical(), multiplied),
         0.0, 1.0);
+  const double by_token = few_by_token.typical(), copies_by_token = (2 + combined) * copy_of(few);
+  found.read_by_token = few > 1 ? bytes * static_cast<double>(few - 1) /
+                                      std::max(by_token - copies_by_token - first.typical(), by_token / 10)
+                                : found.next_read;
   const double saved = (copies_of_sorted - static_cast<double>(experts.scatter_copies(ctx))) * copy_of(few);
   found.scattered_read =
-      std::clamp(1 + (few_by_tokens.typical() + saved - few_in_order.typical()) / first.typical(), 1.0, 2.0);
+      std::clamp(1 + (few_scattered.typical() + saved - few_in_order.typical()) / first.typical(), 1.0, 2.0);
   return found;
 }
 
