@@ -58,6 +58,7 @@ std::string limits_line(const dispatch_point& at, const dispatch::machine_limits
                   {"row_copy", machine.row_copy},
                   {"wait_seconds", machine.wait_seconds},
                   {"task_seconds", machine.task_seconds},
+                  {"loop_seconds", machine.loop_seconds},
                   {"plan_seconds", machine.plan_seconds}});
 }
 

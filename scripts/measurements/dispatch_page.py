@@ -295,11 +295,12 @@ def setup_section(results, command):
             values = [1e-9 * c[key] for c in cells if (c["format"], c["threads"]) == (form, threads)]
             facts.append((f"{name}, {form}, {threads} threads", f"{min(values):.0f} to {max(values):.0f} {unit}"))
     head = ["Layer", "Format", "Threads", "GFLOP/s", "First read, GB/s", "Next read, GB/s", "By token, GB/s", "Not hidden",
-            "Scattered read", "Rows, GB/s", "Wait, µs"]  # fmt: skip
+            "Scattered read", "Rows, GB/s", "Wait, µs", "Loop, µs"]  # fmt: skip
     limits = [
         [m["shape"], m["format"], str(m["threads"]), f"{m['flops'] / 1e9:.0f}", f"{m['first_read'] / 1e9:.1f}",
          f"{m['next_read'] / 1e9:.1f}", f"{m['read_by_token'] / 1e9:.1f}", f"{m['not_hidden']:.2f}",
-         f"{m['scattered_read']:.2f}", f"{m['row_copy'] / 1e9:.1f}", f"{m['wait_seconds'] * 1e6:.2f}"]
+         f"{m['scattered_read']:.2f}", f"{m['row_copy'] / 1e9:.1f}", f"{m['wait_seconds'] * 1e6:.2f}",
+         f"{m['loop_seconds'] * 1e6:.2f}"]
         for m in results["machine"]
     ]  # fmt: skip
     table = folded("Limits of the machine by which the cost model predicts", table_html(Table(head, limits, 2))) if limits else ""

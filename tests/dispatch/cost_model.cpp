@@ -19,6 +19,7 @@ constexpr machine_limits unit{.flops = 1,
                               .row_copy = 1,
                               .wait_seconds = 1,
                               .task_seconds = 0,
+                              .loop_seconds = 10,
                               .plan_seconds = 0,
                               .threads = 2};
 dispatch_load load(const std::vector<expert_work>& experts, std::size_t tokens, bool training = false) {
@@ -48,9 +49,9 @@ TEST_CASE("the parts of the model against its formulas, by hand") {
   CHECK(at(strategy::per_token).flops == 0);
   CHECK(at(strategy::per_token).rows == 2 * 4 + 2);
   CHECK(at(strategy::per_token, true).weights == at(strategy::sorted, true).weights);
-  CHECK(at(strategy::looped).waits == 2 * 3);
+  CHECK(at(strategy::looped).waits == 2 * 3 + 2 * 3 * 10);
   CHECK(at(strategy::dense).weights == 1107);
-  CHECK(at(strategy::dense).waits == 3 * 3);
+  CHECK(at(strategy::dense).waits == 3 * 3 + 3 * 3 * 10);
   CHECK(at(strategy::sorted, true).flops == 60);
   CHECK(at(strategy::sorted, true).weights == 4 * 107);
   machine_limits cached = unit;

@@ -19,5 +19,6 @@ TEST_CASE("limits of a machine are found: all of them are positive numbers") {
   CHECK(found.next_read >= found.first_read);
   CHECK(found.not_hidden >= 0);
   CHECK(found.not_hidden <= 1);
+  CHECK(found.loop_seconds >= 0);
   CHECK(found.threads == 2);
 }

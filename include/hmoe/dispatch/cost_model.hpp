@@ -28,6 +28,7 @@ struct machine_limits {
   double row_copy = 11e9;       ///< bytes of rows per second, read and written, beyond the caches
   double wait_seconds = 1e-6;   ///< of a phase, until all threads have begun and ended
   double task_seconds = 1e-8;   ///< of handing out a piece of work
+  double loop_seconds = 1e-5;   ///< more that a phase of one expert alone takes than its share of one of all experts
   double plan_seconds = 5e-9;   ///< of an entry in a counting sort
   std::size_t threads = 2;
 };
@@ -82,7 +83,9 @@ struct predicted_time {
 ///   hidden   (1 − not_hidden) of the shorter one of these two
 ///   rows     copies · d_model bytes / row_copy; copies = 4n + T for sorted and blocked, 6n for looped,
 ///            scatter_copies · n + T for scattered, 2n + T for per_token, N T + 3n for dense; 3 times that in training
-///   waits    parallel phases: those of the experts, and one each for gather and combine of more than 64 rows
+///   waits    parallel phases: those of the experts, and one each for gather and combine of more than 64 rows; looped
+///   and
+///            dense, which take experts one after the other, loop_seconds for a phase of each
 [[nodiscard]] inline predicted_time predict(strategy s, const dispatch_load& load, const machine_limits& machine) {
   const bool each_token = s == strategy::per_token && !load.training; // trains as sorted
   const auto n = static_cast<double>(load.entries), tokens = static_cast<double>(load.tokens);
@@ -127,6 +130,8 @@ struct predicted_time {
   if (!each_token && s != strategy::dense)
     result.tasks += (n + static_cast<double>(load.experts.size())) * machine.plan_seconds;
   result.waits = machine.threads > 1 ? all_phases * machine.wait_seconds : 0;
+  if (loops)
+    result.waits += phases * used * machine.loop_seconds;
   return result;
 }
 

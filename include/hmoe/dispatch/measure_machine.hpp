@@ -7,6 +7,7 @@
 #include <hmoe/core/tape.hpp>
 #include <hmoe/core/vector_view.hpp>
 #include <hmoe/dispatch/cost_model.hpp>
+#include <hmoe/dispatch/looped.hpp>
 #include <hmoe/dispatch/per_token.hpp>
 #include <hmoe/dispatch/scattered.hpp>
 #include <hmoe/dispatch/sorted.hpp>
@@ -84,9 +85,10 @@ private:
 /// Measures what a context does with these experts, weights in their own format, in about `seconds`:
 ///   first_read      one row of every expert, after other memory has taken the place of the weights in the caches
 ///   next_read       one row of the widest expert, again and again
-///   read_by_token   4 rows of every expert, not cached at first, by `per_token`: what the three after the first take
+///   read_by_token   8 rows of every expert, not cached at first, by `per_token`: what the seven after the first take
 ///   flops           256 rows of the widest expert
 ///   not_hidden      16 rows of every expert by `sorted`, not cached, against the sum of the above
+///   loop_seconds    16 rows of every expert, not cached, by `looped` against `sorted`
 ///   scattered_read  4 rows of every expert, not cached, by `scattered` against `sorted`
 ///   row_copy        256 rows or more, which no cache holds
 ///   the others      tasks without work
@@ -101,7 +103,7 @@ template <execution_context Context, class Experts>
   found.threads = ctx.executor().concurrency();
   const std::size_t d = experts.d_model(), n = experts.size();
   const std::size_t most = std::clamp<std::size_t>(most_values / std::max<std::size_t>(1, n * d), 1, 16);
-  const std::size_t few = std::min<std::size_t>(most, 4);
+  const std::size_t few = std::min<std::size_t>(most, 4), several = std::min<std::size_t>(most, 8);
 
   const std::size_t rows = std::max(many, n * most);
   matrix<T> x(rows, d), y(rows, d);
@@ -135,8 +137,8 @@ template <execution_context Context, class Experts>
   const detail::other_memory<T> other(last_cache_bytes());
   constexpr std::size_t tasks = 2000;
   const auto idle = [](std::size_t, std::size_t) {};
-  detail::run_times copies, waits, many_tasks, first, again, long_run, in_order, few_in_order, few_scattered,
-      few_by_token;
+  detail::run_times copies, waits, many_tasks, first, again, long_run, in_order, few_in_order, in_loop, few_scattered,
+      several_by_token;
   const auto copy_row = [&](std::size_t i) { std::copy_n(std::as_const(x).row(i).begin(), d, y.row(i).begin()); };
   const auto cold = [&](detail::run_times& times, const auto& f) {
     other.read(ctx);
@@ -159,7 +161,8 @@ template <execution_context Context, class Experts>
     cold(in_order, [&] { batch(sorted<>{}, most); });
     cold(few_in_order, [&] { batch(sorted<>{}, few); });
     cold(few_scattered, [&] { batch(scattered{}, few); });
-    cold(few_by_token, [&] { batch(per_token{}, few); });
+    cold(several_by_token, [&] { batch(per_token{}, several); });
+    cold(in_loop, [&] { batch(looped{}, most); });
   }
   found.row_copy = 2 * static_cast<double>(x.size() * sizeof(T)) / copies.typical();
   found.wait_seconds = waits.typical();
@@ -182,10 +185,13 @@ template <execution_context Context, class Experts>
         (in_order.typical() - (copies_of_sorted + combined) * copy_of(most) - std::max(first.typical(), multiplied)) /
             std::min(first.typical(), multiplied),
         0.0, 1.0);
-  const double by_token = few_by_token.typical(), copies_by_token = (2 + combined) * copy_of(few);
-  found.read_by_token = few > 1 ? bytes * static_cast<double>(few - 1) /
-                                      std::max(by_token - copies_by_token - first.typical(), by_token / 10)
-                                : found.next_read;
+  const double by_token = several_by_token.typical(), copies_by_token = (2 + combined) * copy_of(several);
+  found.read_by_token = several > 1 ? bytes * static_cast<double>(several - 1) /
+                                          std::max(by_token - copies_by_token - first.typical(), by_token / 10)
+                                    : found.next_read;
+  const double copied_by_loop = (6 - copies_of_sorted - combined) * copy_of(most);
+  found.loop_seconds = std::max(0.0, in_loop.typical() - in_order.typical() - copied_by_loop) /
+                       static_cast<double>(n * experts.phases_of(ctx));
   const double saved = (copies_of_sorted - static_cast<double>(experts.scatter_copies(ctx))) * copy_of(few);
   found.scattered_read =
       std::clamp(1 + (few_scattered.typical() + saved - few_in_order.typical()) / first.typical(), 1.0, 2.0);
