@@ -59,7 +59,7 @@ template <class S> void check(const std::vector<float>& list) {
       const cuda_checks::device_array<S> to(std::vector<S>(4 * list.size(), untouched));
       const cuda_checks::device_array<float> read(std::vector<float>(4 * list.size()));
       store_pairs<<<1, 256>>>(device_values.data(), pairs, first, count, to.data(), read.data());
-      kernels::require_launched("store_pairs");
+      kernels::require_cuda(cudaGetLastError(), "store_pairs");
       const auto stored = to.download();
       const auto floats = read.download();
       for (int i = 0; i < pairs; ++i)

@@ -34,7 +34,7 @@ TEST_CASE("Matrices go to the device and come back [race]") {
     host.data()[i] = static_cast<float>(i);
   backends::device_matrix<float> device(gpu.executor(), host.view());
   add_one<<<1, 32, 0, gpu.stream()>>>(device);
-  backends::cuda_detail::require_launched("add_one");
+  backends::cuda_detail::require_cuda(cudaGetLastError(), "add_one");
   matrix<float> back(5, 7);
   device.read(gpu.executor(), back.view());
   gpu.synchronize();

@@ -73,7 +73,7 @@ template <class Selection> void check(const Selection& selection, std::size_t ex
   const auto scratch = static_cast<unsigned>(kernels::warp_scratch(select));
   choose<<<static_cast<unsigned>(rows.size()), 32, (experts + scratch) * sizeof(float)>>>(
       select, p.data(), static_cast<unsigned>(experts), bits.data());
-  kernels::require_launched("choose");
+  kernels::require_cuda(cudaGetLastError(), "choose");
   const auto words = bits.download();
   for (std::size_t r = 0; r < rows.size(); ++r) {
     std::vector<index_t> expected(experts);

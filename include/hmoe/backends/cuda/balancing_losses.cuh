@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/backends/cuda/launch.cuh>
 #include <hmoe/backends/cuda/loss_sums.cuh>
 #include <hmoe/losses/auxiliary_loss.hpp>
 #include <hmoe/losses/choice_counts.hpp>
@@ -84,9 +85,8 @@ __global__ void __launch_bounds__(loss_threads, 4)
 template <class Factor>
 void launch_mean_probability_loss(const Factor& factor, double coefficient, const routed_batch_arrays& batch,
                                   const loss_scratch& scratch, double* value, cudaStream_t stream) {
-  mean_probability_loss<<<1, loss_threads, 0, stream>>>(factor, batch.trace.tokens, batch.trace.experts, coefficient,
-                                                        scratch, value);
-  require_launched("mean_probability_loss");
+  launch{"mean_probability_loss", stream, 1, loss_threads}(mean_probability_loss<Factor>, factor, batch.trace.tokens,
+                                                           batch.trace.experts, coefficient, scratch, value);
   launch_add_to_columns(batch, scratch, stream);
 }
 
@@ -107,9 +107,8 @@ inline void launch_loss(const losses::load_balance& loss, const routed_batch_arr
   const index_t* counts = batch.trace.tokens_per_expert;
   if (loss.counts == losses::balance_counts::first_choice) {
     require_cuda(cudaMemsetAsync(scratch.counts, 0, batch.trace.experts * sizeof(index_t), stream), "clearing counts");
-    count_first_choices<loss_threads><<<blocks_of(batch.trace.tokens, loss_threads), loss_threads, 0, stream>>>(
-        batch.trace, batch.assigned, scratch.counts);
-    require_launched("count_first_choices");
+    launch{"count_first_choices", stream, blocks_of(batch.trace.tokens, loss_threads),
+           loss_threads}(count_first_choices<loss_threads>, batch.trace, batch.assigned, scratch.counts);
     counts = scratch.counts;
   }
   launch_mean_probability_loss(load_balance_factor{counts, loss.normalization}, loss.coefficient, batch, scratch, value,
@@ -149,9 +148,8 @@ inline void launch_loss(const losses::compute_cost& loss, const routed_batch_arr
     cost_block block{};
     const std::size_t count = std::min(cost_block::size, experts - first);
     std::copy_n(loss.costs.begin() + static_cast<std::ptrdiff_t>(first), count, block.costs);
-    write_costs<cost_block::size>
-        <<<1, cost_block::size, 0, stream>>>(block, scratch.costs + first, static_cast<index_t>(count));
-    require_launched("write_costs");
+    launch{"write_costs", stream, 1, cost_block::size}(write_costs<cost_block::size>, block, scratch.costs + first,
+                                                       static_cast<index_t>(count));
   }
   launch_mean_probability_loss(compute_cost_factor{loss.costs.empty() ? nullptr : scratch.costs, batch.widths},
                                loss.coefficient, batch, scratch, value, stream);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <hmoe/backends/cuda/device_scalar.cuh>
+#include <hmoe/backends/cuda/launch.cuh>
 #include <hmoe/backends/cuda/operand.cuh>
 #include <hmoe/backends/cuda/schedule.cuh>
 
@@ -43,8 +44,8 @@ template <class S>
 void add_column_sums(cudaStream_t stream, const bank_rows& bank, const row_source<S>& source, const extent& columns,
                      std::size_t most_columns, float* sums, const std::size_t* offsets, std::size_t stride) {
   const dim3 grid(static_cast<unsigned>((most_columns + 31) / 32), bank.experts);
-  sum_columns<<<grid, 32 * column_sum_lanes, 0, stream>>>(bank, source, columns, sums, offsets, stride);
-  require_launched("sum_columns");
+  launch{"sum_columns", stream, grid, 32 * column_sum_lanes}(sum_columns<S>, bank, source, columns, sums, offsets,
+                                                             stride);
 }
 
 } // namespace hmoe::backends::cuda_detail

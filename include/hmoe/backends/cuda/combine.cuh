@@ -4,6 +4,7 @@
 #include <hmoe/backends/cuda/arrays.hpp>
 #include <hmoe/backends/cuda/device_scalar.cuh>
 #include <hmoe/backends/cuda/error.hpp>
+#include <hmoe/backends/cuda/launch.cuh>
 
 #include <cstddef>
 
@@ -65,9 +66,8 @@ void combine(cudaStream_t stream, const assignment_arrays& assigned, const index
              index_t d) {
   if (assigned.tokens == 0)
     return;
-  combine_rows<<<assigned.tokens, combine_threads, 0, stream>>>(assigned, slots, rows, weights, base, base_stride, y,
-                                                                y_stride, d);
-  require_launched("combine_rows");
+  launch{"combine_rows", stream, assigned.tokens, combine_threads}(combine_rows<Out>, assigned, slots, rows, weights,
+                                                                   base, base_stride, y, y_stride, d);
 }
 
 template <class S>
@@ -76,9 +76,8 @@ void weigh_rows(cudaStream_t stream, const plan_arrays& plan, const float* weigh
   constexpr index_t slots_per_block = combine_threads / 32;
   if (plan.capacity == 0)
     return;
-  weigh_slots<<<(plan.capacity + slots_per_block - 1) / slots_per_block, combine_threads, 0, stream>>>(
-      plan, weights, from, from_stride, scaled, rows, dots, d);
-  require_launched("weigh_slots");
+  launch{"weigh_slots", stream, (plan.capacity + slots_per_block - 1) / slots_per_block,
+         combine_threads}(weigh_slots<S>, plan, weights, from, from_stride, scaled, rows, dots, d);
 }
 
 } // namespace hmoe::backends::cuda_detail

@@ -26,7 +26,8 @@ struct cuda {
 } // namespace backends
 
 /// The context of passes on a device: reads as that of the host, context gpu{backends::cuda{},
-/// executors::cuda_stream{}}. The device is the one that is current where it is made. Passes only queue work; wait with
+/// executors::cuda_stream{}}. The device is that of the stream: the one that was current where the stream was made.
+/// Passes make it current while they run, and then again the one that was. Passes only queue work; wait with
 /// synchronize().
 template <> class context<backends::cuda, executors::cuda_stream> {
 public:
@@ -50,6 +51,8 @@ public:
   [[nodiscard]] backends::device_workspace& workspace() const noexcept { return *workspace_; }
   [[nodiscard]] cudaStream_t stream() const noexcept { return stream_.get(); }
   void synchronize() const { stream_.synchronize(); }
+  /// The ordinal of the device.
+  [[nodiscard]] int device() const noexcept { return stream_.device(); }
 
   /// Ten times the compute capability: 80 for A100, 90 for H100.
   [[nodiscard]] int compute_capability() const noexcept { return capability_; }
@@ -58,8 +61,8 @@ public:
 private:
   void ask_device() {
     using backends::cuda_detail::require_cuda;
-    int device = 0, major = 0, minor = 0;
-    require_cuda(cudaGetDevice(&device), "looking for a device");
+    const int device = stream_.device();
+    int major = 0, minor = 0;
     require_cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "asking device ", device);
     require_cuda(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device), "asking device ", device);
     require_cuda(cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, device), "asking device ",

@@ -5,6 +5,7 @@
 #include <hmoe/backends/cuda/device_scalar.cuh>
 #include <hmoe/backends/cuda/device_weight.hpp>
 #include <hmoe/backends/cuda/ffn_arrays.hpp>
+#include <hmoe/backends/cuda/launch.cuh>
 #include <hmoe/backends/cuda/memory.hpp>
 
 #include <cublas_v2.h>
@@ -100,9 +101,9 @@ public:
     rows_.resize_for_overwrite(capacity * row);
     projected_.resize_for_overwrite(capacity * kind::lanes * hidden);
     results_.resize_for_overwrite(capacity * d);
-    cuda_detail::gather_rows_kernel<<<blocks, 256, 0, ctx.stream()>>>(
-        plan, static_cast<index_t>(first_expert + layout.size()), pass.x, rows_.data(), row, static_cast<index_t>(d));
-    cuda_detail::require_launched("gather_rows");
+    cuda_detail::launch{"gather_rows", ctx.stream(), blocks, 256}(cuda_detail::gather_rows_kernel<S>, plan,
+                                                                  static_cast<index_t>(first_expert + layout.size()),
+                                                                  pass.x, rows_.data(), row, static_cast<index_t>(d));
 
     std::vector<index_t> offsets(layout.size() + 1);
     cuda_detail::require_cuda(cudaMemcpyAsync(offsets.data(), plan.offsets + first_expert,
@@ -122,16 +123,16 @@ public:
     multiply(ctx, in);
     for (std::size_t e = 0; e < layout.size(); ++e)
       if (offsets[e + 1] != offsets[e]) {
-        cuda_detail::activate_rows_kernel<kind::lanes><<<blocks, 256, 0, ctx.stream()>>>(
+        cuda_detail::launch{"activate_rows", ctx.stream(), blocks, 256}(
+            cuda_detail::activate_rows_kernel<kind::lanes, S, typename kind::gate_type>,
             projected_.data() + offsets[e] * kind::lanes * hidden, pass.activated + offsets[e] * hidden, hidden,
             offsets[e + 1] - offsets[e], static_cast<index_t>(layout[e].width), bank.gate());
-        cuda_detail::require_launched("activate_rows");
       }
     multiply(ctx, out);
     const std::size_t first = offsets.front() * d, count = (offsets.back() - offsets.front()) * d;
     if (count != 0) {
-      cuda_detail::widen_kernel<<<blocks, 256, 0, ctx.stream()>>>(results_.data() + first, pass.outputs + first, count);
-      cuda_detail::require_launched("widen");
+      cuda_detail::launch{"widen", ctx.stream(), blocks, 256}(cuda_detail::widen_kernel<S>, results_.data() + first,
+                                                              pass.outputs + first, count);
     }
   }
 

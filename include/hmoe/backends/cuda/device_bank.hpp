@@ -107,6 +107,8 @@ public:
   [[nodiscard]] static constexpr std::array<std::size_t, 4> gradient_sizes() noexcept { return {}; }
   static void append_tensors(std::vector<device_tensor<W>>&) noexcept {}
   static void add_gradients(const std::array<std::vector<float>, 4>&, Bank&) noexcept {}
+  [[nodiscard]] static std::array<std::vector<float>, 4> gradients_of(Bank&) { return {}; }
+  static void keep_masters(const executors::cuda_stream&) noexcept {}
   [[nodiscard]] zero_cost_arrays arrays(std::size_t first) const noexcept {
     return {static_cast<index_t>(first), static_cast<index_t>(size_), nullptr, nullptr};
   }
@@ -140,8 +142,8 @@ public:
     return {mix_.size(), constant_.size(), 0, 0};
   }
   void append_tensors(std::vector<device_tensor<W>>& list) const {
-    list.push_back({nullptr, mix_.data(), mix_.size(), true});
-    list.push_back({nullptr, constant_.data(), constant_.size(), false});
+    list.push_back({nullptr, mix_.data(), nullptr, mix_.size(), true});
+    list.push_back({nullptr, constant_.data(), nullptr, constant_.size(), false});
   }
   void add_gradients(const std::array<std::vector<float>, 4>& arrays, Bank& gradients) const {
     for (std::size_t i = 0; i < arrays[0].size(); ++i)
@@ -149,6 +151,12 @@ public:
     for (std::size_t i = 0; i < arrays[1].size(); ++i)
       gradients.constant(0).data()[i] += arrays[1][i];
   }
+  [[nodiscard]] std::array<std::vector<float>, 4> gradients_of(Bank& gradients) const {
+    const float *const mix = gradients.mix(0).data(), *const constant = gradients.constant(0).data();
+    return {
+        std::vector<float>(mix, mix + mix_.size()), std::vector<float>(constant, constant + constant_.size()), {}, {}};
+  }
+  static void keep_masters(const executors::cuda_stream&) noexcept {}
   [[nodiscard]] zero_cost_arrays arrays(std::size_t first) const noexcept {
     return {static_cast<index_t>(first), static_cast<index_t>(size_), mix_.data(), constant_.data()};
   }

@@ -92,8 +92,9 @@ private:
 
 /// One trained tensor of a device layer, for optimisers: values of S, or floats.
 template <class S> struct device_tensor {
-  S* values;     ///< matrices of two-layer experts; null: floats
-  float* floats; ///< everything else
+  S* values;      ///< matrices of two-layer experts; null: floats
+  float* floats;  ///< everything else
+  float* masters; ///< `values` in float, from which they are rounded; null: there are none
   std::size_t size;
   bool decay; ///< whether weight decay applies
 };
@@ -123,8 +124,19 @@ public:
 
   [[nodiscard]] const ffn_layout& layout() const noexcept { return layout_; }
   [[nodiscard]] std::size_t bytes() const noexcept {
-    return in_.bytes() + out_.bytes() + in_bias_.bytes() + out_bias_.bytes();
+    return in_.bytes() + out_.bytes() + in_bias_.bytes() + out_bias_.bytes() + in_masters_.bytes() +
+           out_masters_.bytes();
   }
+
+  /// Makes room for the matrices in float beside those of W, of which they are the rounding; upload and download then
+  /// know both. Their values are the caller's to fill in.
+  void keep_masters(const executors::cuda_stream& stream) {
+    in_masters_.resize_for_overwrite(stream, layout_.in_size());
+    out_masters_.resize_for_overwrite(stream, layout_.out_size());
+    in_masters_.set_zero(stream); // with the padding behind rows
+    out_masters_.set_zero(stream);
+  }
+  [[nodiscard]] bool has_masters() const noexcept { return in_masters_.size() != 0; }
 
   /// Takes the weights of a host bank of the same shape.
   void upload(const executors::cuda_stream& stream, const experts::ffn_weights<float, Lanes>& host) {
@@ -150,24 +162,31 @@ public:
     out_.assign(stream, out);
     in_bias_.assign(stream, in_bias);
     out_bias_.assign(stream, out_bias);
+    for (std::size_t e = 0; has_masters() && e < layout_.size(); ++e) {
+      const std::size_t h = layout_[e].width, stride = layout_.in_stride();
+      for (std::size_t l = 0; l < Lanes; ++l)
+        copy_rows<float>(stream, host.lane(e, l),
+                         device_rows(in_masters_.data() + layout_[e].in + l * h * stride, h, layout_.d_model(), stride),
+                         cudaMemcpyHostToDevice);
+      copy_rows<float>(stream, host.output(e),
+                       device_rows(out_masters_.data() + layout_[e].out, layout_.d_model(), h, layout_[e].out_stride),
+                       cudaMemcpyHostToDevice);
+    }
   }
-  /// Writes the weights into a host bank of the same shape; waits for the stream.
+  /// Writes the weights into a host bank of the same shape: the masters where there are such; waits for the stream.
   template <class Bank>
   void download(const executors::cuda_stream& stream, Bank& bank) const
     requires device_scalar<W>
   {
-    std::vector<W> matrices[2] = {std::vector<W>(layout_.in_size()), std::vector<W>(layout_.out_size())};
-    std::vector<float> biases[2] = {std::vector<float>(in_bias_.size()), std::vector<float>(out_bias_.size())};
-    in_.read(stream, matrices[0]);
-    out_.read(stream, matrices[1]);
-    in_bias_.read(stream, biases[0]);
-    out_bias_.read(stream, biases[1]);
+    std::vector<float> floats[4] = {read_matrix(stream, in_, in_masters_), read_matrix(stream, out_, out_masters_),
+                                    std::vector<float>(in_bias_.size()), std::vector<float>(out_bias_.size())};
+    in_bias_.read(stream, floats[2]);
+    out_bias_.read(stream, floats[3]);
     stream.synchronize();
     layout_.for_each_tensor(bank, [&](matrix_view<float> to, std::size_t first, std::size_t stride, int array) {
       for (std::size_t r = 0; r < to.rows(); ++r)
         for (std::size_t c = 0; c < to.cols(); ++c)
-          to(r, c) = array < 2 ? static_cast<float>(matrices[array][first + r * stride + c])
-                               : biases[array - 2][first + r * stride + c];
+          to(r, c) = floats[array][first + r * stride + c];
     });
   }
 
@@ -177,11 +196,11 @@ public:
   }
   /// The same tensors, those without elements left out.
   void append_tensors(std::vector<device_tensor<W>>& list) const {
-    list.push_back({in_.data(), nullptr, in_.size(), true});
-    list.push_back({out_.data(), nullptr, out_.size(), true});
+    list.push_back({in_.data(), nullptr, in_masters_.data(), in_.size(), true});
+    list.push_back({out_.data(), nullptr, out_masters_.data(), out_.size(), true});
     if (layout_.has_biases()) {
-      list.push_back({nullptr, in_bias_.data(), in_bias_.size(), false});
-      list.push_back({nullptr, out_bias_.data(), out_bias_.size(), false});
+      list.push_back({nullptr, in_bias_.data(), nullptr, in_bias_.size(), false});
+      list.push_back({nullptr, out_bias_.data(), nullptr, out_bias_.size(), false});
     }
   }
   /// bank's tensors += gradients that came back from the device, given as the four arrays.
@@ -191,6 +210,17 @@ public:
         for (std::size_t c = 0; c < to.cols(); ++c)
           to(r, c) += arrays[static_cast<std::size_t>(array)][first + r * stride + c];
     });
+  }
+  /// The reverse: the tensors of a host bank of gradients as the four arrays, padding 0.
+  template <class Bank> [[nodiscard]] std::array<std::vector<float>, 4> gradients_of(Bank& gradients) const {
+    std::array<std::vector<float>, 4> arrays;
+    for (std::size_t i = 0; i < 4; ++i)
+      arrays[i].resize(gradient_sizes()[i]);
+    layout_.for_each_tensor(gradients, [&](matrix_view<float> from, std::size_t first, std::size_t stride, int array) {
+      for (std::size_t r = 0; r < from.rows(); ++r)
+        std::ranges::copy(from.row(r), arrays[static_cast<std::size_t>(array)].data() + first + r * stride);
+    });
+    return arrays;
   }
 
   [[nodiscard]] ffn_arrays<W> arrays(std::size_t first_expert) const noexcept {
@@ -210,8 +240,29 @@ public:
   }
 
 private:
+  [[nodiscard]] static matrix_view<float, device_space> device_rows(float* data, std::size_t rows, std::size_t cols,
+                                                                    std::size_t stride) noexcept {
+    return {data, rows, cols, stride};
+  }
+  /// The masters of a matrix, or its values; waits for the stream.
+  [[nodiscard]] static std::vector<float> read_matrix(const executors::cuda_stream& stream,
+                                                      const device_buffer<W>& values,
+                                                      const device_buffer<float>& masters) {
+    std::vector<float> floats(values.size());
+    if (masters.size() != 0) {
+      masters.read(stream, floats);
+      return floats;
+    }
+    std::vector<W> stored(values.size());
+    values.read(stream, stored);
+    stream.synchronize();
+    std::ranges::transform(stored, floats.begin(), [](W value) { return static_cast<float>(value); });
+    return floats;
+  }
+
   ffn_layout layout_;
   device_buffer<W> in_, out_;
+  device_buffer<float> in_masters_, out_masters_; ///< empty unless kept
   device_buffer<float> in_bias_, out_bias_;
   device_buffer<std::size_t> in_offsets_, out_offsets_, in_bias_offsets_;
   device_buffer<index_t> out_strides_, widths_;

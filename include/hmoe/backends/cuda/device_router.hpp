@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstring>
 #include <type_traits>
+#include <vector>
 
 /// A host router on the device: one block of parameters, and the policies over it as an argument of kernels.
 ///   std::vector<std::byte> staging(router_bytes(r));  pack_router(r, staging.data());  // … copy to `device`
@@ -128,6 +129,15 @@ template <class Router> void add_router_gradients(const std::byte* block, Router
       values[i] += value;
     }
   });
+}
+
+/// The reverse: a block of gradients for the device.
+template <class Router> [[nodiscard]] std::vector<std::byte> router_gradients_block(Router& gradients) {
+  std::vector<std::byte> block(router_bytes(gradients));
+  for_each_trained_tensor(gradients, [&](std::size_t offset, vector_view<float> values) {
+    std::memcpy(block.data() + offset, values.data(), values.size() * sizeof(float));
+  });
+  return block;
 }
 
 /// The router as kernels take it, over a block on the device (aligned to 16 bytes).

@@ -17,13 +17,18 @@
 
 namespace hmoe::backends::cuda_detail {
 
-/// Throws hmoe::error with CUDA's own words unless a call of the runtime went well; `parts` say what was tried.
-/// Kernels report what went wrong in them at a later call, so the place may be behind the cause.
-template <class... Parts> void require_cuda(cudaError_t code, const Parts&... parts) {
-  require(code == cudaSuccess, "CUDA: ", parts..., ": ", cudaGetErrorString(code), " (", cudaGetErrorName(code), ")");
+/// Whether a kernel that ran earlier failed: every later call on its device reports it, whoever makes that call.
+[[nodiscard]] constexpr bool left_by_a_kernel(cudaError_t code) noexcept {
+  return code == cudaErrorIllegalAddress || code == cudaErrorMisalignedAddress ||
+         code == cudaErrorInvalidAddressSpace || code == cudaErrorIllegalInstruction || code == cudaErrorInvalidPc ||
+         code == cudaErrorHardwareStackError || code == cudaErrorLaunchFailure || code == cudaErrorLaunchTimeout ||
+         code == cudaErrorAssert || code == cudaErrorECCUncorrectable;
 }
 
-/// After a launch: throws when the kernel could not be started.
-inline void require_launched(const char* kernel) { require_cuda(cudaGetLastError(), "launch of ", kernel); }
+/// Throws hmoe::error with CUDA's own words unless a call of the runtime went well; `parts` say what was tried.
+template <class... Parts> void require_cuda(cudaError_t code, const Parts&... parts) {
+  require(code == cudaSuccess, "CUDA: ", parts..., ": ", cudaGetErrorString(code), " (", cudaGetErrorName(code), ")",
+          left_by_a_kernel(code) ? "; a kernel that ran before this call failed, which may be one of other code" : "");
+}
 
 } // namespace hmoe::backends::cuda_detail

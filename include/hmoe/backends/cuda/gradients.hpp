@@ -20,7 +20,7 @@ public:
                  std::size_t router_bytes)
       : sizes_(banks), router_bytes_(router_bytes) {
     lay_out(nullptr);
-    block_.resize_for_overwrite(bytes_);
+    block_.resize_for_overwrite(stream, bytes_);
     lay_out(block_.data());
     block_.set_zero(stream);
   }
@@ -35,6 +35,10 @@ public:
   }
   [[nodiscard]] const std::array<std::size_t, 4>& sizes(std::size_t b) const noexcept { return sizes_[b]; }
   [[nodiscard]] std::byte* router() const noexcept { return router_; }
+  [[nodiscard]] std::size_t router_bytes() const noexcept { return router_bytes_; }
+  /// All of it, padding included, which stays 0.
+  [[nodiscard]] float* data() const noexcept { return reinterpret_cast<float*>(block_.data()); }
+  [[nodiscard]] std::size_t size() const noexcept { return bytes_ / sizeof(float); }
   /// The four arrays of a bank; waits for the stream.
   [[nodiscard]] std::array<std::vector<float>, 4> read_bank(const executors::cuda_stream& stream, std::size_t b) const {
     std::array<std::vector<float>, 4> arrays;
@@ -51,6 +55,20 @@ public:
     read(stream, router_, block.data(), router_bytes_);
     stream.synchronize();
     return block;
+  }
+  /// The reverse of read_bank and read_router.
+  void write_bank(const executors::cuda_stream& stream, std::size_t b,
+                  const std::array<std::vector<float>, 4>& arrays) {
+    for (std::size_t i = 0; i < 4; ++i) {
+      require(arrays[i].size() == sizes_[b][i], "array ", i, " of a bank's gradients has ", sizes_[b][i],
+              " values, given are ", arrays[i].size());
+      write(stream, arrays[i].data(), banks_[b][i], sizes_[b][i] * sizeof(float));
+    }
+  }
+  void write_router(const executors::cuda_stream& stream, const std::vector<std::byte>& block) {
+    require(block.size() == router_bytes_, "the router's gradients have ", router_bytes_, " bytes, given are ",
+            block.size());
+    write(stream, block.data(), router_, router_bytes_);
   }
 
 private:
@@ -71,6 +89,11 @@ private:
     if (bytes != 0)
       cuda_detail::require_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream.get()), "copying ",
                                 bytes, " bytes of gradients from the device");
+  }
+  static void write(const executors::cuda_stream& stream, const void* from, void* to, std::size_t bytes) {
+    if (bytes != 0)
+      cuda_detail::require_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream.get()), "copying ",
+                                bytes, " bytes of gradients to the device");
   }
 
   std::vector<std::array<std::size_t, 4>> sizes_;

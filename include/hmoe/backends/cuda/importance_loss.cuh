@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/backends/cuda/launch.cuh>
 #include <hmoe/backends/cuda/loss_sums.cuh>
 #include <hmoe/losses/gates.hpp>
 #include <hmoe/losses/importance.hpp>
@@ -80,23 +81,19 @@ inline void launch_loss(const losses::importance& loss, const routed_batch_array
   const bool all = loss.gates == losses::gate_values::probabilities;
   const unsigned token_blocks = blocks_of(batch.trace.tokens, loss_threads);
   if (!all) {
-    gate_divisors<loss_threads>
-        <<<token_blocks, loss_threads, 0, stream>>>(batch.trace, batch.assigned, loss.gates, scratch.rows);
-    require_launched("gate_divisors");
-    sum_gates<loss_threads>
-        <<<batch.trace.experts, loss_threads, 0, stream>>>(batch.trace, batch.plan, scratch.rows, scratch.sums);
-    require_launched("sum_gates");
+    launch{"gate_divisors", stream, token_blocks, loss_threads}(gate_divisors<loss_threads>, batch.trace,
+                                                                batch.assigned, loss.gates, scratch.rows);
+    launch{"sum_gates", stream, batch.trace.experts, loss_threads}(sum_gates<loss_threads>, batch.trace, batch.plan,
+                                                                   scratch.rows, scratch.sums);
   }
-  squared_variation<loss_threads>
-      <<<1, loss_threads, 0, stream>>>(scratch, batch.trace.experts, all, loss.coefficient, value);
-  require_launched("squared_variation");
+  launch{"squared_variation", stream, 1, loss_threads}(squared_variation<loss_threads>, scratch, batch.trace.experts,
+                                                       all, loss.coefficient, value);
   if (all) {
     launch_add_to_columns(batch, scratch, stream);
     return;
   }
-  add_gates_gradient<loss_threads>
-      <<<token_blocks, loss_threads, 0, stream>>>(batch.trace, batch.assigned, loss.gates, scratch);
-  require_launched("add_gates_gradient");
+  launch{"add_gates_gradient", stream, token_blocks, loss_threads}(add_gates_gradient<loss_threads>, batch.trace,
+                                                                   batch.assigned, loss.gates, scratch);
 }
 
 } // namespace hmoe::backends::cuda_detail

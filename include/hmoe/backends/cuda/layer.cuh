@@ -2,6 +2,7 @@
 #pragma once
 
 // clang-format off
+#include <hmoe/backends/cuda/launch.cuh>
 #include <hmoe/core/macros_off.hpp>
 // clang-format on
 
@@ -95,6 +96,7 @@ template <class Experts, class Router, class S, class W>
 template <class Products>
 void cuda_layer<Experts, Router, S, W>::forward_with(const cuda_context& ctx, input x, output y,
                                                      Products& products) const {
+  const cuda_detail::device_guard guard = enter(ctx);
   check_shapes(x, y, "y");
   const std::size_t tokens = x.rows();
   if (tokens == 0)
@@ -114,6 +116,7 @@ template <class Experts, class Router, class S, class W>
 void cuda_layer<Experts, Router, S, W>::forward(const cuda_context& ctx, input x, output y, tape_type& tape) const
   requires trainable
 {
+  const cuda_detail::device_guard guard = enter(ctx);
   check_shapes(x, y, "y");
   const std::size_t tokens = x.rows();
   require(tape.shape() == shape_, "the tape is of another layer");
@@ -131,10 +134,9 @@ void cuda_layer<Experts, Router, S, W>::forward(const cuda_context& ctx, input x
   cuda_detail::set_zero(ctx.stream(), trace.d_probabilities, tokens * shape_.routed * sizeof(float));
   const auto blocks = static_cast<unsigned>(
       std::min<std::size_t>((x.size() + 255) / 256, 8 * static_cast<std::size_t>(ctx.multiprocessors())));
-  cuda_detail::copy_rows_kernel<<<blocks, 256, 0, ctx.stream()>>>(
-      x.data(), x.stride(), pass.input, pass_arrays::input_stride(d_model()), static_cast<index_t>(tokens),
-      static_cast<index_t>(d_model()));
-  cuda_detail::require_launched("copy_rows");
+  cuda_detail::launch{"copy_rows", ctx.stream(), blocks, 256}(
+      cuda_detail::copy_rows_kernel<S>, x.data(), x.stride(), pass.input, pass_arrays::input_stride(d_model()),
+      static_cast<index_t>(tokens), static_cast<index_t>(d_model()));
   std::byte* const scratch = ctx.workspace().block_for(scratch_bytes(tokens, false), ctx.executor());
   cuda_detail::grouped_products products;
   run_forward(ctx, {pass.input, tokens, d_model(), pass_arrays::input_stride(d_model())}, y, pass, scratch, products);
@@ -204,6 +206,7 @@ void cuda_layer<Experts, Router, S, W>::backward(const cuda_context& ctx, tape_t
                                                  cuda_gradients& gradients) const
   requires trainable
 {
+  const cuda_detail::device_guard guard = enter(ctx);
   require(tape.complete(), "backward needs a tape that a forward pass of this layer has filled");
   require(tape.shape() == shape_, "the tape is of another layer");
   require(dy.rows() == tape.tokens(), "dy has ", dy.rows(), " rows, the tape holds ", tape.tokens(), " tokens");
@@ -286,6 +289,7 @@ device_losses<Losses...> cuda_layer<Experts, Router, S, W>::evaluate(const cuda_
       "logits (routing::unscored, as in gpt_oss and llama4): give it the score routing::linear<float, "
       "routing::softmax, true>, which makes the same choices but for rounding");
   static_assert(sizeof...(Losses) <= cuda_detail::most_losses, "hmoe: a tape on the device has room for 32 losses");
+  const cuda_detail::device_guard guard = enter(ctx);
   require(tape.complete(), "an auxiliary loss needs a tape that a forward pass of this layer has filled");
   const pass_arrays& pass = tape.arrays();
   const std::size_t bytes = cuda_detail::evaluate_losses_bytes(aux, tape.tokens(), shape_.routed);
@@ -300,26 +304,38 @@ device_losses<Losses...> cuda_layer<Experts, Router, S, W>::evaluate(const cuda_
 }
 
 template <class Experts, class Router, class S, class W>
-void cuda_layer<Experts, Router, S, W>::step(const cuda_context& ctx, const cuda_detail::optimizer_step& rule,
-                                             cuda_detail::optimizer_memory& memory, const cuda_gradients& gradients)
+void cuda_layer<Experts, Router, S, W>::step(const cuda_context& ctx, const cuda_detail::optimizer_rule& rule,
+                                             const cuda_detail::step_rate& rate,
+                                             const cuda_detail::optimizer_memory& memory,
+                                             const cuda_gradients& gradients)
   requires trainable
 {
+  const cuda_detail::device_guard guard = enter(ctx);
   check_gradients(gradients);
+  check_gradients(*memory.first, "the optimiser's moments");
+  keep_masters(ctx);
   const auto list = tensors();
-  const auto sources = gradient_arrays(gradients);
-  std::size_t at = 0;
-  for (const auto& tensor : list)
-    at += tensor.size;
-  require(at == memory.first.size(), "the optimiser was made for a layer of ", memory.first.size(),
-          " parameters, this one has ", at);
-  at = 0;
-  for (std::size_t i = 0; i < list.size(); at += list[i++].size)
-    cuda_detail::optimize<S>(ctx.stream(), ctx.multiprocessors(),
-                             {list[i], sources[i], memory.first.data() + at,
-                              memory.second.size() == 0 ? nullptr : memory.second.data() + at,
-                              memory.values.size() == 0 ? nullptr : memory.values.data() + at},
-                             rule, memory.fresh);
-  memory.fresh = false;
+  const auto sources = gradient_arrays(gradients), first = gradient_arrays(*memory.first),
+             second = memory.second == nullptr ? first : gradient_arrays(*memory.second);
+  cuda_detail::begin_optimizer_step(ctx.stream(), rule, rate, memory.progress);
+  for (std::size_t i = 0; i < list.size(); ++i)
+    cuda_detail::optimize<S>(ctx.stream(), ctx.multiprocessors(), {list[i], sources[i], first[i], second[i]}, rule,
+                             memory.progress);
+}
+
+template <class Experts, class Router, class S, class W>
+void cuda_layer<Experts, Router, S, W>::keep_masters(const cuda_context& ctx)
+  requires trainable
+{
+  if constexpr (!std::same_as<S, float>) {
+    if (keeps_masters_)
+      return;
+    const cuda_detail::device_guard guard = enter(ctx);
+    std::apply([&](auto&... bank) { (..., bank.keep_masters(ctx.executor())); }, banks_);
+    for (const auto& tensor : tensors())
+      cuda_detail::fill_masters<S>(ctx.stream(), ctx.multiprocessors(), tensor);
+    keeps_masters_ = true;
+  }
 }
 
 /// Instantiates the kernels of a host layer's device form, see the head of this file.
@@ -337,7 +353,7 @@ template <class Layer, class S = float, class W = S> struct cuda_kernels {
           inference, &layer::workspace_bytes,
           static_cast<void (layer::*)(const cuda_context&, input, output, typename layer::tape_type&) const>(
               &layer::forward),
-          &layer::backward, &layer::step);
+          &layer::backward, &layer::step, &layer::keep_masters);
     else
       return std::tuple(inference, &layer::workspace_bytes);
   }

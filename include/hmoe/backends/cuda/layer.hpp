@@ -52,7 +52,7 @@ public:
 
   template <cuda_detail::host_layer Layer>
   cuda_layer(const cuda_context& ctx, const Layer& host)
-      : banks_(banks::template copy<W>(ctx.executor(), host.experts())), router_(host.router()) {
+      : device_(ctx.device()), banks_(banks::template copy<W>(ctx.executor(), host.experts())), router_(host.router()) {
     require(router_.routed() <= 512, "the router chooses among ", router_.routed(),
             " experts, on the device up to 512");
     require(host.experts().numbered_in_order(),
@@ -71,22 +71,31 @@ public:
     shape_ = {host.d_model(),  host.size(),      router_.routed(), cuda_detail::ffn_hidden_stride<S>(widest),
               banks::one_lane, banks::two_lanes, banks::constants, router_.weights_on_input()};
     widths_.assign(ctx.executor(), widths);
-    status_.resize_for_overwrite(1);
+    status_.resize_for_overwrite(ctx.executor(), 1);
     status_.set_zero(ctx.executor());
     upload_router(ctx);
   }
 
   [[nodiscard]] std::size_t d_model() const noexcept { return shape_.d; }
   [[nodiscard]] std::size_t size() const noexcept { return shape_.experts; }
-  /// Memory of the parameters.
+  /// The device that has the layer; passes run in contexts of it.
+  [[nodiscard]] int device() const noexcept { return device_; }
+  /// Memory of the parameters, masters included.
   [[nodiscard]] std::size_t bytes() const noexcept {
     std::size_t sum = router_block_.size();
     for_each_bank([&](const auto& bank, std::size_t) { sum += bank.bytes(); });
     return sum;
   }
 
-  /// Takes the weights of a host layer of the same shape, in the order of the stream.
+  /// With 16-bit weights: keeps the matrices also in float (masters), of which the stored ones are the rounding, 4
+  /// bytes per weight. They begin with what is stored; upload and download then take and give them, so that nothing is
+  /// lost. Optimisers call it, and update the masters. Does nothing where S is float or masters are kept already.
+  void keep_masters(const cuda_context& ctx)
+    requires trainable;
+  /// Takes the weights of a host layer of the same shape, in the order of the stream, bit for bit where masters are
+  /// kept. To go on from a checkpoint see cuda_adamw::resume.
   template <cuda_detail::host_layer Layer> void upload(const cuda_context& ctx, const Layer& host) {
+    const cuda_detail::device_guard guard = enter(ctx);
     upload_banks(ctx, host.experts(), std::make_index_sequence<bank_count>{});
     require(host.router().size() == router_.size() && host.router().d_model() == router_.d_model(),
             "the router on the device chooses among ", router_.size(), " experts by ", router_.d_model(),
@@ -94,7 +103,7 @@ public:
     router_ = host.router();
     upload_router(ctx);
   }
-  /// Writes the weights into a host layer of the same shape; waits for the stream.
+  /// Writes the weights into a host layer of the same shape, the masters where they are kept; waits for the stream.
   template <cuda_detail::host_layer Layer>
   void download(const cuda_context& ctx, Layer& host) const
     requires trainable
@@ -122,6 +131,7 @@ public:
                   "whose weights are of S, to train it");
     const std::size_t most = max_tokens * router_.max_selected();
     check_entries(most);
+    const cuda_detail::device_guard guard(device_);
     return tape_type(shape_, max_tokens, max_entries == 0 ? most : std::min(most, max_entries));
   }
   /// Zeros in the shape of the parameters.
@@ -140,6 +150,16 @@ public:
   {
     add_bank_gradients(ctx, from, host.experts, std::make_index_sequence<bank_count>{});
     cuda_detail::add_router_gradients(from.read_router(ctx.executor()).data(), host.router);
+  }
+
+  /// The reverse: `to` becomes the tensors of a host layer's gradients, as for moments of an optimiser.
+  template <class Gradients>
+  void set_gradients(const cuda_context& ctx, cuda_gradients& to, Gradients& host) const
+    requires trainable
+  {
+    check_gradients(to);
+    set_bank_gradients(ctx, to, host.experts, std::make_index_sequence<bank_count>{});
+    to.write_router(ctx.executor(), cuda_detail::router_gradients_block(host.router));
   }
 
   /// Inference: y[T×d] = layer(x[T×d]). x and y must not overlap.
@@ -163,8 +183,8 @@ public:
   /// Bytes of workspace that suffice for any pass over up to `tokens` tokens, forward or backward, and for losses.
   [[nodiscard]] std::size_t workspace_bytes(std::size_t tokens) const;
   /// One step of an optimiser over all parameters.
-  void step(const cuda_context& ctx, const cuda_detail::optimizer_step& rule, cuda_detail::optimizer_memory& memory,
-            const cuda_gradients& gradients)
+  void step(const cuda_context& ctx, const cuda_detail::optimizer_rule& rule, const cuda_detail::step_rate& rate,
+            const cuda_detail::optimizer_memory& memory, const cuda_gradients& gradients)
     requires trainable;
 
   /// Waits for the stream and throws when a pass since the last call had more entries than room for them, a selection
@@ -195,8 +215,8 @@ public:
     const auto layout = cuda_detail::device_router<Router>::layout_of(router_);
     cuda_detail::for_each_trained_tensor(router_, [&](std::size_t offset, auto values) {
       const bool is_bias = offset == layout.bias && offset != layout.select;
-      list.push_back(
-          {nullptr, reinterpret_cast<float*>(router_block_.data() + offset), values.size(), offset == 0 || !is_bias});
+      list.push_back({nullptr, reinterpret_cast<float*>(router_block_.data() + offset), nullptr, values.size(),
+                      offset == 0 || !is_bias});
     });
     return list;
   }
@@ -222,31 +242,42 @@ private:
                           std::index_sequence<B...>) const {
     (..., std::get<B>(banks_).add_gradients(from.read_bank(ctx.executor(), B), host.template bank<B>()));
   }
+  template <std::size_t... B>
+  void set_bank_gradients(const cuda_context& ctx, cuda_gradients& to, Experts& host, std::index_sequence<B...>) const {
+    (..., to.write_bank(ctx.executor(), B, std::get<B>(banks_).gradients_of(host.template bank<B>())));
+  }
+  /// The layer's device is current while the guard lives.
+  [[nodiscard]] cuda_detail::device_guard enter(const cuda_context& ctx) const {
+    require(ctx.device() == device_, "the layer lies on device ", device_, ", the context is of device ", ctx.device());
+    return cuda_detail::device_guard(device_);
+  }
   void upload_router(const cuda_context& ctx) {
     std::vector<std::byte> block(cuda_detail::router_bytes(router_));
     cuda_detail::pack_router(router_, block.data());
     router_block_.assign(ctx.executor(), block);
   }
 
-  void check_gradients(const cuda_gradients& gradients) const {
+  void check_gradients(const cuda_gradients& gradients, std::string_view name = "the gradients") const {
     std::size_t b = 0;
     for_each_bank([&](const auto& bank, std::size_t) {
-      require(b < gradients.bank_count() && gradients.sizes(b) == bank.gradient_sizes(),
-              "the gradients are not those of this layer: bank ", b, " has another shape");
+      require(b < gradients.bank_count() && gradients.sizes(b) == bank.gradient_sizes(), name,
+              " are not those of this layer: bank ", b, " has another shape");
       ++b;
     });
+    require(gradients.router_bytes() == router_block_.size(), name, " are not those of this layer: its router has ",
+            router_block_.size(), " bytes of parameters, not ", gradients.router_bytes());
   }
   /// Where the gradient of each tensor lies, in the order of tensors().
-  [[nodiscard]] std::vector<const float*> gradient_arrays(const cuda_gradients& gradients) const {
-    std::vector<const float*> list;
+  [[nodiscard]] std::vector<float*> gradient_arrays(const cuda_gradients& gradients) const {
+    std::vector<float*> list;
     for (std::size_t b = 0; b < bank_count; ++b) {
       const auto arrays = gradients.bank(b);
-      for (const float* array : {arrays.in, arrays.out, arrays.in_bias, arrays.out_bias})
+      for (float* array : {arrays.in, arrays.out, arrays.in_bias, arrays.out_bias})
         if (array != nullptr)
           list.push_back(array);
     }
     cuda_detail::for_each_trained_tensor(router_, [&](std::size_t offset, auto) {
-      list.push_back(reinterpret_cast<const float*>(gradients.router() + offset));
+      list.push_back(reinterpret_cast<float*>(gradients.router() + offset));
     });
     return list;
   }
@@ -285,10 +316,12 @@ private:
     return {ctx.multiprocessors(), ctx.compute_capability()};
   }
 
+  int device_;
   typename banks::template on_device<W> banks_;
   Router router_; ///< its policies and shape; the parameters that passes use are on the device
   cuda_detail::pass_shape shape_{};
   std::size_t max_entries_ = 0;
+  bool keeps_masters_ = false;
   device_buffer<std::byte> router_block_;
   device_buffer<index_t> widths_;
   index_t widest_ = 0; ///< of the routed experts

@@ -3,6 +3,7 @@
 
 #include <hmoe/backends/cuda/device_scalar.cuh>
 #include <hmoe/backends/cuda/error.hpp>
+#include <hmoe/backends/cuda/launch.cuh>
 #include <hmoe/backends/cuda/scalar_product.cuh>
 #include <hmoe/core/config.hpp>
 
@@ -62,8 +63,7 @@ void launch_projection(const token_rows<S>& x, const projection_rows& rows, cons
   if (x.tokens == 0)
     return;
   const dim3 grid(blocks_of(x.tokens, block_tile), blocks_of(rows.experts + rows.gates, block_tile));
-  project_tokens<<<grid, product_threads, 0, stream>>>(x, rows, bias, logits, gate_logits);
-  require_launched("project_tokens");
+  launch{"project_tokens", stream, grid, product_threads}(project_tokens<S>, x, rows, bias, logits, gate_logits);
 }
 
 } // namespace hmoe::backends::cuda_detail

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <hmoe/backends/cuda/error.hpp>
+#include <hmoe/backends/cuda/launch.cuh>
 #include <hmoe/backends/cuda/logits.cuh>
 #include <hmoe/backends/cuda/loss_arrays.hpp>
 #include <hmoe/core/vector_view.hpp>
@@ -95,20 +96,17 @@ __global__ void __launch_bounds__(Threads, 4) sum_rows(const double* rows, index
 
 inline void launch_column_sums(const routed_batch_arrays& batch, const loss_scratch& scratch, cudaStream_t stream) {
   constexpr unsigned warps = 8;
-  sum_columns<warps><<<dim3(blocks_of(batch.trace.experts, 32), scratch.parts), warps * 32, 0, stream>>>(
-      batch.trace, scratch.column_sums);
-  require_launched("sum_columns");
+  launch{"sum_columns", stream, dim3(blocks_of(batch.trace.experts, 32), scratch.parts),
+         warps * 32}(sum_columns<warps>, batch.trace, scratch.column_sums);
 }
 inline void launch_add_to_columns(const routed_batch_arrays& batch, const loss_scratch& scratch, cudaStream_t stream) {
   const std::size_t values = std::size_t{batch.trace.tokens} * batch.trace.experts;
-  add_to_columns<loss_threads>
-      <<<blocks_of(values, loss_threads), loss_threads, 0, stream>>>(batch.trace, scratch.gradient);
-  require_launched("add_to_columns");
+  launch{"add_to_columns", stream, blocks_of(values, loss_threads), loss_threads}(add_to_columns<loss_threads>,
+                                                                                  batch.trace, scratch.gradient);
 }
 inline void launch_sum_rows(const routed_batch_arrays& batch, const loss_scratch& scratch, double* value,
                             cudaStream_t stream) {
-  sum_rows<loss_threads><<<1, loss_threads, 0, stream>>>(scratch.rows, batch.trace.tokens, value);
-  require_launched("sum_rows");
+  launch{"sum_rows", stream, 1, loss_threads}(sum_rows<loss_threads>, scratch.rows, batch.trace.tokens, value);
 }
 
 } // namespace hmoe::backends::cuda_detail

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/backends/cuda/device.hpp>
 #include <hmoe/backends/cuda/error.hpp>
 #include <hmoe/backends/cuda/stream.hpp>
 #include <hmoe/core/matrix_view.hpp>
@@ -15,7 +16,8 @@
 namespace hmoe::backends {
 
 /// An array in device memory that only ever grows: reuse at the same or a smaller size allocates nothing. New memory
-/// is not initialised. Growing waits for the device (cudaFree does).
+/// is not initialised. Growing waits for the device (cudaFree does). The memory is that of the device that was current
+/// at the first allocation (where a stream is given: of its device), and stays there when the array grows.
 template <class T> class device_buffer {
   static_assert(std::is_trivially_copyable_v<T>, "hmoe: device_buffer<T> holds plain values only");
 
@@ -24,37 +26,38 @@ public:
   explicit device_buffer(std::size_t size) { resize_for_overwrite(size); }
   device_buffer(device_buffer&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)),
-        capacity_(std::exchange(other.capacity_, 0)) {}
+        capacity_(std::exchange(other.capacity_, 0)), device_(other.device_) {}
   device_buffer& operator=(device_buffer other) noexcept {
     std::swap(data_, other.data_);
     std::swap(size_, other.size_);
     std::swap(capacity_, other.capacity_);
+    std::swap(device_, other.device_);
     return *this;
   }
   ~device_buffer() { (void)cudaFree(data_); }
 
   void resize_for_overwrite(std::size_t size) {
-    if (size > capacity_) {
-      require(size <= std::numeric_limits<std::size_t>::max() / sizeof(T) / 2, "an array of ", size, " values of ",
-              sizeof(T), " bytes does not fit into memory");
-      void* data = nullptr;
-      cuda_detail::require_cuda(cudaMalloc(&data, size * sizeof(T)), "allocating ", size * sizeof(T),
-                                " bytes of device memory");
-      (void)cudaFree(data_);
-      data_ = static_cast<T*>(data);
-      capacity_ = size;
-    }
+    if (size > capacity_)
+      allocate(size, data_ == nullptr ? cuda_detail::current_device() : device_);
+    size_ = size;
+  }
+  /// The same; the first memory is that of the stream's device.
+  void resize_for_overwrite(const executors::cuda_stream& stream, std::size_t size) {
+    if (size > capacity_)
+      allocate(size, data_ == nullptr ? stream.device() : device_);
     size_ = size;
   }
   /// All bytes 0, in the order of the stream.
   void set_zero(const executors::cuda_stream& stream) {
-    if (size_ != 0)
-      cuda_detail::require_cuda(cudaMemsetAsync(data_, 0, size_ * sizeof(T), stream.get()), "clearing device memory");
+    if (size_ == 0)
+      return;
+    const cuda_detail::device_guard guard(stream.device());
+    cuda_detail::require_cuda(cudaMemsetAsync(data_, 0, size_ * sizeof(T), stream.get()), "clearing device memory");
   }
   /// As many values as given, in the order of the stream. The source may be changed when the call returns, unless it is
   /// page-locked (cudaMallocHost): then when the stream has got there.
   void assign(const executors::cuda_stream& stream, std::span<const T> values) {
-    resize_for_overwrite(values.size());
+    resize_for_overwrite(stream, values.size());
     if (!values.empty())
       cuda_detail::require_cuda(
           cudaMemcpyAsync(data_, values.data(), values.size_bytes(), cudaMemcpyHostToDevice, stream.get()), "copying ",
@@ -73,10 +76,26 @@ public:
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
   [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
   [[nodiscard]] std::size_t bytes() const noexcept { return size_ * sizeof(T); }
+  /// The device that has the memory; −1 while there is none.
+  [[nodiscard]] int device() const noexcept { return data_ == nullptr ? -1 : device_; }
 
 private:
+  void allocate(std::size_t size, int device) {
+    require(size <= std::numeric_limits<std::size_t>::max() / sizeof(T) / 2, "an array of ", size, " values of ",
+            sizeof(T), " bytes does not fit into memory");
+    const cuda_detail::device_guard guard(device);
+    void* data = nullptr;
+    cuda_detail::require_cuda(cudaMalloc(&data, size * sizeof(T)), "allocating ", size * sizeof(T),
+                              " bytes of device memory");
+    (void)cudaFree(data_);
+    data_ = static_cast<T*>(data);
+    capacity_ = size;
+    device_ = device;
+  }
+
   T* data_ = nullptr;
   std::size_t size_ = 0, capacity_ = 0;
+  int device_ = 0;
 };
 
 namespace cuda_detail {
@@ -85,13 +104,16 @@ void copy_rows(const executors::cuda_stream& stream, matrix_view<const T, From> 
                cudaMemcpyKind kind) {
   require(from.rows() == to.rows() && from.cols() == to.cols(), "copying a matrix of ", from.rows(), " x ", from.cols(),
           " to one of ", to.rows(), " x ", to.cols());
-  const bool whole = from.contiguous() && to.contiguous();
-  const std::size_t copies = from.size() == 0 ? 0 : whole ? 1 : from.rows();
-  const std::size_t bytes = (whole ? from.size() : from.cols()) * sizeof(T);
-  for (std::size_t r = 0; r < copies; ++r)
-    require_cuda(
-        cudaMemcpyAsync(to.data() + r * to.stride(), from.data() + r * from.stride(), bytes, kind, stream.get()),
-        "copying ", bytes, " bytes");
+  if (from.size() == 0)
+    return;
+  if (from.contiguous() && to.contiguous()) {
+    require_cuda(cudaMemcpyAsync(to.data(), from.data(), from.size() * sizeof(T), kind, stream.get()), "copying ",
+                 from.size() * sizeof(T), " bytes");
+    return;
+  }
+  require_cuda(cudaMemcpy2DAsync(to.data(), to.stride() * sizeof(T), from.data(), from.stride() * sizeof(T),
+                                 from.cols() * sizeof(T), from.rows(), kind, stream.get()),
+               "copying ", from.rows(), " rows of ", from.cols() * sizeof(T), " bytes");
 }
 } // namespace cuda_detail
 
@@ -105,7 +127,7 @@ public:
   device_matrix(std::size_t rows, std::size_t cols) { resize_for_overwrite(rows, cols); }
   /// A copy of a host matrix.
   device_matrix(const executors::cuda_stream& stream, matrix_view<const T> host)
-      : device_matrix(host.rows(), host.cols()) {
+      : rows_(host.rows()), cols_(host.cols()) {
     assign(stream, host);
   }
 
@@ -114,10 +136,15 @@ public:
     rows_ = rows;
     cols_ = cols;
   }
+  void resize_for_overwrite(const executors::cuda_stream& stream, std::size_t rows, std::size_t cols) {
+    values_.resize_for_overwrite(stream, rows * cols);
+    rows_ = rows;
+    cols_ = cols;
+  }
   void set_zero(const executors::cuda_stream& stream) { values_.set_zero(stream); }
   /// From and to the host, in the order of the stream (see device_buffer::assign and read).
   void assign(const executors::cuda_stream& stream, matrix_view<const T> host) {
-    resize_for_overwrite(host.rows(), host.cols());
+    resize_for_overwrite(stream, host.rows(), host.cols());
     cuda_detail::copy_rows<T>(stream, host, view(), cudaMemcpyHostToDevice);
   }
   void read(const executors::cuda_stream& stream, matrix_view<T> host) const {

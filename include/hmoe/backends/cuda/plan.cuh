@@ -4,6 +4,7 @@
 #include <hmoe/backends/cuda/arrays.hpp>
 #include <hmoe/backends/cuda/carver.hpp>
 #include <hmoe/backends/cuda/error.hpp>
+#include <hmoe/backends/cuda/launch.cuh>
 #include <hmoe/backends/cuda/logits.cuh>
 #include <hmoe/backends/cuda/scan.cuh>
 #include <hmoe/core/error.hpp>
@@ -143,12 +144,11 @@ inline void build_plan(const assignment_arrays& assigned, const plan_arrays& pla
           assigned.capacity);
   const plan_scratch scratch = carve_plan(assigned.tokens, plan.experts, workspace);
   const std::size_t words = std::min(plan.experts, plan_experts) * plan_warps * sizeof(unsigned);
-  count_entries<plan_threads><<<scratch.blocks, plan_threads, words, stream>>>(assigned, plan.experts, scratch.counts);
-  require_launched("count_entries");
+  launch{"count_entries", stream, scratch.blocks, plan_threads, words}(count_entries<plan_threads>, assigned,
+                                                                       plan.experts, scratch.counts);
   running_sums(scratch.counts, scratch.sums, std::size_t{plan.experts} * scratch.blocks, stream);
-  place_entries<plan_threads>
-      <<<scratch.blocks, plan_threads, words, stream>>>(assigned, plan, scratch.sums, tokens_per_expert, routed);
-  require_launched("place_entries");
+  launch{"place_entries", stream, scratch.blocks, plan_threads, words}(place_entries<plan_threads>, assigned, plan,
+                                                                       scratch.sums, tokens_per_expert, routed);
 }
 
 } // namespace hmoe::backends::cuda_detail

@@ -3,6 +3,7 @@
 
 #include <hmoe/backends/cuda/device_router.hpp>
 #include <hmoe/backends/cuda/error.hpp>
+#include <hmoe/backends/cuda/launch.cuh>
 #include <hmoe/backends/cuda/logits.cuh>
 #include <hmoe/backends/cuda/scalar_product.cuh>
 #include <hmoe/core/config.hpp>
@@ -139,25 +140,20 @@ void launch_projection_backward(const token_rows<S>& x, const projection_rows& r
   constexpr unsigned adders = 256, bias_warps = 8;
   const index_t columns = rows.experts + rows.gates, d = rows.d;
   const gradient_columns across{d_columns, x.tokens, columns};
-  project_back<product_threads>
-      <<<dim3(blocks_of(x.tokens, block_tile), blocks_of(d, block_tile)), product_threads, 0, stream>>>(
-          gradient_rows{d_columns, x.tokens, columns}, projection_columns{rows}, dx, dx_stride);
-  require_launched("project_back");
-  projection_weight_gradient<<<dim3(blocks_of(columns, block_tile), blocks_of(d, block_tile),
-                                    static_cast<unsigned>(scratch.parts)),
-                               product_threads, 0, stream>>>(across, token_columns<S>{x}, rows.experts, scratch,
-                                                             gradients);
-  require_launched("projection_weight_gradient");
-  if (scratch.parts > 1) {
-    add_parts<adders>
-        <<<blocks_of(std::size_t{columns} * d, adders), adders, 0, stream>>>(scratch, rows.experts, gradients);
-    require_launched("add_parts");
-  }
-  if (gradients.bias != nullptr) {
-    bias_gradient<bias_warps>
-        <<<blocks_of(rows.experts, 32), bias_warps * 32, 0, stream>>>(across, rows.experts, gradients.bias);
-    require_launched("bias_gradient");
-  }
+  const dim3 token_tiles(blocks_of(x.tokens, block_tile), blocks_of(d, block_tile));
+  launch{"project_back", stream, token_tiles, product_threads}(project_back<product_threads>,
+                                                               gradient_rows{d_columns, x.tokens, columns},
+                                                               projection_columns{rows}, dx, dx_stride);
+  const dim3 weight_tiles(blocks_of(columns, block_tile), blocks_of(d, block_tile),
+                          static_cast<unsigned>(scratch.parts));
+  launch{"projection_weight_gradient", stream, weight_tiles,
+         product_threads}(projection_weight_gradient<S>, across, token_columns<S>{x}, rows.experts, scratch, gradients);
+  if (scratch.parts > 1)
+    launch{"add_parts", stream, blocks_of(std::size_t{columns} * d, adders), adders}(add_parts<adders>, scratch,
+                                                                                     rows.experts, gradients);
+  if (gradients.bias != nullptr)
+    launch{"bias_gradient", stream, blocks_of(rows.experts, 32), bias_warps * 32}(bias_gradient<bias_warps>, across,
+                                                                                  rows.experts, gradients.bias);
 }
 
 } // namespace hmoe::backends::cuda_detail

@@ -4,6 +4,7 @@
 #include <hmoe/backends/cuda/arrays.hpp>
 #include <hmoe/backends/cuda/device_router.hpp>
 #include <hmoe/backends/cuda/error.hpp>
+#include <hmoe/backends/cuda/launch.cuh>
 #include <hmoe/backends/cuda/logits.cuh>
 #include <hmoe/backends/cuda/warp_score.cuh>
 #include <hmoe/backends/cuda/warp_selection.cuh>
@@ -157,15 +158,13 @@ void launch_routing(const View& router, const trace_arrays& trace, const choice_
   if constexpr (routes_by_warp<View>)
     if (fits_warps(router)) {
       const auto row_floats = static_cast<unsigned>(router.experts + warp_scratch(router.select));
-      route_by_warps<<<blocks_of(trace.tokens, routing_warps), routing_warps * 32,
-                       routing_warps * row_floats * sizeof(float), stream>>>(router, trace, choices, status,
-                                                                             row_floats);
-      require_launched("route_by_warps");
+      launch{"route_by_warps", stream, blocks_of(trace.tokens, routing_warps), routing_warps * 32,
+             routing_warps * row_floats * sizeof(float)}(route_by_warps<View>, router, trace, choices, status,
+                                                         row_floats);
       return;
     }
-  route_by_threads<<<blocks_of(trace.tokens, routing_threads), routing_threads, 0, stream>>>(
-      router, trace, choices, status, global_scratch(router));
-  require_launched("route_by_threads");
+  launch{"route_by_threads", stream, blocks_of(trace.tokens, routing_threads),
+         routing_threads}(route_by_threads<View>, router, trace, choices, status, global_scratch(router));
 }
 
 } // namespace hmoe::backends::cuda_detail

@@ -5,6 +5,7 @@
 #include <hmoe/backends/cuda/carver.hpp>
 #include <hmoe/backends/cuda/device_router.hpp>
 #include <hmoe/backends/cuda/error.hpp>
+#include <hmoe/backends/cuda/launch.cuh>
 #include <hmoe/backends/cuda/logits.cuh>
 #include <hmoe/backends/cuda/route.cuh>
 #include <hmoe/backends/cuda/scan.cuh>
@@ -126,9 +127,8 @@ void router_forward(const View& router, const S* x, std::size_t x_stride, const 
   launch_routing(router, trace, scratch.choices, status, stream);
   if constexpr (!has_fixed_count<View>)
     running_sums(scratch.choices.counts, scratch.sums, trace.tokens, stream);
-  assign_entries<<<blocks_of(std::size_t{trace.tokens} + 1, assign_threads), assign_threads, 0, stream>>>(
-      router, trace, scratch.choices, scratch.sums, gate_logits, assigned, status);
-  require_launched("assign_entries");
+  launch{"assign_entries", stream, blocks_of(std::size_t{trace.tokens} + 1, assign_threads), assign_threads}(
+      assign_entries<View>, router, trace, scratch.choices, scratch.sums, gate_logits, assigned, status);
 }
 
 } // namespace hmoe::backends::cuda_detail

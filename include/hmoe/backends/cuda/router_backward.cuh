@@ -5,6 +5,7 @@
 #include <hmoe/backends/cuda/carver.hpp>
 #include <hmoe/backends/cuda/device_router.hpp>
 #include <hmoe/backends/cuda/error.hpp>
+#include <hmoe/backends/cuda/launch.cuh>
 #include <hmoe/backends/cuda/projection_backward.cuh>
 #include <hmoe/backends/cuda/warp_score.cuh>
 #include <hmoe/core/vector_view.hpp>
@@ -118,15 +119,12 @@ void router_backward(const View& router, const S* x, std::size_t x_stride, const
   const router_backward_scratch scratch = carve_router_backward(router, trace.tokens, workspace);
   const index_t gates = router.shared_gate == nullptr ? 0 : router.shared, columns = router.experts + gates;
   const unsigned warp_blocks = blocks_of(trace.tokens, score_backward_warps);
-  read_sinks<<<warp_blocks, score_backward_warps * 32, 0, stream>>>(router, trace, scratch.d_columns, columns,
-                                                                    scratch.d_probabilities);
-  require_launched("read_sinks");
-  weights_backward<<<blocks_of(trace.tokens, weights_backward_threads), weights_backward_threads, 0, stream>>>(
-      router, trace, assigned, d_weights, scratch.d_columns, columns, scratch.d_probabilities);
-  require_launched("weights_backward");
-  score_backward<<<warp_blocks, score_backward_warps * 32, 0, stream>>>(router, trace, scratch.d_columns, columns,
-                                                                        scratch.d_probabilities);
-  require_launched("score_backward");
+  launch{"read_sinks", stream, warp_blocks, score_backward_warps * 32}(
+      read_sinks<View>, router, trace, scratch.d_columns, columns, scratch.d_probabilities);
+  launch{"weights_backward", stream, blocks_of(trace.tokens, weights_backward_threads), weights_backward_threads}(
+      weights_backward<View>, router, trace, assigned, d_weights, scratch.d_columns, columns, scratch.d_probabilities);
+  launch{"score_backward", stream, warp_blocks, score_backward_warps * 32}(
+      score_backward<View>, router, trace, scratch.d_columns, columns, scratch.d_probabilities);
   launch_projection_backward(token_rows<S>{x, x_stride, trace.tokens, router.d},
                              projection_rows{router.weight, router.shared_gate, router.experts, gates, router.d},
                              scratch.d_columns, scratch.projection, dx, dx_stride, gradients, stream);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <hmoe/backends/cuda/error.hpp>
+#include <hmoe/backends/cuda/launch.cuh>
 #include <hmoe/core/config.hpp>
 
 #include <cub/block/block_load.cuh>
@@ -46,8 +47,7 @@ __global__ void __launch_bounds__(Threads, 2) add_up(const index_t* counts, inde
 inline void running_sums(const index_t* counts, index_t* sums, std::size_t count, cudaStream_t stream) {
   if (count == 0)
     return;
-  add_up<scan_threads, scan_items><<<1, scan_threads, 0, stream>>>(counts, sums, static_cast<int>(count));
-  require_launched("add_up");
+  launch{"add_up", stream, 1, scan_threads}(add_up<scan_threads, scan_items>, counts, sums, static_cast<int>(count));
 }
 
 } // namespace hmoe::backends::cuda_detail

@@ -4,6 +4,7 @@
 #include <hmoe/backends/cuda/arrays.hpp>
 #include <hmoe/backends/cuda/error.hpp>
 #include <hmoe/backends/cuda/ffn_arrays.hpp>
+#include <hmoe/backends/cuda/launch.cuh>
 #include <hmoe/backends/cuda/tuning.hpp>
 
 #include <cstddef>
@@ -171,8 +172,8 @@ __global__ void __launch_bounds__(Problem::shape.threads(), Problem::shape.block
 
 template <int Products>
 void launch_schedules(cudaStream_t stream, const bank_rows& bank, const schedule_request<Products>& request) {
-  make_schedules<Products><<<Products, schedule_threads, 0, stream>>>(bank, request);
-  require_launched("make_schedules");
+  launch{"make_schedules", stream, static_cast<unsigned>(Products), schedule_threads}(make_schedules<Products>, bank,
+                                                                                      request);
 }
 
 template <class Problem>
@@ -184,9 +185,9 @@ void launch_tiles(cudaStream_t stream, const launch_target& target, const Proble
   const int bytes = stages * shape.stage_bytes(value_bytes);
   require_cuda(cudaFuncSetAttribute(run_tiles<Problem>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
                "reserving ", bytes, " bytes of shared memory for ", name);
-  run_tiles<Problem><<<static_cast<unsigned>(target.multiprocessors * shape.blocks), shape.threads(),
-                       static_cast<std::size_t>(bytes), stream>>>(problem, bank, sizes, schedule, stages);
-  require_launched(name);
+  launch{name, stream, static_cast<unsigned>(target.multiprocessors * shape.blocks),
+         static_cast<unsigned>(shape.threads()),
+         static_cast<std::size_t>(bytes)}(run_tiles<Problem>, problem, bank, sizes, schedule, stages);
 }
 
 } // namespace hmoe::backends::cuda_detail

@@ -91,6 +91,7 @@ template <class S> struct pass_arrays {
 /// memory. Losses leave their gradients and values in it.
 template <class S> class cuda_tape {
 public:
+  /// On the current device.
   cuda_tape(const cuda_detail::pass_shape& shape, std::size_t max_tokens, std::size_t max_entries)
       : shape_(shape), max_tokens_(max_tokens), max_entries_(max_entries) {
     cuda_detail::carver count;
@@ -114,6 +115,19 @@ public:
   }
   [[nodiscard]] matrix_view<const float, device_space> probabilities() const noexcept {
     return {arrays_.trace.probabilities, tokens(), shape_.routed};
+  }
+  /// [1×N]: how many tokens each routed expert was given, on the device; of the last pass that was queued.
+  [[nodiscard]] matrix_view<const index_t, device_space> tokens_per_expert() const noexcept {
+    return {arrays_.trace.tokens_per_expert, 1, shape_.routed};
+  }
+  /// A host copy of them; waits for the stream.
+  [[nodiscard]] std::vector<index_t> read_tokens_per_expert(const executors::cuda_stream& stream) const {
+    std::vector<index_t> counts(shape_.routed);
+    cuda_detail::require_cuda(cudaMemcpyAsync(counts.data(), arrays_.trace.tokens_per_expert,
+                                              counts.size() * sizeof(index_t), cudaMemcpyDeviceToHost, stream.get()),
+                              "copying tokens per expert from the device");
+    stream.synchronize();
+    return counts;
   }
   /// A host copy of the assignment; waits for the stream.
   [[nodiscard]] assignment<float> read_assignment(const executors::cuda_stream& stream) const {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/backends/cuda/launch.cuh>
 #include <hmoe/backends/cuda/loss_sums.cuh>
 #include <hmoe/backends/cuda/warp_score.cuh>
 #include <hmoe/losses/router_entropy.hpp>
@@ -60,16 +61,14 @@ __global__ void __launch_bounds__(Warps * 32, 4) z_of_tokens(trace_arrays trace,
 
 inline void launch_loss(const losses::router_entropy& loss, const routed_batch_arrays& batch,
                         const loss_scratch& scratch, double* value, cudaStream_t stream) {
-  router_entropy_of_tokens<loss_warps>
-      <<<blocks_of(batch.trace.tokens, loss_warps), loss_warps * 32, 0, stream>>>(batch.trace, loss, scratch.rows);
-  require_launched("router_entropy_of_tokens");
+  launch{"router_entropy_of_tokens", stream, blocks_of(batch.trace.tokens, loss_warps),
+         loss_warps * 32}(router_entropy_of_tokens<loss_warps>, batch.trace, loss, scratch.rows);
   launch_sum_rows(batch, scratch, value, stream);
 }
 inline void launch_loss(const losses::z& loss, const routed_batch_arrays& batch, const loss_scratch& scratch,
                         double* value, cudaStream_t stream) {
-  z_of_tokens<loss_warps>
-      <<<blocks_of(batch.trace.tokens, loss_warps), loss_warps * 32, 0, stream>>>(batch.trace, loss, scratch.rows);
-  require_launched("z_of_tokens");
+  launch{"z_of_tokens", stream, blocks_of(batch.trace.tokens, loss_warps),
+         loss_warps * 32}(z_of_tokens<loss_warps>, batch.trace, loss, scratch.rows);
   launch_sum_rows(batch, scratch, value, stream);
 }
 

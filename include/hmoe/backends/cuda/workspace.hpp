@@ -41,11 +41,15 @@ public:
     release_stream_block();
     block_.resize_for_overwrite(bytes);
   }
-  /// The block, at least this large, for a pass on the given stream.
+  /// The block, at least this large, for a pass on the given stream, on its device.
   [[nodiscard]] std::byte* block_for(std::size_t bytes, const executors::cuda_stream& stream) {
+    const int device = stream_block_ != nullptr ? stream_.device() : block_.device();
+    require(device < 0 || device == stream.device(), "the workspace lies on device ", device,
+            ", the pass runs on device ", stream.device());
     if (bytes > capacity()) {
       require(growth_ != workspace_growth::none, "the pass needs ", bytes, " bytes of device workspace, reserved are ",
               capacity(), ": reserve what workspace_bytes(tokens) tells");
+      const cuda_detail::device_guard guard(stream.device());
       if (growth_ == workspace_growth::device)
         reserve(bytes);
       else
@@ -74,7 +78,7 @@ private:
   workspace_growth growth_;
   void* stream_block_ = nullptr;
   std::size_t stream_capacity_ = 0;
-  executors::cuda_stream stream_{nullptr}; ///< on which the stream-ordered block was allocated
+  executors::cuda_stream stream_{nullptr, 0}; ///< on which the stream-ordered block was allocated
 };
 
 } // namespace hmoe::backends

@@ -6,6 +6,7 @@
 #include <hmoe/backends/cuda/device_scalar.cuh>
 #include <hmoe/backends/cuda/error.hpp>
 #include <hmoe/backends/cuda/ffn_arrays.hpp>
+#include <hmoe/backends/cuda/launch.cuh>
 #include <hmoe/backends/cuda/warp_score.cuh>
 
 #include <algorithm>
@@ -118,9 +119,8 @@ __global__ void __launch_bounds__(zero_cost_threads)
 template <bank_form Form, class S>
 void zero_cost_forward(cudaStream_t stream, const launch_target& target, const plan_arrays& plan,
                        const zero_cost_arrays& bank, const row_source<S>& x, float* outputs, float* mixes, index_t d) {
-  zero_cost_forward_kernel<Form>
-      <<<zero_cost_blocks(target, plan), zero_cost_threads, 0, stream>>>(plan, bank, x, outputs, mixes, d);
-  require_launched("zero_cost_forward");
+  launch{"zero_cost_forward", stream, zero_cost_blocks(target, plan),
+         zero_cost_threads}(zero_cost_forward_kernel<Form, S>, plan, bank, x, outputs, mixes, d);
 }
 
 /// gradients.in is that of W, gradients.out that of v.
@@ -128,14 +128,12 @@ template <bank_form Form, class S>
 void zero_cost_backward(cudaStream_t stream, const launch_target& target, const plan_arrays& plan,
                         const zero_cost_arrays& bank, const row_source<S>& x, const row_source<S>& d_outputs,
                         float* mixes, float* d_rows, const ffn_gradient_arrays& gradients, index_t d) {
-  zero_cost_backward_kernel<Form>
-      <<<zero_cost_blocks(target, plan), zero_cost_threads, 0, stream>>>(plan, bank, x, d_outputs, mixes, d_rows, d);
-  require_launched("zero_cost_backward");
+  launch{"zero_cost_backward", stream, zero_cost_blocks(target, plan),
+         zero_cost_threads}(zero_cost_backward_kernel<Form, S>, plan, bank, x, d_outputs, mixes, d_rows, d);
   if constexpr (Form == bank_form::constant) {
     const dim3 grid((d + zero_cost_threads - 1) / zero_cost_threads, bank.count);
-    constant_gradients_kernel<<<grid, zero_cost_threads, 0, stream>>>(plan, bank, x, d_outputs, mixes, gradients.in,
-                                                                      gradients.out, d);
-    require_launched("constant_gradients");
+    launch{"constant_gradients", stream, grid, zero_cost_threads}(constant_gradients_kernel<S>, plan, bank, x,
+                                                                  d_outputs, mixes, gradients.in, gradients.out, d);
   }
 }
 

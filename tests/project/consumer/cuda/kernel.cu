@@ -9,5 +9,5 @@ __global__ void add(const float* from, float* to, unsigned count) {
 void launch_add(const hmoe::backends::cuda_context& gpu, hmoe::matrix_view<const float, hmoe::device_space> from,
                 hmoe::matrix_view<float, hmoe::device_space> to) {
   add<<<1, 128, 0, gpu.stream()>>>(from.data(), to.data(), static_cast<unsigned>(from.size()));
-  hmoe::backends::cuda_detail::require_launched("add");
+  hmoe::backends::cuda_detail::require_cuda(cudaGetLastError(), "launch of add");
 }
