@@ -4,6 +4,7 @@
 #include <hmoe/parallel/mpi.hpp>
 #include <hmoe/testing/communicator_laws.hpp>
 
+#include "parallel/failing_passes.hpp"
 #include "parallel/on_ranks.hpp"
 #include "support/error_of.hpp"
 
@@ -12,8 +13,11 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <string>
+#include <string_view>
+#include <thread>
 #include <vector>
 
 namespace communicators = hmoe::communicators;
@@ -77,7 +81,20 @@ TEST_CASE("experts on the ranks of MPI: the bits of one process") {
   }
 }
 
+TEST_CASE("what goes wrong in a pass on one rank is an error on all, and all go on") {
+  // With a time limit: a fault ends the test instead of hanging.
+  const communicators::mpi ranks(MPI_COMM_WORLD, 1024, std::chrono::seconds(60));
+  const auto faults = support::faults_of_failing_passes(
+      ranks, [](const communicators::mpi& self, const hmoe::expert_placement& placed) {
+        return hmoe::dispatch::expert_parallel{self, placed, hmoe::dispatch::sorted<>{}, hmoe::dispatch::overlap{2}};
+      });
+  for (const std::string& fault : ranks.size() == 1 ? std::vector<std::string>() : faults)
+    FAIL_CHECK(fault);
+}
+
 TEST_CASE("what an MPI communicator refuses") {
+  CHECK(support::error_of([] { communicators::mpi refused(MPI_COMM_WORLD, 1024, std::chrono::milliseconds(0)); }) ==
+        "hmoe: communicators::mpi: a time limit of 0 ms: give at least 1");
   CHECK(support::error_of([] { communicators::mpi refused(MPI_COMM_WORLD, 4); }) ==
         "hmoe: communicators::mpi: messages of at most 4 bytes: between 8 and 2147483647 are possible");
   const communicators::mpi ranks(MPI_COMM_WORLD);
@@ -101,9 +118,21 @@ TEST_CASE("what an MPI communicator refuses") {
 #endif
 }
 
+/// Rank 1 takes part in one operation and never comes to the next. Does not return.
+static void wait_for_a_rank_that_hangs() {
+  const communicators::mpi ranks(MPI_COMM_WORLD, 1024, std::chrono::milliseconds(500));
+  std::vector<double> values(4, 1.0);
+  ranks.all_reduce(std::span(values));
+  if (ranks.rank() == 1)
+    std::this_thread::sleep_for(std::chrono::minutes(2)); // the job has ended by then
+  ranks.all_reduce(std::span(values));
+}
+
 int main(int argument_count, char** arguments) {
   int provided = 0;
   MPI_Init_thread(&argument_count, &arguments, MPI_THREAD_FUNNELED, &provided);
+  if (argument_count == 2 && std::string_view(arguments[1]) == "--hang")
+    wait_for_a_rank_that_hangs();
   doctest::Context context(argument_count, arguments);
   const int result = context.run();
   MPI_Finalize();

@@ -61,6 +61,9 @@ struct batch_limits {
 ///                                            a tape that does not record. The tape tells whether it records and
 ///                                            whether weights are on the input. All of this memory only counts
 ///                                            (hmoe::dry_run): nothing of it may be touched.
+/// Optional, for strategies that run on several ranks (hmoe/parallel/across_ranks.hpp): join(check, experts, router),
+/// which layers call when they are made and which returns the widths of all experts; join_initialization(seed,
+/// options); run_pass(pass), which runs a whole pass of the layer.
 /// Concepts cannot range over contexts, so this one is checked where a layer is run.
 template <class D, class Context, class Experts>
 concept dispatcher =

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/core/compiler.hpp>
+#include <hmoe/core/checksum.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -10,18 +10,7 @@
 
 namespace hmoe::io {
 
-/// FNV-1a over 64 bits: finds torn and altered files, not malice.
-class checksum {
-public:
-  void add(std::span<const std::byte> bytes) noexcept {
-    for (const std::byte b : bytes)
-      state_ = (state_ ^ static_cast<std::uint64_t>(b)) * 0x100000001b3ULL;
-  }
-  [[nodiscard]] std::uint64_t value() const noexcept { return state_; }
-
-private:
-  std::uint64_t state_ = 0xcbf29ce484222325ULL;
-};
+using hmoe::checksum;
 
 /// For many bytes, at the speed of memory: the same idea on four lanes of 64-bit words, whose upper halves are mixed
 /// into the lower ones, then FNV-1a of the lanes, the bytes that fill no word of each lane, and the number of bytes.

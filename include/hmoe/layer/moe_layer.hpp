@@ -82,12 +82,19 @@ public:
 
   moe_layer(Experts experts, Router router, Dispatch dispatch = {})
       : experts_(std::move(experts)), router_(std::move(router)), dispatch_(std::move(dispatch)) {
-    require(experts_.size() == router_.size(), "the router chooses among ", router_.size(), " experts, the layer has ",
-            experts_.size());
-    require(reads_router_x() || experts_.d_model() == router_.d_model(), "the router reads tokens of d_model ",
-            router_.d_model(), ", the experts of ", experts_.d_model());
-    for (std::size_t e = 0; e < experts_.size(); ++e)
-      widths_.push_back(experts_.width(e));
+    const auto check = [&] {
+      require(experts_.size() == router_.size(), "the router chooses among ", router_.size(),
+              " experts, the layer has ", experts_.size());
+      require(reads_router_x() || experts_.d_model() == router_.d_model(), "the router reads tokens of d_model ",
+              router_.d_model(), ", the experts of ", experts_.d_model());
+    };
+    if constexpr (requires { dispatch_.join(check, experts_, router_); }) {
+      widths_ = dispatch_.join(check, experts_, router_);
+    } else {
+      check();
+      for (std::size_t e = 0; e < experts_.size(); ++e)
+        widths_.push_back(experts_.width(e));
+    }
   }
 
   [[nodiscard]] std::size_t d_model() const noexcept { return experts_.d_model(); }
@@ -108,13 +115,15 @@ public:
   template <class Others> [[nodiscard]] moe_layer<Others, Router, Dispatch> with_experts(Others experts) const {
     return {std::move(experts), router_, dispatch_};
   }
-  /// [N] hidden width of each expert.
+  /// [N] hidden width of each expert, on whichever rank it is.
   [[nodiscard]] vector_view<const std::size_t> widths() const noexcept { return widths_; }
 
   /// Draws all weights anew (see hmoe::initialization); the same seed gives the same bits everywhere.
   void initialize(seed key, const initialization& options = {}) {
     static_assert(trainable, "hmoe::moe_layer: initialize: the experts of this layer are packed for inference and have "
                              "no parameters to train: call it on the layer that was packed");
+    if constexpr (requires { dispatch_.join_initialization(key, options); })
+      dispatch_.join_initialization(key, options);
     if constexpr (trainable)
       experts_.initialize(key, 0, options);
     router_.initialize(key, experts_.size() * experts::streams_per_expert, options);
@@ -203,68 +212,74 @@ public:
   void forward_with(const Context& ctx, const Experts& experts, matrix_view<const value_type> x,
                     matrix_view<value_type> y, const routing_inputs<value_type>& inputs = {},
                     const Ids& ids = {}) const {
-    check_shapes(x, y, "y");
-    check_inputs(inputs, y);
-    check_experts<Ids>(experts);
-    [[maybe_unused]] probes::watch<Context> watched;
-    if constexpr (probes::observed<Context>)
-      watched.begin(ctx, {probes::stage::pass, probes::direction::forward, x.rows()});
-    const workspace::scope scope(ctx.workspace());
-    tape<value_type> tape(&ctx.workspace(), false);
-    run_forward(ctx, experts, x, y, tape, inputs, ids);
+    run_pass([&] {
+      check_shapes(x, y, "y");
+      check_inputs(inputs, y);
+      check_experts<Ids>(experts);
+      [[maybe_unused]] probes::watch<Context> watched;
+      if constexpr (probes::observed<Context>)
+        watched.begin(ctx, {probes::stage::pass, probes::direction::forward, x.rows()});
+      const workspace::scope scope(ctx.workspace());
+      tape<value_type> tape(&ctx.workspace(), false);
+      run_forward(ctx, experts, x, y, tape, inputs, ids);
+    });
   }
   template <execution_context Context, class Ids = detail::chosen_ids>
   void forward_with(const Context& ctx, const Experts& experts, matrix_view<const value_type> x,
                     matrix_view<value_type> y, tape<value_type>& tape, const routing_inputs<value_type>& inputs = {},
                     const Ids& ids = {}) const {
-    check_shapes(x, y, "y");
-    check_inputs(inputs, y);
-    check_experts<Ids>(experts);
-    require(tape.recording(), "this tape does not record: take one from layer.make_tape(tokens)");
-    [[maybe_unused]] probes::watch<Context> watched;
-    if constexpr (probes::observed<Context>)
-      watched.begin(ctx, {probes::stage::pass, probes::direction::forward, x.rows()});
-    tape.set_complete(false);
-    const workspace::scope scope(ctx.workspace());
-    run_forward(ctx, experts, x, y, tape, inputs, ids);
-    tape.input().resize_for_overwrite(x.rows(), x.cols());
-    hmoe::for_each_row(ctx, x.rows(), [&](std::size_t t) {
-      std::copy(x.row(t).begin(), x.row(t).end(), tape.input().row(t).begin());
+    run_pass([&] {
+      check_shapes(x, y, "y");
+      check_inputs(inputs, y);
+      check_experts<Ids>(experts);
+      require(tape.recording(), "this tape does not record: take one from layer.make_tape(tokens)");
+      [[maybe_unused]] probes::watch<Context> watched;
+      if constexpr (probes::observed<Context>)
+        watched.begin(ctx, {probes::stage::pass, probes::direction::forward, x.rows()});
+      tape.set_complete(false);
+      const workspace::scope scope(ctx.workspace());
+      run_forward(ctx, experts, x, y, tape, inputs, ids);
+      tape.input().resize_for_overwrite(x.rows(), x.cols());
+      hmoe::for_each_row(ctx, x.rows(), [&](std::size_t t) {
+        std::copy(x.row(t).begin(), x.row(t).end(), tape.input().row(t).begin());
+      });
+      tape.set_complete(true);
     });
-    tape.set_complete(true);
   }
   template <execution_context Context, class Ids = detail::chosen_ids>
   void backward_with(const Context& ctx, const Experts& experts, tape<value_type>& tape,
                      matrix_view<const value_type> dy, matrix_view<value_type> dx, Experts& gradients,
                      Router& router_gradients, matrix_view<value_type> d_router_x = {}, const Ids& ids = {}) const {
-    check_experts<Ids>(experts);
-    require(tape.complete(), "backward needs a tape that a forward pass of this layer has filled");
-    require(dy.rows() == tape.input().rows(), "dy has ", dy.rows(), " rows, the tape holds ", tape.input().rows(),
-            " tokens");
-    check_shapes(dy, dx, "dx");
-    check_d_router_x(tape, dy, dx, d_router_x);
-    check_origin(tape, experts, gradients, router_gradients);
-    [[maybe_unused]] probes::watch<Context> watched;
-    if constexpr (probes::observed<Context>)
-      watched.begin(ctx, {probes::stage::pass, probes::direction::backward, dy.rows()});
-    const workspace::scope scope(ctx.workspace());
-    buffer<value_type> d_weights(tape.assignment().size(), &ctx.workspace());
-    ids.change_again(tape);
-    if constexpr (trainable)
-      dispatch_.backward(ctx, experts, tape, dy, dx, d_weights.view(), gradients);
-    ids.restore(tape);
-    constexpr auto direction = probes::direction::backward;
-    [[maybe_unused]] probes::watch<Context> watched_router;
-    if constexpr (probes::observed<Context>)
-      watched_router.begin(ctx, routing_of(direction, dy.rows()));
-    hmoe::for_each_row(ctx, d_router_x.rows(),
-                       [&](std::size_t t) { std::ranges::fill(d_router_x.row(t), value_type(0)); });
-    const bool own = reads_router_x();
-    const auto& trace = std::as_const(tape).trace();
-    router_.backward(probes::placed(ctx, probes::part_of{probes::stage::route, direction}),
-                     own ? trace.inputs().router_x : std::as_const(tape).input().view(), trace,
-                     std::as_const(tape).assignment(), std::as_const(d_weights).view(), own ? d_router_x : dx,
-                     router_gradients);
+    run_pass([&] {
+      check_experts<Ids>(experts);
+      require(tape.complete(), "backward needs a tape that a forward pass of this layer has filled");
+      require(dy.rows() == tape.input().rows(), "dy has ", dy.rows(), " rows, the tape holds ", tape.input().rows(),
+              " tokens");
+      check_shapes(dy, dx, "dx");
+      check_d_router_x(tape, dy, dx, d_router_x);
+      check_origin(tape, experts, gradients, router_gradients);
+      [[maybe_unused]] probes::watch<Context> watched;
+      if constexpr (probes::observed<Context>)
+        watched.begin(ctx, {probes::stage::pass, probes::direction::backward, dy.rows()});
+      const workspace::scope scope(ctx.workspace());
+      buffer<value_type> d_weights(tape.assignment().size(), &ctx.workspace());
+      ids.change_again(tape);
+      if constexpr (trainable)
+        dispatch_.backward(ctx, experts, tape, dy, dx, d_weights.view(), gradients);
+      ids.restore(tape);
+      constexpr auto direction = probes::direction::backward;
+      [[maybe_unused]] probes::watch<Context> watched_router;
+      if constexpr (probes::observed<Context>)
+        watched_router.begin(ctx, routing_of(direction, dy.rows()));
+      hmoe::for_each_row(ctx, d_router_x.rows(),
+                         [&](std::size_t t) { std::ranges::fill(d_router_x.row(t), value_type(0)); });
+      const bool own = reads_router_x();
+      const auto& trace = std::as_const(tape).trace();
+      router_.backward(probes::placed(ctx, probes::part_of{probes::stage::route, direction}),
+                       own ? trace.inputs().router_x : std::as_const(tape).input().view(), trace,
+                       std::as_const(tape).assignment(), std::as_const(d_weights).view(), own ? d_router_x : dx,
+                       router_gradients);
+    });
   }
 
   /// Never valid: these say in words what is wrong with the arguments.
@@ -350,6 +365,13 @@ public:
   }
 
 private:
+  /// Strategies that run on several ranks tell the others of an error, wherever in the pass this rank meets it.
+  template <class Pass> void run_pass(const Pass& pass) const {
+    if constexpr (requires { dispatch_.run_pass(pass); })
+      dispatch_.run_pass(pass);
+    else
+      pass();
+  }
   static void check_same_shape(matrix_view<const value_type> a, matrix_view<value_type> b, std::string_view name) {
     require(a.rows() == b.rows() && a.cols() == b.cols(), name, " is ", b.rows(), " x ", b.cols(), ", needed is ",
             a.rows(), " x ", a.cols());

@@ -1,9 +1,16 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/assignment.hpp>
+#include <hmoe/core/buffer.hpp>
+#include <hmoe/core/checksum.hpp>
 #include <hmoe/core/error.hpp>
+#include <hmoe/core/initialization.hpp>
 #include <hmoe/core/matrix.hpp>
 #include <hmoe/core/matrix_view.hpp>
+#include <hmoe/core/plan.hpp>
+#include <hmoe/core/random.hpp>
+#include <hmoe/core/type_identity.hpp>
 #include <hmoe/dispatch/capacity.hpp>
 #include <hmoe/dispatch/dispatcher.hpp>
 #include <hmoe/dispatch/limited.hpp>
@@ -11,15 +18,23 @@
 #include <hmoe/execution/for_each_row.hpp>
 #include <hmoe/execution/probe.hpp>
 #include <hmoe/parallel/communicator.hpp>
+#include <hmoe/parallel/failure.hpp>
 #include <hmoe/parallel/placement.hpp>
 #include <hmoe/parallel/row_exchange.hpp>
+#include <hmoe/parallel/same_on_all.hpp>
 
 #include <algorithm>
 #include <bit>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
+#include <memory>
+#include <memory_resource>
+#include <optional>
 #include <span>
+#include <string>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -35,8 +50,8 @@ std::false_type limits_rows(const void*);
 
 /// A number that two placements have in common only by accident.
 [[nodiscard]] inline std::uint64_t fingerprint(const expert_placement& placed) noexcept {
-  std::uint64_t hash = 0xcbf29ce484222325; // FNV-1a over words
-  const auto add = [&](std::uint64_t word) { hash = (hash ^ word) * 0x100000001b3; };
+  checksum sum;
+  const auto add = [&](std::uint64_t word) { sum.add(std::as_bytes(std::span(&word, 1))); };
   add(placed.ranks());
   for (std::size_t e = 0; e < placed.experts(); ++e) {
     add(placed.replicas(e).size());
@@ -45,13 +60,26 @@ std::false_type limits_rows(const void*);
       add(std::bit_cast<std::uint64_t>(r.share));
     }
   }
-  return hash;
+  return sum.value();
 }
+
+/// How far a rank has come in a pass.
+struct pass_progress {
+  bool inside = false;
+  bool met = false;  ///< counts have travelled
+  bool told = false; ///< all ranks have an error
+};
 
 } // namespace detail
 
-/// What the strategies that run experts on several ranks have in common: a communicator, a placement, and the strategy
-/// that runs the experts of a rank.
+/// What the strategies that run experts on several ranks have in common: a communicator, a placement, the strategy that
+/// runs the experts of a rank, and how an error on one rank reaches the others.
+///
+/// Each pass begins with an exchange of counts, in which a rank says whether it has failed before; after making room
+/// for what comes in, and at the end, all agree whether they go on. So an exception that one rank meets anywhere in a
+/// pass is thrown there, and the others throw an hmoe::error with its text, at the latest when they have done their own
+/// part of the pass; what they have written by then is unspecified, gradients included. All may go on with another
+/// pass.
 template <communicator Communicator, class Inner> class across_ranks {
   static_assert(!decltype(detail::limits_rows(static_cast<const Inner*>(nullptr)))::value,
                 "hmoe::dispatch::expert_parallel: Inner has a capacity, which would drop entries by what other ranks "
@@ -67,11 +95,57 @@ public:
     return 0;
   }
 
+  /// Collective, by layers: pass(), with whatever they do around forward or backward, so that an error there is told.
+  template <class Pass> void run_pass(const Pass& pass) const {
+    detail::pass_progress& now = *progress_;
+    if (ranks_.size() == 1 || now.inside) {
+      pass();
+      return;
+    }
+    now = {.inside = true};
+    const std::exception_ptr own = exception_of(pass);
+    now.inside = false;
+    if (now.told)
+      std::rethrow_exception(own);
+    if (!now.met) {
+      // An error of the communicator itself does not hide the one before.
+      static_cast<void>(exception_of([&] { tell_failure(own); }));
+      std::rethrow_exception(own);
+    }
+    communicators::agree(ranks_, own, who);
+  }
+  /// Collective, by layers when they are made: check(), which all ranks pass or none does; then hmoe::error on every
+  /// rank where experts or routers differ in type, size or policy. An expert has one width on all ranks that have it,
+  /// and elsewhere the same one, or 0 where only its own ranks have its weights. Returns the widths of all experts.
+  template <class Check, class Experts, class Router>
+  std::vector<std::size_t> join(const Check& check, const Experts& experts, const Router& router) const {
+    std::vector<communicators::described> own(3);
+    communicators::agree(ranks_, exception_of([&] {
+                           check();
+                           check_experts(experts);
+                           own = {{"experts", describe_experts(experts)},
+                                  {"the router", communicators::describe_router(router)},
+                                  {"the strategy", communicators::describe(inner_)}};
+                         }),
+                         who);
+    communicators::require_same(ranks_, std::span<const communicators::described>(own), who);
+    return common_widths(experts);
+  }
+  /// Collective, by layers that draw their weights: hmoe::error on every rank where seeds or options differ.
+  void join_initialization(seed key, const initialization& options) const {
+    std::string text = std::to_string(key.value);
+    communicators::detail::append_number(text, "output_gain", options.output_gain);
+    communicators::detail::append_number(text, "router_stddev", options.router_stddev);
+    const communicators::described own{"the seed", std::move(text)};
+    communicators::require_same(ranks_, std::span(&own, 1), who);
+  }
+
 protected:
   /// Collective: hmoe::error on every rank where the placements or the numbers of chunks differ, or a placement is for
   /// another number of ranks.
   across_ranks(Communicator ranks, expert_placement placed, Inner inner, std::size_t chunks)
-      : ranks_(std::move(ranks)), placed_(std::move(placed)), inner_(std::move(inner)) {
+      : ranks_(std::move(ranks)), placed_(std::move(placed)), inner_(std::move(inner)),
+        progress_(std::make_shared<detail::pass_progress>()) {
     const std::vector<std::uint64_t> own{detail::fingerprint(placed_), placed_.experts(), placed_.ranks(), chunks};
     std::vector<std::uint64_t> all(own.size() * ranks_.size());
     ranks_.template all_gather<std::uint64_t>(own, std::span(all));
@@ -89,6 +163,77 @@ protected:
   template <class Experts> void check_experts(const Experts& experts) const {
     require(experts.size() == placed_.experts(), "expert_parallel: the placement is of ", placed_.experts(),
             " experts, the layer has ", experts.size());
+  }
+  static constexpr std::string_view who = "expert_parallel";
+  using header = row_exchange::header;
+
+  /// The first exchange of a pass, in which every rank hears of every one that has failed.
+  void meet(std::span<const header> out, std::span<header> in, const std::exception_ptr& own) const {
+    ranks_.template all_to_all<header>(out, in);
+    progress_->met = true;
+    const header& mine = out[ranks_.rank()];
+    for (const header& h : in)
+      if (h.state == header::pass::failed) {
+        progress_->told = true;
+        communicators::fail_together(ranks_, own, who);
+      }
+    for (std::size_t p = 0; p < in.size(); ++p) {
+      const header& h = in[p];
+      const bool same = h.state == mine.state && h.d_model == mine.d_model && h.value_bytes == mine.value_bytes;
+      progress_->told = progress_->told || !same; // whoever differs, all see it
+      require(h.state == mine.state, "expert_parallel: rank ", p, " runs ", name_of(h.state), ", rank ", ranks_.rank(),
+              " runs ", name_of(mine.state));
+      require(same, "expert_parallel: rank ", p, " runs a layer of d_model ", h.d_model, " with values of ",
+              h.value_bytes, " bytes, rank ", ranks_.rank(), " one of d_model ", mine.d_model, " with values of ",
+              mine.value_bytes);
+    }
+  }
+  void tell_failure(const std::exception_ptr& own) const {
+    const std::vector<header> out(ranks_.size(), header{.state = header::pass::failed});
+    std::vector<header> in(ranks_.size());
+    meet(out, in, own);
+  }
+  /// Every rank goes on, or none.
+  void agree(const std::exception_ptr& own) const {
+    if (ranks_.size() == 1 && own == nullptr)
+      return;
+    const std::exception_ptr all = exception_of([&] { communicators::agree(ranks_, own, who); });
+    if (all == nullptr)
+      return;
+    progress_->told = true;
+    std::rethrow_exception(all);
+  }
+  /// Fills `exchange` for some tokens; make_room() then takes what else the pass needs, so that nobody who has begun to
+  /// receive rows runs out of memory. Returns what was wrong with the lists that came in.
+  template <class T, class MakeRoom>
+  [[nodiscard]] std::exception_ptr exchange_counts(row_exchange& exchange, const assignment<T>& assigned,
+                                                   const plan& by_expert, row_exchange::token_range tokens,
+                                                   std::size_t d_model, std::pmr::memory_resource* memory,
+                                                   const MakeRoom& make_room) const {
+    std::optional<row_exchange::scratch> work;
+    if (const std::exception_ptr counted = exception_of([&] {
+          work.emplace(memory, assigned.offsets()[tokens.end] - assigned.offsets()[tokens.first], ranks_.size());
+          exchange.count(ranks_.rank(), placed_, assigned, by_expert, tokens, d_model, *work);
+        }))
+      tell_failure(counted);
+    meet(work->sent_headers(), work->received_headers(), nullptr);
+    agree(exception_of([&] {
+      exchange.take_counts(ranks_.rank(), assigned, tokens, *work);
+      make_room();
+    }));
+    exchange.exchange_words(ranks_, *work);
+    return exception_of([&] { exchange.read_words(placed_.experts(), *work); });
+  }
+  /// The first exchange of a backward pass, after all room has been made.
+  void meet_backward(std::size_t d_model, std::size_t value_bytes, std::pmr::memory_resource* memory) const {
+    buffer<header> out(ranks_.size(), memory), in(ranks_.size(), memory);
+    out.fill({0, 0, d_model, static_cast<std::uint32_t>(value_bytes), header::pass::backward});
+    meet(detail::span_of(out), detail::span_of(in), nullptr);
+  }
+  void lay_out_meeting(std::pmr::memory_resource* memory) const {
+    buffer<header> out(memory), in(memory);
+    out.reserve(ranks_.size());
+    in.reserve(ranks_.size());
   }
   template <class T> static std::span<T> values_of(matrix<T>& m) noexcept { return {m.data(), m.size()}; }
 
@@ -112,6 +257,36 @@ protected:
   Communicator ranks_;
   expert_placement placed_;
   Inner inner_;
+
+private:
+  static const char* name_of(header::pass state) noexcept {
+    return state == header::pass::backward ? "a backward pass" : "a forward pass";
+  }
+  template <class Experts> [[nodiscard]] static std::string describe_experts(const Experts& experts) {
+    std::string text(hmoe::detail::type_name<Experts>());
+    communicators::detail::append_number(text, "d_model", static_cast<double>(experts.d_model()));
+    communicators::detail::append_number(text, "experts", static_cast<double>(experts.size()));
+    return text;
+  }
+  /// Of each expert the width that its first rank gives; hmoe::error on every rank where another one has another.
+  template <class Experts> [[nodiscard]] std::vector<std::size_t> common_widths(const Experts& experts) const {
+    std::vector<std::uint64_t> widths(experts.size(), 0);
+    for (std::size_t e = 0; e < widths.size(); ++e)
+      if (placed_.replicas(e)[0].rank == ranks_.rank())
+        widths[e] = experts.width(e);
+    ranks_.template all_reduce<std::uint64_t>(std::span(widths));
+    communicators::agree(ranks_, exception_of([&] {
+                           for (std::size_t e = 0; e < widths.size(); ++e)
+                             require(experts.width(e) == widths[e] ||
+                                         (experts.width(e) == 0 && !placed_.has(ranks_.rank(), e)),
+                                     "expert ", e, " has width ", experts.width(e), " on rank ", ranks_.rank(),
+                                     ", and ", widths[e], " on rank ", placed_.replicas(e)[0].rank);
+                         }),
+                         who);
+    return {widths.begin(), widths.end()};
+  }
+
+  std::shared_ptr<detail::pass_progress> progress_; ///< of copies, too: a rank runs one pass at a time
 };
 
 } // namespace hmoe::dispatch

@@ -22,6 +22,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <exception>
 #include <memory_resource>
 #include <numeric>
 #include <optional>
@@ -87,69 +88,13 @@ public:
   template <execution_context Context, dispatched_experts<Context> Experts, class T>
   void forward(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y,
                tape<T>& tape) const {
-    this->check_experts(experts);
-    build_plan(ctx, experts, tape);
-    if (tape.recording()) {
-      chunk<T> all;
-      all.kept = &tape.template kept<detail::parallel_memory<T>>();
-      all.tokens = {0, x.rows()};
-      forward_chunks(ctx, experts, x, y, tape, std::span(&all, 1));
-      return;
-    }
-    std::array<chunk<T>, most_chunks> chunks;
-    for (std::size_t i = 0; i < chunks_; ++i) {
-      chunks[i].own.emplace(&ctx.workspace(), false);
-      chunks[i].kept = &*chunks[i].own;
-      chunks[i].tokens = {x.rows() * i / chunks_, x.rows() * (i + 1) / chunks_};
-    }
-    forward_chunks(ctx, experts, x, y, tape, std::span(chunks).first(chunks_));
+    this->run_pass([&] { run_forward(ctx, experts, x, y, tape); });
   }
 
   template <execution_context Context, dispatched_experts<Context> Experts, class T>
   void backward(const Context& ctx, const Experts& experts, tape<T>& tape, matrix_view<const T> dy, matrix_view<T> dx,
                 vector_view<T> d_weights, Experts& gradients) const {
-    detail::parallel_memory<T>& kept = tape.template kept<detail::parallel_memory<T>>();
-    const row_exchange& exchange = kept.exchange;
-    const auto& assigned = std::as_const(tape).assignment();
-    const bool on_input = tape.weights_on_input();
-    const std::size_t d = dy.cols(), results = exchange.results().size(), in = exchange.experts_in().size();
-    backward_memory<T> memory(&ctx.workspace(), exchange.tokens_out().size(), exchange.rows_in_total(), in, results, d,
-                              on_input);
-    send_rows(ctx, exchange, dy, memory.rows_out.view(), memory.rows_in, probes::direction::backward);
-    if (!on_input) {
-      for (std::size_t i = 0; i < results; ++i)
-        memory.weights_out[i] = assigned.weights()[exchange.results()[i]];
-      ranks_.template all_to_all<T>(detail::span_of(memory.weights_out), exchange.entries_out(),
-                                    detail::span_of(memory.weights_in), exchange.entries_in());
-    }
-    hmoe::for_each_row(ctx, in, [&](std::size_t i) { // ∂L/∂output
-      const auto from = std::as_const(memory.rows_in).row(exchange.rows_of_results_in()[i]);
-      if (on_input)
-        std::ranges::copy(from, memory.d_out.row(i).begin());
-      else
-        rows::copy_scaled(ctx.backend(), memory.weights_in[i], from, memory.d_out.row(i));
-    });
-    inner_.backward(ctx, experts, kept.inner, std::as_const(memory.d_out).view(), memory.d_in.view(),
-                    memory.unused.view(), gradients);
-    ranks_.template all_to_all<T>(values_of(memory.d_in), exchange.entries_in(), values_of(memory.d_results),
-                                  exchange.entries_out(), d);
-
-    // From here all is of this rank's tokens.
-    hmoe::for_each_row(ctx, dy.rows(), [&](std::size_t t) {
-      for (std::size_t a = assigned.offsets()[t]; a < assigned.offsets()[t + 1]; ++a) {
-        const std::size_t place = exchange.result_of()[a];
-        if (!on_input) {
-          d_weights[a] = rows::dot(ctx.backend(), dy.row(t), std::as_const(kept.results).row(place));
-          continue;
-        }
-        const vector_view<const T> row = std::as_const(memory.d_results).row(place);
-        d_weights[a] = rows::dot(ctx.backend(), row, std::as_const(tape).input().row(t));
-        rows::copy_scaled(ctx.backend(), assigned.weights()[a], row, memory.d_results.row(place));
-      }
-    });
-    combine(
-        ctx, exchange, assigned, std::as_const(memory.d_results).view(), dx, {0, dx.rows()},
-        [](std::size_t) { return T(1); }, probes::direction::backward);
+    this->run_pass([&] { run_backward(ctx, experts, tape, dy, dx, d_weights, gradients); });
   }
 
   template <execution_context Context, dispatched_experts<Context> Experts, class T>
@@ -177,6 +122,7 @@ public:
   }
   template <execution_context Context, dispatched_experts<Context> Experts, class T>
   void lay_out_backward(const Context& dry, const Experts& experts, tape<T>& tape, const batch_limits& limits) const {
+    this->lay_out_meeting(&dry.workspace());
     const std::size_t count = ranks_.size(), in = limits.entries * count, rows_in = limits.tokens * count;
     const backward_memory<T> memory(&dry.workspace(), std::min(rows_in, limits.entries), rows_in, in, limits.entries,
                                     experts.d_model(), tape.weights_on_input());
@@ -187,6 +133,79 @@ public:
   }
 
 private:
+  template <execution_context Context, class Experts, class T>
+  void run_forward(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y,
+                   tape<T>& tape) const {
+    this->check_experts(experts);
+    build_plan(ctx, experts, tape);
+    if (tape.recording()) {
+      chunk<T> all;
+      all.kept = &tape.template kept<detail::parallel_memory<T>>();
+      all.tokens = {0, x.rows()};
+      forward_chunks(ctx, experts, x, y, tape, std::span(&all, 1));
+      return;
+    }
+    std::array<chunk<T>, most_chunks> chunks;
+    for (std::size_t i = 0; i < chunks_; ++i) {
+      chunks[i].own.emplace(&ctx.workspace(), false);
+      chunks[i].kept = &*chunks[i].own;
+      chunks[i].tokens = {x.rows() * i / chunks_, x.rows() * (i + 1) / chunks_};
+    }
+    forward_chunks(ctx, experts, x, y, tape, std::span(chunks).first(chunks_));
+  }
+
+  template <execution_context Context, class Experts, class T>
+  void run_backward(const Context& ctx, const Experts& experts, tape<T>& tape, matrix_view<const T> dy,
+                    matrix_view<T> dx, vector_view<T> d_weights, Experts& gradients) const {
+    detail::parallel_memory<T>& kept = tape.template kept<detail::parallel_memory<T>>();
+    const row_exchange& exchange = kept.exchange;
+    const auto& assigned = std::as_const(tape).assignment();
+    const bool on_input = tape.weights_on_input();
+    const std::size_t d = dy.cols(), results = exchange.results().size(), in = exchange.experts_in().size();
+    backward_memory<T> memory(&ctx.workspace(), exchange.tokens_out().size(), exchange.rows_in_total(), in, results, d,
+                              on_input);
+    this->meet_backward(d, sizeof(T), &ctx.workspace());
+    send_rows(ctx, exchange, dy, memory.rows_out.view(), memory.rows_in, probes::direction::backward);
+    if (!on_input) {
+      for (std::size_t i = 0; i < results; ++i)
+        memory.weights_out[i] = assigned.weights()[exchange.results()[i]];
+      ranks_.template all_to_all<T>(detail::span_of(memory.weights_out), exchange.entries_out(),
+                                    detail::span_of(memory.weights_in), exchange.entries_in());
+    }
+    hmoe::for_each_row(ctx, in, [&](std::size_t i) { // ∂L/∂output
+      const auto from = std::as_const(memory.rows_in).row(exchange.rows_of_results_in()[i]);
+      if (on_input)
+        std::ranges::copy(from, memory.d_out.row(i).begin());
+      else
+        rows::copy_scaled(ctx.backend(), memory.weights_in[i], from, memory.d_out.row(i));
+    });
+    const std::exception_ptr failed = exception_of([&] {
+      inner_.backward(ctx, experts, kept.inner, std::as_const(memory.d_out).view(), memory.d_in.view(),
+                      memory.unused.view(), gradients);
+    });
+    ranks_.template all_to_all<T>(values_of(memory.d_in), exchange.entries_in(), values_of(memory.d_results),
+                                  exchange.entries_out(), d);
+    if (failed != nullptr)
+      std::rethrow_exception(failed);
+
+    // From here all is of this rank's tokens.
+    hmoe::for_each_row(ctx, dy.rows(), [&](std::size_t t) {
+      for (std::size_t a = assigned.offsets()[t]; a < assigned.offsets()[t + 1]; ++a) {
+        const std::size_t place = exchange.result_of()[a];
+        if (!on_input) {
+          d_weights[a] = rows::dot(ctx.backend(), dy.row(t), std::as_const(kept.results).row(place));
+          continue;
+        }
+        const vector_view<const T> row = std::as_const(memory.d_results).row(place);
+        d_weights[a] = rows::dot(ctx.backend(), row, std::as_const(tape).input().row(t));
+        rows::copy_scaled(ctx.backend(), assigned.weights()[a], row, memory.d_results.row(place));
+      }
+    });
+    combine(
+        ctx, exchange, assigned, std::as_const(memory.d_results).view(), dx, {0, dx.rows()},
+        [](std::size_t) { return T(1); }, probes::direction::backward);
+  }
+
   template <class T> struct forward_memory {
     forward_memory(std::pmr::memory_resource* memory, std::size_t rows_out_count, std::size_t rows_in_count,
                    std::size_t results_in, std::size_t d, bool spread, bool own_input, std::size_t weights)
@@ -239,8 +258,9 @@ private:
     std::optional<forward_memory<T>> memory;
     std::optional<operation> rows, results;
     detail::parallel_memory<T>* kept = nullptr;
-    matrix<T>* input = nullptr; ///< what experts read
-    bool spread = false;        ///< rows are copied to there from where they came in
+    matrix<T>* input = nullptr;  ///< what experts read
+    bool spread = false;         ///< rows are copied to there from where they came in
+    std::exception_ptr failed{}; ///< this rank goes on, as others wait for it, and throws at the end
     row_exchange::token_range tokens{0, 0};
   };
 
@@ -250,15 +270,18 @@ private:
     const auto& assigned = tape.assignment();
     const bool on_input = tape.weights_on_input();
     row_exchange& exchange = c.kept->exchange;
-    exchange.build(ranks_, placed_, assigned, tape.plan(), c.tokens, d, &ctx.workspace());
-    const std::size_t in = exchange.experts_in().size(), results = exchange.results().size();
-    // Where each row that comes in is for one expert, and not to be scaled, it is what that expert reads.
-    c.spread = on_input || in != exchange.rows_in_total();
-    c.memory.emplace(&ctx.workspace(), exchange.tokens_out().size(), exchange.rows_in_total(), in, d, c.spread,
-                     !tape.recording(), on_input ? std::max(in, results) : 0);
-    c.input = tape.recording() ? &c.kept->inner.input() : &c.memory->input;
-    c.input->resize_for_overwrite(in, d);
-    c.kept->results.resize_for_overwrite(results, d);
+    std::size_t in = 0, results = 0;
+    c.failed = this->exchange_counts(exchange, assigned, tape.plan(), c.tokens, d, &ctx.workspace(), [&] {
+      in = exchange.experts_in().size();
+      results = exchange.results().size();
+      // Where each row that comes in is for one expert, and not to be scaled, it is what that expert reads.
+      c.spread = on_input || in != exchange.rows_in_total();
+      c.memory.emplace(&ctx.workspace(), exchange.tokens_out().size(), exchange.rows_in_total(), in, d, c.spread,
+                       !tape.recording(), on_input ? std::max(in, results) : 0);
+      c.input = tape.recording() ? &c.kept->inner.input() : &c.memory->input;
+      c.input->resize_for_overwrite(in, d);
+      c.kept->results.resize_for_overwrite(results, d);
+    });
     if (!on_input)
       return;
     for (std::size_t i = 0; i < results; ++i)
@@ -294,20 +317,25 @@ private:
     for (chunk<T>& c : chunks)
       c.rows.emplace(begin_rows(ctx, c.kept->exchange, x, c.memory->rows_out.view(),
                                 c.spread ? c.memory->rows_in : *c.input, probes::direction::forward));
+    std::exception_ptr failed;
     for (chunk<T>& c : chunks) {
       c.rows->finish();
       const typename Context::workspace_scope scope(ctx.workspace());
-      run(ctx, experts, on_input, c);
+      if (failed == nullptr)
+        failed = c.failed != nullptr ? c.failed : exception_of([&] { run(ctx, experts, on_input, c); });
       c.results.emplace(ranks_.template begin_all_to_all<T>(values_of(c.memory->out), c.kept->exchange.entries_in(),
                                                             values_of(c.kept->results), c.kept->exchange.entries_out(),
                                                             x.cols()));
     }
     for (chunk<T>& c : chunks) {
       c.results->finish();
-      combine(
-          ctx, c.kept->exchange, assigned, std::as_const(c.kept->results).view(), y, c.tokens,
-          [&](std::size_t a) { return on_input ? T(1) : assigned.weights()[a]; }, probes::direction::forward);
+      if (failed == nullptr)
+        combine(
+            ctx, c.kept->exchange, assigned, std::as_const(c.kept->results).view(), y, c.tokens,
+            [&](std::size_t a) { return on_input ? T(1) : assigned.weights()[a]; }, probes::direction::forward);
     }
+    if (failed != nullptr)
+      std::rethrow_exception(failed);
     tape.expert_output().resize_for_overwrite(0, x.cols()); // they are in `kept`, by the order in which they came back
   }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <hmoe/core/buffer.hpp>
+#include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix.hpp>
 #include <hmoe/core/tape.hpp>
 #include <hmoe/dispatch/build_plan.hpp>
@@ -18,7 +19,9 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <exception>
 #include <memory_resource>
+#include <optional>
 #include <span>
 #include <utility>
 
@@ -58,33 +61,22 @@ public:
   template <execution_context Context, dispatched_experts<Context> Experts, class T>
   void forward(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y,
                tape<T>& tape) const {
-    this->check_experts(experts);
-    build_plan(ctx, experts, tape);
-    if (tape.recording()) {
-      forward_into(ctx, experts, x, y, tape, tape.template kept<detail::summed_memory<T>>());
-    } else {
-      detail::summed_memory<T> memory(&ctx.workspace(), false);
-      forward_into(ctx, experts, x, y, tape, memory);
-    }
+    this->run_pass([&] {
+      this->check_experts(experts);
+      build_plan(ctx, experts, tape);
+      if (tape.recording()) {
+        forward_into(ctx, experts, x, y, tape, tape.template kept<detail::summed_memory<T>>());
+      } else {
+        detail::summed_memory<T> memory(&ctx.workspace(), false);
+        forward_into(ctx, experts, x, y, tape, memory);
+      }
+    });
   }
 
   template <execution_context Context, dispatched_experts<Context> Experts, class T>
   void backward(const Context& ctx, const Experts& experts, tape<T>& tape, matrix_view<const T> dy, matrix_view<T> dx,
                 vector_view<T> d_weights, Experts& gradients) const {
-    detail::summed_memory<T>& kept = tape.template kept<detail::summed_memory<T>>();
-    const row_exchange& exchange = kept.exchange;
-    memory_of<T> memory(&ctx.workspace(), exchange, dy.cols());
-    send_rows(ctx, exchange, dy, memory.rows_out.view(), memory.rows_in, probes::direction::backward);
-    inner_.backward(ctx, experts, kept.inner, std::as_const(memory.rows_in).view(), memory.sums.view(),
-                    memory.entries_in.view(), gradients);
-    // The rows that went out come back as ∂L/∂x, and the weights as ∂L/∂weight.
-    ranks_.template all_to_all<T>(values_of(memory.sums), exchange.rows_in(), values_of(memory.rows_out),
-                                  exchange.rows_out(), dy.cols());
-    ranks_.template all_to_all<T>(detail::span_of(memory.entries_in), exchange.entries_in(),
-                                  detail::span_of(memory.entries_out), exchange.entries_out());
-    for (std::size_t i = 0; i < memory.entries_out.size(); ++i)
-      d_weights[exchange.results()[i]] = memory.entries_out[i];
-    add_up(ctx, exchange, std::as_const(memory.rows_out).view(), dx, probes::direction::backward);
+    this->run_pass([&] { run_backward(ctx, experts, tape, dy, dx, d_weights, gradients); });
   }
 
   template <execution_context Context, dispatched_experts<Context> Experts, class T>
@@ -104,6 +96,7 @@ public:
   }
   template <execution_context Context, dispatched_experts<Context> Experts, class T>
   void lay_out_backward(const Context& dry, const Experts& experts, tape<T>& tape, const batch_limits& limits) const {
+    this->lay_out_meeting(&dry.workspace());
     workspace not_of_this{dry_run{}};
     const workspace::scope scope(not_of_this);
     const batch_limits in = limits_in(experts, limits);
@@ -115,6 +108,30 @@ public:
   }
 
 private:
+  template <execution_context Context, class Experts, class T>
+  void run_backward(const Context& ctx, const Experts& experts, tape<T>& tape, matrix_view<const T> dy,
+                    matrix_view<T> dx, vector_view<T> d_weights, Experts& gradients) const {
+    detail::summed_memory<T>& kept = tape.template kept<detail::summed_memory<T>>();
+    const row_exchange& exchange = kept.exchange;
+    memory_of<T> memory(&ctx.workspace(), exchange, dy.cols());
+    this->meet_backward(dy.cols(), sizeof(T), &ctx.workspace());
+    send_rows(ctx, exchange, dy, memory.rows_out.view(), memory.rows_in, probes::direction::backward);
+    const std::exception_ptr failed = exception_of([&] {
+      inner_.backward(ctx, experts, kept.inner, std::as_const(memory.rows_in).view(), memory.sums.view(),
+                      memory.entries_in.view(), gradients);
+    });
+    // The rows that went out come back as ∂L/∂x, and the weights as ∂L/∂weight.
+    ranks_.template all_to_all<T>(values_of(memory.sums), exchange.rows_in(), values_of(memory.rows_out),
+                                  exchange.rows_out(), dy.cols());
+    ranks_.template all_to_all<T>(detail::span_of(memory.entries_in), exchange.entries_in(),
+                                  detail::span_of(memory.entries_out), exchange.entries_out());
+    if (failed != nullptr)
+      std::rethrow_exception(failed);
+    for (std::size_t i = 0; i < memory.entries_out.size(); ++i)
+      d_weights[exchange.results()[i]] = memory.entries_out[i];
+    add_up(ctx, exchange, std::as_const(memory.rows_out).view(), dx, probes::direction::backward);
+  }
+
   /// Of both passes: what goes out, what comes in, and what experts make of it.
   template <class T> struct memory_of {
     memory_of(std::pmr::memory_resource* memory, std::size_t rows_out_count, std::size_t rows_in_count,
@@ -144,17 +161,27 @@ private:
   void forward_into(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y, tape<T>& tape,
                     detail::summed_memory<T>& kept) const {
     row_exchange& exchange = kept.exchange;
-    exchange.build(ranks_, placed_, std::as_const(tape).assignment(), std::as_const(tape).plan(), {0, x.rows()},
-                   x.cols(), &ctx.workspace());
-    exchange.index_rows_of_tokens(x.rows());
-    memory_of<T> memory(&ctx.workspace(), exchange, x.cols());
-    matrix<T>& input = tape.recording() ? kept.inner.input() : memory.rows_in;
-    input.resize_for_overwrite(exchange.rows_in_total(), x.cols());
-    send_rows(ctx, exchange, x, memory.rows_out.view(), input, probes::direction::forward);
-
+    std::optional<memory_of<T>> room;
+    matrix<T>* input = nullptr;
     auto& assigned = kept.inner.assignment();
+    std::exception_ptr failed =
+        this->exchange_counts(exchange, std::as_const(tape).assignment(), std::as_const(tape).plan(), {0, x.rows()},
+                              x.cols(), &ctx.workspace(), [&] {
+                                exchange.index_rows_of_tokens(x.rows());
+                                room.emplace(&ctx.workspace(), exchange, x.cols());
+                                input = tape.recording() ? &kept.inner.input() : &room->rows_in;
+                                input->resize_for_overwrite(exchange.rows_in_total(), x.cols());
+                                assigned.reserve(exchange.rows_in_total(), exchange.experts_in().size());
+                              });
+    memory_of<T>& memory = *room;
+    send_rows(ctx, exchange, x, memory.rows_out.view(), *input, probes::direction::forward);
+
+    // Lists that cannot be are not run.
     assigned.resize_tokens(exchange.rows_in_total());
-    std::ranges::copy(exchange.first_entries_in(), assigned.offsets().begin());
+    if (failed == nullptr)
+      std::ranges::copy(exchange.first_entries_in(), assigned.offsets().begin());
+    else
+      assigned.offsets()[assigned.tokens()] = static_cast<index_t>(exchange.experts_in().size());
     assigned.resize_entries();
     std::ranges::copy(exchange.experts_in(), assigned.experts().begin());
     for (std::size_t i = 0; i < memory.entries_out.size(); ++i)
@@ -162,9 +189,13 @@ private:
     ranks_.template all_to_all<T>(detail::span_of(memory.entries_out), exchange.entries_out(),
                                   std::span<T>(assigned.weights().data(), assigned.size()), exchange.entries_in());
     kept.inner.set_weights_on_input(tape.weights_on_input());
-    inner_.forward(ctx, experts, std::as_const(input).view(), memory.sums.view(), kept.inner);
+    if (failed == nullptr)
+      failed = exception_of(
+          [&] { inner_.forward(ctx, experts, std::as_const(*input).view(), memory.sums.view(), kept.inner); });
     ranks_.template all_to_all<T>(values_of(memory.sums), exchange.rows_in(), values_of(memory.rows_out),
                                   exchange.rows_out(), x.cols());
+    if (failed != nullptr)
+      std::rethrow_exception(failed);
     add_up(ctx, exchange, std::as_const(memory.rows_out).view(), y, probes::direction::forward);
     tape.expert_output().resize_for_overwrite(0, x.cols()); // they are at the experts' ranks
   }

@@ -14,11 +14,16 @@
 #include <mpi.h>
 
 #include <algorithm>
+#include <chrono>
+#include <concepts>
 #include <cstddef>
+#include <cstdio>
+#include <cstdlib>
 #include <limits>
 #include <memory>
 #include <span>
 #include <string>
+#include <thread>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -42,13 +47,20 @@ template <summed_value T> [[nodiscard]] MPI_Datatype mpi_type() noexcept {
 /// of machine; those that are longer than MPI's 32-bit counts go in pieces. An error that MPI returns is an hmoe::error
 /// with MPI's text; MPICH ends the program for those of messages that are waited for. The order of sums is MPI's.
 /// Copies are the same communicator.
+///
+/// A rank that dies or hangs would leave the others waiting, and what they wait for cannot be taken back. So a rank
+/// that has waited for one operation longer than the time limit says so on stderr and ends the job by MPI_Abort.
 class mpi : public waiting_forms<mpi> {
 public:
+  static constexpr std::chrono::milliseconds no_time_limit = std::chrono::milliseconds::max();
+
   /// `borrowed` stays the caller's: messages go through a duplicate, so that they never meet others, which is freed
   /// with the last copy of this object, or left to MPI when that has been finalised. All ranks of `borrowed` make one
-  /// together. `largest_message`: the bytes of a piece, the same on all ranks.
-  explicit mpi(MPI_Comm borrowed, std::size_t largest_message = std::size_t{1} << 30)
-      : largest_message_(largest_message) {
+  /// together. `largest_message`: the bytes of a piece, the same on all ranks. `time_limit`: how long a rank waits for
+  /// an operation; it must be longer than ranks compute between two of them. Without one it waits as MPI does.
+  explicit mpi(MPI_Comm borrowed, std::size_t largest_message = std::size_t{1} << 30,
+               std::chrono::milliseconds time_limit = no_time_limit)
+      : largest_message_(largest_message), time_limit_(time_limit) {
     int initialized = 0;
     MPI_Initialized(&initialized);
     require(initialized != 0, "communicators::mpi: MPI is not initialised: call MPI_Init_thread first");
@@ -56,6 +68,7 @@ public:
                 largest_message <= static_cast<std::size_t>(std::numeric_limits<int>::max()),
             "communicators::mpi: messages of at most ", largest_message, " bytes: between ", sizeof(double), " and ",
             std::numeric_limits<int>::max(), " are possible");
+    require(time_limit.count() > 0, "communicators::mpi: a time limit of ", time_limit.count(), " ms: give at least 1");
     MPI_Comm own = MPI_COMM_NULL;
     check(MPI_Comm_dup(borrowed, &own), "MPI_Comm_dup");
     comm_ = std::shared_ptr<MPI_Comm>(new MPI_Comm(own), [](MPI_Comm* comm) {
@@ -87,28 +100,63 @@ public:
 
   private:
     friend class mpi;
-    explicit pending(std::shared_ptr<MPI_Comm> comm) noexcept : comm_(std::move(comm)) {}
+    explicit pending(const mpi& own) noexcept : comm_(own.comm_), rank_(own.rank_), time_limit_(own.time_limit_) {}
 
     /// One after the other, so that each error has a text of its own.
     int wait() noexcept {
+      const auto begin = std::chrono::steady_clock::now();
       int first_error = MPI_SUCCESS;
-      for (MPI_Request& request : requests_)
-        if (const int result = MPI_Wait(&request, MPI_STATUS_IGNORE); first_error == MPI_SUCCESS)
+      for (message& m : messages_) {
+        const int result =
+            time_limit_ == no_time_limit ? MPI_Wait(&m.request, MPI_STATUS_IGNORE) : wait_until(m, begin);
+        if (first_error == MPI_SUCCESS)
           first_error = result;
-      requests_.clear();
+      }
+      messages_.clear();
       return first_error;
     }
-    MPI_Request* add() { return &requests_.emplace_back(MPI_REQUEST_NULL); }
+    MPI_Request* add(int other = no_rank) { return &messages_.emplace_back(MPI_REQUEST_NULL, other).request; }
+
+    static constexpr int no_rank = -1;
+    struct message {
+      MPI_Request request;
+      int other; ///< the rank it goes to or comes from, where it is one
+      message(MPI_Request r, int o) noexcept : request(r), other(o) {}
+    };
+    int wait_until(message& m, std::chrono::steady_clock::time_point begin) const noexcept {
+      for (;;) {
+        int done = 0;
+        if (const int result = MPI_Test(&m.request, &done, MPI_STATUS_IGNORE); result != MPI_SUCCESS || done != 0)
+          return result;
+        if (std::chrono::steady_clock::now() - begin > time_limit_)
+          end_job(m.other);
+        std::this_thread::yield();
+      }
+    }
+    [[noreturn]] void end_job(int other) const noexcept {
+      std::fprintf(stderr, "hmoe: communicators::mpi: rank %zu has waited %lld ms for ", rank_,
+                   static_cast<long long>(time_limit_.count()));
+      if (other == no_rank)
+        std::fprintf(stderr, "the others");
+      else
+        std::fprintf(stderr, "rank %d", other);
+      std::fprintf(stderr, ", its time limit: a rank has died or hangs, the job ends\n");
+      std::fflush(stderr);
+      MPI_Abort(*comm_, 1);
+      std::abort();
+    }
 
     std::shared_ptr<MPI_Comm> comm_; ///< stays as long as messages are on their way
-    std::vector<MPI_Request> requests_;
+    std::size_t rank_;
+    std::chrono::milliseconds time_limit_;
+    std::vector<message> messages_;
   };
 
   template <message_value T>
   [[nodiscard]] pending begin_all_to_all(std::span<const std::type_identity_t<T>> send, std::span<T> receive) const {
     lengths::check_equal_parts(size_, send.size(), receive.size());
     const std::size_t bytes = send.size_bytes() / size_;
-    pending result(comm_);
+    pending result(*this);
     if (fits(send.size_bytes())) // on all ranks or on none
       check(MPI_Ialltoall(send.data(), static_cast<int>(bytes), MPI_BYTE, receive.data(), static_cast<int>(bytes),
                           MPI_BYTE, *comm_, result.add()),
@@ -128,7 +176,7 @@ public:
     lengths::check_rows(size_, "receive", receive.size(), receive_rows, columns);
     require(send_rows[rank_] == receive_rows[rank_], "all_to_all: rank ", rank_, " expects ", receive_rows[rank_],
             " rows of rank ", rank_, ", which sends ", send_rows[rank_]);
-    pending result(comm_);
+    pending result(*this);
     exchange(
         std::as_bytes(send).data(), std::as_writable_bytes(receive).data(), result,
         [&](std::size_t p) { return send_rows[p] * columns * sizeof(T); },
@@ -137,9 +185,9 @@ public:
   }
 
   template <summed_value T> [[nodiscard]] pending begin_all_reduce(std::span<T> values) const {
-    pending result(comm_);
+    pending result(*this);
     const std::size_t most = largest_message_ / sizeof(T);
-    result.requests_.reserve(values.size() / most + 1);
+    result.messages_.reserve(values.size() / most + 1);
     for (std::size_t first = 0; first < values.size(); first += most) {
       const std::span<T> piece = values.subspan(first, std::min(most, values.size() - first));
       check(MPI_Iallreduce(MPI_IN_PLACE, piece.data(), static_cast<int>(piece.size()), mpi_type<T>(), MPI_SUM, *comm_,
@@ -153,7 +201,7 @@ public:
   [[nodiscard]] pending begin_all_gather(std::span<const std::type_identity_t<T>> own, std::span<T> all) const {
     lengths::check_gathered(size_, own.size(), all.size());
     const std::size_t bytes = own.size_bytes();
-    pending result(comm_);
+    pending result(*this);
     if (fits(all.size_bytes()))
       check(MPI_Iallgather(own.data(), static_cast<int>(bytes), MPI_BYTE, all.data(), static_cast<int>(bytes), MPI_BYTE,
                            *comm_, result.add()),
@@ -189,7 +237,7 @@ private:
     for (std::size_t p = 0; p < size_; ++p)
       if (p != rank_)
         messages += pieces(sent(p)) + pieces(received(p));
-    result.requests_.reserve(messages);
+    result.messages_.reserve(messages);
     // Where parts begin: two passes over p need no memory.
     const auto for_each_part = [&](const auto& bytes_of, bool parts_apart, const auto& f) {
       std::size_t own_begin = 0;
@@ -213,7 +261,7 @@ private:
       else
         for (std::size_t first = 0; first < bytes; first += largest_message_)
           check(MPI_Irecv(receive + begin + first, static_cast<int>(std::min(largest_message_, bytes - first)),
-                          MPI_BYTE, static_cast<int>(p), tag, *comm_, result.add()),
+                          MPI_BYTE, static_cast<int>(p), tag, *comm_, result.add(static_cast<int>(p))),
                 "MPI_Irecv");
     });
     for_each_part(sent, apart, [&](std::size_t p, std::size_t begin, std::size_t bytes) {
@@ -222,13 +270,14 @@ private:
       else
         for (std::size_t first = 0; first < bytes; first += largest_message_)
           check(MPI_Isend(send + begin + first, static_cast<int>(std::min(largest_message_, bytes - first)), MPI_BYTE,
-                          static_cast<int>(p), tag, *comm_, result.add()),
+                          static_cast<int>(p), tag, *comm_, result.add(static_cast<int>(p))),
                 "MPI_Isend");
     });
   }
 
   std::shared_ptr<MPI_Comm> comm_;
   std::size_t largest_message_, rank_ = 0, size_ = 1;
+  std::chrono::milliseconds time_limit_;
 };
 
 } // namespace hmoe::communicators

@@ -65,40 +65,63 @@ public:
 
   /// What a rank tells each other one before rows travel.
   struct header {
-    std::uint64_t rows, entries, d_model, value_bytes;
+    enum class pass : std::uint32_t { forward, backward, failed };
+    std::uint64_t rows = 0, entries = 0, d_model = 0;
+    std::uint32_t value_bytes = 0;
+    pass state = pass::forward; ///< failed: this rank takes part in nothing more of the pass
   };
-
   /// Tokens [first, end) of an assignment.
   struct token_range {
     std::size_t first, end;
   };
+  /// Memory of the steps, for `entries` entries of this rank's tokens.
+  class scratch {
+  public:
+    scratch(std::pmr::memory_resource* memory, std::size_t entries, std::size_t ranks)
+        : rank_of(entries, memory), last(ranks, memory), next_row(ranks, memory), next_entry(ranks, memory),
+          words_out(ranks, memory), words_in(ranks, memory), headers_out(ranks, memory), headers_in(ranks, memory),
+          entries_of_row(memory), sent(memory), received(memory) {}
+    [[nodiscard]] std::span<const header> sent_headers() noexcept { return detail::span_of(headers_out); }
+    [[nodiscard]] std::span<header> received_headers() noexcept { return detail::span_of(headers_in); }
 
-  /// From some tokens of an assignment, and its plan. Collective. hmoe::error where ranks differ in d_model or type of
-  /// values, and for more rows than 32-bit ids can number.
-  template <communicator Communicator, class T>
-  void build(const Communicator& ranks, const expert_placement& placed, const assignment<T>& assigned,
-             const plan& by_expert, token_range tokens, std::size_t d_model, std::pmr::memory_resource* memory) {
-    const std::size_t count = ranks.size(), self = ranks.rank();
+  private:
+    friend class row_exchange;
+    void resize_words() {
+      sent.resize_for_overwrite(detail::sum_of(words_out));
+      received.resize_for_overwrite(detail::sum_of(words_in));
+    }
+
+    buffer<index_t> rank_of;                  ///< of each entry
+    buffer<index_t> last;                     ///< the token whose row went to a rank last
+    buffer<std::size_t> next_row, next_entry; ///< by rank
+    buffer<std::size_t> words_out, words_in;
+    buffer<header> headers_out, headers_in;
+    buffer<index_t> entries_of_row, sent, received;
+  };
+
+  /// From some tokens of an assignment, and its plan, in four steps, so that what can fail on one rank is apart from
+  /// what all ranks do together. First what this rank sends. `work` must have been made for these tokens.
+  template <class T>
+  void count(std::size_t self, const expert_placement& placed, const assignment<T>& assigned, const plan& by_expert,
+             token_range tokens, std::size_t d_model, scratch& work) {
     first_entry_ = assigned.offsets()[tokens.first];
-    scratch work(memory, assigned.offsets()[tokens.end] - first_entry_, count);
     count_out(placed, assigned, by_expert, tokens, self, work);
-
-    for (std::size_t p = 0; p < count; ++p)
-      work.headers_out[p] = {rows_out_[p], entries_out_[p], d_model, sizeof(T)};
-    ranks.template all_to_all<header>(detail::span_of(work.headers_out), detail::span_of(work.headers_in));
+    for (std::size_t p = 0; p < placed.ranks(); ++p)
+      work.headers_out[p] = {rows_out_[p], entries_out_[p], d_model, sizeof(T), header::pass::forward};
+  }
+  /// Second, after the headers have travelled: the room for what the others send. hmoe::error for more rows than 32-bit
+  /// ids can number.
+  template <class T>
+  void take_counts(std::size_t self, const assignment<T>& assigned, token_range tokens, scratch& work) {
+    const std::size_t count = rows_out_.size();
     rows_in_.resize_for_overwrite(count);
     entries_in_.resize_for_overwrite(count);
     for (std::size_t p = 0; p < count; ++p) {
-      const header& h = work.headers_in[p];
-      require(h.d_model == d_model && h.value_bytes == sizeof(T), "expert_parallel: rank ", p,
-              " runs a layer of d_model ", h.d_model, " with values of ", h.value_bytes, " bytes, rank ", self,
-              " one of d_model ", d_model, " with values of ", sizeof(T));
-      rows_in_[p] = h.rows;
-      entries_in_[p] = h.entries;
+      rows_in_[p] = work.headers_in[p].rows;
+      entries_in_[p] = work.headers_in[p].entries;
     }
     require(detail::sum_of(entries_in_) < no_index, "expert_parallel: rank ", self, " gets ",
             detail::sum_of(entries_in_), " rows for its experts, too many for 32-bit ids: route smaller batches");
-
     // Of each row how many entries it has, then the experts of all entries, rank by rank.
     for (std::size_t p = 0; p < count; ++p) {
       work.words_out[p] = rows_out_[p] + entries_out_[p];
@@ -106,8 +129,27 @@ public:
     }
     work.resize_words();
     write_words(assigned, tokens, work);
+    rows_of_.resize_for_overwrite(detail::sum_of(entries_in_));
+    experts_.resize_for_overwrite(detail::sum_of(entries_in_));
+    first_entries_.resize_for_overwrite(rows_in_total() + 1);
+  }
+  /// Third, collective: the lists of experts.
+  template <communicator Communicator> void exchange_words(const Communicator& ranks, scratch& work) const {
     ranks.template all_to_all<index_t>(detail::span_of(work.sent), detail::span_of(work.words_out),
                                        detail::span_of(work.received), detail::span_of(work.words_in));
+  }
+  /// Last. hmoe::error for lists that cannot be.
+  void read_words(std::size_t experts, const scratch& work);
+
+  /// All steps, for ranks of which none fails. Collective.
+  template <communicator Communicator, class T>
+  void build(const Communicator& ranks, const expert_placement& placed, const assignment<T>& assigned,
+             const plan& by_expert, token_range tokens, std::size_t d_model, std::pmr::memory_resource* memory) {
+    scratch work(memory, assigned.offsets()[tokens.end] - assigned.offsets()[tokens.first], ranks.size());
+    count(ranks.rank(), placed, assigned, by_expert, tokens, d_model, work);
+    ranks.template all_to_all<header>(work.sent_headers(), work.received_headers());
+    take_counts(ranks.rank(), assigned, tokens, work);
+    exchange_words(ranks, work);
     read_words(placed.experts(), work);
   }
 
@@ -125,45 +167,9 @@ public:
 
   /// Takes what `build` and index_rows_of_tokens take at most of `memory`, where each rank has up to `tokens` tokens
   /// and `entries` entries.
-  void lay_out(std::size_t ranks, std::size_t tokens, std::size_t entries, std::pmr::memory_resource* memory) {
-    rows_out_.reserve(ranks);
-    entries_out_.reserve(ranks);
-    rows_in_.reserve(ranks);
-    entries_in_.reserve(ranks);
-    const std::size_t rows = std::min(entries, tokens * ranks); // a row goes to a rank once, and for some entry
-    tokens_.reserve(rows);
-    entries_.reserve(entries);
-    places_.reserve(entries);
-    rows_of_.reserve(entries * ranks);
-    experts_.reserve(entries * ranks);
-    first_entries_.reserve(std::min(entries, tokens) * ranks + 1);
-    first_rows_.reserve(tokens + 2);
-    rows_of_tokens_.reserve(rows);
-    scratch work(memory, entries, ranks);
-    work.entries_of_row.reserve(rows);
-    work.sent.reserve(rows + entries);
-    work.received.reserve(std::min(entries, tokens) * ranks + entries * ranks);
-  }
+  void lay_out(std::size_t ranks, std::size_t tokens, std::size_t entries, std::pmr::memory_resource* memory);
 
 private:
-  struct scratch {
-    scratch(std::pmr::memory_resource* memory, std::size_t entries, std::size_t ranks)
-        : rank_of(entries, memory), last(ranks, memory), next_row(ranks, memory), next_entry(ranks, memory),
-          words_out(ranks, memory), words_in(ranks, memory), headers_out(ranks, memory), headers_in(ranks, memory),
-          entries_of_row(memory), sent(memory), received(memory) {}
-    void resize_words() {
-      sent.resize_for_overwrite(detail::sum_of(words_out));
-      received.resize_for_overwrite(detail::sum_of(words_in));
-    }
-
-    buffer<index_t> rank_of;                  ///< of each entry
-    buffer<index_t> last;                     ///< the token whose row went to a rank last
-    buffer<std::size_t> next_row, next_entry; ///< by rank
-    buffer<std::size_t> words_out, words_in;
-    buffer<header> headers_out, headers_in;
-    buffer<index_t> entries_of_row, sent, received;
-  };
-
   template <class T>
   void count_out(const expert_placement& placed, const assignment<T>& assigned, const plan& by_expert,
                  token_range tokens, std::size_t self, scratch& work) {
@@ -223,30 +229,6 @@ private:
         work.sent[word++] = assigned.experts()[entries_[entry++]];
     }
   }
-  void read_words(std::size_t experts, const scratch& work) {
-    rows_of_.resize_for_overwrite(detail::sum_of(entries_in_));
-    experts_.resize_for_overwrite(detail::sum_of(entries_in_));
-    first_entries_.resize_for_overwrite(rows_in_total() + 1);
-    first_entries_[0] = 0;
-    std::size_t word = 0, first_row = 0, entry = 0;
-    for (std::size_t p = 0; p < rows_in_.size(); ++p) {
-      const std::size_t counts = word, end = entry + entries_in_[p];
-      word += rows_in_[p];
-      for (std::size_t i = 0; i < rows_in_[p]; ++i) {
-        for (index_t n = work.received[counts + i]; n != 0; --n) {
-          require(entry < end && work.received[word] < experts, "expert_parallel: rank ", p,
-                  " sent a list of experts that cannot be: do all ranks run the same program?");
-          rows_of_[entry] = static_cast<index_t>(first_row + i);
-          experts_[entry++] = work.received[word++];
-        }
-        first_entries_[first_row + i + 1] = static_cast<index_t>(entry);
-      }
-      require(entry == end, "expert_parallel: rank ", p,
-              " sent a list of experts that cannot be: do all ranks run the same program?");
-      first_row += rows_in_[p];
-    }
-  }
-
   std::size_t first_entry_ = 0; ///< of the tokens
   buffer<std::size_t> rows_out_, rows_in_, entries_out_, entries_in_;
   buffer<index_t> tokens_, entries_, places_; ///< by row out, by result, by entry
@@ -254,5 +236,46 @@ private:
   buffer<index_t> first_entries_;             ///< by row in
   buffer<index_t> first_rows_, rows_of_tokens_;
 };
+
+inline void row_exchange::lay_out(std::size_t ranks, std::size_t tokens, std::size_t entries,
+                                  std::pmr::memory_resource* memory) {
+  rows_out_.reserve(ranks);
+  entries_out_.reserve(ranks);
+  rows_in_.reserve(ranks);
+  entries_in_.reserve(ranks);
+  const std::size_t rows = std::min(entries, tokens * ranks); // a row goes to a rank once, and for some entry
+  tokens_.reserve(rows);
+  entries_.reserve(entries);
+  places_.reserve(entries);
+  rows_of_.reserve(entries * ranks);
+  experts_.reserve(entries * ranks);
+  first_entries_.reserve(std::min(entries, tokens) * ranks + 1);
+  first_rows_.reserve(tokens + 2);
+  rows_of_tokens_.reserve(rows);
+  scratch work(memory, entries, ranks);
+  work.entries_of_row.reserve(rows);
+  work.sent.reserve(rows + entries);
+  work.received.reserve(std::min(entries, tokens) * ranks + entries * ranks);
+}
+inline void row_exchange::read_words(std::size_t experts, const scratch& work) {
+  first_entries_[0] = 0;
+  std::size_t word = 0, first_row = 0, entry = 0;
+  for (std::size_t p = 0; p < rows_in_.size(); ++p) {
+    const std::size_t counts = word, end = entry + entries_in_[p];
+    word += rows_in_[p];
+    for (std::size_t i = 0; i < rows_in_[p]; ++i) {
+      for (index_t n = work.received[counts + i]; n != 0; --n) {
+        require(entry < end && work.received[word] < experts, "expert_parallel: rank ", p,
+                " sent a list of experts that cannot be: do all ranks run the same program?");
+        rows_of_[entry] = static_cast<index_t>(first_row + i);
+        experts_[entry++] = work.received[word++];
+      }
+      first_entries_[first_row + i + 1] = static_cast<index_t>(entry);
+    }
+    require(entry == end, "expert_parallel: rank ", p,
+            " sent a list of experts that cannot be: do all ranks run the same program?");
+    first_row += rows_in_[p];
+  }
+}
 
 } // namespace hmoe::dispatch

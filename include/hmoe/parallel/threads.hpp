@@ -4,6 +4,7 @@
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/parallel/communicator.hpp>
+#include <hmoe/parallel/failure.hpp>
 #include <hmoe/parallel/thread_group.hpp>
 
 #include <algorithm>
@@ -208,23 +209,6 @@ inline std::vector<threads::member> threads::members() const {
   return all;
 }
 
-namespace detail {
-[[nodiscard]] inline std::string text_of(const std::exception_ptr& error) {
-#if defined(__cpp_exceptions)
-  try {
-    std::rethrow_exception(error);
-  } catch (const std::exception& e) {
-    return e.what();
-  } catch (...) {
-    return "an exception that is no std::exception";
-  }
-#else
-  static_cast<void>(error);
-  return "";
-#endif
-}
-} // namespace detail
-
 template <class F> void threads::run(const F& f) const {
   const std::vector<member> all = members();
   std::vector<std::exception_ptr> errors(ranks_);
@@ -233,7 +217,7 @@ template <class F> void threads::run(const F& f) const {
     started.emplace_back([&, r] {
       errors[r] = exception_of([&] { f(all[r]); });
       if (errors[r] != nullptr)
-        all[r].fail(detail::text_of(errors[r]));
+        all[r].fail(text_of(errors[r]));
     });
   for (std::thread& thread : started)
     thread.join();
