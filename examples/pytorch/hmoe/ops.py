@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: MIT
+"""The experts of a layer on torch tensors: experts(...), differentiable, under torch.compile without a graph break.
+
+The operators torch.ops.hmoe.experts and experts_backward are registered with torch.library, in Python: the compiled
+module sees nothing of torch but the memory of its tensors.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+from . import _core
+
+__all__ = ["ACTIVATIONS", "experts"]
+
+#: Activations that experts have; gpt_oss is the product of a gate and up of that model.
+ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "relu", "relu2", "linear", "gpt_oss")
+
+
+def experts(
+    x: Tensor,
+    ids: Tensor,
+    weights: Tensor,
+    input: Tensor,
+    output: Tensor,
+    input_bias: Optional[Tensor] = None,
+    output_bias: Optional[Tensor] = None,
+    *,
+    widths: Optional[Sequence[int]] = None,
+    function: str = "silu",
+    limit: float = math.inf,
+    alpha: float = 1.702,
+    gated: bool = True,
+    interleaved: bool = False,
+) -> Tensor:
+    """y_t = sum over i of weights[t, i] * expert_{ids[t, i]}(x_t), in the shape and type of x.
+
+    x        [..., d_model], float32, float64 or bfloat16
+    ids      [tokens, choices]: ids that are no expert (negative, or the number of experts and above) are skipped
+    weights  [tokens, choices]
+    input    the weights that read a token, row by row: the experts' rows one behind the other, of each h rows of its
+             gate and h rows of its up projection (interleaved: in turn), or h rows where it is not gated;
+             [experts, 2 h, d_model] where all widths are the same, [sum of 2 h, d_model] where they are not
+    output   [experts, d_model, h], or [sum of d_model * h]: each expert's matrix behind the other
+    input_bias, output_bias   [experts, 2 h] (or [sum of 2 h]; not interleaved) and [experts, d_model]
+    widths   h of each expert; may be omitted where input has three dimensions
+
+    An expert computes W_out a + b with a = function(gate) * up, or function(up); a finite limit clamps the gate from
+    above and up to +-limit before that. Raises hmoe.Error where shapes, types or numbers do not fit.
+    Gradients: x, weights, and the experts' weights and biases. Sums of bfloat16 are float32, rounded once.
+    """
+    if widths is None:
+        if input.dim() != 3:
+            raise _core.Error("experts: widths are needed where the input weights have no third dimension")
+        widths = [input.shape[1] // (2 if gated else 1)] * input.shape[0]
+    shape, dtype = x.shape, x.dtype
+    # Under autocast activations may have another type than parameters: the weights' type is computed with.
+    tokens = x.reshape(-1, shape[-1]).to(input.dtype).contiguous()
+    sums = torch.float64 if input.dtype == torch.float64 else torch.float32
+    tensors = (tokens, weights, input, output, input_bias, output_bias)
+    keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    y, _, _ = torch.ops.hmoe.experts(
+        tokens,
+        ids.to(torch.int64).contiguous(),
+        weights.to(sums).contiguous(),
+        input.contiguous(),
+        output.contiguous(),
+        None if input_bias is None else input_bias.contiguous(),
+        None if output_bias is None else output_bias.contiguous(),
+        list(widths),
+        function,
+        limit,
+        alpha,
+        gated,
+        interleaved,
+        keep,
+    )
+    return y.to(dtype).reshape(shape)
+
+
+def _sums(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def _bank(d_model, widths, input, output, input_bias, output_bias, function, limit, alpha, gated, interleaved):
+    def array(t):
+        return None if t is None else t.detach()
+
+    return _core.Bank(
+        d_model,
+        widths,
+        array(input),
+        array(output),
+        array(input_bias),
+        array(output_bias),
+        function=function,
+        limit=limit,
+        alpha=alpha,
+        gated=gated,
+        interleaved=interleaved,
+    )
+
+
+@torch.library.custom_op("hmoe::experts", mutates_args=(), device_types="cpu")
+def _experts(
+    x: Tensor,
+    ids: Tensor,
+    weights: Tensor,
+    input: Tensor,
+    output: Tensor,
+    input_bias: Optional[Tensor],
+    output_bias: Optional[Tensor],
+    widths: Sequence[int],
+    function: str,
+    limit: float,
+    alpha: float,
+    gated: bool,
+    interleaved: bool,
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    y, saved, outputs = _experts_fake(x, ids, weights, input, output, input_bias, output_bias, widths, function, limit,
+                                      alpha, gated, interleaved, keep)
+    bank = _bank(x.shape[1], widths, input, output, input_bias, output_bias, function, limit, alpha, gated, interleaved)
+    kept = (saved, outputs) if keep else (None, None)
+    _core.forward(bank, x.detach(), ids, weights.detach(), y, *kept, threads=torch.get_num_threads())
+    return y, saved, outputs
+
+
+@_experts.register_fake
+def _experts_fake(x, ids, weights, input, output, input_bias, output_bias, widths, function, limit, alpha, gated,
+                  interleaved, keep):
+    rows = ids.shape[0] * ids.shape[1] if keep else 0
+    lanes = 2 if gated else 1
+    saved = x.new_empty((rows * (lanes + 1) * max(widths, default=0),), dtype=_sums(x.dtype))
+    return torch.empty_like(x), saved, x.new_empty((rows, x.shape[1]), dtype=_sums(x.dtype))
+
+
+@torch.library.custom_op("hmoe::experts_backward", mutates_args=(), device_types="cpu")
+def _experts_backward(
+    dy: Tensor,
+    saved: Tensor,
+    outputs: Tensor,
+    x: Tensor,
+    ids: Tensor,
+    weights: Tensor,
+    input: Tensor,
+    output: Tensor,
+    input_bias: Optional[Tensor],
+    output_bias: Optional[Tensor],
+    widths: Sequence[int],
+    function: str,
+    limit: float,
+    alpha: float,
+    gated: bool,
+    interleaved: bool,
+    of_experts: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    dx, d_weights = torch.empty_like(x), torch.empty_like(weights)
+    parameters = (input, output, input_bias, output_bias)
+    gradients = [
+        x.new_zeros((0,)) if t is None or not of_experts else torch.zeros_like(t, memory_format=torch.contiguous_format)
+        for t in parameters
+    ]
+    how = (function, limit, alpha, gated, interleaved)
+    bank = _bank(x.shape[1], widths, *parameters, *how)
+    sums = None
+    if of_experts:
+        given = [g if t is not None else None for g, t in zip(gradients, parameters)]
+        sums = _bank(x.shape[1], widths, *given, *how)
+    _core.backward(bank, x.detach(), ids, weights.detach(), dy.detach(), saved, outputs, dx, d_weights, sums,
+                   threads=torch.get_num_threads())
+    return dx, d_weights, *gradients
+
+
+@_experts_backward.register_fake
+def _(dy, saved, outputs, x, ids, weights, input, output, input_bias, output_bias, widths, function, limit, alpha,
+      gated, interleaved, of_experts):
+    def gradient(t):
+        return x.new_empty((0,)) if t is None or not of_experts else torch.empty_like(t)
+
+    return (torch.empty_like(x), torch.empty_like(weights), gradient(input), gradient(output), gradient(input_bias),
+            gradient(output_bias))
+
+
+def _keep(ctx, inputs, output):
+    *tensors, ctx.widths, ctx.function, ctx.limit, ctx.alpha, ctx.gated, ctx.interleaved, ctx.kept = inputs
+    ctx.save_for_backward(*tensors, output[1], output[2])
+    ctx.set_materialize_grads(False)
+
+
+def _gradients(ctx, dy, *_):
+    nothing = (None,) * 7
+    if dy is None:
+        return (*nothing, *nothing)
+    if not ctx.kept:
+        raise _core.Error("experts: backward of a pass that kept nothing: call hmoe.ops.experts, which keeps what "
+                          "gradients need")
+    *tensors, saved, outputs = ctx.saved_tensors
+    x, ids, weights, *parameters = tensors
+    of_experts = any(ctx.needs_input_grad[3:7])
+    dx, d_weights, *gradients = torch.ops.hmoe.experts_backward(
+        dy.contiguous(), saved, outputs, *tensors, ctx.widths, ctx.function, ctx.limit, ctx.alpha, ctx.gated,
+        ctx.interleaved, of_experts)
+    if not of_experts:
+        gradients = [None] * 4
+    gradients = [None if t is None else g for g, t in zip(gradients, parameters)]
+    return (dx, None, d_weights, *gradients, *nothing)
+
+
+_experts.register_autograd(_gradients, setup_context=_keep)

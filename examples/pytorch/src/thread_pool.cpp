@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: MIT
+#include "thread_pool.hpp"
+
+#include <hmoe/core/error.hpp>
+
+#include <pthread.h>
+
+#include <atomic>
+#include <cstdint>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace hmoe::python {
+namespace {
+
+constexpr std::size_t most_threads = 256;
+constexpr int spins = 2000; // about 50 µs: phases of a pass follow one another more quickly
+
+void pause_briefly() noexcept {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+/// Waits until the value is another than `old`, and returns it.
+std::uint32_t changed(const std::atomic<std::uint32_t>& value, std::uint32_t old) noexcept {
+  for (int i = 0; i < spins; ++i) {
+    if (const std::uint32_t now = value.load(std::memory_order_acquire); now != old)
+      return now;
+    pause_briefly();
+  }
+  for (;;) {
+    value.wait(old, std::memory_order_acquire);
+    if (const std::uint32_t now = value.load(std::memory_order_acquire); now != old)
+      return now;
+  }
+}
+
+/// What a process has: a child after fork begins with a new one, whatever the parent's threads were doing.
+struct process_memory {
+  thread_pool pool;
+  std::mutex mutex;
+  std::vector<std::unique_ptr<workspace>> spare;
+};
+process_memory* memory_of_process = nullptr;
+
+process_memory& own_memory() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    memory_of_process = new process_memory;
+    pthread_atfork(nullptr, nullptr, [] { memory_of_process = new process_memory; });
+  });
+  return *memory_of_process;
+}
+
+} // namespace
+
+struct thread_pool::state {
+  std::mutex in_use;
+  std::vector<std::thread> helpers;
+  /// Changes with every job; the lower byte says how many helpers take part in it.
+  std::atomic<std::uint32_t> job{0};
+  std::atomic<std::uint32_t> pending{0};
+  std::atomic<std::size_t> next{0};
+  std::size_t count = 0;
+  void* task = nullptr;
+  workers::call of = nullptr;
+  std::mutex failing;
+  std::size_t first_failed = 0;
+  std::exception_ptr failure;
+
+  void work(std::size_t worker) noexcept {
+    for (std::size_t i = next.fetch_add(1, std::memory_order_relaxed); i < count;
+         i = next.fetch_add(1, std::memory_order_relaxed)) {
+      try {
+        of(task, i, worker);
+      } catch (...) {
+        const std::lock_guard lock(failing);
+        if (failure == nullptr || i < first_failed) {
+          first_failed = i;
+          failure = std::current_exception();
+        }
+      }
+    }
+  }
+  [[noreturn]] void help(std::size_t worker, std::uint32_t seen) noexcept {
+    for (;;) {
+      seen = changed(job, seen);
+      if (worker > (seen & 0xffU))
+        continue;
+      work(worker);
+      if (pending.fetch_sub(1, std::memory_order_acq_rel) == 1)
+        pending.notify_one();
+    }
+  }
+};
+
+thread_pool& thread_pool::instance() { return own_memory().pool; }
+
+void thread_pool::run(std::size_t threads, std::size_t count, void* task, workers::call of) {
+  const auto alone = [&] {
+    for (std::size_t i = 0; i < count; ++i)
+      of(task, i, 0);
+  };
+  if (threads == 1 || count <= 1)
+    return alone();
+  static std::mutex making;
+  {
+    const std::lock_guard lock(making);
+    if (state_ == nullptr)
+      state_ = new state;
+  }
+  state& s = *state_;
+  const std::unique_lock lock(s.in_use, std::try_to_lock);
+  if (!lock.owns_lock())
+    return alone();
+  const std::size_t helpers = (threads < count ? threads : count) - 1;
+  while (s.helpers.size() < helpers)
+    s.helpers.emplace_back([&s, worker = s.helpers.size() + 1, seen = s.job.load()] { s.help(worker, seen); });
+  s.next.store(0, std::memory_order_relaxed);
+  s.count = count;
+  s.task = task;
+  s.of = of;
+  s.failure = nullptr;
+  s.pending.store(static_cast<std::uint32_t>(helpers), std::memory_order_relaxed);
+  s.job.store(((s.job.load(std::memory_order_relaxed) & ~0xffU) + 0x100U) | static_cast<std::uint32_t>(helpers),
+              std::memory_order_release);
+  s.job.notify_all();
+  s.work(0);
+  for (std::uint32_t left = s.pending.load(std::memory_order_acquire); left != 0;)
+    left = changed(s.pending, left);
+  if (s.failure != nullptr)
+    std::rethrow_exception(std::exchange(s.failure, nullptr));
+}
+
+pool_threads::pool_threads(std::size_t threads) : threads_(threads) {
+  require(threads >= 1 && threads <= most_threads, "a pass on ", threads, " threads: 1 to ", most_threads,
+          " are possible");
+}
+
+lent_workspace::lent_workspace() {
+  process_memory& own = own_memory();
+  const std::lock_guard lock(own.mutex);
+  if (own.spare.empty()) {
+    memory_ = std::make_unique<workspace>();
+  } else {
+    memory_ = std::move(own.spare.back());
+    own.spare.pop_back();
+  }
+}
+lent_workspace::~lent_workspace() {
+  process_memory& own = own_memory();
+  const std::lock_guard lock(own.mutex);
+  own.spare.push_back(std::move(memory_));
+}
+std::size_t scratch_bytes() {
+  process_memory& own = own_memory();
+  const std::lock_guard lock(own.mutex);
+  std::size_t sum = 0;
+  for (const auto& each : own.spare)
+    sum += each->capacity();
+  return sum;
+}
+void release_scratch() {
+  process_memory& own = own_memory();
+  const std::lock_guard lock(own.mutex);
+  own.spare.clear();
+}
+
+} // namespace hmoe::python

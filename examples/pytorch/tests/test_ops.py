@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: MIT
+"""The operators on torch tensors: against torch's own arithmetic, and what autograd, compile and autocast ask of them."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import hmoe
+from hmoe.ops import experts
+
+WIDTHS = (24, 8, 40, 1)
+D = 20
+
+
+def gpt_oss(g, u, limit, alpha=1.702):
+    g, u = g.clamp(max=limit), u.clamp(-limit, limit)
+    return (u + 1) * g * torch.sigmoid(alpha * g)
+
+
+GATES = {
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "gelu_tanh": lambda z: F.gelu(z, approximate="tanh"),
+    "relu": F.relu,
+    "relu2": lambda z: F.relu(z).square(),
+    "linear": lambda z: z,
+}
+
+
+def layer(dtype=torch.float64, gated=True, biased=False, widths=WIDTHS, d=D, tokens=11, choices=2, seed=3):
+    torch.manual_seed(seed)
+    lanes = 2 if gated else 1
+
+    def draw(*shape, scale=1.0):
+        return (scale * torch.randn(*shape, dtype=torch.float64)).to(dtype).requires_grad_()
+
+    tensors = dict(
+        x=draw(tokens, d),
+        weights=draw(tokens, choices),
+        input=draw(lanes * sum(widths), d, scale=d**-0.5),
+        output=draw(sum(widths) * d, scale=0.3),
+    )
+    if biased:
+        tensors.update(input_bias=draw(lanes * sum(widths)), output_bias=draw(len(widths), d))
+    ids = torch.stack([torch.randperm(len(widths))[:choices] for _ in range(tokens)])
+    return tensors, ids
+
+
+def by_torch(tensors, ids, gated, function="silu", limit=math.inf, interleaved=False, widths=WIDTHS):
+    x, weights = tensors["x"], tensors["weights"]
+    lanes = 2 if gated else 1
+    y = torch.zeros_like(x)
+    rows = columns = 0
+    for e, h in enumerate(widths):
+        w = tensors["input"][rows : rows + lanes * h].reshape((h, lanes, D) if interleaved else (lanes, h, D))
+        w = w.transpose(0, 1) if interleaved else w
+        out = tensors["output"][columns : columns + h * D].reshape(D, h)
+        z = torch.einsum("td,lhd->lth", x, w)
+        if "input_bias" in tensors:
+            z = z + tensors["input_bias"][rows : rows + lanes * h].reshape(lanes, 1, h)
+        if function == "gpt_oss":
+            a = gpt_oss(z[0], z[1], limit)
+        elif gated:
+            a = GATES[function](z[0].clamp(max=limit)) * z[1].clamp(-limit, limit)
+        else:
+            a = GATES[function](z[0])
+        rows, columns = rows + lanes * h, columns + h * D
+        result = a @ out.T
+        if "output_bias" in tensors:
+            result = result + tensors["output_bias"][e]
+        y = y + result * (weights * (ids == e)).sum(1, keepdim=True)
+    return y
+
+
+def gradients(y, tensors):
+    dy = torch.randn(y.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64).to(y.dtype)
+    return torch.autograd.grad(y, list(tensors.values()), dy)
+
+
+@pytest.mark.parametrize("function", [*GATES, "gpt_oss"])
+@pytest.mark.parametrize("gated, biased, interleaved, limit",
+                         [(True, False, False, math.inf), (True, True, True, 0.6), (False, True, False, math.inf)])
+def test_values_and_gradients_are_those_of_torch(function, gated, biased, interleaved, limit):
+    if function == "gpt_oss" and not gated:
+        return
+    for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 2e-5)):
+        tensors, ids = layer(dtype, gated, biased)
+        y = experts(ids=ids, **tensors, widths=WIDTHS, function=function, limit=limit, gated=gated,
+                    interleaved=interleaved)
+        expected = by_torch(tensors, ids, gated, function, limit, interleaved)
+        torch.testing.assert_close(y, expected, atol=tolerance, rtol=tolerance)
+        for name, own, right in zip(tensors, gradients(y, tensors), gradients(expected, tensors)):
+            torch.testing.assert_close(own, right, atol=tolerance, rtol=tolerance, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_gradcheck():
+    tensors, ids = layer(biased=True, widths=(3, 1, 4), d=D, tokens=3)
+    assert torch.autograd.gradcheck(
+        lambda *t: experts(t[0], ids, *t[1:], widths=(3, 1, 4), function="gelu"), tuple(tensors.values()))
+
+
+def test_large_experts_and_bfloat16():
+    """Sizes at which the kernels cut work into pieces; bfloat16 within its rounding of the result in float32."""
+    widths, d = (700, 130, 260), 300
+    tensors, ids = layer(torch.bfloat16, widths=widths, d=d, tokens=70, biased=True)
+    wide = {name: t.detach().float().requires_grad_() for name, t in tensors.items()}
+    y = experts(ids=ids, **tensors, widths=widths)
+    right = experts(ids=ids, **wide, widths=widths)
+    assert y.dtype == torch.bfloat16
+    torch.testing.assert_close(y, right.bfloat16(), atol=0, rtol=0)
+    for own, one in zip(gradients(y, tensors), gradients(right, wide)):
+        torch.testing.assert_close(own.float(), one, atol=0.02 * one.abs().max().item(), rtol=0.02)
+
+
+def test_bits_do_not_depend_on_threads_or_batch():
+    widths, d = (300, 130, 260), 256
+    tensors, ids = layer(torch.float32, widths=widths, d=d, tokens=40)
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            y = experts(ids=ids, **tensors, widths=widths)
+            results.append((y, *gradients(y, tensors)))
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other))
+    one = {n: t[7:8] if n in ("x", "weights") else t for n, t in tensors.items()}
+    assert torch.equal(experts(ids=ids[7:8], **one, widths=widths)[0], results[0][0][7])
+
+
+def test_only_what_needs_gradients_gets_some():
+    tensors, ids = layer()
+    full = gradients(experts(ids=ids, **tensors, widths=WIDTHS), tensors)
+    frozen = {n: t.detach() if n in ("input", "output") else t for n, t in tensors.items()}
+    y = experts(ids=ids, **frozen, widths=WIDTHS)
+    dx, d_weights = gradients(y, {n: frozen[n] for n in ("x", "weights")})
+    assert torch.equal(dx, full[0]) and torch.equal(d_weights, full[1])
+    with torch.no_grad():
+        assert not experts(ids=ids, **tensors, widths=WIDTHS).requires_grad
+
+
+def test_shapes():
+    tensors, ids = layer()
+    tensors = {n: t.detach() for n, t in tensors.items()}
+    y = experts(ids=ids, **tensors, widths=WIDTHS)
+    stacked = dict(tensors, x=tensors["x"].reshape(1, 11, D))
+    assert torch.equal(experts(ids=ids, **stacked, widths=WIDTHS), y.reshape(1, 11, D))
+    strided = dict(tensors, x=tensors["x"].T.contiguous().T)
+    assert torch.equal(experts(ids=ids, **strided, widths=WIDTHS), y)
+    assert experts(ids=ids[:0], **dict(tensors, x=tensors["x"][:0], weights=tensors["weights"][:0]),
+                   widths=WIDTHS).shape == (0, D)
+
+
+def test_opcheck():
+    widths = [8, 8, 8]  # unequal ones leave a part of what is kept as it was, which differs from call to call
+    tensors, ids = layer(torch.float32, biased=True, widths=widths)
+    arguments = (tensors["x"], ids, tensors["weights"], tensors["input"], tensors["output"], tensors["input_bias"],
+                 tensors["output_bias"], widths, "silu", math.inf, 1.702, True, False, True)
+    torch.library.opcheck(torch.ops.hmoe.experts.default, arguments)
+
+
+def test_compile_without_a_graph_break():
+    tensors, ids = layer(torch.float32)
+
+    def step(x, weights, input, output):
+        return experts(2 * x, ids, weights.softmax(-1), input, output, widths=WIDTHS).sin()
+
+    compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
+    expected = step(*tensors.values())
+    y = compiled(*tensors.values())
+    torch.testing.assert_close(y, expected)
+    for own, right in zip(gradients(y, tensors), gradients(expected, tensors)):
+        torch.testing.assert_close(own, right)
+
+
+def test_autocast_and_checkpointing():
+    tensors, ids = layer(torch.float32)
+    expected = gradients(experts(ids=ids, **tensors, widths=WIDTHS), tensors)
+    y = torch.utils.checkpoint.checkpoint(lambda x: experts(ids=ids, **dict(tensors, x=x), widths=WIDTHS),
+                                          tensors["x"], use_reentrant=False)
+    assert all(torch.equal(a, b) for a, b in zip(gradients(y, tensors), expected))
+    with torch.autocast("cpu", torch.bfloat16):
+        y = experts(ids=ids, **dict(tensors, x=tensors["x"].bfloat16()), widths=WIDTHS)
+    assert y.dtype == torch.bfloat16 and all(g is not None for g in gradients(y, tensors))
+
+
+def test_mistakes_are_sentences():
+    tensors, ids = layer()
+    with pytest.raises(hmoe.Error, match="widths are needed"):
+        experts(ids=ids, **tensors)
+    with pytest.raises(hmoe.Error, match=r"input weights of shape \[146, 20\] has 2920 values, needed are 2880"):
+        experts(ids=ids, **tensors, widths=(24, 8, 40, 0))
+    with pytest.raises(hmoe.Error, match='there is no activation "tanh"'):
+        experts(ids=ids, **tensors, widths=WIDTHS, function="tanh")
+
+
+if __name__ == "__main__":
+    raise SystemExit(pytest.main([__file__]))
