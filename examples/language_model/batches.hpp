@@ -26,6 +26,16 @@ struct batch {
   }
 };
 
+/// One of `parts` equal parts of a batch of whole windows.
+inline batch part_of(const batch& whole, std::size_t part, std::size_t parts) {
+  const std::size_t size = whole.inputs.size() / parts;
+  const auto take = [&](const std::vector<token>& from) {
+    const auto first = from.begin() + static_cast<std::ptrdiff_t>(part * size);
+    return std::vector<token>(first, first + static_cast<std::ptrdiff_t>(size));
+  };
+  return {take(whole.inputs), take(whole.targets)};
+}
+
 /// The batch of a training step: windows at random places. A function of seed and step alone, so that a resumed run
 /// goes on with the same text, and all variants with one seed read the same text in the same order.
 inline batch training_batch(std::span<const token> text, std::size_t windows, std::size_t context, hmoe::seed seed,

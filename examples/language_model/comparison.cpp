@@ -151,14 +151,15 @@ nlohmann::json compare(const comparison& wanted, const corpus& text) {
         run_config config = wanted.base;
         config.what = variants[i];
         config.seed = wanted.base.seed + seed - 1;
-        const auto done = run(config, text, run_files(wanted.folder / "runs", config), wanted.threads);
+        const auto done = run(config, text, run_files(wanted.folder / "runs", config), wanted.threads, wanted.group);
         if (!done)
           return false;
         auto& runs = finished[variants[i].name];
         if (runs.is_null())
           runs = nlohmann::json::array();
         runs.push_back(*done);
-        write_file(wanted.folder / "results.json", dump(results()));
+        if (wanted.group == nullptr || wanted.group->rank() == 0)
+          write_file(wanted.folder / "results.json", dump(results()));
       }
     }
     return true;

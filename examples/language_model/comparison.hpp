@@ -2,6 +2,7 @@
 #pragma once
 
 #include "corpus.hpp"
+#include "process_group.hpp"
 #include "run_config.hpp"
 
 #include <nlohmann/json.hpp>
@@ -21,6 +22,7 @@ struct comparison {
   std::filesystem::path folder;
   std::size_t threads = 1;
   std::string command;
+  const process_group* group = nullptr; ///< processes that all do the same; the first one writes
 };
 
 /// Trains what is not finished yet and writes folder/results.json after each run. Returns the results, with

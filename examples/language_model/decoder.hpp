@@ -38,11 +38,14 @@ template <class T> class decoder {
 public:
   using layers = std::vector<std::unique_ptr<feed_forward<T>>>;
 
-  /// One feed-forward layer per block.
-  decoder(const model_shape& shape, layers feed_forwards, std::size_t sequences, std::size_t threads)
-      : shape_(shape), sequences_(sequences), threads_(threads), tokens_(to_index(sequences * shape.context)),
-        embedding_(shape.vocabulary, shape.d_model), last_norm_(shape.d_model), head_(shape.vocabulary, shape.d_model),
-        last_(*this), logits_(tokens_, to_index(shape.vocabulary)), dx_(tokens_, to_index(shape.d_model)),
+  /// One feed-forward layer per block. `processes` work on as many sequences each: gradients are of the mean loss of
+  /// all.
+  decoder(const model_shape& shape, layers feed_forwards, std::size_t sequences, std::size_t threads,
+          std::size_t processes = 1)
+      : shape_(shape), sequences_(sequences), threads_(threads), processes_(processes),
+        tokens_(to_index(sequences * shape.context)), embedding_(shape.vocabulary, shape.d_model),
+        last_norm_(shape.d_model), head_(shape.vocabulary, shape.d_model), last_(*this),
+        logits_(tokens_, to_index(shape.vocabulary)), dx_(tokens_, to_index(shape.d_model)),
         dn_(tokens_, to_index(shape.d_model)), token_losses_(to_size(tokens_)), token_ids_(to_size(tokens_)) {
     validate(shape);
     hmoe::require(feed_forwards.size() == shape.blocks, "a decoder of ", shape.blocks, " blocks was given ",
@@ -99,7 +102,7 @@ public:
   }
 
   struct losses {
-    double task;      ///< mean cross entropy in nats
+    double task;      ///< mean cross entropy in nats of this process's tokens
     double auxiliary; ///< all auxiliary losses, summed over layers
   };
 
@@ -108,7 +111,7 @@ public:
   losses accumulate_gradients(std::span<const token> inputs, std::span<const token> targets,
                               const std::optional<hmoe::noise_source>& noise = {}, bool with_auxiliary = true) {
     forward(inputs, noise);
-    predict(targets, T(1) / static_cast<T>(tokens_));
+    predict(targets, T(1) / static_cast<T>(to_size(tokens_) * processes_));
     double auxiliary = 0.0;
     for (std::size_t b = 0; b < blocks_.size() && with_auxiliary; ++b)
       auxiliary += blocks_[b].layer->add_auxiliary_losses();
@@ -132,6 +135,7 @@ public:
 
   const model_shape& shape() const { return shape_; }
   std::size_t sequences() const { return sequences_; }
+  std::size_t processes() const { return processes_; }
   const feed_forward<T>& layer(std::size_t index) const { return *blocks_[index].layer; }
   feed_forward<T>& layer(std::size_t index) { return *blocks_[index].layer; }
 
@@ -285,6 +289,7 @@ private:
   model_shape shape_;
   std::size_t sequences_;
   std::size_t threads_;
+  std::size_t processes_;
   Eigen::Index tokens_;
   weight<T> embedding_;
   std::vector<block> blocks_;

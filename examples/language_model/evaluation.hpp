@@ -36,7 +36,8 @@ inline void record(token_record& to, const decoder<float>& model, const batch& b
   }
 }
 
-/// Runs the model over every `stride`-th window of the held-out text; fills `tokens` too where it is given.
+/// Runs the model over every `stride`-th window of the held-out text; fills `tokens` too where it is given. Several
+/// processes run all windows each, so that each has all results.
 inline evaluation evaluate(decoder<float>& model, const corpus& text, std::span<const std::size_t> windows,
                            std::size_t stride = 1, token_record* tokens = nullptr) {
   const auto& shape = model.shape();
@@ -44,11 +45,12 @@ inline evaluation evaluate(decoder<float>& model, const corpus& text, std::span<
   result.routing = no_statistics(shape.blocks, model.layer(0).routed());
   double nats = 0.0;
   std::size_t bytes = 0;
-  for (std::size_t w = 0; w + (model.sequences() - 1) * stride < windows.size(); w += model.sequences() * stride) {
+  // The windows of a training batch at a time, which are the same ones whatever the number of processes.
+  const std::size_t together = model.sequences() * model.processes();
+  for (std::size_t i = 0, w = 0; w + (together - i % together - 1) * stride < windows.size(); i += model.sequences()) {
     batch b;
-    for (std::size_t s = 0; s < model.sequences(); ++s) {
-      b.append(text.heldout, windows[w + s * stride], shape.context);
-    }
+    for (std::size_t s = 0; s < model.sequences(); ++s, w += stride)
+      b.append(text.heldout, windows[w], shape.context);
     nats += model.evaluate(b.inputs, b.targets) * static_cast<double>(b.inputs.size());
     for (const token target : b.targets)
       bytes += text.pieces[target].size();

@@ -8,6 +8,7 @@
 #include "feed_forward.hpp"
 #include "model_shape.hpp"
 #include "policies.hpp"
+#include "process_group.hpp"
 #include "variant.hpp"
 
 #include <cstddef>
@@ -27,6 +28,7 @@ struct layer_setup {
   std::size_t index;                                           ///< of the layer's block
   bool last;                                                   ///< whether no layer comes after it
   std::shared_ptr<hmoe::losses::sparsity_controller> sparsity; ///< one for all layers, with loss=adaptive-l1
+  const process_group* group = nullptr;                        ///< that experts are divided among; nobody: none
 };
 
 template <class T> struct router_entry {
@@ -42,7 +44,19 @@ template <class T> std::vector<router_entry<T>> noise_routers();
 template <class T> std::vector<router_entry<T>> moving_routers();
 template <class T> std::vector<router_entry<T>> batch_routers();
 
+/// hmoe::error for routers whose choice depends on the place of a token in the batch, or on the other tokens: a process
+/// knows only its own.
+template <class T> void require_divisible(const layer_setup& s) {
+  for (const auto& table : {noise_routers<T>(), batch_routers<T>()})
+    for (const auto& entry : table)
+      hmoe::require(entry.name != s.what.router.kind || entry.name.starts_with("hash"), "variant ", s.what.name,
+                    ": router=", s.what.router.kind,
+                    " looks at the whole batch, which --expert-parallel divides: choose a router of single tokens");
+}
+
 template <class T> std::unique_ptr<feed_forward<T>> make_feed_forward(const layer_setup& s) {
+  if (s.group != nullptr)
+    require_divisible<T>(s);
   for (const auto& table :
        {selection_routers<T>(), score_routers<T>(), noise_routers<T>(), moving_routers<T>(), batch_routers<T>()})
     for (const auto& entry : table)
@@ -60,15 +74,16 @@ template <class T> std::unique_ptr<feed_forward<T>> make_feed_forward(const laye
 /// One layer for each block of a decoder that works on `sequences` windows at a time.
 template <class T>
 std::vector<std::unique_ptr<feed_forward<T>>> make_feed_forwards(const variant& v, const model_shape& shape,
-                                                                 std::size_t sequences, std::size_t threads) {
+                                                                 std::size_t sequences, std::size_t threads,
+                                                                 const process_group* group = nullptr) {
   std::shared_ptr<hmoe::losses::sparsity_controller> sparsity;
   if (const double lambda = v.coefficient("adaptive-l1"); lambda != 0.0)
     sparsity = std::make_shared<hmoe::losses::sparsity_controller>(v.widths.size(), v.router.value(), lambda);
   std::vector<std::unique_ptr<feed_forward<T>>> layers;
   layers.reserve(shape.blocks);
   for (std::size_t b = 0; b < shape.blocks; ++b)
-    layers.push_back(make_feed_forward<T>(
-        {v, shape.d_model, sequences * shape.context, threads, shape.vocabulary, b, b + 1 == shape.blocks, sparsity}));
+    layers.push_back(make_feed_forward<T>({v, shape.d_model, sequences * shape.context, threads, shape.vocabulary, b,
+                                           b + 1 == shape.blocks, sparsity, group}));
   return layers;
 }
 

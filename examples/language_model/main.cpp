@@ -10,6 +10,7 @@
 #include "interrupt.hpp"
 #include "option_checks.hpp"
 #include "policies.hpp"
+#include "process_group.hpp"
 #include "pruning_comparison.hpp"
 #include "run.hpp"
 #include "table.hpp"
@@ -19,11 +20,14 @@
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <exception>
 #include <filesystem>
 #include <iostream>
+#include <memory>
 #include <new>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -58,6 +62,7 @@ struct options {
   std::string out = "build/language_model/runs";
   std::size_t threads = std::max(1U, std::thread::hardware_concurrency());
   run_config base;
+  bool expert_parallel = false;
 
   std::string variant = "name=hmoe,loss=parameter-penalty:0.1";
   bool resume = false;
@@ -79,6 +84,38 @@ corpus open_corpus(const options& o) {
   return load_corpus(o.text, o.work, wanted);
 }
 
+/// The processes that --expert-parallel asks for, ready to read the text; nothing without it.
+std::unique_ptr<process_group> start(options& o, bool threads_given) {
+  if (!o.expert_parallel)
+    return nullptr;
+  auto group = start_processes();
+  if (!threads_given) // they share one machine, as far as is known
+    o.threads = std::max<std::size_t>(1, o.threads / group->size());
+  return group;
+}
+
+/// f(text), by all processes; the first one makes the tokens, the others find them. Ends them all when one fails.
+template <class F> int with_corpus(const options& o, const process_group* group, const F& f) {
+  if (group == nullptr)
+    return f(open_corpus(o));
+  try {
+    std::array<std::uint64_t, 1> ready{};
+    std::optional<corpus> text;
+    if (group->rank() == 0)
+      text = open_corpus(o);
+    group->sum(ready);
+    if (!text)
+      text = open_corpus(o);
+    return f(*text);
+  } catch (const std::exception& e) {
+    std::cerr << "error: process " << group->rank() << " of " << group->size() << ": " << reason(e) << "\n";
+    group->abort();
+    return 1;
+  }
+}
+
+int train(options& o, const corpus& text, const run_files& files, const process_group* group);
+
 int tokenize(const options& o) {
   const corpus text = open_corpus(o);
   std::cout << text.name << ": " << text.train_bytes << " bytes to train on (" << text.train.size() << " tokens), "
@@ -98,19 +135,27 @@ void require_possible(const run_config& config) {
   require_memory(config);
 }
 
-int train(options& o, bool budget_given) {
+int train(options& o, bool budget_given, bool threads_given) {
   if (!budget_given)
     o.base.budget_flops = 3e12;
   o.base.what = parse_variant(o.variant);
   require_possible(o.base); // before the text is tokenised
-  const corpus text = open_corpus(o);
-  o.base.corpus_fingerprint = text.fingerprint;
   const run_files files(o.out, o.base);
   hmoe::require(o.resume || !std::filesystem::exists(files.checkpoint), files.checkpoint.string(),
                 " is already there; give --resume to go on with it, or another --out");
-  keep_tokenizer(text, o.out);
+  const auto group = start(o, threads_given);
+  return with_corpus(o, group.get(), [&](const corpus& text) { return train(o, text, files, group.get()); });
+}
+
+int train(options& o, const corpus& text, const run_files& files, const process_group* group) {
+  o.base.corpus_fingerprint = text.fingerprint;
+  const bool first = group == nullptr || group->rank() == 0;
+  if (first)
+    keep_tokenizer(text, o.out);
   interrupt::listen();
-  const auto results = run(o.base, text, files, o.threads);
+  const auto results = run(o.base, text, files, o.threads, group);
+  if (!first)
+    return results ? 0 : interrupted_status;
   if (!results) {
     std::cerr << "interrupted; saved " << files.checkpoint.string() << ", go on with --resume\n";
     return interrupted_status;
@@ -123,7 +168,28 @@ int train(options& o, bool budget_given) {
   return 0;
 }
 
-int compare_variants(options& o, bool budget_given, const std::string& command) {
+int compare_variants(comparison& wanted, const options& o, const corpus& text) {
+  wanted.base.corpus_fingerprint = text.fingerprint;
+  const bool first = wanted.group == nullptr || wanted.group->rank() == 0;
+  if (first)
+    keep_tokenizer(text, wanted.folder / "runs");
+  interrupt::listen();
+  const auto results = compare(wanted, text);
+  const bool interrupted = results.at("interrupted").get<bool>();
+  if (!first)
+    return interrupted ? interrupted_status : 0;
+  if (!results.at("variants").empty())
+    print_table(std::cout, results);
+  if (interrupted) {
+    std::cerr << "interrupted; the same command goes on from here\n";
+    return interrupted_status;
+  }
+  std::cout << "\nresults: " << (o.out / std::filesystem::path("results.json")).string()
+            << "\nrouting of the trained models: " << (wanted.folder / "runs").string() << "/*.routing\n";
+  return 0;
+}
+
+int compare_variants(options& o, bool budget_given, bool threads_given, const std::string& command) {
   comparison wanted;
   hmoe::require(o.list.empty() != o.variants.empty(), "compare needs either --list or one or more --variant");
   if (!o.list.empty()) {
@@ -145,24 +211,13 @@ int compare_variants(options& o, bool budget_given, const std::string& command) 
     hmoe::require(v.runs <= ~std::uint64_t{0} - o.base.seed, "--seed ", o.base.seed, " is too large for ", v.runs,
                   " runs, each with the next one");
   }
-  const corpus text = open_corpus(o);
-  o.base.corpus_fingerprint = text.fingerprint;
+  const auto group = start(o, threads_given);
   wanted.base = o.base;
   wanted.folder = o.out;
   wanted.threads = o.threads;
   wanted.command = command;
-  keep_tokenizer(text, wanted.folder / "runs");
-  interrupt::listen();
-  const auto results = compare(wanted, text);
-  if (!results.at("variants").empty())
-    print_table(std::cout, results);
-  if (results.at("interrupted").get<bool>()) {
-    std::cerr << "interrupted; the same command goes on from here\n";
-    return interrupted_status;
-  }
-  std::cout << "\nresults: " << (wanted.folder / "results.json").string()
-            << "\nrouting of the trained models: " << (wanted.folder / "runs").string() << "/*.routing\n";
-  return 0;
+  wanted.group = group.get();
+  return with_corpus(o, group.get(), [&](const corpus& text) { return compare_variants(wanted, o, text); });
 }
 
 int prune(options& o, const std::string& command) {
@@ -190,22 +245,32 @@ int generate_text(const options& o) {
   return 0;
 }
 
-void add_corpus_options(CLI::App& command, options& o) {
+CLI::Option* add_corpus_options(CLI::App& command, options& o) {
   command.add_option("--text", o.text, "Text to learn, any UTF-8 file")->required()->check(CLI::ExistingFile);
   command.add_option("--work", o.work, "Folder that keeps the tokeniser and the tokens")->capture_default_str();
-  command.add_option("--threads", o.threads, "Threads; they change the speed, never the numbers")
+  return command.add_option("--threads", o.threads, "Threads; they change the speed, never the numbers")
       ->capture_default_str()
       ->check(whole_number(1, 4096));
 }
-void add_text_options(CLI::App& command, options& o) {
-  add_corpus_options(command, o);
+CLI::Option* add_text_options(CLI::App& command, options& o) {
+  auto* threads = add_corpus_options(command, o);
   command.add_option("--vocabulary", o.base.shape.vocabulary, "Tokens of the vocabulary")
       ->capture_default_str()
       ->check(whole_number(1, 65536));
+  return threads;
 }
 
-CLI::Option* add_training_options(CLI::App& command, options& o) {
-  add_text_options(command, o);
+/// Options that may not have been given.
+struct training_options {
+  CLI::Option *budget, *threads;
+};
+
+training_options add_training_options(CLI::App& command, options& o) {
+  auto* threads = add_text_options(command, o);
+  command.add_flag(
+      "--expert-parallel", o.expert_parallel,
+      "Under mpirun: divide experts and the tokens of each batch among the processes (threads are of each; "
+      "by default they share the cores)");
   auto& shape = o.base.shape;
   auto& how = o.base.how;
   command.add_option("--out", o.out, "Folder for checkpoints and results")->capture_default_str();
@@ -268,7 +333,7 @@ CLI::Option* add_training_options(CLI::App& command, options& o) {
       ->capture_default_str()
       ->check(whole_number(1))
       ->group("Recipe");
-  return budget;
+  return {budget, threads};
 }
 
 int parse_and_run(int argc, char** argv) {
@@ -281,7 +346,7 @@ int parse_and_run(int argc, char** argv) {
   add_text_options(*tokenizer_command, o);
 
   auto* train_command = app.add_subcommand("train", "Train one variant");
-  auto* train_budget = add_training_options(*train_command, o);
+  const auto train_given = add_training_options(*train_command, o);
   train_command->add_option("--variant", o.variant, "What to train, see below")->capture_default_str();
   train_command->add_flag("--resume", o.resume, "Go on from the checkpoint in --out");
   train_command->footer(variant_help + policy_help());
@@ -289,7 +354,7 @@ int parse_and_run(int argc, char** argv) {
   auto* compare_command =
       app.add_subcommand("compare", "Train several variants to the same FLOPs and print one table; finished runs in "
                                     "--out are kept, unfinished ones are resumed");
-  auto* compare_budget = add_training_options(*compare_command, o);
+  const auto compare_given = add_training_options(*compare_command, o);
   compare_command->add_option("--variant", o.variants, "What to train, see below; may be repeated")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
@@ -355,7 +420,7 @@ int parse_and_run(int argc, char** argv) {
   if (tokenizer_command->parsed())
     return tokenize(o);
   if (train_command->parsed())
-    return train(o, train_budget->count() > 0);
+    return train(o, train_given.budget->count() > 0, train_given.threads->count() > 0);
   if (generate_command->parsed())
     return generate_text(o);
   std::string command = "language_model";
@@ -363,7 +428,7 @@ int parse_and_run(int argc, char** argv) {
     command += std::string(" ") + argv[i];
   if (prune_command->parsed())
     return prune(o, command);
-  return compare_variants(o, compare_budget->count() > 0, command);
+  return compare_variants(o, compare_given.budget->count() > 0, compare_given.threads->count() > 0, command);
 }
 
 } // namespace

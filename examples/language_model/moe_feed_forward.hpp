@@ -10,9 +10,11 @@
 #include "feed_forward.hpp"
 #include "feed_forwards.hpp"
 #include "layer_router.hpp"
+#include "process_group.hpp"
 #include "variant.hpp"
 
 #include <cmath>
+#include <concepts>
 #include <cstddef>
 #include <functional>
 #include <memory>
@@ -26,16 +28,18 @@ namespace language_model {
 template <class T> using swiglu_bank = hmoe::experts::glu_bank<T, hmoe::experts::silu>;
 
 /// A layer of hmoe with SwiGLU experts, the shared ones last, and any router, behind the decoder's interface.
-template <class T, class Experts = hmoe::expert_set<swiglu_bank<T>>>
-class moe_feed_forward final : public feed_forward<T> {
+template <class T, class Experts = hmoe::expert_set<swiglu_bank<T>>, class Dispatch = hmoe::dispatch::sorted<>>
+class moe_feed_forward : public feed_forward<T> {
 public:
-  using layer_type = hmoe::moe_layer<Experts, layer_router<T>>;
+  using layer_type = hmoe::moe_layer<Experts, layer_router<T>, Dispatch>;
   /// Sees each backward pass before it runs: f(layer, tape, context, dy).
   using watcher = std::function<void(const layer_type&, hmoe::tape<T>&, const layer_context&, const matrix<T>&)>;
 
-  moe_feed_forward(const layer_setup& s, const layer_router<T>& router, std::unique_ptr<adaptation<T>> rule)
-      : moe_feed_forward(layer_type(Experts(swiglu_bank<T>(router.d_model(), s.what.all_widths())), router),
-                         s.max_tokens, s.threads) {
+  moe_feed_forward(const layer_setup& s, const layer_router<T>& router, std::unique_ptr<adaptation<T>> rule,
+                   Dispatch dispatch = {})
+      : moe_feed_forward(
+            layer_type(Experts(swiglu_bank<T>(router.d_model(), s.what.all_widths())), router, std::move(dispatch)),
+            s.max_tokens, s.threads) {
     losses_ = auxiliary_losses<T>(s.what, s.sparsity);
     adaptation_ = std::move(rule);
     sparsity_ = s.last ? s.sparsity : nullptr;
@@ -70,12 +74,7 @@ public:
       watcher_(layer_, tape_, context_, dy);
     layer_.backward(context_, tape_, dy, dx, gradients_);
   }
-  void after_step() override {
-    if (adaptation_)
-      adaptation_->after_step(layer_.router(), std::as_const(tape_).trace(), flops_per_token_);
-    if (sparsity_)
-      sparsity_->update();
-  }
+  void after_step() override { follow(std::as_const(tape_).trace()); }
 
   void append_parameters(std::vector<hmoe::parameter<T>>& list, const std::string& prefix) override {
     layer_.append_parameters(gradients_, list, prefix);
@@ -108,12 +107,22 @@ public:
   std::span<const std::size_t> widths() const override { return {layer_.widths().data(), layer_.size()}; }
   std::size_t router_weights() const override { return router_weights_; }
 
-private:
+protected:
+  /// Moves what has a rule of its own by what this batch was routed to.
+  void follow(const hmoe::router_trace<T>& batch) {
+    if (adaptation_)
+      adaptation_->after_step(layer_.router(), batch, flops_per_token_);
+    if (sparsity_)
+      sparsity_->update();
+  }
+
   layer_type layer_;
   typename layer_type::gradients_type gradients_;
   hmoe::tape<T> tape_;
-  layer_context context_;
   auxiliary_losses<T> losses_;
+
+private:
+  layer_context context_;
   std::unique_ptr<adaptation<T>> adaptation_;
   std::shared_ptr<hmoe::losses::sparsity_controller> sparsity_; ///< in the last layer, which moves it for all
   std::vector<double> flops_per_token_;                         ///< of each routed expert
@@ -124,6 +133,9 @@ private:
 template <class T>
 std::unique_ptr<feed_forward<T>> make_moe_feed_forward(const layer_setup& s, const layer_router<T>& router,
                                                        std::unique_ptr<adaptation<T>> rule) {
+  if constexpr (std::same_as<T, float>)
+    if (s.group != nullptr)
+      return s.group->make_layer(s, router, std::move(rule));
   return std::make_unique<moe_feed_forward<T>>(s, router, std::move(rule));
 }
 

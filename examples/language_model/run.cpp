@@ -11,7 +11,9 @@
 #include "trainer.hpp"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
+#include <cstdint>
 #include <iostream>
 
 namespace language_model {
@@ -62,6 +64,12 @@ std::optional<nlohmann::json> read_results(const run_files& files, const run_con
   return std::nullopt;
 }
 
+void save(const std::filesystem::path& path, trainer& training, bool write) {
+  const checkpoint saved = training.save();
+  if (write)
+    save_checkpoint(path, saved);
+}
+
 } // namespace
 
 run_files::run_files(const std::filesystem::path& folder, const run_config& config)
@@ -73,12 +81,13 @@ std::string dump(const nlohmann::json& json) {
 }
 
 std::optional<nlohmann::json> run(const run_config& config, const corpus& text, const run_files& files,
-                                  std::size_t threads, double save_seconds) {
+                                  std::size_t threads, const process_group* group, double save_seconds) {
   if (std::filesystem::exists(files.results))
     if (auto results = read_results(files, config))
       return results;
 
-  trainer training(config, text, threads);
+  trainer training(config, text, threads, group);
+  const bool first = group == nullptr || group->rank() == 0;
   if (std::filesystem::exists(files.checkpoint)) {
     try {
       training.restore(load_checkpoint(files.checkpoint));
@@ -86,27 +95,39 @@ std::optional<nlohmann::json> run(const run_config& config, const corpus& text, 
       throw hmoe::error("cannot resume from " + files.checkpoint.string() + ": " + reason(e) +
                         "; remove the file to train from the beginning");
     }
-    std::cerr << run_name(config) << ": resumed after step " << training.steps() << "\n";
+    if (first)
+      std::cerr << run_name(config) << ": resumed after step " << training.steps() << "\n";
   }
   const auto state = [&] { return progress::state{training.fraction_done(), training.last_loss(), training.tokens()}; };
   {
-    progress shown(run_name(config), state());
+    std::optional<progress> shown;
+    if (first)
+      shown.emplace(run_name(config), state());
     auto saved = std::chrono::steady_clock::now();
     while (!training.finished()) {
       training.step();
-      shown.update(state());
+      if (shown)
+        shown->update(state());
       const auto now = std::chrono::steady_clock::now();
-      const bool stop = interrupt::requested();
-      if (stop || std::chrono::duration<double>(now - saved).count() >= save_seconds) {
-        save_checkpoint(files.checkpoint, training.save());
+      // Whether any process is to stop, and whether the first one wants to save.
+      std::array<std::uint64_t, 2> wanted{
+          interrupt::requested() ? 1U : 0U,
+          first && std::chrono::duration<double>(now - saved).count() >= save_seconds ? 1U : 0U};
+      if (group != nullptr)
+        group->sum(wanted);
+      const bool stop = wanted[0] != 0;
+      if (stop || wanted[1] != 0) {
+        save(files.checkpoint, training, first);
         saved = now;
       }
       if (stop)
         return std::nullopt;
     }
   }
-  save_checkpoint(files.checkpoint, training.save());
+  save(files.checkpoint, training, first);
   nlohmann::json results = training.results();
+  if (!first)
+    return results;
   training.write_routing(files.routing.string());
   const nlohmann::json described = to_json(config);
   write_file(files.results,

@@ -91,10 +91,23 @@ void validate(const run_config& config, const corpus& text) {
   require_memory(config);
 }
 
-trainer::trainer(const run_config& config, const corpus& text, std::size_t threads)
-    : config_((validate(config, text), config)), text_(text),
-      model_(config.shape, make_feed_forwards<float>(config.what, config.shape, config.how.batch, threads),
-             config.how.batch, threads),
+namespace {
+
+/// The windows of each process in a batch.
+std::size_t part_of_batch(const run_config& config, const process_group* group) {
+  const std::size_t processes = group == nullptr ? 1 : group->size();
+  hmoe::require(config.how.batch % processes == 0, "a batch of ", config.how.batch, " windows on ", processes,
+                " processes: give a --batch that is a multiple of them");
+  return config.how.batch / processes;
+}
+
+} // namespace
+
+trainer::trainer(const run_config& config, const corpus& text, std::size_t threads, const process_group* group)
+    : config_((validate(config, text), config)), text_(text), group_(group),
+      model_(config.shape,
+             make_feed_forwards<float>(config.what, config.shape, part_of_batch(config, group), threads, group),
+             part_of_batch(config, group), threads, group == nullptr ? 1 : group->size()),
       parameters_(model_.parameters()), context_(hmoe::backends::simd<>{}, hmoe::executors::openmp(threads)),
       optimizer_({.beta1 = config.how.beta1, .beta2 = config.how.beta2, .weight_decay = config.how.weight_decay},
                  parameters_),
@@ -145,7 +158,12 @@ decoder<float>::losses trainer::accumulate_gradients(const batch& b) {
   decoder<float>::losses losses{};
   try {
     losses = model_.accumulate_gradients(b.inputs, b.targets, hmoe::noise_source{hmoe::seed{config_.seed}, steps_});
-    hmoe::training::clip_gradient_norm(parameters_, config_.how.gradient_norm); // refuses what is not finite
+    // Both refuse what is not finite.
+    if (group_ != nullptr)
+      group_->finish_gradients(parameters_, config_.how.gradient_norm);
+    else
+      hmoe::training::clip_gradient_norm(parameters_, config_.how.gradient_norm);
+    losses.task = mean_loss(losses.task);
   } catch (const hmoe::error& e) {
     throw diverged(all_finite() ? reason(e) : not_finite);
   }
@@ -157,7 +175,9 @@ decoder<float>::losses trainer::accumulate_gradients(const batch& b) {
 void trainer::step() {
   const auto begin = std::chrono::steady_clock::now();
   const recipe& how = config_.how;
-  const batch b = training_batch(text_.train, how.batch, config_.shape.context, hmoe::seed{config_.seed}, steps_);
+  batch b = training_batch(text_.train, how.batch, config_.shape.context, hmoe::seed{config_.seed}, steps_);
+  if (group_ != nullptr)
+    b = part_of(b, group_->rank(), group_->size());
   for (const auto& p : parameters_)
     std::ranges::fill(p.gradient, 0.0F);
   const auto losses = accumulate_gradients(b);
@@ -166,8 +186,16 @@ void trainer::step() {
   for (std::size_t l = 0; l < config_.shape.blocks; ++l)
     model_.layer(l).after_step();
 
-  add_batch(totals_, model_);
-  add_batch(since_point_, model_);
+  routing_statistics routed = no_statistics(config_.shape.blocks, config_.what.widths.size());
+  add_batch(routed, model_);
+  for (std::size_t l = 0; l < config_.shape.blocks; ++l) {
+    if (group_ != nullptr) {
+      group_->sum(routed[l].tokens_per_expert);
+      group_->sum({&routed[l].tokens, 1});
+    }
+    totals_[l].merge(routed[l]);
+    since_point_[l].merge(routed[l]);
+  }
   last_loss_ = losses.task;
   loss_since_point_ += losses.task;
   ++steps_since_point_;
@@ -201,7 +229,25 @@ void trainer::record_point() {
   steps_since_point_ = 0;
 }
 
+double trainer::mean_loss(double own) const {
+  if (group_ == nullptr)
+    return own;
+  const std::span<const float> part = model_.token_losses();
+  std::vector<float> all(part.size() * group_->size());
+  group_->gather(part, all);
+  return std::accumulate(all.begin(), all.end(), 0.0) / static_cast<double>(all.size());
+}
+
+void trainer::collect_experts() {
+  for (std::size_t i = 0; i < parameters_.size() && group_ != nullptr; ++i)
+    if (const std::size_t expert = parameters_[i].expert; expert != hmoe::parameter_info::no_expert)
+      for (const std::span<float> values :
+           {parameters_[i].value, optimizer_.first_moment(i), optimizer_.second_moment(i)})
+        group_->collect(expert, values);
+}
+
 checkpoint trainer::save() {
+  collect_experts();
   checkpoint saved;
   saved.config = language_model::to_json(config_);
   saved.state = {{"steps", steps_},
@@ -258,6 +304,7 @@ void trainer::restore(const checkpoint& saved) {
 }
 
 nlohmann::json trainer::results() {
+  collect_experts();
   token_record seen(config_.shape.blocks, config_.what.all_widths().size(), config_.shape.vocabulary);
   const evaluation result = evaluate(model_, text_, evaluation_windows_, 1, &seen);
   const auto widths = widths_of(result.routing);

@@ -10,6 +10,7 @@
 #include "corpus.hpp"
 #include "decoder.hpp"
 #include "evaluation.hpp"
+#include "process_group.hpp"
 #include "routing_statistics.hpp"
 #include "run_config.hpp"
 
@@ -35,8 +36,9 @@ void validate(const run_config& config, const corpus& text);
 /// corpus alone: neither the number of threads nor interruptions show in them.
 class trainer {
 public:
-  /// The corpus must outlive the trainer.
-  trainer(const run_config& config, const corpus& text, std::size_t threads);
+  /// The corpus and the group must outlive the trainer. The processes of a group each train with a part of every batch;
+  /// what is written below holds for all of them, and all call the same functions at the same time.
+  trainer(const run_config& config, const corpus& text, std::size_t threads, const process_group* group = nullptr);
 
   /// Whether the budget of FLOPs is spent.
   bool finished() const;
@@ -63,6 +65,11 @@ private:
   /// Losses and clipped gradients of a batch. Throws hmoe::error with the remedy when numbers are no longer finite.
   decoder<float>::losses accumulate_gradients(const batch& b);
   bool all_finite() const;
+  /// The mean loss of the last batch, of all processes' tokens in their order, so that its bits do not depend on how
+  /// many processes there are.
+  double mean_loss(double own) const;
+  /// Gives this process the weights and moments of the experts of the others.
+  void collect_experts();
   void record_point();
   double flops() const;
   /// Activated width per layer.
@@ -72,6 +79,7 @@ private:
 
   run_config config_;
   const corpus& text_;
+  const process_group* group_; ///< nobody: none
   decoder<float> model_;
   std::vector<hmoe::parameter<float>> parameters_;
   hmoe::context<hmoe::backends::simd<>, hmoe::executors::openmp> context_;

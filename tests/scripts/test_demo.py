@@ -15,7 +15,7 @@ class Options(unittest.TestCase):
     def test_help(self):
         done = demo("--help")
         self.assertEqual((done.returncode, done.stderr), (0, ""))
-        for option in ("--full", "--smoke", "--text", "--threads", "--variant", "--prune"):
+        for option in ("--full", "--smoke", "--text", "--threads", "--variant", "--prune", "--ranks"):
             self.assertIn(option, done.stdout)
 
     def test_wrong_options_stop_it_with_a_reason(self):
@@ -26,6 +26,8 @@ class Options(unittest.TestCase):
             (["--threads", "0"], "positive number"),
             (["--threads", "99999999999999999999"], "number up to 4096, not '99999999999999999999'"),
             (["--threads", "4097"], "up to 4096"),
+            (["--ranks", "3"], "--ranks needs 1, 2, 4 or 8, not '3'"),
+            (["--ranks", "2", "--prune"], "--ranks and --prune exclude each other"),
             (["--text"], "--text needs a value"),
             (["--full", "--prune"], "--full and --prune exclude each other"),
             (["--prune", "--variant", "name=a"], "--variant and --prune exclude each other"),
