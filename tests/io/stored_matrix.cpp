@@ -70,9 +70,30 @@ TEST_CASE("values with a scale for each block") {
                                             tensor(tensor_type::f32, {2, 2}, scales), {}, 2);
   CHECK(rows_of(scaled, 0, 3) == table{{10, 20, -100}, {10, 10, 100}, {6, 6, 1}});
   CHECK(!scaled.has_blocks<hmoe::q8_block>());
+  CHECK(!scaled.has_blocks<hmoe::fp8_block>()); // their scale is that of 128
   CHECK_THROWS_WITH(static_cast<void>(stored_matrix::scaled(tensor(tensor_type::f8_e4m3, {3, 3}, codes),
                                                             tensor(tensor_type::f32, {2, 2}, scales))),
                     "hmoe: a file: tensor \"w\" is F32 [2, 2], needed is a matrix of 1 x 1");
+}
+
+TEST_CASE("E4M3 numbers with a scale for each 128 x 128 are blocks, the last one filled up with zeros") {
+  std::vector<std::uint8_t> codes(130 * 200);
+  for (std::size_t i = 0; i < codes.size(); ++i)
+    codes[i] = static_cast<std::uint8_t>(i * 37 % 127);
+  const std::vector<float> scales{2, 3, 5, 7};
+  const auto squares = stored_matrix::scaled(tensor(tensor_type::f8_e4m3, {130, 200}, codes),
+                                             tensor(tensor_type::f32, {2, 2}, scales), {1, 2});
+  REQUIRE(squares.has_blocks<hmoe::fp8_block>());
+  std::vector<hmoe::fp8_block> blocks(4);
+  squares.read_blocks(63, 2, blocks.data()); // rows 127 and 129 of the file
+  const table rows = rows_of(squares, 63, 2);
+  for (std::size_t r = 0; r < 2; ++r)
+    for (std::size_t k = 0; k < 256; ++k)
+      CHECK(blocks[r * 2 + k / 128].value(k % 128) == (k < 200 ? rows[r][k] : 0.0F));
+  CHECK(blocks[3].scale() == 7);
+  CHECK(
+      !stored_matrix::scaled(tensor(tensor_type::f8_e5m2, {130, 200}, codes), tensor(tensor_type::f32, {2, 2}, scales))
+           .has_blocks<hmoe::fp8_block>());
 }
 
 TEST_CASE("MXFP4 in tensors of bytes: neighbours share a byte, the lower half comes first") {

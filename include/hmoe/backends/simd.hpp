@@ -9,6 +9,7 @@
 #include <hmoe/backends/simd/channel_formats.hpp>
 #include <hmoe/backends/simd/ffn_backward.hpp>
 #include <hmoe/backends/simd/ffn_forward.hpp>
+#include <hmoe/backends/simd/fp8_format.hpp>
 #include <hmoe/backends/simd/optimizers.hpp>
 #include <hmoe/backends/simd/packed_bank.hpp>
 #include <hmoe/backends/simd/products.hpp>

@@ -54,7 +54,7 @@ struct nibbles {
 
 /// 8 bits, symmetric: w = s·q, q = −127 … 127, s = max|w|/127 in binary16. |error| ≤ s/2. 34 bytes.
 struct q8_block {
-  static constexpr std::size_t bits = 8;
+  static constexpr std::size_t size = quantized_block_size, bits = 8;
   static constexpr int zero = 128;
   half scale_bits;
   std::uint8_t codes[quantized_block_size];
@@ -72,7 +72,7 @@ struct q8_block {
 
 /// 4 bits, symmetric: w = s·q, q = −7 … 7, s = max|w|/7 in binary16. |error| ≤ s/2. 18 bytes.
 struct q4_block {
-  static constexpr std::size_t bits = 4;
+  static constexpr std::size_t size = quantized_block_size, bits = 4;
   static constexpr int zero = 8;
   half scale_bits;
   detail::nibbles codes;
@@ -91,7 +91,7 @@ struct q4_block {
 /// 4 bits between the least and the greatest weight: w = s·q + m, q = 0 … 15, m = min w (rounded down) and
 /// s = (max w − m)/15, both in binary16. |error| ≤ s/2. 20 bytes.
 struct q4_offset_block {
-  static constexpr std::size_t bits = 4;
+  static constexpr std::size_t size = quantized_block_size, bits = 4;
   static constexpr int zero = 0;
   half scale_bits, offset_bits;
   detail::nibbles codes;
@@ -118,7 +118,7 @@ struct q4_offset_block {
 /// the nearest, ties to the even code, times a power of two: 2^⌊log₂ max|w|⌋ / 4. In units of that power |error| ≤ ¼ up
 /// to |w| = 2, ½ up to 4, 1 up to 6, and |w| − 6 < 2 above, where the standard saturates. 17 bytes.
 struct mxfp4_block {
-  static constexpr std::size_t bits = 4;
+  static constexpr std::size_t size = quantized_block_size, bits = 4;
   std::uint8_t exponent; ///< of the scale, biased by 127 (E8M0)
   detail::nibbles codes; ///< sign, then E2M1
 

@@ -28,11 +28,11 @@ concept weight_source = requires(const S& source, std::size_t i, matrix_view<flo
   source.read_bias(i, i, i, to);
 };
 
-/// A source that has some matrices in blocks of 32 weights of the type Block (core/quantized_block.hpp), so that a
-/// format of such blocks takes scales and codes over as they are.
+/// A source that has some matrices in blocks of Block::size weights (core/quantized_block.hpp, core/fp8_block.hpp), so
+/// that a format of such blocks takes scales and codes over as they are.
 ///   has_blocks<Block>(e, m)           whether matrix m of expert e is in such blocks
-///   read_blocks(e, m, first, rows, to)   those of the rows [first, first + rows), row by row; to: columns / 32 for
-///   each
+///   read_blocks(e, m, first, rows, to)   those of the rows [first, first + rows), row by row; to: ⌈columns /
+///                                     Block::size⌉ for each, with weights of 0 behind the last column
 template <class S, class Block>
 concept block_weight_source = weight_source<S> && requires(const S& source, std::size_t i, Block* to) {
   { source.template has_blocks<Block>(i, i) } -> std::convertible_to<bool>;

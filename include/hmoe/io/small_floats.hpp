@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/fp8_block.hpp>
 #include <hmoe/core/scalar.hpp>
 
 #include <cstdint>
@@ -9,15 +10,7 @@
 /// OCP Microscaling Formats 1.0).
 namespace hmoe::io {
 
-/// 4 bits of exponent with bias 7, 3 of fraction; no infinity, NaN is 0x7f and 0xff; up to 448.
-[[nodiscard]] inline float float_of_e4m3(std::uint8_t code) noexcept {
-  const std::uint32_t sign = static_cast<std::uint32_t>(code & 0x80U) << 24U, magnitude = code & 0x7fU;
-  if (magnitude == 0x7fU)
-    return __builtin_bit_cast(float, sign | 0x7fc00000U);
-  if (magnitude < 8U)
-    return __builtin_bit_cast(float, sign | __builtin_bit_cast(std::uint32_t, static_cast<float>(magnitude) * 0x1p-9F));
-  return __builtin_bit_cast(float, sign | ((magnitude << 20U) + (120U << 23U))); // bias 7 -> 127
-}
+using hmoe::float_of_e4m3;
 /// 5 bits of exponent with bias 15, 2 of fraction, infinities and NaN as in binary16, whose upper half it is.
 [[nodiscard]] inline float float_of_e5m2(std::uint8_t code) noexcept {
   half value;

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/blocks.hpp>
 #include <hmoe/core/error.hpp>
+#include <hmoe/core/fp8_block.hpp>
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/core/quantized_block.hpp>
 #include <hmoe/io/in_quotes.hpp>
@@ -95,17 +97,22 @@ public:
 
   /// Whether the rows are stored in blocks with the values of Block, which read_blocks hands out as they are.
   template <class Block> [[nodiscard]] bool has_blocks() const noexcept {
-    return form_ == form::mxfp4 ? std::same_as<Block, mxfp4_block>
-                                : form_ == form::plain && is_stored_as<Block>(values_.type());
+    if constexpr (std::same_as<Block, fp8_block>)
+      return form_ == form::scaled && block_ == fp8_block::size && values_.type() == tensor_type::f8_e4m3;
+    else
+      return form_ == form::mxfp4 ? std::same_as<Block, mxfp4_block>
+                                  : form_ == form::plain && is_stored_as<Block>(values_.type());
   }
-  /// The blocks of rows [first, first + count), cols()/32 for each; hmoe::error unless has_blocks<Block>().
+  /// The blocks of rows [first, first + count), ⌈cols()/Block::size⌉ for each; hmoe::error unless has_blocks<Block>().
   template <class Block> void read_blocks(std::size_t first, std::size_t count, Block* to) const {
     require(has_blocks<Block>(), where(), ", which has no such blocks");
     require_rows(first, count);
-    const std::size_t blocks = cols_ / quantized_block_size;
+    const std::size_t blocks = blocks_of(cols_, Block::size);
     for (std::size_t r = first; r < first + count; ++r)
       for (std::size_t b = 0; b < blocks; ++b, ++to)
-        if (form_ == form::plain)
+        if constexpr (std::same_as<Block, fp8_block>)
+          *to = fp8_at(row(r), b);
+        else if (form_ == form::plain)
           *to =
               block_from<Block>(values_.bytes().data() + (row(r) * blocks + b) * traits_of(values_.type()).block_bytes);
         else if constexpr (std::same_as<Block, mxfp4_block>)
@@ -168,12 +175,8 @@ private:
                    cols_, to);
     if (form_ != form::scaled)
       return;
-    const tensor_type_traits& of_scale = traits_of(scales_->type());
     for (std::size_t k = 0; k < cols_; k += block_) {
-      float scale = 0;
-      convert_values(scales_->type(),
-                     scales_->bytes().data() + (r / block_ * scales_->cols() + k / block_) * of_scale.block_bytes, 1,
-                     &scale);
+      const float scale = scale_at(r, k);
       for (std::size_t i = k; i < std::min(cols_, k + block_); ++i)
         to[i] *= scale;
     }
@@ -193,6 +196,21 @@ private:
           to(i + r, k) = piece[r * choice_.step];
       }
     }
+  }
+  /// The scale of value k of stored row r.
+  [[nodiscard]] float scale_at(std::size_t r, std::size_t k) const {
+    const std::size_t place = r / block_ * scales_->cols() + k / block_;
+    float scale = 0;
+    convert_values(scales_->type(), scales_->bytes().data() + place * traits_of(scales_->type()).block_bytes, 1,
+                   &scale);
+    return scale;
+  }
+  /// Block b of stored row r.
+  [[nodiscard]] fp8_block fp8_at(std::size_t r, std::size_t b) const {
+    const std::size_t first = b * fp8_block::size;
+    fp8_block block{scale_at(r, first), {}};
+    std::memcpy(block.codes, values_.bytes().data() + r * cols_ + first, std::min(fp8_block::size, cols_ - first));
+    return block;
   }
   [[nodiscard]] mxfp4_block mxfp4_at(std::size_t b) const noexcept {
     mxfp4_block block{static_cast<std::uint8_t>(scales_->bytes()[b]), {}};

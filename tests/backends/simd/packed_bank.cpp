@@ -20,8 +20,8 @@ using namespace hmoe;
 using namespace support::packed_layers;
 
 TEST_CASE_TEMPLATE("weights that a format cannot hold are refused, by expert and place", Format, formats::f32,
-                   formats::f16, formats::bf16, formats::q8, formats::q4, formats::q4_offset, formats::mxfp4,
-                   formats::q8_channel) {
+                   formats::f16, formats::bf16, formats::fp8, formats::q8, formats::q4, formats::q4_offset,
+                   formats::mxfp4, formats::q8_channel) {
   const auto with = [](float weight) {
     auto bank = glu;
     bank.down(3)(36, 32) = weight;
@@ -37,8 +37,8 @@ TEST_CASE_TEMPLATE("weights that a format cannot hold are refused, by expert and
 }
 
 TEST_CASE_TEMPLATE("a token has the same bits in any batch, on any threads, by any dispatch", Format, formats::f32,
-                   formats::f16, formats::bf16, formats::q8, formats::q4, formats::q4_offset, formats::mxfp4,
-                   formats::q8_channel) {
+                   formats::f16, formats::bf16, formats::fp8, formats::q8, formats::q4, formats::q4_offset,
+                   formats::mxfp4, formats::q8_channel) {
   const auto packed = expert_set{support::packed_experts(simd<>::pack<Format>(glu_with_biases))};
   const auto expected = run(layer_of(packed), tokens);
   for (const std::size_t threads : {1U, 2U, 3U})

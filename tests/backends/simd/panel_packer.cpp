@@ -12,6 +12,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstddef>
@@ -111,14 +112,15 @@ bank_type in_memory(const source_type& from) {
   return bank;
 }
 
-/// Weight (k, column) of a panel, times 127: what a row that is 127 at k and else 0 makes of it.
-template <class Format> std::vector<float> column_sums(const std::byte* panel, std::size_t depth, std::size_t k) {
+/// Weight (k, column) of a panel, times `value`: what a row that is that at k and else 0 makes of it.
+template <class Format>
+std::vector<float> column_sums(const std::byte* panel, std::size_t depth, std::size_t k, float value = 127) {
   using arch = xsimd::default_arch;
   constexpr std::size_t columns = 2 * formats::detail::lanes<arch>;
   std::vector<float> row(depth);
-  row[k] = 127;
+  row[k] = value;
   buffer<typename Format::row_value> encoded(Format::row_length(depth));
-  std::memset(encoded.data(), 0, encoded.size() * sizeof(typename Format::row_value));
+  std::memset(static_cast<void*>(encoded.data()), 0, encoded.size() * sizeof(typename Format::row_value));
   Format::template encode<arch>(row.data(), depth, encoded.data());
   buffer<float> tile(columns);
   Format::template multiply<1, 1, arch>(depth, encoded.data(), encoded.size(), panel, {panel, 1}, tile.data());
@@ -127,7 +129,7 @@ template <class Format> std::vector<float> column_sums(const std::byte* panel, s
 } // namespace
 
 TEST_CASE_TEMPLATE("experts packed from files are those packed from memory", Format, formats::f32, formats::bf16,
-                   formats::q8, formats::q8_channel, formats::q4, formats::mxfp4) {
+                   formats::fp8, formats::q8, formats::q8_channel, formats::q4, formats::mxfp4) {
   const experts_in_files files;
   const source_type source = files.source();
   const auto packed = simd<>::pack<Format>(source, experts::silu{});
@@ -183,6 +185,38 @@ TEST_CASE("blocks that a format has are taken over: the values are those of the 
       for (std::size_t c = 0; c < columns; ++c)
         REQUIRE(sums[c] == 127 * values(p * columns + c, k));
     }
+}
+
+TEST_CASE(
+    "E4M3 numbers with a scale for each square of 128 are taken over by fp8, rows and columns that fill none, too") {
+  constexpr std::size_t width = 136, depth = 160;
+  support::random_source random(7);
+  std::vector<std::uint8_t> codes(width * depth);
+  for (std::uint8_t& code : codes) // never 448, so that no other scale would do
+    code = static_cast<std::uint8_t>(random.size(0, 0x70) + 128 * random.size(0, 1));
+  std::vector<float> scales(4);
+  for (float& scale : scales)
+    scale = static_cast<float>(random.real(0.5, 2));
+  const auto matrix_of = [&](std::size_t rows) {
+    return stored_matrix::scaled(
+        {"a file", "w", tensor_type::f8_e4m3, {rows, width + depth - rows}, std::as_bytes(std::span(codes))},
+        {"a file", "s", tensor_type::f32, {2, 2}, std::as_bytes(std::span(scales))});
+  };
+  const io::stored_experts<1> source(depth, {{{matrix_of(width), matrix_of(depth)}}});
+  const auto packed = simd<>::pack<formats::fp8>(source, experts::silu{});
+  constexpr std::size_t columns = packed.panel_columns;
+  for (std::size_t m = 0; m < 2; ++m) {
+    const std::size_t rows = m == 0 ? width : depth, cols = width + depth - rows;
+    matrix<float> values(rows, cols);
+    source.read(0, m, 0, values);
+    for (std::size_t p = 0; p * columns < rows; ++p)
+      for (std::size_t k = 0; k < cols; ++k) {
+        const std::byte* panel = m == 0 ? packed.weights().in_panel(0, p) : packed.weights().out_panel(0, p);
+        const auto sums = column_sums<formats::fp8>(panel, cols, k, 1.0F);
+        for (std::size_t c = 0; c < std::min(columns, rows - p * columns); ++c)
+          REQUIRE(sums[c] == values(p * columns + c, k));
+      }
+  }
 }
 
 TEST_CASE("a weight of a file that a format cannot hold is refused by expert and place") {

@@ -2,6 +2,7 @@
 // What packed layers of released models compute is in tests/golden/models.cpp.
 #include <hmoe/backends/simd.hpp>
 #include <hmoe/core/blocks.hpp>
+#include <hmoe/core/fp8_block.hpp>
 #include <hmoe/core/packed_values.hpp>
 #include <hmoe/execution/context.hpp>
 #include <hmoe/io/models/load_packed_layer.hpp>
@@ -21,6 +22,7 @@
 #include <functional>
 #include <memory_resource>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -115,7 +117,8 @@ TEST_CASE("a layer of floats goes to packed weights panel by panel, bit for bit 
         }).ends_with("layer 0 is of the family \"mixtral\", asked for is a layer of \"olmoe\""));
 }
 
-TEST_CASE("FP8 with a factor for each square of 128, a shared expert among the routed ones") {
+TEST_CASE_TEMPLATE("FP8 with a factor for each square of 128, a shared expert among the routed ones", Format,
+                   formats::q8, formats::fp8) {
   constexpr std::size_t d = 160, h = 136, experts = 4;
   planted_model model(R"({"model_type": "deepseek_v3", "hidden_size": 160, "moe_intermediate_size": 136,
                           "n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2,
@@ -126,13 +129,20 @@ TEST_CASE("FP8 with a factor for each square of 128, a shared expert among the r
     const std::string name = e < experts ? "mlp.experts." + std::to_string(e) : "mlp.shared_experts";
     for (const char* lane : {".gate_proj", ".up_proj", ".down_proj"}) {
       const std::size_t rows = lane == std::string(".down_proj") ? d : h, cols = d + h - rows;
-      // All codes but those of NaN, in some order.
-      model.add(name + lane + ".weight", tensor_type::f8_e4m3, {rows, cols},
-                [&](std::size_t i) { return static_cast<unsigned>(i * 37 % 127 + i % 2 * 128); });
-      model.add_floats(name + lane + ".weight_scale_inv", {hmoe::blocks_of(rows, 128), hmoe::blocks_of(cols, 128)});
+      // All codes but those of NaN, in some order; in each part of a row 448, so that packing floats finds the same
+      // scale, a power of two.
+      model.add(name + lane + ".weight", tensor_type::f8_e4m3, {rows, cols}, [&](std::size_t i) {
+        return i % cols % 128 == 5 ? 0x7eU : static_cast<unsigned>(i * 37 % 127 + i % 2 * 128);
+      });
+      model.add(name + lane + ".weight_scale_inv", tensor_type::f32,
+                {hmoe::blocks_of(rows, 128), hmoe::blocks_of(cols, 128)},
+                [](std::size_t i) { return i % 4 == 3 ? 0x3cU + static_cast<unsigned>(i / 4 % 3) : 0U; });
     }
   }
-  check_packing<formats::q8, models::deepseek_v3>(model.written(), d, h, experts * (d + 1), columns * sizeof(float));
+  constexpr double panel = std::is_same_v<Format, formats::fp8>
+                               ? columns * sizeof(hmoe::fp8_block) / 128.0 * 256 / 160 // of a row's two blocks
+                               : columns * sizeof(float);
+  check_packing<Format, models::deepseek_v3>(model.written(), d, h, experts * (d + 1), panel);
 }
 
 TEST_CASE("MXFP4 blocks are taken over: there is no panel of floats") {

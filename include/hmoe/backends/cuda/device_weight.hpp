@@ -22,10 +22,11 @@ concept device_scalar = std::same_as<S, float> || std::same_as<S, bfloat16> || s
 
 /// The blocks of hmoe/core/quantized_block.hpp, and what is written like them.
 template <class W>
-concept weight_block = requires(const float* values, const W& block, std::size_t i) {
-  { W::quantize(values) } -> std::same_as<W>;
-  { block.value(i) } -> std::same_as<float>;
-};
+concept weight_block = (!requires { W::size; } || W::size == quantized_block_size) &&
+                       requires(const float* values, const W& block, std::size_t i) {
+                         { W::quantize(values) } -> std::same_as<W>;
+                         { block.value(i) } -> std::same_as<float>;
+                       };
 
 /// The largest weight that W holds.
 template <class W> [[nodiscard]] constexpr float largest_weight() noexcept {

@@ -2,10 +2,10 @@
 #pragma once
 
 #include <hmoe/backends/simd/weight_formats.hpp>
+#include <hmoe/core/blocks.hpp>
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix_view.hpp>
-#include <hmoe/core/quantized_block.hpp>
 #include <hmoe/experts/weight_source.hpp>
 
 #include <algorithm>
@@ -72,7 +72,7 @@ private:
 
   template <class Source> void pack_blocks(const Source& from, std::size_t e, const part& some, std::byte* to) {
     using block_type = typename Format::block_type;
-    const std::size_t in_row = some.depth / quantized_block_size;
+    const std::size_t in_row = blocks_of(some.depth, block_type::size);
     blocks_.resize_for_overwrite(columns * in_row);
     for (std::size_t i = 0; i < some.matrices; ++i) {
       const std::size_t m = some.first_matrix + i;
@@ -80,9 +80,8 @@ private:
       from.read_blocks(e, m, some.first_row, some.rows, blocks);
       for (std::size_t r = 0; r < some.rows; ++r)
         for (std::size_t k = 0; k < some.depth; ++k)
-          check(blocks[r * in_row + k / quantized_block_size].value(k % quantized_block_size), e, m, some.first_row + r,
-                k);
-      constexpr float zeros[quantized_block_size] = {};
+          check(blocks[r * in_row + k / block_type::size].value(k % block_type::size), e, m, some.first_row + r, k);
+      constexpr float zeros[block_type::size] = {};
       std::fill(blocks + some.rows * in_row, blocks + some.apart() * in_row, block_type::quantize(zeros));
     }
     const block_type* blocks = blocks_.data();
@@ -90,7 +89,7 @@ private:
         some.depth, [blocks, in_row](std::size_t b, std::size_t c) { return blocks[c * in_row + b]; }, to);
   }
   template <class Source> [[nodiscard]] static bool in_blocks(const Source& from, std::size_t e, const part& some) {
-    bool all = some.depth % quantized_block_size == 0;
+    bool all = true;
     for (std::size_t i = 0; i < some.matrices && all; ++i)
       all = from.template has_blocks<typename Format::block_type>(e, some.first_matrix + i);
     return all;

@@ -34,8 +34,8 @@ template <class Format, class Arch>
 inline constexpr tile_tuning tuning_of = [] {
   constexpr std::size_t n = xsimd::batch<float, Arch>::size,
                         rows = n == 16 || std::is_base_of_v<xsimd::neon64, Arch> ? 12 : 6;
-  constexpr bool quantised = Format::encoded_together > 1,
-                 narrow = Format::template panel_bytes<Arch>(64) < n * 2 * 64 * sizeof(float);
+  constexpr std::size_t weights = n * 2 * 128, bytes = Format::template panel_bytes<Arch>(128);
+  constexpr bool quantised = bytes < 2 * weights, narrow = bytes < 4 * weights;
   constexpr std::size_t paired_rows = n < 16 && !quantised ? 4 : 0;
   if constexpr (paired_rows > 0 && !narrow)
     return tile_tuning{rows, 0, 256, paired_rows};

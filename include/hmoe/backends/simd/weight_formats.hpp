@@ -212,6 +212,21 @@ namespace detail {
   const __m512i chosen = _mm512_mask_or_epi32(rounded, is_nan, upper, _mm512_set1_epi32(0x40));
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtepi32_epi16(chosen));
 }
+/// sums[r] += the products of column[r · step] and of its neighbour with the pairs of (left, right)
+template <std::size_t Rows, class V>
+[[gnu::always_inline]] inline void add_pairs(__m512i left, __m512i right, const bfloat16* column, std::size_t step,
+                                             V (*sums)[2]) noexcept {
+  static_assert(V::size == 16, "hmoe: the bfloat16 dot product is for AVX-512: use basic_bf16<false>, or basic_fp8 "
+                               "with another decoding");
+#pragma GCC unroll 16
+  for (std::size_t r = 0; r < Rows; ++r) {
+    std::uint32_t pair;
+    std::memcpy(&pair, column + r * step, sizeof pair);
+    const auto value = reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(pair)));
+    sums[r][0] = _mm512_dpbf16_ps(sums[r][0], value, reinterpret_cast<__m512bh>(left));
+    sums[r][1] = _mm512_dpbf16_ps(sums[r][1], value, reinterpret_cast<__m512bh>(right));
+  }
+}
 } // namespace detail
 #endif
 
@@ -271,16 +286,7 @@ template <bool Dot> struct basic_bf16 {
         const bits left = bits::load_aligned(from), right = bits::load_aligned(from + vec::size);
         if constexpr (Dot) {
 #if HMOE_DETAIL_HAS_BF16_DOT
-          static_assert(vec::size == 16, "hmoe: the bfloat16 dot product is for AVX-512: use basic_bf16<false>");
-#pragma GCC unroll 16
-          for (std::size_t r = 0; r < Rows; ++r) {
-            std::uint32_t pair;
-            std::memcpy(&pair, rows + r * step + k, sizeof pair);
-            const auto value = reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(pair)));
-            auto& sum = sums[p * Rows + r];
-            sum[0] = _mm512_dpbf16_ps(sum[0], value, reinterpret_cast<__m512bh>(static_cast<__m512i>(left)));
-            sum[1] = _mm512_dpbf16_ps(sum[1], value, reinterpret_cast<__m512bh>(static_cast<__m512i>(right)));
-          }
+          detail::add_pairs<Rows>(left, right, rows + k, step, sums + p * Rows);
 #endif
         } else {
           // One half after the other: the weights of both at once and all sums do not fit 16 registers.

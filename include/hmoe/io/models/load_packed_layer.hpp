@@ -22,8 +22,8 @@
 
 /// Layers of released models straight into packed weights: expert by expert and panel by panel from the mapped file.
 /// Beside the packed experts there are never more floats than those of one panel of each of their two projections, and
-/// the router. MXFP4 blocks go into formats::mxfp4 without a change of value; other types, FP8 with factors for squares
-/// included, are read as floats panel by panel.
+/// the router. MXFP4 blocks go into formats::mxfp4 without a change of value, and FP8 with factors for squares of 128 ×
+/// 128 into formats::fp8; other types and formats are read as floats panel by panel.
 namespace hmoe::io::models {
 
 namespace detail {
