@@ -16,8 +16,9 @@ from . import _core
 
 __all__ = ["ACTIVATIONS", "experts"]
 
-#: Activations that experts have; gpt_oss is the product of a gate and up of that model.
-ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "relu", "relu2", "linear", "gpt_oss")
+#: Activations that experts have, and steps that join a gate and up in another way: (up + 1) * gate * sigmoid(alpha * gate)
+#: of gpt-oss; min(silu(gate), limit) * up; limit * tanh(gate / limit) * sigmoid(gate) * alpha * tanh(up / alpha).
+ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "relu", "relu2", "linear", "gpt_oss", "silu_then_limit", "softcapped")
 
 
 def experts(

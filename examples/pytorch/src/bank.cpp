@@ -3,14 +3,21 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <utility>
 
 namespace hmoe::python {
 
 step step_named(const std::string& name) {
-  constexpr std::pair<const char*, step> names[] = {
-      {"silu", step::silu},          {"gelu", step::gelu},     {"gelu_tanh", step::gelu_tanh}, {"relu", step::relu},
-      {"relu2", step::squared_relu}, {"linear", step::linear}, {"gpt_oss", step::gpt_oss}};
+  constexpr std::pair<const char*, step> names[] = {{"silu", step::silu},
+                                                    {"gelu", step::gelu},
+                                                    {"gelu_tanh", step::gelu_tanh},
+                                                    {"relu", step::relu},
+                                                    {"relu2", step::squared_relu},
+                                                    {"linear", step::linear},
+                                                    {"gpt_oss", step::gpt_oss},
+                                                    {"silu_then_limit", step::silu_then_limit},
+                                                    {"softcapped", step::softcapped}};
   std::string known;
   for (const auto& [each, which] : names) {
     if (name == each)
@@ -32,7 +39,12 @@ bank::bank(std::size_t d_model, const std::vector<std::size_t>& widths, array in
   require(d_model >= 1 && !widths.empty(), "experts of d_model ", d_model, " and ", widths.size(),
           " widths: there must be some");
   require(how.limit > 0, "a limit of ", how.limit, ": give one above 0, or infinity for none");
-  require(how.gated || memory_.function != step::gpt_oss, "gpt_oss joins a gate and up: the experts have no gate");
+  const bool joins = memory_.function == step::gpt_oss || memory_.function == step::silu_then_limit ||
+                     memory_.function == step::softcapped;
+  require(how.gated || !joins, how.function, " joins a gate and up: the experts have no gate");
+  require(memory_.function != step::softcapped ||
+              (std::isfinite(how.limit) && how.alpha > 0 && std::isfinite(how.alpha)),
+          "softcapped with caps of ", how.limit, " and ", how.alpha, ": both must be above 0 and finite");
   require(how.gated || how.limit == std::numeric_limits<double>::infinity(), "a limit of ", how.limit,
           " clamps a gate and up: the experts have no gate");
   require(input_bias.has_value() == output_bias.has_value(),

@@ -20,8 +20,9 @@ enum class scalar { float32, float64, bfloat16 };
   return type == scalar::float64 ? 8 : type == scalar::float32 ? 4 : 2;
 }
 
-/// What stands between the projections: an activation, or gpt-oss' product (experts::gpt_oss_gate).
-enum class step { silu, gelu, gelu_tanh, relu, squared_relu, linear, gpt_oss };
+/// What stands between the projections: an activation; or, of gated experts, gpt-oss' product (experts::gpt_oss_gate),
+/// min(silu(g), limit) · u with u clamped, or c tanh(g / c) · σ(g) · c' tanh(u / c') with c = limit and c' = alpha.
+enum class step { silu, gelu, gelu_tanh, relu, squared_relu, linear, gpt_oss, silu_then_limit, softcapped };
 
 /// An expert's weights where they are: row-major, in the bank's type. Gradients have the same form.
 struct expert_memory {

@@ -19,6 +19,15 @@ def gpt_oss(g, u, limit, alpha=1.702):
     return (u + 1) * g * torch.sigmoid(alpha * g)
 
 
+def silu_then_limit(g, u, limit):
+    return F.silu(g).clamp(max=limit) * u.clamp(-limit, limit)
+
+
+def softcapped(g, u, limit, alpha=1.702):
+    return limit * torch.tanh(g / limit) * torch.sigmoid(g) * alpha * torch.tanh(u / alpha)
+
+
+JOINED = {"gpt_oss": gpt_oss, "silu_then_limit": silu_then_limit, "softcapped": softcapped}
 GATES = {
     "silu": F.silu,
     "gelu": F.gelu,
@@ -60,8 +69,8 @@ def by_torch(tensors, ids, gated, function="silu", limit=math.inf, interleaved=F
         z = torch.einsum("td,lhd->lth", x, w)
         if "input_bias" in tensors:
             z = z + tensors["input_bias"][rows : rows + lanes * h].reshape(lanes, 1, h)
-        if function == "gpt_oss":
-            a = gpt_oss(z[0], z[1], limit)
+        if function in JOINED:
+            a = JOINED[function](z[0], z[1], limit)
         elif gated:
             a = GATES[function](z[0].clamp(max=limit)) * z[1].clamp(-limit, limit)
         else:
@@ -79,11 +88,11 @@ def gradients(y, tensors):
     return torch.autograd.grad(y, list(tensors.values()), dy)
 
 
-@pytest.mark.parametrize("function", [*GATES, "gpt_oss"])
+@pytest.mark.parametrize("function", [*GATES, *JOINED])
 @pytest.mark.parametrize("gated, biased, interleaved, limit",
                          [(True, False, False, math.inf), (True, True, True, 0.6), (False, True, False, math.inf)])
 def test_values_and_gradients_are_those_of_torch(function, gated, biased, interleaved, limit):
-    if function == "gpt_oss" and not gated:
+    if function in JOINED and not gated or function == "softcapped" and math.isinf(limit):
         return
     for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 2e-5)):
         tensors, ids = layer(dtype, gated, biased)

@@ -10,6 +10,11 @@
 
 #include "../passes.hpp"
 
+#include <xsimd/xsimd.hpp>
+
+#include <cmath>
+#include <limits>
+
 namespace hmoe::python {
 
 /// f(activation), of the type that `which` names.
@@ -25,12 +30,42 @@ template <class F> [[gnu::always_inline]] inline auto with_activation(step which
     return f(experts::squared_relu{});
   case step::linear:
     return f(experts::linear{});
-  case step::silu:
-  case step::gpt_oss:
+  default:
     break;
   }
   return f(experts::silu{});
 }
+
+/// min(silu(g), limit) · u, u clamped to ± limit: of Step-3.
+struct limited_silu {
+  double limit = std::numeric_limits<double>::infinity();
+
+  template <class T> [[nodiscard]] T value(T g, T u) const noexcept {
+    return experts::detail::at_most(experts::silu::value(g), static_cast<T>(limit)) *
+           experts::detail::within(u, static_cast<T>(limit));
+  }
+  template <class T> void backward(T g, T u, T da, T& dg, T& du) const noexcept {
+    const T most = static_cast<T>(limit), a = experts::silu::value(g);
+    dg = a > most ? T(0) : da * experts::detail::within(u, most) * experts::silu::derivative(g);
+    du = u > most || u < -most ? T(0) : da * experts::detail::at_most(a, most);
+  }
+};
+
+/// c tanh(g / c) · σ(g) · c' tanh(u / c'): of Inkling 2.
+struct softcapped_gate {
+  double gate_cap = 1, up_cap = 1;
+
+  template <class T> [[nodiscard]] T value(T g, T u) const noexcept {
+    const T c = static_cast<T>(gate_cap), k = static_cast<T>(up_cap);
+    return c * std::tanh(g / c) / (T(1) + std::exp(-g)) * k * std::tanh(u / k);
+  }
+  template <class T> void backward(T g, T u, T da, T& dg, T& du) const noexcept {
+    const T c = static_cast<T>(gate_cap), k = static_cast<T>(up_cap);
+    const T s = T(1) / (T(1) + std::exp(-g)), left = std::tanh(g / c), right = std::tanh(u / k);
+    dg = da * k * right * s * ((T(1) - left * left) + c * left * (T(1) - s));
+    du = da * c * left * s * (T(1) - right * right);
+  }
+};
 
 /// The gating of a GLU. Clamping at an infinite limit changes no bit.
 struct chosen_gate {
@@ -46,6 +81,10 @@ struct chosen_gate {
   template <class F> [[gnu::always_inline]] auto with_gate(const F& f) const {
     if (which == step::gpt_oss)
       return f(experts::gpt_oss_gate{limit, alpha});
+    if (which == step::silu_then_limit)
+      return f(limited_silu{limit});
+    if (which == step::softcapped)
+      return f(softcapped_gate{limit, alpha});
     return with_activation(which, [&]<class A>(A) { return f(experts::clamped<A>{limit}); });
   }
 };
@@ -70,6 +109,39 @@ struct chosen_backend : backends::simd<> {
 };
 
 } // namespace hmoe::python
+
+template <> struct hmoe::backends::vector_form<hmoe::python::limited_silu> {
+  using gate_type = python::limited_silu;
+  using silu = vector_form<experts::silu>;
+  static constexpr bool available = true;
+  template <class V> [[nodiscard]] static V value(const gate_type& gate, const V& g, const V& u) noexcept {
+    const V most(static_cast<typename V::value_type>(gate.limit));
+    return simd_detail::at_most(silu::value(g), most) * simd_detail::within(u, most);
+  }
+  template <class V>
+  static void backward(const gate_type& gate, const V& g, const V& u, const V& da, V& dg, V& du) noexcept {
+    const V most(static_cast<typename V::value_type>(gate.limit)), a = silu::value(g);
+    dg = xsimd::select(a > most, V(0), da * simd_detail::within(u, most) * silu::derivative(g));
+    du = xsimd::select((u > most) | (u < -most), V(0), da * simd_detail::at_most(a, most));
+  }
+};
+
+template <> struct hmoe::backends::vector_form<hmoe::python::softcapped_gate> {
+  using gate_type = python::softcapped_gate;
+  static constexpr bool available = true;
+  template <class V> [[nodiscard]] static V value(const gate_type& gate, const V& g, const V& u) noexcept {
+    const V c(static_cast<typename V::value_type>(gate.gate_cap)), k(static_cast<typename V::value_type>(gate.up_cap));
+    return c * xsimd::tanh(g / c) * simd_detail::logistic(g).sigma * k * xsimd::tanh(u / k);
+  }
+  template <class V>
+  static void backward(const gate_type& gate, const V& g, const V& u, const V& da, V& dg, V& du) noexcept {
+    const V c(static_cast<typename V::value_type>(gate.gate_cap)), k(static_cast<typename V::value_type>(gate.up_cap));
+    const V left = xsimd::tanh(g / c), right = xsimd::tanh(u / k);
+    const auto s = simd_detail::logistic(g);
+    dg = da * k * right * s.sigma * ((V(1) - left * left) + c * left * s.complement);
+    du = da * c * left * s.sigma * (V(1) - right * right);
+  }
+};
 
 template <> struct hmoe::backends::vector_form<hmoe::python::chosen_gate> {
   using gate_type = python::chosen_gate;

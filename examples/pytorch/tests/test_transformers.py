@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: MIT
+"""Models of transformers on hmoe: every family that has experts behind the interface, against transformers' own loops."""
+
+import copy
+import importlib
+import inspect
+import pathlib
+import re
+
+import pytest
+import torch
+import transformers
+from transformers.integrations import moe
+
+import hmoe
+import hmoe.transformers as drop_in
+
+FOLDER = pathlib.Path(transformers.__file__).parent / "models"
+
+
+def expert_classes():
+    """(family, class name) of all classes of experts that go through the interface."""
+    found = []
+    for path in sorted(FOLDER.glob("*/modeling_*.py")):
+        for name in re.findall(r"^@use_experts_implementation\b.*\nclass (\w+)", path.read_text(), flags=re.M):
+            found.append((path.parent.name, path.stem, name))
+    return found
+
+
+CLASSES = expert_classes()
+
+
+class Sizes(dict):
+    """A configuration that has every attribute: sizes by what its name says, and activations."""
+
+    _experts_implementation = "eager"
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if name in self:
+            return self[name]
+        if "act" in name:
+            return "relu2" if "mlp_hidden_act" in name else "silu"
+        if "limit" in name:
+            return 0.75
+        if "alpha" in name:
+            return 1.702
+        if "softcap" in name:
+            return 2.0
+        if "eps" in name:
+            return 1e-6
+        if "dtype" in name:
+            return None
+        if "expert" in name and "size" not in name:
+            return 6
+        if "intermediate" in name or "ffn" in name:
+            return 24
+        if "layer" in name:
+            return 2
+        return 20
+
+
+def build(family, file, name, dtype=torch.float32, implementation="eager"):
+    torch.manual_seed(1)
+    cls = getattr(importlib.import_module(f"transformers.models.{family}.{file}"), name)
+    config = Sizes()
+    more = {}
+    for parameter in list(inspect.signature(cls.__init__).parameters.values())[2:]:
+        if parameter.default is inspect.Parameter.empty and parameter.kind is not inspect.Parameter.VAR_KEYWORD \
+                and parameter.kind is not inspect.Parameter.VAR_POSITIONAL:
+            more[parameter.name] = 0.75 if "limit" in parameter.name else 24 if "size" in parameter.name else 1
+    module = cls(config, **more).to(dtype)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.normal_(std=0.4)
+    return module
+
+
+def inputs(module, dtype=torch.float32, tokens=13, choices=3):
+    torch.manual_seed(2)
+    first = module.gate_up_proj if module.has_gate else module.up_proj
+    d = first.shape[1] if module.is_transposed else first.shape[2]
+    x = torch.randn(tokens, d).to(dtype).requires_grad_()
+    ids = torch.stack([torch.randperm(first.shape[0])[:choices] for _ in range(tokens)])
+    weights = torch.rand(tokens, choices).to(dtype).requires_grad_()
+    return x, ids, weights
+
+
+def run(module, implementation, x, ids, weights):
+    module.config._experts_implementation = implementation
+    y = module(x, ids, weights)
+    leaves = [x, weights, *module.parameters()]
+    dy = torch.randn(y.shape, generator=torch.Generator().manual_seed(3)).to(y.dtype)
+    return y, torch.autograd.grad(y, leaves, dy)
+
+
+@pytest.mark.parametrize("family, file, name", CLASSES, ids=[f"{c[0]}.{c[2]}" for c in CLASSES])
+def test_experts_of(family, file, name):
+    module = build(family, file, name)
+    x, ids, weights = inputs(module)
+    expected, right = run(module, "eager", x, ids, weights)
+    y, gradients = run(module, "hmoe", x, ids, weights)
+    assert drop_in._recognise(module) != drop_in.UNKNOWN
+    scale = expected.abs().max().item()
+    torch.testing.assert_close(y, expected, atol=1e-5 * max(scale, 1), rtol=1e-5)
+    for own, one in zip(gradients, right):
+        torch.testing.assert_close(own, one, atol=1e-4 * max(one.abs().max().item(), 1), rtol=1e-4)
+    # Without gradients it is another way for transposed weights; in bfloat16 within the rounding of all steps.
+    with torch.no_grad():
+        torch.testing.assert_close(module(x, ids, weights), y, atol=0, rtol=0)
+        half = copy.deepcopy(module).bfloat16()
+        low = half(x.bfloat16(), ids, weights.bfloat16())
+    assert low.dtype == torch.bfloat16
+    assert (low.float() - expected).norm() < 0.02 * expected.norm()
+
+
+def test_there_are_families():
+    assert len({c[0] for c in CLASSES}) > 60
+
+
+MIXTRAL = ("mixtral", "modeling_mixtral", "MixtralExperts")
+GPT_OSS = ("gpt_oss", "modeling_gpt_oss", "GptOssExperts")
+
+
+@pytest.mark.parametrize("which", [MIXTRAL, GPT_OSS])
+@pytest.mark.parametrize("form, tolerance", [("in_place", 0), ("f32", 0), ("bf16", 0.02), ("q8_channel", 0.05), ("q4", 0.3)])
+def test_weights_that_are_held(which, form, tolerance):
+    module = build(*which)
+    x, ids, weights = inputs(module)
+    module.config._experts_implementation = "hmoe"
+    drop_in.configure(module, weights=form)
+    expected = module(x, ids, weights).detach()
+    with torch.no_grad():
+        y = module(x, ids, weights)
+        assert (y - expected).norm() <= tolerance * expected.norm()
+        held = drop_in.packed_bytes(module)
+        assert (held > 0) == (form != "in_place" or module.is_transposed)
+        module.down_proj.mul_(2)  # noticed
+        if module.has_bias:
+            module.gate_up_proj_bias.add_(1)
+    expected = module(x, ids, weights).detach()
+    with torch.no_grad():
+        y = module(x, ids, weights)
+        assert (y - expected).norm() <= tolerance * expected.norm()
+    drop_in.release(module)
+    assert drop_in.packed_bytes(module) == 0
+
+
+def test_a_copy_of_a_module_has_weights_of_its_own():
+    module = build(*GPT_OSS)
+    x, ids, weights = inputs(module)
+    module.config._experts_implementation = "hmoe"
+    with torch.no_grad():
+        y = module(x, ids, weights)
+        other = copy.deepcopy(module)
+        other.down_proj.zero_()
+        other.down_proj_bias.zero_()
+        assert torch.equal(other(x, ids, weights), torch.zeros_like(y))
+        assert torch.equal(module(x, ids, weights), y)
+
+
+def test_ids_of_other_ranks_are_skipped():
+    module = build(*MIXTRAL)
+    x, ids, weights = inputs(module)
+    module._is_expert_parallel = True
+    ids[0] = 6
+    ids[1, 1] = 6
+    expected, right = run(module, "batched_mm", x, ids, weights)
+    y, gradients = run(module, "hmoe", x, ids, weights)
+    torch.testing.assert_close(y, expected, atol=1e-5, rtol=1e-5)
+    assert not y[0].any() and not gradients[1][0].any()
+    for own, one in zip(gradients, right):
+        torch.testing.assert_close(own, one, atol=1e-4, rtol=1e-4)
+
+
+def test_unknown_activations_are_computed_by_transformers():
+    module = build(*MIXTRAL)
+    module.act_fn = torch.nn.Tanh()
+    x, ids, weights = inputs(module)
+    with pytest.warns(UserWarning, match="hmoe knows no kernel for what MixtralExperts computes"):
+        y, _ = run(module, "hmoe", x, ids, weights)
+    torch.testing.assert_close(y, run(module, "eager", x, ids, weights)[0], atol=1e-5, rtol=1e-5)
+
+
+def test_mistakes_are_sentences():
+    module = build(*MIXTRAL).half()
+    x, ids, weights = inputs(module, torch.float16)
+    with pytest.raises(hmoe.Error, match="weights of torch.float16: hmoe computes with"):
+        run(module, "hmoe", x, ids, weights)
+    with pytest.raises(hmoe.Error, match='weights="q3": there are in_place, f32, bf16'):
+        drop_in.configure(weights="q3")
+
+
+# Whole models: forward, backward and generation.
+
+SMALL = dict(vocab_size=64, hidden_size=32, intermediate_size=48, moe_intermediate_size=24, num_hidden_layers=2,
+             num_attention_heads=4, num_key_value_heads=2, head_dim=8, max_position_embeddings=128,
+             num_experts_per_tok=2, pad_token_id=0, bos_token_id=1, eos_token_id=2)
+MODELS = {
+    "Mixtral": dict(num_local_experts=4),
+    "Olmoe": dict(num_experts=6),
+    "Qwen2Moe": dict(num_experts=6, shared_expert_intermediate_size=40, decoder_sparse_step=1),
+    "Qwen3Moe": dict(num_experts=6, decoder_sparse_step=1),
+    "DeepseekV2": dict(n_routed_experts=6, n_shared_experts=1, first_k_dense_replace=1, num_key_value_heads=4,
+                       kv_lora_rank=16, q_lora_rank=None,
+                       qk_nope_head_dim=8, qk_rope_head_dim=8, v_head_dim=8, topk_method="greedy", n_group=None,
+                       topk_group=None),
+    "DeepseekV3": dict(n_routed_experts=8, n_shared_experts=1, first_k_dense_replace=1, num_key_value_heads=4,
+                       kv_lora_rank=16, q_lora_rank=16,
+                       qk_nope_head_dim=8, qk_rope_head_dim=8, v_head_dim=8, n_group=2, topk_group=1),
+    "GptOss": dict(num_local_experts=4),
+    "Glm4Moe": dict(n_routed_experts=6, n_shared_experts=1, first_k_dense_replace=1, n_group=1, topk_group=1),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_model(name):
+    torch.manual_seed(4)
+    config = getattr(transformers, name + "Config")(**{**SMALL, **MODELS[name]})
+    model = getattr(transformers, name + "ForCausalLM")._from_config(config, attn_implementation="eager",
+                                                                     experts_implementation="eager")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(std=0.15)
+    tokens = torch.randint(3, 64, (2, 9))
+    results = {}
+    for implementation in ("eager", "hmoe"):
+        model.set_experts_implementation(implementation)
+        model.zero_grad()
+        out = model(tokens, labels=tokens)
+        out.loss.backward()
+        model.eval()
+        new = model.generate(tokens[:1], max_new_tokens=8, do_sample=False)
+        results[implementation] = (out.logits.detach(), {n: p.grad.clone() for n, p in model.named_parameters()
+                                                         if p.grad is not None}, new)
+        model.train()
+    (logits, gradients, new), (expected, right, right_new) = results["hmoe"], results["eager"]
+    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
+    assert gradients.keys() == right.keys() and any("experts" in n for n in right)
+    for n, one in right.items():
+        torch.testing.assert_close(gradients[n], one, atol=1e-4 * max(one.abs().max().item(), 1e-2), rtol=1e-4,
+                                   msg=lambda m, n=n: f"{n}: {m}")
+    assert torch.equal(new, right_new)
+
+
+@pytest.mark.parametrize("form", ["in_place", "bf16"])
+def test_compile_without_a_graph_break(form):
+    torch.manual_seed(4)
+    config = transformers.GptOssConfig(**{**SMALL, **MODELS["GptOss"]})
+    model = transformers.GptOssForCausalLM._from_config(config, experts_implementation="hmoe").eval()
+    drop_in.configure(model, weights=form)
+    block = model.model.layers[0].mlp
+    x = torch.randn(1, 5, 32)
+    with torch.no_grad():
+        compiled = torch.compile(block, fullgraph=True, backend="aot_eager")
+        y = compiled(x)[0]
+        torch.testing.assert_close(y, block(x)[0])
+        block.experts.down_proj.mul_(2)
+        block.experts.down_proj_bias.mul_(2)
+        torch.testing.assert_close(compiled(x)[0], 2 * y)
+
+
+if __name__ == "__main__":
+    raise SystemExit(pytest.main([__file__]))
