@@ -76,7 +76,7 @@ hmoe_add_component(cuda CUDA::cudart)
 hmoe_add_component(mpi MPI::MPI_CXX)
 # Of io/, what reads JSON.
 hmoe_add_component(io nlohmann_json::nlohmann_json
-                   HEADERS "/io/(json|safetensors|shards|ragged_manifest|ragged_checkpoint|ragged_experts|packed_manifest|packed_checkpoint|routing_text|tuned_table|models/.*)\\.hpp$")
+                   HEADERS "/io/(json|safetensors|shards|ragged_manifest|ragged_checkpoint|ragged_experts|ragged_shards|packed_manifest|packed_checkpoint|routing_text|tuned_table|models/.*)\\.hpp$|/parallel/checkpoint\\.hpp$")
 # What only nvcc compiles: a header set of its own, which the check of headers on their own leaves out.
 target_sources(hmoe_cuda INTERFACE FILE_SET device_headers TYPE HEADERS BASE_DIRS "${PROJECT_SOURCE_DIR}/include"
                                    FILES ${hmoe_device_headers})

@@ -116,3 +116,15 @@ TEST_CASE("placements that cannot be are refused with the numbers") {
   p.loads[2] = -1;
   CHECK(error_of([&] { p.validate(); }) == "hmoe: placement: expert 2 has the load -1 and 10 FLOPs per row");
 }
+
+TEST_CASE("widths and costs of ranks with their own experts only") {
+  const std::vector<std::size_t> widths{3, 5, 7};
+  const auto problem = hmoe::placement::of_widths(widths, 4, 3, 8, {1, 2, 1}, 2);
+  CHECK(problem.flops_per_row[1] == 2 * 3 * 4 * 5);
+  CHECK(problem.bytes[2] == 3 * 4 * 7 * 8);
+  const hmoe::expert_placement placed(2, {{{0, 1.0}}, {{0, 0.5}, {1, 0.5}}, {{1, 1.0}}});
+  CHECK(hmoe::placement::own_widths(placed, 0, widths) == std::vector<std::size_t>{3, 5, 0});
+  CHECK(hmoe::placement::own_widths(placed, 1, widths) == std::vector<std::size_t>{0, 5, 7});
+  CHECK(support::error_of([&] { static_cast<void>(hmoe::placement::own_widths(placed, 1, {1, 2})); }) ==
+        "hmoe: own_widths: 2 widths for a placement of 3 experts");
+}

@@ -28,7 +28,7 @@ MAY_INCLUDE = {
     "compress": {"core", *MIDDLE, "layer", "fwd.hpp"},
     "io": {"core", *MIDDLE, "layer", "fwd.hpp"},
     "probes": {"core", "execution", "io", "fwd.hpp"},
-    "parallel": {"core", *MIDDLE, "layer", "fwd.hpp"},
+    "parallel": {"core", *MIDDLE, "layer", "io", "fwd.hpp"},
     "compress.hpp": {"compress", "core"},
     "hmoe.hpp": {*BELOW_UMBRELLA, "fwd.hpp"},
     "testing": {*BELOW_UMBRELLA, "fwd.hpp", "hmoe.hpp"},

@@ -6,6 +6,9 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <span>
+#include <string>
+#include <string_view>
 #include <vector>
 
 using hmoe::parameter;
@@ -76,4 +79,27 @@ TEST_CASE("wrong options and lists are refused with their numbers, before anythi
   CHECK_THROWS_AS(optimizer.step({list[0], {"b", b, {}}}, 0.1), hmoe::error);
   CHECK(a == std::vector<double>{1, 2});
   CHECK(b == std::vector<double>{3});
+}
+
+TEST_CASE("the state of a tensor by name, and of another size") {
+  std::vector<float> value{1, 2, 3}, gradient{1, 1, 1};
+  const std::vector<hmoe::parameter<float>> list{
+      {.name = "a", .value = value, .gradient = gradient, .rows = 1, .cols = 3}};
+  hmoe::training::sgd<float> optimizer{{.momentum = 0.5}, list};
+  optimizer.step(list, 0.1);
+  std::vector<std::string> names;
+  const auto visit = [&](std::size_t size, bool zero) {
+    optimizer.visit_state(0, [&](std::string_view name, std::span<float> state) {
+      names.emplace_back(name);
+      CHECK(state.size() == size);
+      for (const float s : state)
+        CHECK((s == 0) == zero);
+    });
+  };
+  visit(3, false);
+  CHECK(names == std::vector<std::string>{"velocity"});
+  optimizer.resize_state(0, 3); // changes nothing
+  visit(3, false);
+  optimizer.resize_state(0, 5);
+  visit(5, true);
 }

@@ -27,6 +27,9 @@ struct ragged_reason {
 
 /// An expert of a layer, as the manifest describes it.
 struct ragged_expert {
+  /// The kind of an expert whose tensors are in another file of the same checkpoint.
+  static constexpr const char* elsewhere = "elsewhere";
+
   std::string kind;                   ///< glu.silu, mlp.relu, vector, constant, identity, …
   std::size_t width = 0;              ///< hidden values; 0 where that has no meaning
   std::string format{};               ///< the type of its tensors ("F32"); empty where it has none

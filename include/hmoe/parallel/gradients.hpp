@@ -7,11 +7,13 @@
 #include <hmoe/parallel/communicator.hpp>
 #include <hmoe/parallel/placement.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <type_traits>
+#include <vector>
 
 /// What ranks that train one layer have to add up. Gradients are those of layer.make_gradients(), after the backward
 /// passes of all ranks; every function is collective.
@@ -23,19 +25,64 @@ template <communicator Communicator> [[nodiscard]] auto summed_over(const Commun
   return [&ranks](std::span<std::uint64_t> counts) { ranks.template all_reduce<std::uint64_t>(counts); };
 }
 
-/// Replaces the gradients that several ranks have parts of by their sum: those of the router and of experts with
-/// replicas, which then have the same bits on all ranks, so that equal weights stay equal. Experts with one replica
-/// have all of their gradient on their rank already.
+namespace detail {
+
+/// Σ over the ranks that have the expert, in ascending order, for its gradient, which has no values elsewhere. Each of
+/// them adds up a slice of it, so that about twice its size goes out of a rank and comes in.
+template <communicator Communicator, class T>
+void sum_over_replicas(const Communicator& ranks, std::span<const replica> replicas, std::span<T> gradient) {
+  std::vector<std::size_t> whole(ranks.size(), 0), slices(ranks.size(), 0);
+  std::size_t mine = replicas.size();
+  for (std::size_t i = 0; i < replicas.size(); ++i)
+    mine = replicas[i].rank == ranks.rank() ? i : mine;
+  const bool here = mine != replicas.size();
+  const std::size_t count = replicas.size(), n = here ? gradient.size() : 0;
+  const auto slice = [&](std::size_t i) { return n * (i + 1) / count - n * i / count; };
+  const std::size_t own = here ? slice(mine) : 0;
+  if (here)
+    for (std::size_t i = 0; i < count; ++i) {
+      slices[replicas[i].rank] = slice(i);
+      whole[replicas[i].rank] = own;
+    }
+  std::vector<T> parts(here ? own * count : 0);
+  // The gradient is its slices one behind the other, in the order of ranks.
+  ranks.template all_to_all<T>(gradient.first(n), slices, std::span(parts), whole);
+  for (std::size_t j = 0; j < own; ++j) {
+    T sum = parts[j];
+    for (std::size_t i = 1; i < count; ++i)
+      sum += parts[i * own + j];
+    for (std::size_t i = 0; i < count; ++i)
+      parts[i * own + j] = sum;
+  }
+  ranks.template all_to_all<T>(std::span<const T>(parts), whole, gradient.first(n), slices);
+}
+
+} // namespace detail
+
+/// Replaces the gradients that several ranks have parts of by their sum: those of the router, and of experts with
+/// replicas on the ranks that have them. All then have the same bits, so that equal weights stay equal. Experts with
+/// one replica have all of their gradient on their rank already; elsewhere the gradient of an expert may have no
+/// values. The sums of replicas are taken in ascending order of ranks.
 template <communicator Communicator, class Gradients>
 void sum_gradients(const Communicator& ranks, const expert_placement& placed, Gradients& gradients) {
   gradients.visit_parameters([&]<class T>(const parameter_info& info, matrix_view<T> view) {
-    if (info.expert != parameter_info::no_expert && placed.replicas(info.expert).size() == 1)
+    const bool replicated = info.expert != parameter_info::no_expert;
+    if (replicated && placed.replicas(info.expert).size() == 1)
       return;
-    if (view.stride() == view.cols())
-      ranks.template all_reduce<T>(std::span<T>(view.data(), view.size()));
-    else
+    const bool contiguous = view.rows() <= 1 || view.stride() == view.cols();
+    std::vector<T> copy;
+    std::span<T> values(view.data(), contiguous ? view.size() : 0);
+    if (!contiguous) {
       for (std::size_t r = 0; r < view.rows(); ++r)
-        ranks.template all_reduce<T>(std::span<T>(view.row(r).data(), view.cols()));
+        copy.insert(copy.end(), view.row(r).begin(), view.row(r).end());
+      values = copy;
+    }
+    if (replicated)
+      detail::sum_over_replicas(ranks, placed.replicas(info.expert), values);
+    else
+      ranks.template all_reduce<T>(values);
+    for (std::size_t r = 0; r < view.rows() && !contiguous; ++r)
+      std::ranges::copy(values.subspan(r * view.cols(), view.cols()), view.row(r).begin());
   });
 }
 

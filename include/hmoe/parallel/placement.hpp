@@ -141,6 +141,33 @@ struct problem {
   return result;
 }
 
+/// The same for feed-forward experts of these widths without biases, of which no rank has a layer with all: `matrices`
+/// [h×d] of each, 3 of a GLU and 2 of an MLP, with values of so many bytes.
+[[nodiscard]] inline problem of_widths(std::span<const std::size_t> widths, std::size_t d_model, std::size_t matrices,
+                                       std::size_t value_bytes, std::vector<double> loads, std::size_t ranks) {
+  problem result;
+  result.loads = std::move(loads);
+  result.ranks = ranks;
+  for (const std::size_t h : widths) {
+    result.flops_per_row.push_back(2.0 * static_cast<double>(matrices * d_model * h));
+    result.bytes.push_back(matrices * d_model * h * value_bytes);
+  }
+  result.validate();
+  return result;
+}
+
+/// The widths with which a rank makes banks that have the weights of its own experts only: 0 for the others. Layers
+/// with dispatch::expert_parallel and the like take such banks; widths() of the layer are those of all experts.
+[[nodiscard]] inline std::vector<std::size_t> own_widths(const expert_placement& placed, std::size_t rank,
+                                                         std::vector<std::size_t> widths) {
+  require(widths.size() == placed.experts(), "own_widths: ", widths.size(), " widths for a placement of ",
+          placed.experts(), " experts");
+  for (std::size_t e = 0; e < widths.size(); ++e)
+    if (!placed.has(rank, e))
+      widths[e] = 0;
+  return widths;
+}
+
 /// [ranks] FLOPs of each rank, where rows are divided exactly by the shares.
 [[nodiscard]] inline std::vector<double> flops_by_rank(const expert_placement& placed, const problem& p) {
   std::vector<double> flops(placed.ranks(), 0.0);

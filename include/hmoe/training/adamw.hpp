@@ -96,6 +96,18 @@ public:
   [[nodiscard]] std::span<T> second_moment(std::size_t tensor) noexcept {
     return {second_[tensor].data(), second_[tensor].size()};
   }
+  /// The same by name, and room for a tensor that has another size now (zeros then): for what moves tensors.
+  template <class Visitor> void visit_state(std::size_t tensor, Visitor&& visit) {
+    visit("first_moment", first_moment(tensor));
+    visit("second_moment", second_moment(tensor));
+  }
+  void resize_state(std::size_t tensor, std::size_t values) {
+    for (buffer<T>* state : {&first_[tensor], &second_[tensor]})
+      if (state->size() != values) {
+        *state = buffer<T>(values);
+        state->fill(T(0));
+      }
+  }
 
 private:
   struct plain_loops {};

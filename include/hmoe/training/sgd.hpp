@@ -48,6 +48,14 @@ public:
   }
 
   [[nodiscard]] std::span<T> velocity(std::size_t tensor) noexcept { return velocity_[tensor]; }
+  /// The same by name, and room for a tensor that has another size now (zeros then): for what moves tensors.
+  template <class Visitor> void visit_state(std::size_t tensor, Visitor&& visit) {
+    visit("velocity", velocity(tensor));
+  }
+  void resize_state(std::size_t tensor, std::size_t values) {
+    if (velocity_[tensor].size() != values)
+      velocity_[tensor] = std::vector<T>(values, T(0));
+  }
 
 private:
   sgd_options options_;
