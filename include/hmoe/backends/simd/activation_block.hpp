@@ -111,10 +111,13 @@ template <simd_detail::byte_product Product, class Arch, std::size_t Rows>
   for (std::size_t r = 0; r < Rows; ++r) {
     std::uint32_t values;
     std::memcpy(&values, activations + r * step, sizeof values);
-    dots[r][0] = simd_detail::add_products<Product, Arch>(dots[r][0], left, values);
-    dots[r][1] = simd_detail::add_products<Product, Arch>(dots[r][1], right, values);
-    keep_in_register(dots[r][0]); // or g++ 12 adds up all products first, in more registers than there are
-    keep_in_register(dots[r][1]);
+    // Of copies: elements of an array that an asm statement names stay in memory.
+    auto to_left = simd_detail::add_products<Product, Arch>(dots[r][0], left, values),
+         to_right = simd_detail::add_products<Product, Arch>(dots[r][1], right, values);
+    keep_in_register(to_left); // or g++ 12 adds up all products first, in more registers than there are
+    keep_in_register(to_right);
+    dots[r][0] = to_left;
+    dots[r][1] = to_right;
   }
 }
 } // namespace detail
