@@ -79,6 +79,7 @@
 #include <hmoe/losses/noisy_load.hpp>
 #include <hmoe/losses/objective.hpp>
 #include <hmoe/losses/of_softmax.hpp>
+#include <hmoe/losses/of_tokens.hpp>
 #include <hmoe/losses/parameter_penalty.hpp>
 #include <hmoe/losses/router_entropy.hpp>
 #include <hmoe/losses/sequence_balance.hpp>

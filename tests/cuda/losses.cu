@@ -5,17 +5,53 @@
 #include <hmoe/losses/objective.hpp>
 #include <hmoe/routing/presets.hpp>
 
+#include "losses/own_loss.hpp"
 #include "routed.cuh"
 
 #include <doctest/doctest.h>
 
 #include <cmath>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 using namespace hmoe;
 namespace kernels = hmoe::backends::cuda_detail;
+
+/// A loss of a user with a kernel of their own: Σ_t z_{t,0}² / T.
+namespace user {
+struct first_logit {
+  double coefficient = 0.5;
+  static constexpr std::string_view name = "first_logit";
+
+  template <class T> double evaluate(routed_batch<T>& batch) const {
+    const auto z = std::as_const(batch.trace).logits();
+    const auto tokens = static_cast<double>(z.rows());
+    double sum = 0;
+    for (std::size_t t = 0; t < z.rows(); ++t) {
+      const auto first = static_cast<double>(z(t, 0));
+      sum += first * first / tokens;
+      batch.trace.d_logits()(t, 0) += static_cast<T>(coefficient * 2 * first / tokens);
+    }
+    return sum;
+  }
+};
+template <unsigned Threads>
+__global__ void square_first_logits(kernels::trace_arrays trace, double coefficient, double* rows) {
+  const auto tokens = static_cast<double>(trace.tokens);
+  for (index_t t = threadIdx.x; t < trace.tokens; t += Threads) {
+    const auto first = static_cast<double>(trace.logits[std::size_t{t} * trace.experts]);
+    rows[t] = first * first / tokens;
+    trace.d_logits[std::size_t{t} * trace.experts] += static_cast<float>(coefficient * 2 * first / tokens);
+  }
+}
+void launch_loss(const first_logit& loss, const kernels::routed_batch_arrays& batch,
+                 const kernels::loss_scratch& scratch, double* value, cudaStream_t stream) {
+  square_first_logits<64><<<1, 64, 0, stream>>>(batch.trace, loss.coefficient, scratch.rows);
+  kernels::launch_sum_rows(batch, scratch, value, stream);
+}
+} // namespace user
 
 namespace {
 
@@ -116,6 +152,7 @@ template <class Router> void check_all(const Router& router, std::size_t tokens)
   for (const auto gates :
        {losses::gate_values::probabilities, losses::gate_values::selected, losses::gate_values::renormalized})
     routed.check(objective{losses::importance{0.7, gates}});
+  routed.check(objective{losses::of_tokens<support::margin>{0.4}, user::first_logit{}});
   std::vector<double> costs;
   for (std::size_t e = 0; e < router.routed(); ++e)
     costs.push_back(static_cast<double>(e * e % 17 + 1));

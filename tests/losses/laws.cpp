@@ -10,6 +10,7 @@
 #include <hmoe/losses/load_balance.hpp>
 #include <hmoe/losses/noisy_load.hpp>
 #include <hmoe/losses/of_softmax.hpp>
+#include <hmoe/losses/of_tokens.hpp>
 #include <hmoe/losses/parameter_penalty.hpp>
 #include <hmoe/losses/router_entropy.hpp>
 #include <hmoe/losses/sequence_balance.hpp>
@@ -18,6 +19,8 @@
 #include <hmoe/losses/z.hpp>
 #include <hmoe/losses/zero_cost_balance.hpp>
 #include <hmoe/testing/loss_laws.hpp>
+
+#include "losses/own_loss.hpp"
 
 #include <doctest/doctest.h>
 
@@ -83,6 +86,7 @@ TEST_CASE("losses of gates and logits") {
   check(losses::noisy_load{0.3, 0.1}, {.learned_noise = true});
   check(losses::router_entropy{0.3});
   check(losses::z{0.3});
+  check(losses::of_tokens<support::margin>{0.3});
   check(losses::of_softmax{losses::load_balance{0.3}}, {.has_probabilities = false});
   check(losses::of_softmax{losses::z{0.3}}, {.has_probabilities = false}); // reads logits only
   check(losses::adaptive_l1{0.3, 2});

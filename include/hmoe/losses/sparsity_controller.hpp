@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/config.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/router_trace.hpp>
 #include <hmoe/losses/adaptive_l1.hpp>
@@ -23,6 +24,15 @@ public:
             " active experts per token wanted of ", experts, ": the target must be above 0 and at most all");
     require(lambda > 0 && factor > 1, "sparsity_controller: lambda is ", lambda, " and must be above 0, factor is ",
             factor, " and must be above 1");
+  }
+
+  /// λ after a step in which `active` of `pairs` pairs were active, given the wanted share of inactive ones.
+  [[nodiscard]] HMOE_HOST_DEVICE static double next(double lambda, std::uint64_t active, std::uint64_t pairs,
+                                                    double wanted, double factor) noexcept {
+    if (pairs == 0)
+      return lambda;
+    const double sparsity = 1 - static_cast<double>(active) / static_cast<double>(pairs);
+    return sparsity < wanted ? lambda * factor : lambda / factor;
   }
 
   [[nodiscard]] double lambda() const noexcept { return lambda_; }
@@ -61,8 +71,7 @@ public:
 
   /// Ends a step: adapts λ to what was added, forgets that, and returns the new λ. Without any token λ stays.
   double update() noexcept {
-    if (pairs_ != 0)
-      lambda_ = sparsity() < 1 - target_experts_ / experts_ ? lambda_ * factor_ : lambda_ / factor_;
+    lambda_ = next(lambda_, active_, pairs_, 1 - target_experts_ / experts_, factor_);
     active_ = pairs_ = 0;
     return lambda_;
   }

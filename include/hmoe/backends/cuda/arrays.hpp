@@ -37,9 +37,10 @@ struct plan_arrays {
 /// What went wrong on the device since it was last asked. Kernels only ever raise it, so that the host can look when it
 /// wants to; all zero is well.
 struct device_status {
-  index_t entries_needed;   ///< the largest number of entries that did not fit the capacity
-  index_t non_finite_logit; ///< 1 + a token that had one
-  index_t invalid_choice;   ///< 1 + a token for which a selection returned too many, unknown or repeated experts
+  index_t entries_needed;      ///< the largest number of entries that did not fit the capacity
+  index_t non_finite_logit;    ///< 1 + a token that had one
+  index_t invalid_choice;      ///< 1 + a token for which a selection returned too many, unknown or repeated experts
+  index_t non_finite_gradient; ///< 1: gradients whose norm was not finite were set to 0
 };
 
 } // namespace hmoe::backends::cuda_detail

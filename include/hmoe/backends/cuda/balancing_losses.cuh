@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/backends/cuda/controllers.cuh>
 #include <hmoe/backends/cuda/launch.cuh>
 #include <hmoe/backends/cuda/loss_sums.cuh>
+#include <hmoe/losses/adaptive_l1.hpp>
 #include <hmoe/losses/auxiliary_loss.hpp>
 #include <hmoe/losses/choice_counts.hpp>
 #include <hmoe/losses/compute_cost.hpp>
@@ -153,6 +155,32 @@ inline void launch_loss(const losses::compute_cost& loss, const routed_batch_arr
   }
   launch_mean_probability_loss(compute_cost_factor{loss.costs.empty() ? nullptr : scratch.costs, batch.widths},
                                loss.coefficient, batch, scratch, value, stream);
+}
+
+inline void check_loss(const losses::adaptive_l1& loss, const routed_batch_arrays&) {
+  require(loss.target_experts > 0, "adaptive_l1: the target is ", loss.target_experts,
+          " experts per token, it must be positive");
+}
+inline void launch_adaptive_l1(const adaptive_l1_factor& factor, bool balanced, double coefficient,
+                               const routed_batch_arrays& batch, const loss_scratch& scratch, double* value,
+                               cudaStream_t stream) {
+  adaptive_l1_factor with = factor;
+  if (balanced) {
+    require_cuda(cudaMemsetAsync(scratch.counts, 0, batch.trace.experts * sizeof(index_t), stream), "clearing counts");
+    launch{"count_active", stream, scratch.parts, loss_threads}(count_active<loss_threads>, batch.trace,
+                                                                scratch.counts);
+    with.active = scratch.counts;
+  }
+  launch_mean_probability_loss(with, coefficient, batch, scratch, value, stream);
+}
+inline void launch_loss(const losses::adaptive_l1& loss, const routed_batch_arrays& batch, const loss_scratch& scratch,
+                        double* value, cudaStream_t stream) {
+  launch_adaptive_l1({nullptr, nullptr, loss.target_experts}, loss.balanced, loss.coefficient, batch, scratch, value,
+                     stream);
+}
+inline void launch_loss(const controlled_l1& loss, const routed_batch_arrays& batch, const loss_scratch& scratch,
+                        double* value, cudaStream_t stream) {
+  launch_adaptive_l1({nullptr, loss.lambda, loss.target_experts}, true, 1, batch, scratch, value, stream);
 }
 
 } // namespace hmoe::backends::cuda_detail

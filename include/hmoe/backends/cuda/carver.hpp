@@ -1,14 +1,22 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/core/compiler.hpp>
+#include <hmoe/core/error.hpp>
 
 #include <cstddef>
+#include <cstdint>
+#include <string_view>
 
 namespace hmoe::backends::cuda_detail {
 
 /// Alignment of arrays in a workspace and of a tape: what cudaMalloc gives.
 inline constexpr std::size_t device_alignment = 256;
+
+/// hmoe::error where somebody else's memory does not begin at a multiple of `alignment`.
+inline void require_aligned(const void* memory, std::size_t alignment, std::string_view name) {
+  require(reinterpret_cast<std::uintptr_t>(memory) % alignment == 0, name, " must begin at a multiple of ", alignment,
+          " bytes");
+}
 
 /// Lays out arrays one behind the other; the first run over it, without memory, counts the bytes.
 class carver {

@@ -84,8 +84,17 @@ class device_bank<Bank, W, bank_form::ffn> : public device_ffn<device_kind<Bank>
 public:
   using kind = device_kind<Bank>;
   device_bank(const executors::cuda_stream& stream, const Bank& host)
-      : base(stream, host.weights()), gate_(kind::gate(host)) {}
-  void upload(const executors::cuda_stream& stream, const Bank& host) { base::upload(stream, host.weights()); }
+      : base(stream, experts::weights_in_memory(host.weights())), gate_(kind::gate(host)) {}
+  /// From a source, without a host bank.
+  template <experts::weight_source Source>
+  device_bank(const executors::cuda_stream& stream, const Source& source, const typename kind::gate_type& gate)
+      : base(stream, source), gate_(gate) {
+    if constexpr (requires { gate_.validate(); })
+      gate_.validate();
+  }
+  void upload(const executors::cuda_stream& stream, const Bank& host) {
+    base::upload(stream, experts::weights_in_memory(host.weights()));
+  }
   [[nodiscard]] std::size_t size() const noexcept { return this->layout().size(); }
   [[nodiscard]] const typename kind::gate_type& gate() const noexcept { return gate_; }
 

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/backends/cuda/carver.hpp>
 #include <hmoe/backends/cuda/device_weight.hpp>
 #include <hmoe/backends/cuda/ffn_arrays.hpp>
 #include <hmoe/backends/cuda/memory.hpp>
 #include <hmoe/core/parameter.hpp>
 #include <hmoe/experts/ffn_weights.hpp>
+#include <hmoe/experts/weight_source.hpp>
 
 #include <algorithm>
 #include <array>
@@ -21,9 +23,9 @@ namespace hmoe::backends::cuda_detail {
 class ffn_layout {
 public:
   ffn_layout() = default;
-  template <class W, std::size_t Lanes>
-  ffn_layout(std::type_identity<W>, const experts::ffn_weights<float, Lanes>& host)
-      : d_(host.d_model()), lanes_(Lanes), in_stride_(row_elements<W>(d_)), biases_(host.has_biases()) {
+  template <class W, experts::weight_source Source>
+  ffn_layout(std::type_identity<W>, const Source& host)
+      : d_(host.d_model()), lanes_(Source::lanes), in_stride_(row_elements<W>(d_)), biases_(host.has_biases()) {
     std::size_t in = 0, out = 0, bias = 0;
     for (std::size_t e = 0; e < host.size(); ++e) {
       const std::size_t h = host.width(e), stride = row_elements<W>(h);
@@ -31,9 +33,9 @@ public:
               " of a feed-forward bank has width 0, which the device does not run: put a "
               "zero_bank or a constant_bank in its place");
       experts_.push_back({h, in, out, bias, stride});
-      in += Lanes * h * in_stride_;
+      in += lanes_ * h * in_stride_;
       out += d_ * stride;
-      bias += biases_ ? Lanes * h : 0;
+      bias += biases_ ? lanes_ * h : 0;
     }
     in_size_ = in;
     out_size_ = out;
@@ -103,8 +105,10 @@ template <class S> struct device_tensor {
 /// to 16 bytes (or cut into blocks), widths as they are. W: float, bfloat16, half or a block.
 template <std::size_t Lanes, class W> class device_ffn {
 public:
-  device_ffn(const executors::cuda_stream& stream, const experts::ffn_weights<float, Lanes>& host)
-      : layout_(std::type_identity<W>{}, host) {
+  template <experts::weight_source Source>
+  device_ffn(const executors::cuda_stream& stream, const Source& source) : layout_(std::type_identity<W>{}, source) {
+    static_assert(Source::lanes == Lanes, "hmoe::backends::cuda: the source of weights is for experts of another kind: "
+                                          "a GLU has two lanes, an MLP one");
     std::vector<std::size_t> in, out, bias;
     std::vector<index_t> strides, widths;
     for (std::size_t e = 0; e < layout_.size(); ++e) {
@@ -119,7 +123,11 @@ public:
     in_bias_offsets_.assign(stream, bias);
     out_strides_.assign(stream, strides);
     widths_.assign(stream, widths);
-    upload(stream, host);
+    in_.resize_for_overwrite(stream, layout_.in_size());
+    out_.resize_for_overwrite(stream, layout_.out_size());
+    in_bias_.resize_for_overwrite(stream, layout_.in_bias_size());
+    out_bias_.resize_for_overwrite(stream, layout_.out_bias_size());
+    write(stream, source);
   }
 
   [[nodiscard]] const ffn_layout& layout() const noexcept { return layout_; }
@@ -138,40 +146,20 @@ public:
   }
   [[nodiscard]] bool has_masters() const noexcept { return in_masters_.size() != 0; }
 
-  /// Takes the weights of a host bank of the same shape.
-  void upload(const executors::cuda_stream& stream, const experts::ffn_weights<float, Lanes>& host) {
-    require(ffn_layout(std::type_identity<W>{}, host) == layout_,
+  /// Takes the weights of a source of the same shape. All are read before the first is written, so that an error
+  /// changes nothing.
+  template <experts::weight_source Source> void upload(const executors::cuda_stream& stream, const Source& source) {
+    require(ffn_layout(std::type_identity<W>{}, source) == layout_,
             "the weights of a bank on the device cannot be taken from one of another shape");
-    std::vector<W> in(layout_.in_size()), out(layout_.out_size());
-    std::vector<float> in_bias, out_bias;
-    for (std::size_t e = 0; e < layout_.size(); ++e) {
-      W* row = in.data() + layout_[e].in;
-      for (std::size_t l = 0; l < Lanes; ++l)
-        for (std::size_t r = 0; r < layout_[e].width; ++r, row += layout_.in_stride())
-          store_row(host.lane(e, l).row(r), row, "a weight of the first projection");
-      for (std::size_t r = 0; r < layout_.d_model(); ++r)
-        store_row(host.output(e).row(r), out.data() + layout_[e].out + r * layout_[e].out_stride,
-                  "a weight of the second projection");
-      if (!layout_.has_biases())
-        continue;
-      for (std::size_t l = 0; l < Lanes; ++l)
-        in_bias.insert(in_bias.end(), host.lane_bias(e, l).row(0).begin(), host.lane_bias(e, l).row(0).end());
-      out_bias.insert(out_bias.end(), host.output_bias(e).row(0).begin(), host.output_bias(e).row(0).end());
-    }
-    in_.assign(stream, in);
-    out_.assign(stream, out);
-    in_bias_.assign(stream, in_bias);
-    out_bias_.assign(stream, out_bias);
-    for (std::size_t e = 0; has_masters() && e < layout_.size(); ++e) {
-      const std::size_t h = layout_[e].width, stride = layout_.in_stride();
-      for (std::size_t l = 0; l < Lanes; ++l)
-        copy_rows<float>(stream, host.lane(e, l),
-                         device_rows(in_masters_.data() + layout_[e].in + l * h * stride, h, layout_.d_model(), stride),
-                         cudaMemcpyHostToDevice);
-      copy_rows<float>(stream, host.output(e),
-                       device_rows(out_masters_.data() + layout_[e].out, layout_.d_model(), h, layout_[e].out_stride),
-                       cudaMemcpyHostToDevice);
-    }
+    for_each_stored_row(source, [](std::size_t, std::size_t, std::size_t, matrix_view<const float>, const W*) {});
+    write(stream, source);
+  }
+  /// Reads and writes the matrices where somebody else has them, in the layout of `layout()`, from now on.
+  void borrow(W* in, W* out, int device) {
+    require_aligned(in, 16, "the matrices of experts");
+    require_aligned(out, 16, "the matrices of experts");
+    in_ = device_buffer<W>::borrowed(in, layout_.in_size(), device);
+    out_ = device_buffer<W>::borrowed(out, layout_.out_size(), device);
   }
   /// Writes the weights into a host bank of the same shape: the masters where there are such; waits for the stream.
   template <class Bank>
@@ -240,6 +228,73 @@ public:
   }
 
 private:
+  /// Rows of a matrix that are on the host at a time: their floats, and as they are stored.
+  static constexpr std::size_t rows_at_once = 64;
+
+  /// f(expert, matrix, first row, rows in float, the same as stored) for parts of all matrices in turn: no more than
+  /// one part is on the host. Rows of blocks that the source has in that form are not touched, and have no floats.
+  template <class Source, class F> void for_each_stored_row(const Source& source, const F& f) const {
+    std::vector<float> floats;
+    std::vector<W> stored;
+    for (std::size_t e = 0; e < layout_.size(); ++e)
+      for (std::size_t m = 0; m <= Lanes; ++m) {
+        const std::size_t rows = m < Lanes ? layout_[e].width : layout_.d_model(),
+                          cols = m < Lanes ? layout_.d_model() : layout_[e].width, stride = row_elements<W>(cols);
+        for (std::size_t first = 0; first < rows; first += rows_at_once) {
+          const std::size_t count = std::min(rows_at_once, rows - first);
+          stored.resize(count * stride);
+          if (take_blocks(source, e, m, first, count, stored.data())) {
+            f(e, m, first, matrix_view<const float>(nullptr, 0, cols), stored.data());
+            continue;
+          }
+          floats.resize(count * cols);
+          const matrix_view<float> part(floats.data(), count, cols);
+          source.read(e, m, first, part);
+          for (std::size_t r = 0; r < count; ++r)
+            store_row(vector_view<const float>(part.row(r)), stored.data() + r * stride,
+                      m < Lanes ? "a weight of the first projection" : "a weight of the second projection");
+          f(e, m, first, matrix_view<const float>(part), stored.data());
+        }
+      }
+  }
+  template <class Source>
+  static bool take_blocks(const Source& source, std::size_t e, std::size_t m, std::size_t first, std::size_t rows,
+                          W* to) {
+    if constexpr (experts::block_weight_source<Source, W>)
+      if (source.template has_blocks<W>(e, m)) {
+        source.read_blocks(e, m, first, rows, to);
+        return true;
+      }
+    return false;
+  }
+  template <class Source> void write(const executors::cuda_stream& stream, const Source& source) {
+    for_each_stored_row(
+        source, [&](std::size_t e, std::size_t m, std::size_t first, matrix_view<const float> floats, const W* stored) {
+          const bool in = m < Lanes;
+          const std::size_t rows = in ? layout_[e].width : layout_.d_model(),
+                            cols = in ? layout_.d_model() : layout_[e].width, stride = row_elements<W>(cols),
+                            count = std::min(rows_at_once, rows - first),
+                            at = (in ? layout_[e].in + m * rows * stride : layout_[e].out) + first * stride;
+          copy_rows<W>(stream, matrix_view<const W>(stored, 1, count * stride),
+                       matrix_view<W, device_space>((in ? in_ : out_).data() + at, 1, count * stride),
+                       cudaMemcpyHostToDevice);
+          if (has_masters())
+            copy_rows<float>(stream, floats,
+                             device_rows((in ? in_masters_ : out_masters_).data() + at, count, cols, stride),
+                             cudaMemcpyHostToDevice);
+        });
+    if (!layout_.has_biases())
+      return;
+    std::vector<float> in(layout_.in_bias_size()), out(layout_.out_bias_size());
+    for (std::size_t e = 0; e < layout_.size(); ++e) {
+      const std::size_t h = layout_[e].width, d = layout_.d_model();
+      for (std::size_t l = 0; l < Lanes; ++l)
+        source.read_bias(e, l, 0, matrix_view<float>(in.data() + layout_[e].in_bias + l * h, h, 1));
+      source.read_bias(e, Lanes, 0, matrix_view<float>(out.data() + e * d, d, 1));
+    }
+    in_bias_.assign(stream, in);
+    out_bias_.assign(stream, out);
+  }
   [[nodiscard]] static matrix_view<float, device_space> device_rows(float* data, std::size_t rows, std::size_t cols,
                                                                     std::size_t stride) noexcept {
     return {data, rows, cols, stride};

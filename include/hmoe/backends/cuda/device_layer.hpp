@@ -12,6 +12,7 @@
 #include <hmoe/dispatch/scattered.hpp>
 #include <hmoe/dispatch/sorted.hpp>
 #include <hmoe/experts/expert_set.hpp>
+#include <hmoe/experts/weight_source.hpp>
 
 #include <concepts>
 #include <cstddef>
@@ -21,7 +22,23 @@
 #include <vector>
 
 /// Which host layers have a form on the device, said in words at the first thing that does not.
+namespace hmoe::backends {
+
+/// A source of weights for a bank whose gate has numbers, such as experts::clamped.
+template <experts::weight_source Source, class Gate> struct bank_source {
+  bank_source(const Source& from, const Gate& with) : weights(&from), gate(with) {}
+  const Source* weights;
+  Gate gate;
+};
+
+} // namespace hmoe::backends
+
 namespace hmoe::backends::cuda_detail {
+
+template <class S> inline constexpr bool is_bank_source = false;
+template <class Source, class Gate> inline constexpr bool is_bank_source<bank_source<Source, Gate>> = true;
+template <class S>
+concept any_bank_source = experts::weight_source<S> || is_bank_source<S>;
 
 template <class L>
 concept host_layer = requires(const L& layer) {
@@ -64,6 +81,23 @@ template <class... Banks> struct banks_of<expert_set<Banks...>> {
     return [&]<std::size_t... B>(std::index_sequence<B...>) {
       return on_device<W>{device_bank<Banks, W>(stream, host.template bank<B>())...};
     }(std::index_sequence_for<Banks...>{});
+  }
+  /// device_bank<Bank, W>(stream, source, gate) for each.
+  template <class W, class... Sources>
+  [[nodiscard]] static on_device<W> load(const executors::cuda_stream& stream, const Sources&... sources) {
+    static_assert(((device_kind<Banks>::form == bank_form::ffn) && ...),
+                  "hmoe::backends::load_to: a bank without matrix products has no source of weights: copy a layer that "
+                  "has such banks with copy_to");
+    return on_device<W>{load_bank<Banks, W>(stream, sources)...};
+  }
+
+private:
+  template <class Bank, class W, class Source>
+  [[nodiscard]] static device_bank<Bank, W> load_bank(const executors::cuda_stream& stream, const Source& source) {
+    if constexpr (experts::weight_source<Source>)
+      return device_bank<Bank, W>(stream, source, typename device_kind<Bank>::gate_type{});
+    else
+      return device_bank<Bank, W>(stream, *source.weights, source.gate);
   }
 };
 

@@ -40,6 +40,26 @@ template <class Selection> struct device_selection {
 
 [[nodiscard]] constexpr std::size_t round_to_16(std::size_t bytes) noexcept { return (bytes + 15) / 16 * 16; }
 
+/// routing::top_p with the p that stands on the device when the kernel runs (cuda_layer::update_top_p moves it).
+struct device_top_p {
+  const double* p;
+
+  HMOE_HOST_DEVICE std::size_t operator()(vector_view<const float> row, vector_view<index_t> chosen) const noexcept {
+    return routing::top_p(*p)(row, chosen);
+  }
+};
+template <> struct device_selection<routing::top_p> {
+  using type = device_top_p;
+  [[nodiscard]] static std::size_t bytes(const routing::top_p&) noexcept { return 16; }
+  static void pack(const routing::top_p& host, std::byte* to) noexcept { std::memcpy(to, &host.p, sizeof host.p); }
+  static void unpack(const std::byte* from, routing::top_p& host) noexcept {
+    std::memcpy(&host.p, from, sizeof host.p);
+  }
+  [[nodiscard]] static type view(const routing::top_p&, const std::byte* at) {
+    return {reinterpret_cast<const double*>(at)};
+  }
+};
+
 /// The bias, then what the inner selection has.
 template <class Inner> struct device_selection<routing::biased<float, Inner>> {
   using host_type = routing::biased<float, Inner>;

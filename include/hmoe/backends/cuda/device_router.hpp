@@ -81,6 +81,15 @@ struct device_router<routing::router<Score, Selection, Weighting, Shared>> {
   }
 };
 
+/// Whether a router's selection has a bias that is moved between steps, and whether it is top_p.
+template <class Router> inline constexpr bool has_selection_bias = false;
+template <class Score, class Inner, class Weighting, class Shared>
+inline constexpr bool has_selection_bias<routing::router<Score, routing::biased<float, Inner>, Weighting, Shared>> =
+    true;
+template <class Router> inline constexpr bool selects_top_p = false;
+template <class Score, class Weighting, class Shared>
+inline constexpr bool selects_top_p<routing::router<Score, routing::top_p, Weighting, Shared>> = true;
+
 template <class Router> using router_view_t = typename device_router<Router>::view_type;
 
 /// Size of the block of parameters.

@@ -16,6 +16,7 @@ public:
 
   /// Takes another value, in the order of the stream.
   void set(const executors::cuda_stream& stream, T value) { memory_.assign(stream, std::span<const T>(&value, 1)); }
+  void set_zero(const executors::cuda_stream& stream) { memory_.set_zero(stream); }
   /// Waits for the stream.
   [[nodiscard]] T read(const executors::cuda_stream& stream) const {
     T value{};

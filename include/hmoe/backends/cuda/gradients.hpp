@@ -2,14 +2,22 @@
 #pragma once
 
 #include <hmoe/backends/cuda/carver.hpp>
+#include <hmoe/backends/cuda/context.hpp>
+#include <hmoe/backends/cuda/device_value.hpp>
 #include <hmoe/backends/cuda/ffn_arrays.hpp>
 #include <hmoe/backends/cuda/memory.hpp>
 
 #include <array>
+#include <cmath>
 #include <cstddef>
 #include <vector>
 
 namespace hmoe::backends {
+
+namespace cuda_detail {
+/// Blocks that add up the squares of gradients: fixed, so that the order of the sum is.
+inline constexpr unsigned norm_blocks = 256;
+} // namespace cuda_detail
 
 /// Gradients of a device layer, made by its make_gradients: float on the device, in the layout of the weights. Passes
 /// add to them.
@@ -18,15 +26,20 @@ public:
   /// Zeros: per bank four arrays of the given sizes (see device_bank::gradient_sizes), and the router's block.
   cuda_gradients(const executors::cuda_stream& stream, const std::vector<std::array<std::size_t, 4>>& banks,
                  std::size_t router_bytes)
-      : sizes_(banks), router_bytes_(router_bytes) {
+      : sizes_(banks), router_bytes_(router_bytes), squared_norm_(stream) {
     lay_out(nullptr);
     block_.resize_for_overwrite(stream, bytes_);
     lay_out(block_.data());
     block_.set_zero(stream);
+    norm_partials_.resize_for_overwrite(stream, cuda_detail::norm_blocks);
   }
 
   void set_zero(const executors::cuda_stream& stream) { block_.set_zero(stream); }
   [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
+  /// √Σ g² from before cuda_layer::clip_gradient_norm; waits for the stream.
+  [[nodiscard]] double read_norm(const cuda_context& ctx) const {
+    return std::sqrt(squared_norm_.read(ctx.executor()));
+  }
 
   // What passes and optimisers ask for.
   [[nodiscard]] std::size_t bank_count() const noexcept { return sizes_.size(); }
@@ -36,6 +49,8 @@ public:
   [[nodiscard]] const std::array<std::size_t, 4>& sizes(std::size_t b) const noexcept { return sizes_[b]; }
   [[nodiscard]] std::byte* router() const noexcept { return router_; }
   [[nodiscard]] std::size_t router_bytes() const noexcept { return router_bytes_; }
+  [[nodiscard]] device_value<double>& squared_norm() noexcept { return squared_norm_; }
+  [[nodiscard]] double* norm_partials() noexcept { return norm_partials_.data(); }
   /// All of it, padding included, which stays 0.
   [[nodiscard]] float* data() const noexcept { return reinterpret_cast<float*>(block_.data()); }
   [[nodiscard]] std::size_t size() const noexcept { return bytes_ / sizeof(float); }
@@ -101,6 +116,8 @@ private:
   std::vector<std::array<float*, 4>> banks_;
   std::byte* router_ = nullptr;
   device_buffer<std::byte> block_;
+  device_value<double> squared_norm_;
+  device_buffer<double> norm_partials_; ///< of the kernel that adds up squares
 };
 
 } // namespace hmoe::backends

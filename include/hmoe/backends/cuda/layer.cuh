@@ -16,7 +16,9 @@
 ///   template struct hmoe::backends::cuda_objective_kernels<host_layer, host_objective, S>;
 /// where host_layer is the moe_layer's type. Everything else is host code.
 
+#include <hmoe/backends/cuda/controllers.cuh>
 #include <hmoe/backends/cuda/ffn.cuh>
+#include <hmoe/backends/cuda/gradient_norm.cuh>
 #include <hmoe/backends/cuda/layer.hpp>
 #include <hmoe/backends/cuda/losses.cuh>
 #include <hmoe/backends/cuda/optimizer.cuh>
@@ -338,6 +340,109 @@ void cuda_layer<Experts, Router, S, W>::keep_masters(const cuda_context& ctx)
   }
 }
 
+template <class Experts, class Router, class S, class W>
+void cuda_layer<Experts, Router, S, W>::add_squared_norm(const cuda_context& ctx, cuda_gradients& gradients,
+                                                         device_value<double>& sum) const
+  requires trainable
+{
+  const cuda_detail::device_guard guard = enter(ctx);
+  check_gradients(gradients);
+  cuda_detail::add_squared_norm(ctx.stream(), gradients.data(), gradients.size(), gradients.norm_partials(),
+                                sum.data());
+}
+
+template <class Experts, class Router, class S, class W>
+void cuda_layer<Experts, Router, S, W>::scale_to_norm(const cuda_context& ctx, cuda_gradients& gradients,
+                                                      const device_value<double>& squares, double max_norm) const
+  requires trainable
+{
+  const cuda_detail::device_guard guard = enter(ctx);
+  check_gradients(gradients);
+  require(max_norm > 0, "clip_gradient_norm needs max_norm > 0, given is ", max_norm);
+  cuda_detail::scale_to_norm(ctx.stream(), cuda_detail::element_blocks(gradients.size(), ctx.multiprocessors()),
+                             gradients.data(), gradients.size(), squares.data(), max_norm, status_.data());
+}
+
+template <class Experts, class Router, class S, class W>
+void cuda_layer<Experts, Router, S, W>::add_load(const cuda_context& ctx, const tape_type& tape,
+                                                 matrix_view<double, device_space> load,
+                                                 matrix_view<const double, device_space> flops_per_token) const
+  requires trainable
+{
+  const cuda_detail::device_guard guard = enter(ctx);
+  require(tape.shape() == shape_, "the tape is of another layer");
+  check_load(load, "the load");
+  if (flops_per_token.data() != nullptr)
+    check_load(flops_per_token, "flops_per_token");
+  cuda_detail::launch{"add_load", ctx.stream(), 1, cuda_detail::loss_threads}(
+      cuda_detail::add_load<cuda_detail::loss_threads>, tape.arrays().trace.tokens_per_expert, flops_per_token.data(),
+      load.data(), static_cast<index_t>(shape_.routed));
+}
+
+template <class Experts, class Router, class S, class W>
+void cuda_layer<Experts, Router, S, W>::update_bias_by_sign(const cuda_context& ctx,
+                                                            matrix_view<const double, device_space> load, double rate,
+                                                            std::size_t moving)
+  requires trainable
+{
+  const cuda_detail::device_guard guard = enter(ctx);
+  const index_t count = moving_experts(load, rate, moving);
+  cuda_detail::launch{"move_bias_by_sign", ctx.stream(), 1, cuda_detail::loss_threads}(
+      cuda_detail::move_bias_by_sign<cuda_detail::loss_threads>, selection_state<float>(), load.data(), count, rate);
+}
+
+template <class Experts, class Router, class S, class W>
+void cuda_layer<Experts, Router, S, W>::update_bias_in_proportion(const cuda_context& ctx,
+                                                                  matrix_view<const double, device_space> load,
+                                                                  double rate, double share, std::size_t moving)
+  requires trainable
+{
+  const cuda_detail::device_guard guard = enter(ctx);
+  const index_t count = moving_experts(load, rate, moving);
+  cuda_detail::launch{"move_bias_in_proportion", ctx.stream(), 1, cuda_detail::loss_threads}(
+      cuda_detail::move_bias_in_proportion<cuda_detail::loss_threads>, selection_state<float>(), load.data(),
+      static_cast<index_t>(shape_.routed), count, rate, share);
+}
+
+template <class Experts, class Router, class S, class W>
+void cuda_layer<Experts, Router, S, W>::update_top_p(const cuda_context& ctx, const tape_type& tape,
+                                                     cuda_top_p_controller& controller)
+  requires trainable
+{
+  static_assert(cuda_detail::selects_top_p<Router>,
+                "hmoe::backends::cuda: the router's Selection is not routing::top_p, so there is no p to move");
+  const cuda_detail::device_guard guard = enter(ctx);
+  require(tape.shape() == shape_, "the tape is of another layer");
+  cuda_detail::launch{"move_top_p", ctx.stream(), 1, cuda_detail::loss_threads}(
+      cuda_detail::move_top_p<cuda_detail::loss_threads>, tape.arrays().trace.tokens_per_expert,
+      static_cast<index_t>(shape_.routed), tape.arrays().trace.tokens, controller.choice(), controller.state(),
+      selection_state<double>());
+}
+
+template <class Experts, class Router, class S, class W>
+void cuda_layer<Experts, Router, S, W>::add_sparsity(const cuda_context& ctx, const tape_type& tape,
+                                                     cuda_sparsity_controller& controller) const
+  requires trainable
+{
+  const cuda_detail::device_guard guard = enter(ctx);
+  require(tape.shape() == shape_, "the tape is of another layer");
+  if (tape.tokens() != 0)
+    cuda_detail::launch{"count_sparsity", ctx.stream(),
+                        cuda_detail::element_blocks(tape.tokens() * shape_.routed, ctx.multiprocessors()),
+                        cuda_detail::loss_threads}(cuda_detail::count_sparsity<cuda_detail::loss_threads>,
+                                                   tape.arrays().trace, controller.state());
+}
+
+template <class Experts, class Router, class S, class W>
+void cuda_layer<Experts, Router, S, W>::update_lambda(const cuda_context& ctx,
+                                                      cuda_sparsity_controller& controller) const
+  requires trainable
+{
+  const cuda_detail::device_guard guard = enter(ctx);
+  cuda_detail::launch{"move_lambda", ctx.stream(), 1, 1}(cuda_detail::move_lambda<1>, controller.state(),
+                                                         controller.wanted_sparsity(), controller.factor());
+}
+
 /// Instantiates the kernels of a host layer's device form, see the head of this file.
 template <class Layer, class S = float, class W = S> struct cuda_kernels {
   using layer = cuda_layer_of<Layer, S, W>;
@@ -348,14 +453,25 @@ template <class Layer, class S = float, class W = S> struct cuda_kernels {
   /// needs one.
   static auto instantiate() {
     const auto inference = static_cast<void (layer::*)(const cuda_context&, input, output) const>(&layer::forward);
-    if constexpr (layer::trainable)
-      return std::tuple(
-          inference, &layer::workspace_bytes,
-          static_cast<void (layer::*)(const cuda_context&, input, output, typename layer::tape_type&) const>(
-              &layer::forward),
-          &layer::backward, &layer::step, &layer::keep_masters);
+    if constexpr (layer::trainable && cuda_detail::has_selection_bias<typename Layer::router_type>)
+      return std::tuple_cat(training(),
+                            std::tuple(inference, &layer::update_bias_by_sign, &layer::update_bias_in_proportion));
+    else if constexpr (layer::trainable && cuda_detail::selects_top_p<typename Layer::router_type>)
+      return std::tuple_cat(training(), std::tuple(inference, &layer::update_top_p));
+    else if constexpr (layer::trainable)
+      return std::tuple_cat(training(), std::tuple(inference));
     else
       return std::tuple(inference, &layer::workspace_bytes);
+  }
+  static auto training()
+    requires(layer::trainable)
+  {
+    return std::tuple(
+        &layer::workspace_bytes,
+        static_cast<void (layer::*)(const cuda_context&, input, output, typename layer::tape_type&) const>(
+            &layer::forward),
+        &layer::backward, &layer::step, &layer::keep_masters, &layer::add_squared_norm, &layer::scale_to_norm,
+        &layer::add_load, &layer::add_sparsity, &layer::update_lambda);
   }
 };
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <hmoe/backends/cuda/context.hpp>
+#include <hmoe/backends/cuda/controllers.hpp>
 #include <hmoe/backends/cuda/device_layer.hpp>
 #include <hmoe/backends/cuda/gradients.hpp>
 #include <hmoe/backends/cuda/losses.hpp>
@@ -10,9 +11,11 @@
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/core/overlap.hpp>
 #include <hmoe/losses/objective.hpp>
+#include <hmoe/routing/controllers/bias_load.hpp>
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <concepts>
 #include <cstddef>
 #include <string_view>
@@ -40,6 +43,7 @@ template <class Experts, class Router, class S, class W = S> class cuda_layer {
                 "hmoe/core/quantized_block.hpp, such as hmoe::q8_block");
   using banks = cuda_detail::banks_of<Experts>;
   using pass_arrays = cuda_detail::pass_arrays<S>;
+  static constexpr std::size_t bank_count = std::tuple_size_v<typename banks::template on_device<W>>;
 
 public:
   using value_type = S;
@@ -53,27 +57,17 @@ public:
   template <cuda_detail::host_layer Layer>
   cuda_layer(const cuda_context& ctx, const Layer& host)
       : device_(ctx.device()), banks_(banks::template copy<W>(ctx.executor(), host.experts())), router_(host.router()) {
-    require(router_.routed() <= 512, "the router chooses among ", router_.routed(),
-            " experts, on the device up to 512");
     require(host.experts().numbered_in_order(),
             "on the device experts are numbered bank after bank: give expert_set no "
             "expert_ids");
-    std::size_t widest = 0;
-    std::vector<index_t> widths;
-    for_each_bank([&](const auto& bank, std::size_t) {
-      if constexpr (requires { bank.layout(); })
-        widest = std::max(widest, bank.layout().widest());
-    });
-    for (std::size_t e = 0; e < host.size(); ++e)
-      widths.push_back(static_cast<index_t>(host.experts().width(e)));
-    for (std::size_t e = 0; e < router_.routed(); ++e)
-      widest_ = std::max(widest_, widths[e]);
-    shape_ = {host.d_model(),  host.size(),      router_.routed(), cuda_detail::ffn_hidden_stride<S>(widest),
-              banks::one_lane, banks::two_lanes, banks::constants, router_.weights_on_input()};
-    widths_.assign(ctx.executor(), widths);
-    status_.resize_for_overwrite(ctx.executor(), 1);
-    status_.set_zero(ctx.executor());
-    upload_router(ctx);
+    complete(ctx);
+  }
+  /// Of a router and a source of weights for each bank (load_to).
+  template <class... Sources>
+  cuda_layer(const cuda_context& ctx, const Router& router, const Sources&... sources)
+    requires(sizeof...(Sources) == bank_count && (cuda_detail::any_bank_source<Sources> && ...))
+      : device_(ctx.device()), banks_(banks::template load<W>(ctx.executor(), sources...)), router_(router) {
+    complete(ctx);
   }
 
   [[nodiscard]] std::size_t d_model() const noexcept { return shape_.d; }
@@ -85,6 +79,20 @@ public:
     std::size_t sum = router_block_.size();
     for_each_bank([&](const auto& bank, std::size_t) { sum += bank.bytes(); });
     return sum;
+  }
+
+  /// How the matrices of bank B of two-layer experts lie: sizes, and of each expert offsets and strides, in elements of
+  /// W.
+  template <std::size_t B> [[nodiscard]] const cuda_detail::ffn_layout& weight_layout() const noexcept {
+    return std::get<B>(banks_).layout();
+  }
+  /// From now on the matrices of bank B are those that the caller has on the layer's device:
+  /// weight_layout<B>().in_size() and out_size() elements, both at a multiple of 16 bytes. For experts of one width h,
+  /// with d and h multiples of 16 bytes, these are contiguous arrays [experts, lanes · h, d] (gate rows before up rows)
+  /// and [experts, d, h]. They are read as they are, and must outlive the layer; upload and optimiser steps write them.
+  template <std::size_t B> void use_weights(W* in, W* out) {
+    require(!keeps_masters_, "the layer keeps masters of its weights already: take the caller's memory before that");
+    std::get<B>(banks_).borrow(in, out, device_);
   }
 
   /// With 16-bit weights: keeps the matrices also in float (masters), of which the stored ones are the rounding, 4
@@ -133,6 +141,21 @@ public:
     check_entries(most);
     const cuda_detail::device_guard guard(device_);
     return tape_type(shape_, max_tokens, max_entries == 0 ? most : std::min(most, max_entries));
+  }
+  /// Bytes of such a tape, and one in the caller's memory on the layer's device (aligned to 256 bytes), which must
+  /// outlive it.
+  [[nodiscard]] std::size_t tape_bytes(std::size_t max_tokens, std::size_t max_entries = 0) const {
+    const std::size_t most = max_tokens * router_.max_selected();
+    return tape_type::bytes_for(shape_, max_tokens, max_entries == 0 ? most : std::min(most, max_entries));
+  }
+  [[nodiscard]] tape_type make_tape_in(std::byte* memory, std::size_t bytes, std::size_t max_tokens,
+                                       std::size_t max_entries = 0) const
+    requires trainable
+  {
+    const std::size_t most = max_tokens * router_.max_selected();
+    check_entries(most);
+    return tape_type(shape_, max_tokens, max_entries == 0 ? most : std::min(most, max_entries),
+                     device_buffer<std::byte>::borrowed(memory, bytes, device_));
   }
   /// Zeros in the shape of the parameters.
   [[nodiscard]] cuda_gradients make_gradients(const cuda_context& ctx) const {
@@ -187,14 +210,63 @@ public:
             const cuda_detail::optimizer_memory& memory, const cuda_gradients& gradients)
     requires trainable;
 
+  // Between passes, in the order of the stream and without the host; all can be captured in CUDA graphs.
+
+  /// sum += Σ g² of the gradients, padding included, which is 0: for the norm over several layers.
+  void add_squared_norm(const cuda_context& ctx, cuda_gradients& gradients, device_value<double>& sum) const
+    requires trainable;
+  /// Scales the gradients by max_norm / √squares where √squares is above max_norm. Where it is not finite the gradients
+  /// become 0, and check throws.
+  void scale_to_norm(const cuda_context& ctx, cuda_gradients& gradients, const device_value<double>& squares,
+                     double max_norm) const
+    requires trainable;
+  /// training::clip_gradient_norm over the gradients of this layer; gradients.read_norm(ctx) tells the norm from
+  /// before.
+  void clip_gradient_norm(const cuda_context& ctx, cuda_gradients& gradients, double max_norm) const
+    requires trainable
+  {
+    gradients.squared_norm().set_zero(ctx.executor());
+    add_squared_norm(ctx, gradients, gradients.squared_norm());
+    scale_to_norm(ctx, gradients, gradients.squared_norm(), max_norm);
+  }
+
+  /// The load that biases follow, on the device: a number for each routed expert, zeros.
+  [[nodiscard]] device_matrix<double> make_load(const cuda_context& ctx) const {
+    device_matrix<double> load;
+    load.resize_for_overwrite(ctx.executor(), 1, shape_.routed);
+    load.set_zero(ctx.executor());
+    return load;
+  }
+  /// load += tokens per expert of the pass in the tape, each times the expert's FLOPs per token [1×N] where they are
+  /// given (routing::load_in_tokens, load_in_flops). Loads of several devices are added up by whoever has them.
+  void add_load(const cuda_context& ctx, const tape_type& tape, matrix_view<double, device_space> load,
+                matrix_view<const double, device_space> flops_per_token = {}) const
+    requires trainable;
+  /// routing::update_bias_by_sign and update_bias_in_proportion on the router's bias (routing::biased). The loads stay.
+  void update_bias_by_sign(const cuda_context& ctx, matrix_view<const double, device_space> load, double rate,
+                           std::size_t moving = routing::all_experts)
+    requires trainable;
+  void update_bias_in_proportion(const cuda_context& ctx, matrix_view<const double, device_space> load, double rate,
+                                 double share, std::size_t moving = routing::all_experts)
+    requires trainable;
+  /// Moves the p of the router's top_p, given the pass in the tape.
+  void update_top_p(const cuda_context& ctx, const tape_type& tape, cuda_top_p_controller& controller)
+    requires trainable;
+  /// Counts the active pairs of the pass in the tape, and ends a step (losses::sparsity_controller).
+  void add_sparsity(const cuda_context& ctx, const tape_type& tape, cuda_sparsity_controller& controller) const
+    requires trainable;
+  void update_lambda(const cuda_context& ctx, cuda_sparsity_controller& controller) const
+    requires trainable;
+
   /// Waits for the stream and throws when a pass since the last call had more entries than room for them, a selection
-  /// that returned too many, unknown or repeated experts, or (unless the router has non_finite::propagate) a logit that
-  /// was not finite.
+  /// that returned too many, unknown or repeated experts, gradients whose norm was not finite, or (unless the router
+  /// has non_finite::propagate) a logit that was not finite.
   void check(const cuda_context& ctx) const {
     cuda_detail::device_status status[1];
     status_.read(ctx.executor(), status);
     ctx.synchronize();
-    if (status[0].entries_needed == 0 && status[0].non_finite_logit == 0 && status[0].invalid_choice == 0)
+    if (status[0].entries_needed == 0 && status[0].non_finite_logit == 0 && status[0].invalid_choice == 0 &&
+        status[0].non_finite_gradient == 0)
       return;
     status_.set_zero(ctx.executor());
     require(status[0].entries_needed == 0, "a pass on the device had ", status[0].entries_needed,
@@ -202,8 +274,10 @@ public:
             "batch were left without experts");
     require(status[0].invalid_choice == 0, "the selection returned too many, unknown or repeated experts for token ",
             status[0].invalid_choice - 1, ", which was left without routed experts");
-    require(router_.on_non_finite() == routing::non_finite::propagate, "the router's logits of token ",
-            status[0].non_finite_logit - 1, " are not all finite");
+    require(status[0].non_finite_logit == 0 || router_.on_non_finite() == routing::non_finite::propagate,
+            "the router's logits of token ", status[0].non_finite_logit - 1, " are not all finite");
+    require(status[0].non_finite_gradient == 0,
+            "the norm of gradients that were clipped was not finite: training has diverged; they were set to 0");
   }
 
   /// The trained tensors, in the order of cuda_gradients' arrays; the router's last.
@@ -222,7 +296,33 @@ public:
   }
 
 private:
-  static constexpr std::size_t bank_count = std::tuple_size_v<typename banks::template on_device<W>>;
+  /// What is the same for all layers, once there are banks and a router.
+  void complete(const cuda_context& ctx) {
+    std::size_t widest = 0, experts = 0;
+    std::vector<index_t> widths;
+    for_each_bank([&](const auto& bank, std::size_t first) {
+      experts = first + bank.size();
+      widths.resize(experts);
+      if constexpr (requires { bank.layout(); }) {
+        widest = std::max(widest, bank.layout().widest());
+        for (std::size_t e = 0; e < bank.size(); ++e)
+          widths[first + e] = static_cast<index_t>(bank.layout()[e].width);
+        require(bank.layout().d_model() == router_.d_model(), "a bank has d_model ", bank.layout().d_model(),
+                ", the router ", router_.d_model());
+      }
+    });
+    require(experts == router_.size(), "the router is for ", router_.size(), " experts, the banks have ", experts);
+    require(router_.routed() <= 512, "the router chooses among ", router_.routed(),
+            " experts, on the device up to 512");
+    for (std::size_t e = 0; e < router_.routed(); ++e)
+      widest_ = std::max(widest_, widths[e]);
+    shape_ = {router_.d_model(), experts,          router_.routed(), cuda_detail::ffn_hidden_stride<S>(widest),
+              banks::one_lane,   banks::two_lanes, banks::constants, router_.weights_on_input()};
+    widths_.assign(ctx.executor(), widths);
+    status_.resize_for_overwrite(ctx.executor(), 1);
+    status_.set_zero(ctx.executor());
+    upload_router(ctx);
+  }
 
   /// f(bank, id of its first expert)
   template <class F> void for_each_bank(F&& f) const {
@@ -284,6 +384,25 @@ private:
   static void check_entries(std::size_t entries) {
     require(entries < no_index, entries, " pairs of token and expert in one batch are too many for 32-bit ids");
   }
+  /// Where the bias of routing::biased lies, or the p of routing::top_p: what the selection has begins with it.
+  template <class T> [[nodiscard]] T* selection_state() const {
+    return reinterpret_cast<T*>(router_block_.data() + cuda_detail::device_router<Router>::layout_of(router_).select);
+  }
+  /// Checks a load, and returns how many of the first experts have a bias that moves.
+  [[nodiscard]] index_t moving_experts(matrix_view<const double, device_space> load, double rate,
+                                       std::size_t moving) const {
+    static_assert(cuda_detail::has_selection_bias<Router>,
+                  "hmoe::backends::cuda: the router's Selection is not routing::biased, so there is no bias to move");
+    check_load(load, "the load");
+    require(std::isfinite(rate), "a selection bias cannot move at a rate of ", rate, ": it must be finite");
+    require(moving == routing::all_experts || moving <= shape_.routed, "the bias of ", moving, " of ", shape_.routed,
+            " experts should move");
+    return static_cast<index_t>(std::min(moving, shape_.routed));
+  }
+  void check_load(matrix_view<const double, device_space> load, std::string_view name) const {
+    require(load.rows() == 1 && load.cols() == shape_.routed, name, " is ", load.rows(), " x ", load.cols(),
+            ", needed is 1 x ", shape_.routed);
+  }
   void check_shapes(input in, output out, std::string_view out_name) const {
     require(in.cols() == d_model(), "a token has ", in.cols(), " values, the layer's d_model is ", d_model());
     require(in.rows() == out.rows() && in.cols() == out.cols(), out_name, " is ", out.rows(), " x ", out.cols(),
@@ -331,6 +450,20 @@ private:
 /// The device form of a host layer's type.
 template <cuda_detail::host_layer Layer, class S = float, class W = S>
 using cuda_layer_of = cuda_layer<typename Layer::experts_type, typename Layer::router_type, S, W>;
+
+/// A layer on the device whose experts' weights come from sources (experts::weight_source), one for each bank, such as
+/// io::stored_experts over a mapped file, 64 rows at a time: the host never has more of them in float. A bank whose
+/// gate has numbers (a limit) takes bank_source{source, gate}.
+///   auto on_gpu = load_to<layer_type, bfloat16>(gpu, router, io::stored_experts<2>(…));
+template <cuda_detail::host_layer Layer, class S = float, class W = S, class... Sources>
+[[nodiscard]] cuda_layer_of<Layer, S, W> load_to(const cuda_context& ctx, const typename Layer::router_type& router,
+                                                 const Sources&... sources) {
+  static_assert(
+      (cuda_detail::any_bank_source<Sources> && ...),
+      "hmoe::backends::load_to: an element of Sources is no experts::weight_source, and no bank_source around "
+      "one: it has lanes, size(), d_model(), width(e), has_biases(), read and read_bias");
+  return cuda_layer_of<Layer, S, W>(ctx, router, sources...);
+}
 
 /// Copies a layer over float to the device, in the order of the context's stream:
 ///   auto on_gpu = copy_to<bfloat16>(gpu, layer);      copy_to<bfloat16, q8_block>(gpu, layer) for inference

@@ -17,24 +17,39 @@ namespace hmoe::backends {
 
 /// An array in device memory that only ever grows: reuse at the same or a smaller size allocates nothing. New memory
 /// is not initialised. Growing waits for the device (cudaFree does). The memory is that of the device that was current
-/// at the first allocation (where a stream is given: of its device), and stays there when the array grows.
+/// at the first allocation (where a stream is given: of its device), and stays there when the array grows. Memory that
+/// somebody else owns can stand in for it: then it keeps that size, and is not freed.
 template <class T> class device_buffer {
   static_assert(std::is_trivially_copyable_v<T>, "hmoe: device_buffer<T> holds plain values only");
 
 public:
   device_buffer() = default;
   explicit device_buffer(std::size_t size) { resize_for_overwrite(size); }
+  /// `size` values in somebody else's memory on the given device, which must outlive the buffer.
+  [[nodiscard]] static device_buffer borrowed(T* data, std::size_t size, int device) noexcept {
+    device_buffer buffer;
+    buffer.data_ = data;
+    buffer.size_ = buffer.capacity_ = size;
+    buffer.device_ = device;
+    buffer.owned_ = false;
+    return buffer;
+  }
   device_buffer(device_buffer&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)),
-        capacity_(std::exchange(other.capacity_, 0)), device_(other.device_) {}
+        capacity_(std::exchange(other.capacity_, 0)), device_(other.device_),
+        owned_(std::exchange(other.owned_, true)) {}
   device_buffer& operator=(device_buffer other) noexcept {
     std::swap(data_, other.data_);
     std::swap(size_, other.size_);
     std::swap(capacity_, other.capacity_);
     std::swap(device_, other.device_);
+    std::swap(owned_, other.owned_);
     return *this;
   }
-  ~device_buffer() { (void)cudaFree(data_); }
+  ~device_buffer() {
+    if (owned_)
+      (void)cudaFree(data_);
+  }
 
   void resize_for_overwrite(std::size_t size) {
     if (size > capacity_)
@@ -83,6 +98,8 @@ private:
   void allocate(std::size_t size, int device) {
     require(size <= std::numeric_limits<std::size_t>::max() / sizeof(T) / 2, "an array of ", size, " values of ",
             sizeof(T), " bytes does not fit into memory");
+    require(owned_, "an array in memory that others own has ", capacity_, " values of ", sizeof(T),
+            " bytes, needed are ", size);
     const cuda_detail::device_guard guard(device);
     void* data = nullptr;
     cuda_detail::require_cuda(cudaMalloc(&data, size * sizeof(T)), "allocating ", size * sizeof(T),
@@ -96,6 +113,7 @@ private:
   T* data_ = nullptr;
   std::size_t size_ = 0, capacity_ = 0;
   int device_ = 0;
+  bool owned_ = true;
 };
 
 namespace cuda_detail {

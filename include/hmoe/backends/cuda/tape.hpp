@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <utility>
 #include <vector>
 
 namespace hmoe::backends {
@@ -94,12 +95,24 @@ public:
   /// On the current device.
   cuda_tape(const cuda_detail::pass_shape& shape, std::size_t max_tokens, std::size_t max_entries)
       : shape_(shape), max_tokens_(max_tokens), max_entries_(max_entries) {
+    block_.resize_for_overwrite(bytes_for(shape, max_tokens, max_entries));
+    lay_out();
+  }
+  /// In somebody else's memory, which must outlive the tape.
+  cuda_tape(const cuda_detail::pass_shape& shape, std::size_t max_tokens, std::size_t max_entries,
+            device_buffer<std::byte> block)
+      : shape_(shape), max_tokens_(max_tokens), max_entries_(max_entries), block_(std::move(block)) {
+    const std::size_t bytes = bytes_for(shape, max_tokens, max_entries);
+    require(block_.size() >= bytes, "a tape for ", max_tokens, " tokens and ", max_entries, " entries takes ", bytes,
+            " bytes, given are ", block_.size());
+    cuda_detail::require_aligned(block_.data(), cuda_detail::device_alignment, "the memory of a tape");
+    lay_out();
+  }
+  [[nodiscard]] static std::size_t bytes_for(const cuda_detail::pass_shape& shape, std::size_t max_tokens,
+                                             std::size_t max_entries) noexcept {
     cuda_detail::carver count;
     (void)cuda_detail::pass_arrays<S>::take(count, shape, max_tokens, max_entries, true);
-    block_.resize_for_overwrite(count.used());
-    cuda_detail::carver memory(block_.data());
-    arrays_ = cuda_detail::pass_arrays<S>::take(memory, shape, max_tokens, max_entries, true);
-    arrays_.trace.tokens = arrays_.assigned.tokens = 0;
+    return count.used();
   }
 
   [[nodiscard]] std::size_t max_tokens() const noexcept { return max_tokens_; }
@@ -159,6 +172,12 @@ public:
   void set_complete() noexcept { complete_ = true; }
 
 private:
+  void lay_out() {
+    cuda_detail::carver memory(block_.data());
+    arrays_ = cuda_detail::pass_arrays<S>::take(memory, shape_, max_tokens_, max_entries_, true);
+    arrays_.trace.tokens = arrays_.assigned.tokens = 0;
+  }
+
   cuda_detail::pass_shape shape_;
   std::size_t max_tokens_, max_entries_;
   cuda_detail::pass_arrays<S> arrays_{};

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/backends/cuda/device_policies.hpp>
 #include <hmoe/routing/preference.hpp>
 #include <hmoe/routing/selections/biased.hpp>
 #include <hmoe/routing/selections/cumulative_threshold.hpp>
@@ -105,6 +106,11 @@ __device__ inline unsigned warp_select(const routing::top_p& select, const warp_
     ++count;
   } while (!(sum >= select.p) && count < row.size);
   return order.taken();
+}
+
+template <> inline constexpr bool selects_by_warp<device_top_p> = true;
+__device__ inline unsigned warp_select(const device_top_p& select, const warp_row& row) {
+  return warp_select(routing::top_p(*select.p), row);
 }
 
 template <> inline constexpr bool selects_by_warp<routing::cumulative_threshold> = true;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/backends/cuda/carver.hpp>
 #include <hmoe/backends/cuda/error.hpp>
 #include <hmoe/backends/cuda/memory.hpp>
 #include <hmoe/backends/cuda/stream.hpp>
@@ -27,6 +28,11 @@ public:
   /// A block of this size on the current device.
   explicit device_workspace(std::size_t bytes, workspace_growth growth = workspace_growth::none)
       : block_(bytes), growth_(growth) {}
+  /// Somebody else's block on the given device, aligned to 256 bytes, which must outlive this object. It does not grow.
+  device_workspace(std::byte* block, std::size_t bytes, int device)
+      : block_(device_buffer<std::byte>::borrowed(block, bytes, device)), growth_(workspace_growth::none) {
+    cuda_detail::require_aligned(block, cuda_detail::device_alignment, "the workspace");
+  }
   device_workspace(const device_workspace&) = delete;
   device_workspace& operator=(const device_workspace&) = delete;
   ~device_workspace() { release_stream_block(); }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/config.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/router_trace.hpp>
 
-#include <algorithm>
 #include <cmath>
 
 namespace hmoe::routing {
@@ -24,7 +24,20 @@ public:
     double highest = 1;
   };
 
-  explicit top_p_controller(const options& choice) : options_(choice), p_(choice.start) {
+  /// What it remembers between steps: p, and the sum of errors so far.
+  struct state {
+    double p, sum;
+  };
+  /// The state after a step in which a token had `mean` experts on average.
+  [[nodiscard]] HMOE_HOST_DEVICE static state next(const options& by, const state& now, double mean) noexcept {
+    const double error = by.target - mean, sum = now.sum + error;
+    const double wanted = by.start + by.proportional * error + by.integral * sum;
+    const double p = wanted < by.lowest ? by.lowest : wanted > by.highest ? by.highest : wanted;
+    const bool rests = p != wanted && (error > 0) == (wanted > p); // at a bound, and the error pushes outward
+    return {p, rests ? now.sum : sum};
+  }
+
+  explicit top_p_controller(const options& choice) : options_(choice), state_{choice.start, 0} {
     require(std::isfinite(choice.target) && choice.target > 0, "top_p_controller with target = ", choice.target,
             ": it must be finite and above 0");
     require(choice.lowest > 0 && choice.lowest <= choice.start && choice.start <= choice.highest && choice.highest <= 1,
@@ -34,40 +47,34 @@ public:
             " and ", choice.integral, ": they must not be negative");
   }
 
-  [[nodiscard]] double p() const noexcept { return p_; }
+  [[nodiscard]] double p() const noexcept { return state_.p; }
   /// The sum of errors so far: with p all that a checkpoint must keep.
-  [[nodiscard]] double sum() const noexcept { return sum_; }
+  [[nodiscard]] double sum() const noexcept { return state_.sum; }
   /// Goes on from there.
   void restore(double p, double sum) {
     require(p >= options_.lowest && p <= options_.highest && std::isfinite(sum),
             "top_p_controller cannot go on from p = ", p, " and a sum of ", sum, ": p must be in [", options_.lowest,
             ", ", options_.highest, "], the sum finite");
-    p_ = p;
-    sum_ = sum;
+    state_ = {p, sum};
   }
 
   /// The next p, given how many experts a token had on average.
   double update(double mean) {
     require(std::isfinite(mean) && mean >= 0, "the mean number of experts per token is ", mean);
-    const double error = options_.target - mean;
-    const double sum = sum_ + error;
-    const double wanted = options_.start + options_.proportional * error + options_.integral * sum;
-    p_ = std::clamp(wanted, options_.lowest, options_.highest);
-    if (p_ == wanted || (error > 0) != (wanted > p_))
-      sum_ = sum;
-    return p_;
+    state_ = next(options_, state_, mean);
+    return state_.p;
   }
   /// The same from what a pass recorded; without tokens p stays. Shared experts do not count.
   template <class T> double update(const router_trace<T>& trace) {
     double chosen = 0;
     for (const index_t count : trace.tokens_per_expert())
       chosen += count;
-    return trace.tokens() == 0 ? p_ : update(chosen / static_cast<double>(trace.tokens()));
+    return trace.tokens() == 0 ? state_.p : update(chosen / static_cast<double>(trace.tokens()));
   }
 
 private:
   options options_;
-  double p_, sum_ = 0;
+  state state_;
 };
 
 } // namespace hmoe::routing

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/config.hpp>
 #include <hmoe/core/vector_view.hpp>
 #include <hmoe/routing/controllers/bias_load.hpp>
 
@@ -15,14 +16,14 @@ namespace detail {
 /// Where a load stands to the mean of all loads, without rounding the mean.
 class mean_comparison {
 public:
-  explicit mean_comparison(vector_view<const double> load) noexcept : load_(load) {
+  HMOE_HOST_DEVICE explicit mean_comparison(vector_view<const double> load) noexcept : load_(load) {
     for (const double value : load) { // whole numbers, as counts of tokens and FLOPs are: an exact sum
       whole_ = whole_ && value >= 0 && value == std::floor(value) && value < largest - static_cast<double>(sum_);
       sum_ += whole_ ? static_cast<std::uint64_t>(value) : 0;
     }
   }
   /// −1, 0 or 1 where load i is below, at or above the mean.
-  [[nodiscard]] int of(std::size_t i) const noexcept {
+  [[nodiscard]] HMOE_HOST_DEVICE int of(std::size_t i) const noexcept {
     if (whole_) { // n load_i against the sum, as load_i against its quotient and remainder: no product, no overflow
       const std::uint64_t n = load_.size(), quotient = sum_ / n, remainder = sum_ % n;
       const auto own = static_cast<std::uint64_t>(load_[i]);
