@@ -11,14 +11,14 @@ import sys
 from pathlib import Path
 
 from measurements import dispatch_map, dispatch_page
-from measurements.dispatch_results import csv_text, prepare, read
+from measurements.dispatch_results import COLUMNS, csv_text, prepare, read
 from whole_file import write_text
 
 
-def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="scripts/dispatch_report.py", description=__doc__,
+def main(arguments=None, program="dispatch", text=__doc__, page=dispatch_page.html, columns=COLUMNS):
+    parser = argparse.ArgumentParser(prog=f"scripts/{program}_report.py", description=text,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    parser.add_argument("cells", type=Path, metavar="CELLS.jsonl", help="what benchmarks/dispatch writes or wrote")
+    parser.add_argument("cells", type=Path, metavar="CELLS.jsonl", help=f"what scripts/bench {program} writes or wrote")
     parser.add_argument("--prepare", metavar="SELECTION",
                         help="keep the file where its run had this selection and has not ended, else begin a new one; "
                              "print how many cells are there")  # fmt: skip
@@ -36,16 +36,16 @@ def main(arguments=None):
         if options.json:
             write_text(options.json, json.dumps(results, indent=1))
         if options.csv:
-            write_text(options.csv, csv_text(results))
+            write_text(options.csv, csv_text(results, columns))
         if options.report:
-            write_text(options.report, dispatch_page.html(results, options.command))
+            write_text(options.report, page(results, options.command))
         if options.map and (drawn := dispatch_map.svg(results, options.command)):
             write_text(options.map, drawn)
     except (KeyError, TypeError) as error:
-        print(f"dispatch_report: {options.cells} is not what benchmarks/dispatch writes: {error!r}", file=sys.stderr)
+        print(f"{program}_report: {options.cells} is not what benchmarks/{program} writes: {error!r}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"dispatch_report: {error}", file=sys.stderr)
+        print(f"{program}_report: {error}", file=sys.stderr)
         return 1
     return 0
 

@@ -60,9 +60,11 @@ const glu_bank& model::bank(std::size_t copy) const {
                     layers_[copy]);
 }
 
-const std::vector<batch>& model::batches(std::size_t tokens, routing spread) {
+const std::vector<batch>& model::batches(std::size_t tokens, routing spread, std::size_t count) {
   auto& list = batches_[{tokens, spread}];
-  while (list.size() < (tokens > 256 ? 2U : 4U))
+  if (count == 0)
+    count = tokens > 256 ? 2 : 4;
+  while (list.size() < count)
     list.push_back(make_batch(tokens, spread, list.size() + 1));
   return list;
 }

@@ -51,8 +51,8 @@ public:
   /// The SwiGLU experts of a copy, whose weights competitors read where they lie.
   [[nodiscard]] const glu_bank& bank(std::size_t copy) const;
 
-  /// Several inputs of that size, which spread so.
-  const std::vector<batch>& batches(std::size_t tokens, routing spread);
+  /// Several inputs of that size, which spread so: at least `count`, or four, or two of more than 256 tokens.
+  const std::vector<batch>& batches(std::size_t tokens, routing spread, std::size_t count = 0);
 
 private:
   [[nodiscard]] any_layer make_layer() const;

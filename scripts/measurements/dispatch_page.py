@@ -62,7 +62,18 @@ def kind_of(cell):
     return cell["shape"], cell["format"], cell["phase"], cell["threads"]
 
 
-def winners_section(results, names):
+WINNERS = (
+    "The quickest strategy that drops nothing, and how much longer the next one takes. A frame instead of a filled field: less "
+    "than twice the noise, so either may be the quicker one."
+)
+
+
+def is_first(form, phase, loads):
+    return form == "f32" and phase == "forward" and len(loads) > 1
+
+
+def winners_section(results, names, words=WINNERS, is_shown=is_first):
+    """Maps of the quickest; those that are not shown at once are folded."""
     cells = measured(results)
     maps = []
     for *key, held_out in ordered((*kind_of(c), bool(c.get("held_out"))) for c in cells):
@@ -78,22 +89,18 @@ def winners_section(results, names):
             + "</tr>"
             for load in loads
         )
-        words = titled(*key) + (", held out" if held_out else "")
+        heading = titled(*key) + (", held out" if held_out else "")
         body = (
-            f'<h3>{escape(words)}</h3>\n<div class="scroll" tabindex="0"><table class="map">'
+            f'<h3>{escape(heading)}</h3>\n<div class="scroll" tabindex="0"><table class="map">'
             f"<thead><tr><th>load, tokens</th>{head}</tr></thead>\n<tbody>{rows}</tbody></table></div>"
         )
-        maps.append((key[1] == "f32" and key[2] == "forward" and len(loads) > 1 and not held_out, body))
+        maps.append((is_shown(key[1], key[2], loads) and not held_out, body))
     if not maps:
         return ""
-    text = (
-        "<p>The quickest strategy that drops nothing, and how much longer the next one takes. A frame instead of a filled "
-        "field: less than twice the noise, so either may be the quicker one.</p>"
-    )
-    shown = "\n".join(body for first, body in maps if first)
-    more = [body for first, body in maps if not first]
+    shown = "\n".join(body for shows, body in maps if shows)
+    more = [body for shows, body in maps if not shows]
     extra = folded(f"Other formats, phases and threads, and held-out points ({len(more)})", "\n".join(more)) if more else ""
-    return section("winners", "Who wins where", f"{MAP_STYLE}\n{text}\n{shown}\n{extra}")
+    return section("winners", "Who wins where", f"{MAP_STYLE}\n<p>{escape(words)}</p>\n{shown}\n{extra}")
 
 
 def strategy_curves(cells, value):
@@ -285,15 +292,21 @@ def failed_section(results):
     return section("failed", "Not measured", table_html(Table(["What", "Why"], rows, 2))) if rows else ""
 
 
-def setup_section(results, command):
-    cells = measured(results)
-    facts = [("Command", command), ("Points", str(len(points(cells)))), ("Cells", str(len(cells)))]
+def cells_facts(results):
+    """The machine, and its limits as they were measured beside the cells."""
+    cells, facts = measured(results), []
     for run in results["runs"][-1:]:
         facts += [("CPU", run["run"]), ("Threads", str(run["threads"])), ("Compiler", run["compiler"])]
     for name, key, unit in (("Peak", "peak", "GFLOP/s"), ("Memory", "dram", "GB/s")):
         for form, threads in ordered((c["format"], c["threads"]) for c in cells):
             values = [1e-9 * c[key] for c in cells if (c["format"], c["threads"]) == (form, threads)]
             facts.append((f"{name}, {form}, {threads} threads", f"{min(values):.0f} to {max(values):.0f} {unit}"))
+    return facts
+
+
+def setup_section(results, command):
+    cells = measured(results)
+    facts = [("Command", command), ("Points", str(len(points(cells)))), ("Cells", str(len(cells))), *cells_facts(results)]
     head = ["Layer", "Format", "Threads", "GFLOP/s", "First read, GB/s", "Next read, GB/s", "By token, GB/s", "Not hidden",
             "Scattered read", "Rows, GB/s", "Wait, µs", "Loop, µs"]  # fmt: skip
     limits = [

@@ -77,9 +77,9 @@ def measured(results):
     return [cell for cell in results["cells"] if "seconds" in cell]
 
 
-def csv_text(results):
+def csv_text(results, columns=COLUMNS):
     out = io.StringIO()
-    writer = csv.DictWriter(out, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(results["cells"])
     return out.getvalue()

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""The race of hmoe and its peers: scripts/bench peers."""

@@ -1,0 +1,366 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Hold the race of hmoe and its peers: one process for each, which take turns.
+
+Writes JSON lines of the kind that benchmarks/dispatch writes, a cell for each
+    peers/SHAPE/FORMAT/SUBJECT/tokens:T/LOAD/threads:N
+with the subject as its strategy, and goes on where the file ends. A turn is some passes on one point; subjects follow one
+another, so a round sees one state of the machine, and `ratio` is the median over rounds of a subject's time ÷ hmoe's.
+Who has no turn is stopped, so that it computes nothing. Where memory does not suffice for all, peers race in groups, hmoe
+in each of them.
+"""
+
+import argparse
+import json
+import os
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median, quantiles
+
+sys.dont_write_bytecode = True
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+from peers.registry import PEERS  # noqa: E402
+
+OURS = "hmoe"
+FORMATS = ("f32", "bf16", "q8", "q8_channel", "q4", "mxfp4")
+TOKENS = (1, 2, 4, 8, 16, 32, 64, 256, 1024, 4096)
+LOADS = ("uniform", "zipf")
+SHAPES = ("hmoe_0.4b_equal", "hmoe_0.4b", "olmoe", "qwen3_30b_a3b", "gpt_oss_20b", "wide", "experts_512")
+SMALL = "demo"  # for a test: only a filter that names it selects it
+QUICK = {"shapes": SHAPES[:2], "formats": FORMATS, "tokens": (1, 16, 256, 1024), "loads": LOADS[:1]}
+# What a result may differ by from hmoe's in float before it counts as wrong: formats with as many bits differ in scales.
+MOST_DIFFERENCE = {"f32": 1e-4, "bf16": 2e-2, "q8": 5e-2, "q8_channel": 8e-2, "q4": 0.4, "mxfp4": 0.4}
+LOADING, ANSWERING = 900, 300  # seconds that a process has for its start, and for an answer
+
+
+class Failed(Exception):
+    """A subject cannot go on; the text says why."""
+
+
+def quartiles(values):
+    return quantiles(values, n=4, method="inclusive") if len(values) > 1 else [values[0]] * 3
+
+
+def last_line(path):
+    lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    return f": {lines[-1][:200]}" if lines else ""
+
+
+class Process:
+    """A subject in one format: replies come through a pipe of their own, since libraries write to standard output."""
+
+    def __init__(self, command, environment, log):
+        self.log = log
+        mine, theirs = os.pipe()
+        with open(log, "wb") as output:
+            self.process = subprocess.Popen(
+                [*map(str, command), str(theirs)], stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT,
+                env={**os.environ, **environment}, pass_fds=(theirs,),
+            )  # fmt: skip
+        os.close(theirs)
+        self.replies = os.fdopen(mine, "rb", buffering=0)
+        self.pending = b""
+
+    def start(self, cores):
+        """What it says of itself, once it has loaded its weights; from then on it has these cores, where there are any."""
+        said = self.reply(LOADING)
+        self.stop()
+        for thread in () if cores is None else os.listdir(f"/proc/{self.process.pid}/task"):
+            os.sched_setaffinity(int(thread), cores)
+        return said
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGSTOP)
+
+    def reply(self, seconds):
+        while b"\n" not in self.pending:
+            if not select.select([self.replies], [], [], seconds)[0]:
+                self.end()
+                raise Failed(f"no answer within {seconds} seconds")
+            part = self.replies.read(1 << 16)
+            if not part:
+                code = self.process.wait()
+                raise Failed(f"its process ended with {signal.Signals(-code).name if code < 0 else code}{last_line(self.log)}")
+            self.pending += part
+        line, self.pending = self.pending.split(b"\n", 1)
+        said = json.loads(line)
+        if "failed" in said:
+            raise Failed(said["failed"])
+        return said
+
+    def ask(self, **request):
+        self.process.send_signal(signal.SIGCONT)
+        try:
+            self.process.stdin.write((json.dumps(request) + "\n").encode())
+            self.process.stdin.flush()
+            return self.reply(ANSWERING)
+        except BrokenPipeError as error:
+            raise Failed(f"its process has ended{last_line(self.log)}") from error
+        finally:
+            self.stop()
+
+    def end(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdin.close()
+        self.replies.close()
+
+
+class Results:
+    """The file: what stands there is not measured again."""
+
+    def __init__(self, path):
+        self.path, self.known, self.cells, self.measured = Path(path), set(), 0, 0
+        text = self.path.read_text(encoding="utf-8", errors="replace") if self.path.exists() else ""
+        for line in text.splitlines():
+            try:
+                self.known.add(json.loads(line)["name"])
+            except (ValueError, KeyError, TypeError):
+                continue
+        if text and not text.endswith("\n"):  # an interrupted run left a part of a line
+            self.write_text("\n")
+
+    def write_text(self, text):
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(text)
+
+    def write(self, entry):
+        self.write_text(json.dumps(entry) + "\n")
+        if "name" in entry:
+            self.known.add(entry["name"])
+            self.cells, self.measured = self.cells + 1, self.measured + ("seconds" in entry)
+
+
+def name_of(shape, form, subject, tokens, load, threads):
+    return f"peers/{shape}/{form}/{subject}/tokens:{tokens}/{load}/threads:{threads}"
+
+
+def available_memory():
+    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) << 10
+    return 1 << 62
+
+
+# Bytes of memory that a process takes ÷ those of its weights, while it loads them: conversions and a packed copy.
+ROOM = {"f32": 2.2, "bf16": 2.5}
+
+
+def groups_of(subjects, bytes_of_one, room):
+    """The peers in groups, hmoe first in each, that together fit into the memory; one peer at least in each."""
+    together = max(1, int(room / bytes_of_one) - 1)
+    peers = [s for s in subjects if s != OURS]
+    return [[OURS, *peers[at : at + together]] for at in range(0, len(peers), together)] or [[OURS]]
+
+
+def environment_of(peer, package, threads):
+    """Settings that the peers' authors recommend; and, as hmoe has them, huge pages and memory that is not given back between
+    two passes."""
+    found = {
+        "OMP_NUM_THREADS": str(threads), "OMP_DYNAMIC": "FALSE", "KMP_BLOCKTIME": "1", "THP_MEM_ALLOC_ENABLE": "1",
+        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=68719476736",
+        "PYTHONPATH": str(package), "HMOE_PACKAGE": str(package),
+    }  # fmt: skip
+    libraries = sorted(Path("/usr/lib").glob("llvm-*/lib/libomp.so.5")) if peer.llvm_openmp else []
+    return found | ({"LD_PRELOAD": str(libraries[-1])} if libraries else {})
+
+
+class Race:
+    def __init__(self, options):
+        self.options = options
+        self.results = Results(options.out)
+        self.folder = Path(tempfile.mkdtemp(prefix="problem-", dir=options.packages))
+        cores = sorted(os.sched_getaffinity(0))
+        self.cores = {threads: set(cores[-threads:]) for threads in options.threads}
+
+    def subjects(self, form):
+        return [OURS, *(name for name, peer in PEERS.items() if form in peer.formats)]
+
+    def wanted(self, shape, form, threads):
+        """{(tokens, load): subjects} of what is selected and not there yet."""
+        found = {}
+        for tokens in self.options.tokens:
+            for load in self.options.loads:
+                names = {s: name_of(shape, form, s, tokens, load, threads) for s in self.subjects(form)}
+                chosen = [s for s, name in names.items() if self.options.filter.search(name)]
+                if any(names[s] not in self.results.known for s in chosen):
+                    found[tokens, load] = [OURS, *(s for s in chosen if s != OURS)]
+        return found
+
+    def run(self):
+        try:
+            for shape in self.options.shapes:
+                kinds = [(f, n, self.wanted(shape, f, n)) for f in self.options.formats for n in self.options.threads]
+                kinds = [(form, threads, points) for form, threads, points in kinds if points]
+                if kinds:
+                    self.run_shape(shape, kinds)
+            self.results.write({"end": len(self.results.known)})
+            print(f"  {self.results.measured} of {self.results.cells} cells could be measured", flush=True)
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def run_shape(self, shape, kinds):
+        tokens = sorted({t for _, _, points in kinds for t, _ in points})
+        loads = sorted({load for _, _, points in kinds for _, load in points})
+        print(f"  {shape}", flush=True)
+        command = [self.options.program, "export", self.folder, shape, ",".join(map(str, tokens)), ",".join(loads)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode != 0:
+            reason = done.stderr.strip() or f"benchmarks/peers ended with {done.returncode}"
+            print(f"    left out: {reason}", flush=True)
+            self.results.write({"refused": shape, "reason": reason})
+            return
+        self.problem = json.loads((self.folder / "problem.json").read_text(encoding="utf-8"))
+        self.results.write({"described": shape, **{k: self.problem[k] for k in ("d_model", "widths", "top_k")}})
+        for form, threads, points in kinds:
+            self.run_kind(shape, form, threads, points)
+
+    def run_kind(self, shape, form, threads, points):
+        problem = self.problem
+        weights = 3 * problem["d_model"] * len(problem["widths"]) * max(problem["widths"])
+        width = {"f32": 4, "bf16": 2, "q4": 0.5625, "mxfp4": 0.53}.get(form, 1.0625)
+        own = max(weights * width, problem["cold_bytes"]) * ROOM.get(form, 2.5) + 0.6e9
+        subjects = list(dict.fromkeys(s for selected in points.values() for s in selected))
+        for group in groups_of(subjects, own, 0.85 * available_memory()):
+            racing = self.started(group, shape, form, threads, points)
+            try:
+                if OURS in racing:
+                    for (tokens, load), selected in points.items():
+                        self.run_point(shape, form, threads, tokens, load, {s: racing[s] for s in racing if s in selected})
+            finally:
+                for process, _ in racing.values():
+                    process.end()
+
+    def command(self, subject, form, threads):
+        """(command, environment) of a subject's process."""
+        if subject == OURS:
+            return [self.options.program, "serve", self.folder, form, threads], {"OMP_NUM_THREADS": str(threads)}
+        peer = PEERS[subject]
+        package = self.options.packages / peer.package
+        if not package.exists():
+            failed = package.with_name(package.name + ".failed")
+            raise Failed(failed.read_text(encoding="utf-8").strip() if failed.exists() else "its package was not unpacked")
+        python = self.options.packages / "venv" / "bin" / "python"
+        command = [python, HERE / "serve.py", peer.module, subject, self.folder, form, threads]
+        return command, environment_of(peer, package, threads)
+
+    def started(self, group, shape, form, threads, points):
+        """{subject: (process, what it says of itself)} of those that load; the others get a cell with the reason."""
+        processes, racing = {}, {}
+        for subject in group:
+            try:
+                command, environment = self.command(subject, form, threads)
+                processes[subject] = Process(command, environment, self.options.packages / f"{subject}.log")
+            except (Failed, OSError) as reason:
+                self.give_up(subject, shape, form, threads, points, reason)
+        for subject, process in processes.items():
+            try:
+                free = subject != OURS and PEERS[subject].binds_threads
+                racing[subject] = process, process.start(None if free else self.cores[threads])
+            except Failed as reason:
+                process.end()
+                self.give_up(subject, shape, form, threads, points, reason)
+        return racing
+
+    def give_up(self, subject, shape, form, threads, points, reason):
+        print(f"    {form}, {threads} threads: {subject} does not run: {reason}", flush=True)
+        for (tokens, load), selected in points.items():
+            if subject in selected:
+                self.results.write(self.cell(shape, form, subject, tokens, load, threads) | {"error": str(reason)})
+
+    def cell(self, shape, form, subject, tokens, load, threads):
+        return {"name": name_of(shape, form, subject, tokens, load, threads), "shape": shape, "format": form,
+                "strategy": subject, "tokens": tokens, "load": load, "phase": "forward", "threads": threads, "drops": False}  # fmt: skip
+
+    def checked(self, process, form, tokens, load):
+        difference = process.ask(do="check", tokens=tokens, load=load)["difference"]
+        if difference is None or not difference <= MOST_DIFFERENCE[form]:
+            words = "is not a number" if difference is None else f"differs from hmoe's in float by {difference:.2g}"
+            raise Failed(f"its result {words}; allowed is {MOST_DIFFERENCE[form]:g}")
+        return difference
+
+    def run_point(self, shape, form, threads, tokens, load, racing):
+        differences, times, failed = {}, {}, {}
+        for subject, (process, _) in list(racing.items()):
+            try:
+                differences[subject] = self.checked(process, form, tokens, load)
+                times[subject] = []
+            except Failed as reason:
+                failed[subject] = str(reason)
+        limits = racing[OURS][0].ask(do="limits") if OURS in times else {}
+        request = {"do": "run", "tokens": tokens, "load": load, "seconds": self.options.seconds}
+        for turn in range(self.options.rounds):
+            order = list(times)
+            for subject in order[turn % len(order) :] + order[: turn % len(order)] if order else ():
+                try:
+                    times[subject].append(racing[subject][0].ask(**request)["seconds"])
+                except Failed as reason:
+                    failed[subject] = str(reason)
+                    times.pop(subject)
+        inputs = next(i for i in self.problem["inputs"] if (i["tokens"], i["load"]) == (tokens, load))
+        flops, read = (sum(inputs[key]) / inputs["count"] for key in ("flops", "weights"))
+        for subject in racing:
+            entry = self.cell(shape, form, subject, tokens, load, threads)
+            if subject in failed or OURS not in times:
+                self.results.write(entry | {"error": failed.get(subject, "hmoe's own process failed")})
+                continue
+            low, middle, high = quartiles(times[subject])
+            ratios = quartiles([mine / ours for mine, ours in zip(times[subject], times[OURS])])
+            said = racing[subject][1]
+            bound = max(flops / limits["peak"], read * said["bytes_per_weight"] / limits["dram"])
+            self.results.write(entry | {
+                "seconds": middle, "q25": low, "q75": high, "runs": len(times[subject]), "ratio": ratios[1],
+                "ratio_q25": ratios[0], "ratio_q75": ratios[2], "difference": differences[subject],
+                "bytes_per_weight": said["bytes_per_weight"], "copies": said["copies"], "version": said["version"],
+                "flops": flops, "bytes": read * said["bytes_per_weight"], **limits, "efficiency": bound / middle,
+            })  # fmt: skip
+        told = ", ".join(f"{s} {median(t) * 1e3:.3g}" for s, t in times.items())
+        print(f"    {form}, {threads} threads, {load}, {tokens} tokens: {told} ms", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="scripts/bench peers", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser.add_argument("--program", required=True, help="benchmarks/peers")
+    parser.add_argument("--packages", type=Path, required=True, help="what scripts/lib/peer_packages.py unpacked")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--new", action="store_true", help="begin the file anew")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--filter", default="")
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--seconds", type=float, help="of a turn")
+    options = parser.parse_args()
+    try:
+        options.filter = re.compile(options.filter)
+    except re.error as error:
+        parser.error(f"--filter needs a regular expression: {error}")
+    small = options.quick and not options.filter.pattern
+    options.shapes, options.formats = (QUICK["shapes"], QUICK["formats"]) if small else (SHAPES, FORMATS)
+    if SMALL in options.filter.pattern:
+        options.shapes = (SMALL,)
+    options.tokens, options.loads = (QUICK["tokens"], QUICK["loads"]) if small else (TOKENS, LOADS)
+    cores = len(os.sched_getaffinity(0))
+    options.threads = (1,) if small or cores == 1 else (1, cores)
+    options.rounds = options.rounds or (5 if options.quick else 9)
+    options.seconds = options.seconds or (0.05 if options.quick else 0.15)
+    options.packages = options.packages.resolve()
+    if options.new:
+        options.out.unlink(missing_ok=True)
+    cpu = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "unknown")
+    race = Race(options)
+    race.results.write({"run": cpu, "threads": cores, "compiler": "", "load_average": os.getloadavg()[0]})
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    race.run()
+
+
+if __name__ == "__main__":
+    main()
