@@ -4,6 +4,7 @@
 
 #include "arrays.hpp"
 #include "bank.hpp"
+#include "nn.hpp"
 #include "passes.hpp"
 #include "thread_pool.hpp"
 
@@ -165,6 +166,7 @@ NB_MODULE(_core, module) {
              nb::arg("saved"), nb::arg("outputs"), nb::arg("dx"), nb::arg("d_weights"),
              nb::arg("gradients") = nb::none(), nb::kw_only(), nb::arg("threads") = 1);
 
+  add_nn(module);
   module.def(
       "instructions", [] { return std::string(isa::name(isa::selected_level(forward_float))); },
       "The instruction set that the passes use on this CPU: HMOE_ISA, or the best that was built.");

@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: MIT
+"""The custom operators of hmoe.nn: experts as lists of tensors, routers, auxiliary losses."""
+
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+from . import _core
+from ._core import Error
+
+
+def _address(tensor):
+    return 0 if tensor is None else tensor.data_ptr()
+
+
+def _lanes(kind):
+    return 2 if kind.startswith("glu.") else 1
+
+
+def expert_shapes(d_model, kind, biased):
+    """(name, shape) of the tensors of an expert, in the order in which operators take them; None: its width."""
+    lanes = ("gate", "up") if kind.startswith("glu.") else ("up",)
+    shapes = [(name, (None, d_model)) for name in lanes] + [("down", (d_model, None))]
+    if biased:
+        shapes += [(f"{name}_bias", (1, None)) for name in lanes] + [("down_bias", (1, d_model))]
+    return shapes
+
+
+def _sum_type(tensor):
+    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
+
+
+def _bank(tensors, widths, kind, biased, d_model):
+    return _core.TensorBank(kind, str(tensors[0].dtype).removeprefix("torch."), d_model, widths, biased,
+                            [tensor.data_ptr() for tensor in tensors])  # fmt: skip
+
+
+def _check(x, ids, weights, tensors, widths, kind, biased):
+    if x.device.type != "cpu":
+        raise Error(f"x is on {x.device}: hmoe.nn computes on the CPU")
+    per_expert = (_lanes(kind) + 1) * (2 if biased else 1)
+    if len(tensors) != per_expert * len(widths):
+        raise Error(f"{len(tensors)} tensors, needed are {per_expert} for each of {len(widths)} experts")
+    if ids.dim() != 2 or ids.shape != weights.shape or ids.shape[0] != x.shape[0]:
+        raise Error(f"ids are {tuple(ids.shape)} and weights {tuple(weights.shape)} for {x.shape[0]} tokens: needed "
+                         "is [tokens, choices] for both")  # fmt: skip
+    if ids.dtype != torch.int64 or weights.dtype != _sum_type(x):
+        raise Error(f"ids are {ids.dtype} and weights {weights.dtype}, needed are torch.int64 and {_sum_type(x)}")
+    shapes = expert_shapes(x.shape[1], kind, biased)
+    for place, tensor in enumerate(tensors):
+        name, shape = shapes[place % per_expert]
+        expert = place // per_expert
+        needed = tuple(widths[expert] if size is None else size for size in shape)
+        if tensor.dtype != x.dtype or tensor.shape != needed:
+            raise Error(f"{name} of expert {expert} is {tuple(tensor.shape)} of {tensor.dtype}, needed is {needed} of "
+                             f"{x.dtype}, the type of x")  # fmt: skip
+
+
+def _contiguous(*tensors):
+    return [tensor.detach().contiguous() for tensor in tensors]
+
+
+# Experts.
+
+
+@torch.library.custom_op("hmoe::nn_experts", mutates_args=(), device_types="cpu")
+def nn_experts(x: Tensor, ids: Tensor, weights: Tensor, tensors: list[Tensor], widths: list[int], kind: str,
+               biased: bool) -> Tensor:  # fmt: skip
+    _check(x, ids, weights, tensors, widths, kind, biased)
+    x, ids, weights, *tensors = _contiguous(x, ids, weights, *tensors)
+    y = torch.empty_like(x)
+    _core.run_bank(_bank(tensors, widths, kind, biased, x.shape[1]), *ids.shape, ids.data_ptr(), weights.data_ptr(),
+                   x.data_ptr(), y.data_ptr(), 0, 0, False, torch.get_num_threads())  # fmt: skip
+    return y
+
+
+@nn_experts.register_fake
+def _(x, ids, weights, tensors, widths, kind, biased):
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
+def _most_saved(tokens, choices, widths, kind):
+    """Hidden values that a pass keeps at most: those of the widest experts."""
+    return tokens * (_lanes(kind) + 1) * sum(sorted(widths)[len(widths) - min(int(choices), len(widths)):])
+
+
+@torch.library.custom_op("hmoe::nn_experts_recorded", mutates_args=(), device_types="cpu")
+def nn_experts_recorded(x: Tensor, ids: Tensor, weights: Tensor, tensors: list[Tensor], widths: list[int], kind: str,
+                        biased: bool, bounded: bool) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """The output, and what backward needs: hidden values and outputs of experts. `bounded`: their sizes are the largest
+    that any routing needs, so that a graph knows them; else they are exact."""
+    _check(x, ids, weights, tensors, widths, kind, biased)
+    x, ids, weights, *tensors = _contiguous(x, ids, weights, *tensors)
+    (tokens, choices), count = ids.shape, len(widths)
+    if bounded:
+        values, rows = _most_saved(tokens, choices, widths, kind), tokens * choices
+    else:
+        chosen = torch.bincount(ids.clamp(-1, count).add_(1).reshape(-1), minlength=count + 2)[1 : count + 1]
+        values = (_lanes(kind) + 1) * int((chosen * torch.tensor(widths)).sum())
+        rows = int(chosen.sum())
+    y = torch.empty_like(x)
+    saved = torch.empty(values, dtype=_sum_type(x))
+    outputs = torch.empty(rows, x.shape[1], dtype=_sum_type(x))
+    _core.run_bank(_bank(tensors, widths, kind, biased, x.shape[1]), tokens, choices, ids.data_ptr(), weights.data_ptr(),
+                   x.data_ptr(), y.data_ptr(), saved.data_ptr(), outputs.data_ptr(), True,
+                   torch.get_num_threads())  # fmt: skip
+    return y, saved, outputs
+
+
+@nn_experts_recorded.register_fake
+def _(x, ids, weights, tensors, widths, kind, biased, bounded):
+    tokens, choices = ids.shape
+    if bounded:
+        values, rows = _most_saved(tokens, choices, widths, kind), tokens * choices
+    else:
+        context = torch.library.get_ctx()
+        values, rows = context.new_dynamic_size(), context.new_dynamic_size()
+    return (torch.empty_like(x, memory_format=torch.contiguous_format), x.new_empty(values, dtype=_sum_type(x)),
+            x.new_empty((rows, x.shape[1]), dtype=_sum_type(x)))  # fmt: skip
+
+
+@torch.library.custom_op("hmoe::nn_experts_backward", mutates_args=(), device_types="cpu")
+def nn_experts_backward(dy: Tensor, x: Tensor, ids: Tensor, weights: Tensor, saved: Tensor, outputs: Tensor,
+                        tensors: list[Tensor], widths: list[int], kind: str,
+                        biased: bool) -> tuple[Tensor, Tensor, list[Tensor]]:  # fmt: skip
+    dy, x, ids, weights, *tensors = _contiguous(dy, x, ids, weights, *tensors)
+    dx, d_weights, gradients = torch.empty_like(x), torch.empty_like(weights), [torch.zeros_like(t) for t in tensors]
+    _core.run_bank_backward(_bank(tensors, widths, kind, biased, x.shape[1]), *ids.shape, ids.data_ptr(),
+                            weights.data_ptr(), x.data_ptr(), dy.data_ptr(), saved.data_ptr(), outputs.data_ptr(),
+                            dx.data_ptr(), d_weights.data_ptr(),
+                            _bank(gradients, widths, kind, biased, x.shape[1]), torch.get_num_threads())  # fmt: skip
+    return dx, d_weights, gradients
+
+
+@nn_experts_backward.register_fake
+def _(dy, x, ids, weights, saved, outputs, tensors, widths, kind, biased):
+    like = [torch.empty_like(t, memory_format=torch.contiguous_format) for t in (x, weights, *tensors)]
+    return like[0], like[1], like[2:]
+
+
+def _keep_for_experts(ctx, inputs, output):
+    x, ids, weights, tensors, ctx.widths, ctx.kind, ctx.biased, _ = inputs
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(x, ids, weights, *output[1:], *tensors)
+
+
+def _experts_gradients(ctx, dy, d_saved, d_outputs):
+    x, ids, weights, saved, outputs, *tensors = ctx.saved_tensors
+    if dy is None:
+        return None, None, None, [None] * len(tensors), None, None, None, None
+    dx, d_weights, gradients = torch.ops.hmoe.nn_experts_backward(
+        dy.to(x.dtype), x, ids, weights, saved, outputs, tensors, ctx.widths, ctx.kind, ctx.biased)
+    return dx, None, d_weights, gradients, None, None, None, None
+
+
+nn_experts_recorded.register_autograd(_experts_gradients, setup_context=_keep_for_experts)
+
+
+def run_experts(x, ids, weights, tensors, widths, kind, biased):
+    """y_t = Σ_i weights(t, i) · expert_{ids(t, i)}(x_t), with gradients to x, weights and tensors."""
+    ids, weights = ids.to(torch.int64), weights.to(_sum_type(x))
+    if torch.is_grad_enabled() and any(t.requires_grad for t in (x, weights, *tensors)):
+        bounded = torch.compiler.is_compiling()
+        return torch.ops.hmoe.nn_experts_recorded(x, ids, weights, tensors, widths, kind, biased, bounded)[0]
+    return torch.ops.hmoe.nn_experts(x, ids, weights, tensors, widths, kind, biased)
+
+
+# Routers.
+
+
+@torch.library.custom_op("hmoe::nn_route", mutates_args=(), device_types="cpu")
+def nn_route(x: Tensor, weight: Tensor, mask: Optional[Tensor], choices: int, score: str, select: str, parameter: float,
+             weighting: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """logits, probabilities [T, N], ids and weights [T, choices]."""
+    x, weight = _contiguous(x, weight)
+    mask = None if mask is None else mask.contiguous()
+    (tokens, d_model), experts = x.shape, weight.shape[0]
+    logits, probabilities = x.new_empty(tokens, experts), x.new_empty(tokens, experts)
+    ids, weights = x.new_empty(tokens, choices, dtype=torch.int64), x.new_empty(tokens, choices)
+    policies = _core.RouterPolicies(d_model, experts, score, select, parameter, weighting)
+    if policies.choices != choices:
+        raise Error(f"{select} of {parameter:g} makes {policies.choices} choices for a token, not {choices}")
+    _core.run_router(policies, x.dtype == torch.float64, weight.data_ptr(), tokens, x.data_ptr(), _address(mask),
+                     logits.data_ptr(), probabilities.data_ptr(), ids.data_ptr(), weights.data_ptr(),
+                     torch.get_num_threads())  # fmt: skip
+    return logits, probabilities, ids, weights
+
+
+@nn_route.register_fake
+def _(x, weight, mask, choices, score, select, parameter, weighting):
+    tokens, experts = x.shape[0], weight.shape[0]
+    return (x.new_empty(tokens, experts), x.new_empty(tokens, experts),
+            x.new_empty(tokens, choices, dtype=torch.int64), x.new_empty(tokens, choices))  # fmt: skip
+
+
+@torch.library.custom_op("hmoe::nn_route_backward", mutates_args=(), device_types="cpu")
+def nn_route_backward(x: Tensor, weight: Tensor, mask: Optional[Tensor], logits: Tensor, probabilities: Tensor,
+                      ids: Tensor, weights: Tensor, d_logits: Optional[Tensor], d_probabilities: Optional[Tensor],
+                      d_weights: Optional[Tensor], score: str, select: str, parameter: float,
+                      weighting: str) -> tuple[Tensor, Tensor]:  # fmt: skip
+    x, weight = _contiguous(x, weight)
+    given = [None if t is None else t.contiguous() for t in (mask, d_logits, d_probabilities, d_weights)]
+    dx, d_weight = torch.empty_like(x), torch.empty_like(weight)
+    (tokens, d_model), experts = x.shape, weight.shape[0]
+    policies = _core.RouterPolicies(d_model, experts, score, select, parameter, weighting)
+    _core.run_router_backward(policies, x.dtype == torch.float64, weight.data_ptr(), tokens, x.data_ptr(),
+                              _address(given[0]), logits.data_ptr(), probabilities.data_ptr(), ids.data_ptr(),
+                              weights.data_ptr(), _address(given[1]), _address(given[2]), _address(given[3]),
+                              dx.data_ptr(), d_weight.data_ptr(), torch.get_num_threads())  # fmt: skip
+    return dx, d_weight
+
+
+@nn_route_backward.register_fake
+def _(x, weight, mask, logits, probabilities, ids, weights, d_logits, d_probabilities, d_weights, score, select,
+      parameter, weighting):  # fmt: skip
+    return (torch.empty_like(x, memory_format=torch.contiguous_format),
+            torch.empty_like(weight, memory_format=torch.contiguous_format))  # fmt: skip
+
+
+def _keep_for_route(ctx, inputs, output):
+    x, weight, mask, _, *ctx.policies = inputs
+    ctx.set_materialize_grads(False)
+    ctx.has_mask = mask is not None
+    ctx.save_for_backward(x, weight, *output, *([mask] if ctx.has_mask else []))
+
+
+def _route_gradients(ctx, d_logits, d_probabilities, d_ids, d_weights):
+    x, weight, logits, probabilities, ids, weights, *mask = ctx.saved_tensors
+    dx, d_weight = torch.ops.hmoe.nn_route_backward(
+        x, weight, mask[0] if ctx.has_mask else None, logits, probabilities, ids, weights, d_logits, d_probabilities,
+        d_weights, *ctx.policies)
+    return dx, d_weight, None, None, None, None, None, None
+
+
+nn_route.register_autograd(_route_gradients, setup_context=_keep_for_route)
+
+
+def route(x, weight, mask, choices, score, select, parameter, weighting):
+    return torch.ops.hmoe.nn_route(x, weight, mask, choices, score, select, parameter, weighting)
+
+
+# Auxiliary losses.
+
+
+@torch.library.custom_op("hmoe::nn_loss", mutates_args=(), device_types="cpu")
+def nn_loss(name: str, logits: Tensor, probabilities: Tensor, ids: Tensor, weights: Tensor, mask: Optional[Tensor],
+            widths: list[int]) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """The value without a coefficient, and its gradients by logits and by probabilities."""
+    if logits.shape != probabilities.shape or logits.shape != (ids.shape[0], len(widths)):
+        raise Error(f"logits are {tuple(logits.shape)} and probabilities {tuple(probabilities.shape)}, needed is "
+                         f"{(ids.shape[0], len(widths))}")  # fmt: skip
+    logits, probabilities, ids, weights = _contiguous(logits, probabilities, ids, weights)
+    mask = None if mask is None else mask.contiguous()
+    d_logits, d_probabilities = torch.empty_like(logits), torch.empty_like(logits)
+    value = _core.auxiliary_loss(name, logits.dtype == torch.float64, widths, *ids.shape, logits.data_ptr(),
+                                 probabilities.data_ptr(), ids.data_ptr(), weights.data_ptr(), _address(mask),
+                                 d_logits.data_ptr(), d_probabilities.data_ptr())  # fmt: skip
+    return torch.tensor(value, dtype=logits.dtype), d_logits, d_probabilities
+
+
+@nn_loss.register_fake
+def _(name, logits, probabilities, ids, weights, mask, widths):
+    like = torch.empty_like(logits, memory_format=torch.contiguous_format)
+    return logits.new_empty(()), like, torch.empty_like(like)
+
+
+def _keep_for_loss(ctx, inputs, output):
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*output[1:])
+
+
+def _loss_gradients(ctx, d_value, *others):
+    d_logits, d_probabilities = ctx.saved_tensors
+    if d_value is None:
+        return (None,) * 7
+    return None, d_value * d_logits, d_value * d_probabilities, None, None, None, None
+
+
+nn_loss.register_autograd(_loss_gradients, setup_context=_keep_for_loss)
+
+
+def auxiliary_loss(name, routing, mask, widths):
+    kind = torch.float64 if routing.logits.dtype == torch.float64 else torch.float32
+    return torch.ops.hmoe.nn_loss(name, routing.logits.to(kind), routing.probabilities.to(kind),
+                                  routing.ids.to(torch.int64), routing.weights.to(kind), mask, widths)[0]  # fmt: skip

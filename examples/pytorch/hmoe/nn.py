@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: MIT
+"""Mixture-of-Experts layers whose experts differ in width, as torch modules on hmoe's CPU kernels.
+
+    moe = hmoe.nn.MoE(768, hmoe.widths.arithmetic(8, 12288), router="top_p", p=0.6,
+                      losses={"parameter_penalty": 0.1, "router_entropy": 0.03})
+    y, routed = moe(x, return_routed=True)
+    (task_loss(y) + routed.loss).backward()
+
+Parameters are ordinary tensors, used where they are. A token's output has the same bits in any batch and on any number
+of threads. Ids of experts are int64 [tokens, choices]; an id that is no expert is skipped, so −1 stands for "none".
+"""
+
+import json
+import math
+from typing import Callable, NamedTuple, Optional
+
+import torch
+from torch import Tensor, nn
+
+from . import _core, _nn_ops as ops
+from ._core import Error
+
+__all__ = ["Expert", "MoE", "Routed", "Router", "Routing", "load", "read_manifest", "save"]
+
+LOSSES = ("load_balance", "parameter_penalty", "router_entropy", "z", "importance")
+SELECTIONS = {"top_k": "k", "top_p": "p", "threshold": "minimum"}
+
+
+class Routing(NamedTuple):
+    """What a router says of T tokens and N experts."""
+
+    ids: Tensor  # int64 [T, choices], −1 where a token has fewer experts
+    weights: Tensor  # [T, choices]
+    logits: Optional[Tensor] = None  # [T, N], for auxiliary losses
+    probabilities: Optional[Tensor] = None  # [T, N]
+
+
+class Routed(NamedTuple):
+    """What a layer tells of a batch beside its output."""
+
+    losses: dict  # name → value without its coefficient
+    loss: Tensor  # Σ coefficient × value: what to add to the task's loss
+    tokens_per_expert: Tensor  # int64 [N]
+    activated_parameters: Tensor  # of experts, per token, on average
+    activated_width: Tensor  # hidden values per token, on average
+    routing: Routing
+
+
+class Expert(nn.Module):
+    """The weights of one expert, [h × d] gate and up (an MLP has up alone), [d × h] down; biases have one row."""
+
+    def __init__(self, d_model, width, kind, bias=False, device=None, dtype=None):
+        super().__init__()
+        self.kind, self.width = kind, width
+        for name, shape in ops.expert_shapes(d_model, kind, bias):
+            shape = [width if size is None else size for size in shape]
+            self.register_parameter(name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
+
+    def extra_repr(self):
+        return f"{self.kind}, width={self.width}"
+
+
+class Router(nn.Module):
+    """logits = weight · x, scores of them, a selection among the scores, weights of the chosen experts.
+
+    select     "top_k" (k), "top_p" (p) or "threshold" (minimum)
+    score      "softmax", "sigmoid", "sqrt_softplus" or "relu"
+    weighting  "renormalized", "raw", "softmax_over_selected", "sigmoid_of_logit" or "equal_weights"
+
+    With k = 1 "renormalized" gives every token the weight 1 and the router no gradient: take "raw".
+    """
+
+    def __init__(self, d_model, experts, select="top_p", k=None, p=None, minimum=None, score="softmax",
+                 weighting="renormalized", device=None, dtype=None):  # fmt: skip
+        super().__init__()
+        if select not in SELECTIONS:
+            raise Error(f"router {select!r}: known are {', '.join(SELECTIONS)}, or give a callable")
+        given = {"k": k, "p": p, "minimum": minimum}
+        name = SELECTIONS[select]
+        if given[name] is None:
+            raise Error(f'router "{select}" needs {name}')
+        surplus = [other for other, value in given.items() if value is not None and other != name]
+        if surplus:
+            raise Error(f'router "{select}" takes {name}, not {", ".join(surplus)}')
+        self.select, self.parameter, self.score, self.weighting = select, float(given[name]), score, weighting
+        self.choices = _core.RouterPolicies(d_model, experts, score, select, self.parameter, weighting).choices
+        self.weight = nn.Parameter(torch.empty(experts, d_model, device=device, dtype=dtype))
+
+    def forward(self, x: Tensor, mask: Optional[Tensor] = None) -> Routing:
+        """x [T, d], mask [T]: False where a token is padding, which gets no expert."""
+        kind = torch.float64 if x.dtype == torch.float64 else torch.float32
+        logits, probabilities, ids, weights = ops.route(
+            x.to(kind), self.weight.to(kind), mask, self.choices, self.score, self.select, self.parameter, self.weighting)
+        return Routing(ids, weights, logits, probabilities)
+
+    def extra_repr(self):
+        return f"{self.select}, {SELECTIONS[self.select]}={self.parameter:g}, {self.score}, {self.weighting}"
+
+
+class MoE(nn.Module):
+    """y_t = Σ_i weight(t, i) · expert_{id(t, i)}(x_t), experts of any widths.
+
+    widths      hidden width of each expert, 0 or more; hmoe.widths has the strategies of the paper
+    router      "top_k", "top_p" or "threshold" with the arguments of Router, or any callable x [T, d] → (ids, weights)
+                or Routing; a module among them is registered
+    activation  "silu", "gelu", "gelu_tanh", "relu", "squared_relu", "linear", or "gpt_oss" of a GLU
+    gated       GLUs, down(act(gate x) ⊙ up x), or MLPs, down(act(up x))
+    losses      auxiliary losses, name → coefficient: load_balance, parameter_penalty, router_entropy, z, importance
+
+    The state dict has the names of docs/checkpoints.md: experts.ID.gate, …, router.weight.
+    """
+
+    def __init__(self, d_model, widths, router="top_p", *, k=None, p=None, minimum=None, score="softmax",
+                 weighting="renormalized", activation="silu", gated=True, bias=False, losses=None, device=None,
+                 dtype=None):  # fmt: skip
+        super().__init__()
+        self.d_model, self.widths = int(d_model), [int(width) for width in widths]
+        self.kind, self.bias = f"{'glu' if gated else 'mlp'}.{activation}", bool(bias)
+        _core.check_experts(self.kind, self.d_model, self.widths)
+        self.losses = dict(losses or {})
+        unknown = [name for name in self.losses if name not in LOSSES]
+        if unknown:
+            raise Error(f"no auxiliary loss named {', '.join(map(repr, unknown))}: known are {', '.join(LOSSES)}")
+        place = {"device": device, "dtype": dtype}
+        self.experts = nn.ModuleList(Expert(self.d_model, width, self.kind, self.bias, **place) for width in self.widths)
+        if callable(router):
+            self.router = router
+        else:
+            self.router = Router(self.d_model, len(self.widths), router, k, p, minimum, score, weighting, **place)
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self, output_gain=1.0, router_stddev=0.02):
+        """Normal values: 1/√d for gate and up, output_gain/√h for down, biases 0 (hmoe::initialization)."""
+        for expert in self.experts:
+            for name, values in expert.named_parameters():
+                if name.endswith("_bias"):
+                    values.zero_()
+                elif values.numel():
+                    values.normal_(0, output_gain / math.sqrt(expert.width) if name == "down" else self.d_model**-0.5)
+        if isinstance(self.router, Router):
+            self.router.weight.normal_(0, router_stddev)
+
+    def tensors(self):
+        """The weights of all experts, expert after expert."""
+        names = [name for name, _ in ops.expert_shapes(self.d_model, self.kind, self.bias)]
+        return [getattr(expert, name) for expert in self.experts for name in names]
+
+    @property
+    def parameters_per_expert(self):
+        """[N] weights and biases of each expert."""
+        lanes = 2 if self.kind.startswith("glu.") else 1
+        return [(lanes + 1) * self.d_model * h + (lanes * h + self.d_model if self.bias else 0) for h in self.widths]
+
+    def route(self, x, mask=None):
+        """The router's answer for x [T, d]."""
+        if isinstance(self.router, Router):
+            return self.router(x, mask)
+        answer = self.router(x)
+        routing = answer if isinstance(answer, Routing) else Routing(*answer)
+        if mask is not None:
+            routing = routing._replace(ids=routing.ids.masked_fill(~mask.unsqueeze(1), -1))
+        return routing
+
+    def forward(self, x: Tensor, mask: Optional[Tensor] = None, return_routed: bool = False):
+        """x [..., d] → y of the same shape and type, or (y, Routed). mask [...]: False where a token is padding: it gets
+        y = 0, no expert and no share in losses and counts."""
+        if x.shape[-1] != self.d_model:
+            raise Error(f"a token has {x.shape[-1]} values, the layer's d_model is {self.d_model}")
+        tokens = x.reshape(-1, self.d_model)
+        if mask is not None:
+            if mask.shape != x.shape[:-1]:
+                raise Error(f"the mask is {tuple(mask.shape)}, needed is {tuple(x.shape[:-1])}")
+            mask = mask.reshape(-1).to(torch.bool)
+        tensors = self.tensors()
+        tokens = tokens.to(tensors[0].dtype)
+        routing = self.route(tokens, mask)
+        y = ops.run_experts(tokens, routing.ids, routing.weights, tensors, self.widths, self.kind, self.bias)
+        y = y.to(x.dtype).reshape(x.shape)
+        return (y, self._routed(routing, mask)) if return_routed else y
+
+    def _routed(self, routing, mask):
+        count, tokens = len(self.widths), routing.ids.shape[0]
+        used = (routing.ids >= 0) & (routing.ids < count)
+        per_expert = torch.zeros(count + 1, dtype=torch.int64)
+        per_expert = per_expert.scatter_add(0, routing.ids.where(used, count).reshape(-1), used.reshape(-1).long())[:count]
+        valid = (mask.sum() if mask is not None else torch.tensor(tokens)).clamp(min=1)
+        values, total = {}, torch.zeros((), dtype=routing.weights.dtype)
+        if self.losses and (routing.logits is None or routing.probabilities is None):
+            raise Error(f"auxiliary losses ({', '.join(self.losses)}) need the router's logits and probabilities: "
+                             "let it return Routing(ids, weights, logits, probabilities)")  # fmt: skip
+        for name, coefficient in self.losses.items():
+            values[name] = ops.auxiliary_loss(name, routing, mask, self.widths)
+            total = total + coefficient * values[name]
+        each = torch.tensor([self.parameters_per_expert, self.widths], dtype=torch.float64)
+        mean = (each * per_expert).sum(1) / valid
+        return Routed(values, total, per_expert, mean[0], mean[1], routing)
+
+    def extra_repr(self):
+        return f"d_model={self.d_model}, {len(self.widths)} experts {self.kind}, widths={self.widths}"
+
+
+def _described(moe):
+    """The tensors of a layer as its file has them; those on which it works."""
+    count, tensors, kept = len(moe.widths), [], []
+    for name, values in moe.state_dict(keep_vars=True).items():
+        values = values.detach()
+        if values.dim() != 2 or not values.is_floating_point():
+            raise Error(f"{name} is {tuple(values.shape)} of {values.dtype}: a file of experts holds matrices")
+        parts = name.split(".")
+        own = len(parts) == 3 and parts[0] == "experts"
+        tensors.append((parts[2] if own else name, int(parts[1]) if own else count, values))
+    wide = any(values.dtype == torch.float64 for _, _, values in tensors)
+    described = []
+    for name, expert, values in tensors:
+        values = values.to(torch.float64 if wide else torch.float32).contiguous()
+        kept.append(values)
+        described.append((name, expert, values.data_ptr(), *values.shape))
+    return wide, described, tensors, kept
+
+
+def save(path, layers, *, what="trained", by="", source=""):
+    """Writes layers, prefix → MoE (or a single MoE), as a safetensors file of unequal experts (docs/checkpoints.md).
+    float16 and bfloat16 are written as float32. `what`, `by`, `source`: where the sizes come from."""
+    layers = {"": layers} if isinstance(layers, MoE) else layers
+    described, kept = [], []
+    for prefix, moe in layers.items():
+        wide, tensors, _, values = _described(moe)
+        kept.append(values)
+        described.append((prefix, wide, moe.d_model, moe.kind, moe.widths, tensors))
+    _core.save_layers(str(path), described, what, by, source)
+
+
+def read_manifest(path):
+    """What a file of unequal experts says of its layers: a list of dictionaries (docs/checkpoints.md)."""
+    return json.loads(_core.read_manifest(str(path)))["layers"]
+
+
+@torch.no_grad()
+def load(path, moe, prefix=""):
+    """Reads the layer with that prefix into `moe`, whose experts have the same numbers, kinds and widths."""
+    wide, described, tensors, values = _described(moe)
+    _core.load_layer(str(path), prefix, (prefix, wide, moe.d_model, moe.kind, moe.widths, described))
+    for (_, _, own), read in zip(tensors, values):
+        if own.data_ptr() != read.data_ptr():
+            own.copy_(read)
+    return moe
