@@ -82,19 +82,7 @@ public:
 
   moe_layer(Experts experts, Router router, Dispatch dispatch = {})
       : experts_(std::move(experts)), router_(std::move(router)), dispatch_(std::move(dispatch)) {
-    const auto check = [&] {
-      require(experts_.size() == router_.size(), "the router chooses among ", router_.size(),
-              " experts, the layer has ", experts_.size());
-      require(reads_router_x() || experts_.d_model() == router_.d_model(), "the router reads tokens of d_model ",
-              router_.d_model(), ", the experts of ", experts_.d_model());
-    };
-    if constexpr (requires { dispatch_.join(check, experts_, router_); }) {
-      widths_ = dispatch_.join(check, experts_, router_);
-    } else {
-      check();
-      for (std::size_t e = 0; e < experts_.size(); ++e)
-        widths_.push_back(experts_.width(e));
-    }
+    join();
   }
 
   [[nodiscard]] std::size_t d_model() const noexcept { return experts_.d_model(); }
@@ -111,6 +99,12 @@ public:
   [[nodiscard]] Router& router() noexcept { return router_; }
   [[nodiscard]] const Router& router() const noexcept { return router_; }
   [[nodiscard]] const Dispatch& dispatch_strategy() const noexcept { return dispatch_; }
+  /// Another one of the same type, and experts of the same number that may have other memory, for instance those of
+  /// another placement on several ranks (hmoe/parallel/rebalance.hpp).
+  void set_dispatch_strategy(Dispatch dispatch) {
+    dispatch_ = std::move(dispatch);
+    join();
+  }
   /// The same layer with other experts of the same d_model, packed ones for instance.
   template <class Others> [[nodiscard]] moe_layer<Others, Router, Dispatch> with_experts(Others experts) const {
     return {std::move(experts), router_, dispatch_};
@@ -365,6 +359,23 @@ public:
   }
 
 private:
+  /// What a layer must be to run; strategies that run on several ranks hold theirs against one another.
+  void join() {
+    const auto check = [&] {
+      require(experts_.size() == router_.size(), "the router chooses among ", router_.size(),
+              " experts, the layer has ", experts_.size());
+      require(reads_router_x() || experts_.d_model() == router_.d_model(), "the router reads tokens of d_model ",
+              router_.d_model(), ", the experts of ", experts_.d_model());
+    };
+    if constexpr (requires { dispatch_.join(check, experts_, router_); }) {
+      widths_ = dispatch_.join(check, experts_, router_);
+    } else {
+      check();
+      widths_.clear();
+      for (std::size_t e = 0; e < experts_.size(); ++e)
+        widths_.push_back(experts_.width(e));
+    }
+  }
   /// Strategies that run on several ranks tell the others of an error, wherever in the pass this rank meets it.
   template <class Pass> void run_pass(const Pass& pass) const {
     if constexpr (requires { dispatch_.run_pass(pass); })

@@ -82,6 +82,10 @@ public:
     require(chunks_ != 0 && chunks_ <= most_chunks, "expert_parallel: ", chunks_, " chunks of tokens: 1 to ",
             most_chunks, " are possible");
   }
+  /// The same with another placement. Collective.
+  [[nodiscard]] expert_parallel with_placement(expert_placement placed) const {
+    return {ranks_, std::move(placed), inner_, overlap{chunks_}};
+  }
   /// In how many chunks of tokens inference communicates and computes.
   [[nodiscard]] std::size_t chunks() const noexcept { return chunks_; }
 

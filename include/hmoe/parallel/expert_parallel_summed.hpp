@@ -57,6 +57,10 @@ public:
   /// Collective: hmoe::error on every rank where the placements differ, or are for another number of ranks.
   expert_parallel_summed(Communicator ranks, expert_placement placed, Inner inner = {})
       : base(std::move(ranks), std::move(placed), std::move(inner), 1) {}
+  /// The same with another placement. Collective.
+  [[nodiscard]] expert_parallel_summed with_placement(expert_placement placed) const {
+    return {ranks_, std::move(placed), inner_};
+  }
 
   template <execution_context Context, dispatched_experts<Context> Experts, class T>
   void forward(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y,
