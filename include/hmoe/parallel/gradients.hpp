@@ -4,6 +4,7 @@
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/core/parameter.hpp>
+#include <hmoe/core/vector_view.hpp>
 #include <hmoe/parallel/communicator.hpp>
 #include <hmoe/parallel/placement.hpp>
 
@@ -23,6 +24,12 @@ namespace hmoe::training {
 /// communicator must outlive it.
 template <communicator Communicator> [[nodiscard]] auto summed_over(const Communicator& ranks) {
   return [&ranks](std::span<std::uint64_t> counts) { ranks.template all_reduce<std::uint64_t>(counts); };
+}
+
+/// load_i = its sum over all ranks, as rules that move selection biases take it (routing::load_in_tokens,
+/// load_in_flops). Whole numbers below 2^53 are added up exactly.
+template <communicator Communicator> void sum_load(const Communicator& ranks, vector_view<double> load) {
+  ranks.template all_reduce<double>(std::span<double>(load.data(), load.size()));
 }
 
 namespace detail {

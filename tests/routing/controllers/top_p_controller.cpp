@@ -9,6 +9,7 @@
 
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 namespace routing = hmoe::routing;
@@ -57,6 +58,15 @@ TEST_CASE("the controller's formula, its bounds, and no wind-up at them") {
   trace.tokens_per_expert()[1] = 8; // two experts a token: on target, so that only the sum counts
   const double settled = controller.update(2);
   CHECK(controller.update(trace) == settled);
+  // Padding is nobody's token.
+  const std::vector<std::uint8_t> valid{1, 0, 1, 1, 0, 1};
+  hmoe::routing_inputs<float> inputs;
+  inputs.valid = {valid.data(), valid.size()};
+  trace.resize(6, 3, 0, false);
+  trace.set_inputs(inputs);
+  trace.tokens_per_expert()[1] = 8;
+  CHECK(controller.update(trace) == settled);
+  trace.set_inputs({});
   trace.resize(0, 3, 0, false);
   CHECK(controller.update(trace) == settled);
   CHECK(error_of([] { routing::top_p_controller({.target = 0}); }) ==

@@ -6,6 +6,7 @@
 #include <hmoe/core/router_trace.hpp>
 
 #include <cmath>
+#include <cstddef>
 
 namespace hmoe::routing {
 
@@ -64,12 +65,13 @@ public:
     state_ = next(options_, state_, mean);
     return state_.p;
   }
-  /// The same from what a pass recorded; without tokens p stays. Shared experts do not count.
+  /// The same from what a pass recorded; without tokens p stays. Shared experts and padding do not count.
   template <class T> double update(const router_trace<T>& trace) {
     double chosen = 0;
     for (const index_t count : trace.tokens_per_expert())
       chosen += count;
-    return trace.tokens() == 0 ? state_.p : update(chosen / static_cast<double>(trace.tokens()));
+    const std::size_t tokens = trace.valid_tokens();
+    return tokens == 0 ? state_.p : update(chosen / static_cast<double>(tokens));
   }
 
 private:
