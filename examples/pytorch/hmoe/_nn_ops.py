@@ -10,6 +10,10 @@ from . import _core
 from ._core import Error
 
 
+#: What experts of hmoe.nn have between their projections, in the words of docs/checkpoints.md.
+ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "relu", "squared_relu", "linear", "gpt_oss")
+
+
 def _address(tensor):
     return 0 if tensor is None else tensor.data_ptr()
 
@@ -27,11 +31,11 @@ def expert_shapes(d_model, kind, biased):
     return shapes
 
 
-def _sum_type(tensor):
+def sum_type(tensor):
     return torch.float64 if tensor.dtype == torch.float64 else torch.float32
 
 
-def _bank(tensors, widths, kind, biased, d_model):
+def make_bank(tensors, widths, kind, biased, d_model):
     return _core.TensorBank(kind, str(tensors[0].dtype).removeprefix("torch."), d_model, widths, biased,
                             [tensor.data_ptr() for tensor in tensors])  # fmt: skip
 
@@ -45,8 +49,8 @@ def _check(x, ids, weights, tensors, widths, kind, biased):
     if ids.dim() != 2 or ids.shape != weights.shape or ids.shape[0] != x.shape[0]:
         raise Error(f"ids are {tuple(ids.shape)} and weights {tuple(weights.shape)} for {x.shape[0]} tokens: needed "
                          "is [tokens, choices] for both")  # fmt: skip
-    if ids.dtype != torch.int64 or weights.dtype != _sum_type(x):
-        raise Error(f"ids are {ids.dtype} and weights {weights.dtype}, needed are torch.int64 and {_sum_type(x)}")
+    if ids.dtype != torch.int64 or weights.dtype != sum_type(x):
+        raise Error(f"ids are {ids.dtype} and weights {weights.dtype}, needed are torch.int64 and {sum_type(x)}")
     shapes = expert_shapes(x.shape[1], kind, biased)
     for place, tensor in enumerate(tensors):
         name, shape = shapes[place % per_expert]
@@ -70,7 +74,7 @@ def nn_experts(x: Tensor, ids: Tensor, weights: Tensor, tensors: list[Tensor], w
     _check(x, ids, weights, tensors, widths, kind, biased)
     x, ids, weights, *tensors = _contiguous(x, ids, weights, *tensors)
     y = torch.empty_like(x)
-    _core.run_bank(_bank(tensors, widths, kind, biased, x.shape[1]), *ids.shape, ids.data_ptr(), weights.data_ptr(),
+    _core.run_bank(make_bank(tensors, widths, kind, biased, x.shape[1]), *ids.shape, ids.data_ptr(), weights.data_ptr(),
                    x.data_ptr(), y.data_ptr(), 0, 0, False, torch.get_num_threads())  # fmt: skip
     return y
 
@@ -100,9 +104,9 @@ def nn_experts_recorded(x: Tensor, ids: Tensor, weights: Tensor, tensors: list[T
         values = (_lanes(kind) + 1) * int((chosen * torch.tensor(widths)).sum())
         rows = int(chosen.sum())
     y = torch.empty_like(x)
-    saved = torch.empty(values, dtype=_sum_type(x))
-    outputs = torch.empty(rows, x.shape[1], dtype=_sum_type(x))
-    _core.run_bank(_bank(tensors, widths, kind, biased, x.shape[1]), tokens, choices, ids.data_ptr(), weights.data_ptr(),
+    saved = torch.empty(values, dtype=sum_type(x))
+    outputs = torch.empty(rows, x.shape[1], dtype=sum_type(x))
+    _core.run_bank(make_bank(tensors, widths, kind, biased, x.shape[1]), tokens, choices, ids.data_ptr(), weights.data_ptr(),
                    x.data_ptr(), y.data_ptr(), saved.data_ptr(), outputs.data_ptr(), True,
                    torch.get_num_threads())  # fmt: skip
     return y, saved, outputs
@@ -116,8 +120,8 @@ def _(x, ids, weights, tensors, widths, kind, biased, bounded):
     else:
         context = torch.library.get_ctx()
         values, rows = context.new_dynamic_size(), context.new_dynamic_size()
-    return (torch.empty_like(x, memory_format=torch.contiguous_format), x.new_empty(values, dtype=_sum_type(x)),
-            x.new_empty((rows, x.shape[1]), dtype=_sum_type(x)))  # fmt: skip
+    return (torch.empty_like(x, memory_format=torch.contiguous_format), x.new_empty(values, dtype=sum_type(x)),
+            x.new_empty((rows, x.shape[1]), dtype=sum_type(x)))  # fmt: skip
 
 
 @torch.library.custom_op("hmoe::nn_experts_backward", mutates_args=(), device_types="cpu")
@@ -126,10 +130,10 @@ def nn_experts_backward(dy: Tensor, x: Tensor, ids: Tensor, weights: Tensor, sav
                         biased: bool) -> tuple[Tensor, Tensor, list[Tensor]]:  # fmt: skip
     dy, x, ids, weights, *tensors = _contiguous(dy, x, ids, weights, *tensors)
     dx, d_weights, gradients = torch.empty_like(x), torch.empty_like(weights), [torch.zeros_like(t) for t in tensors]
-    _core.run_bank_backward(_bank(tensors, widths, kind, biased, x.shape[1]), *ids.shape, ids.data_ptr(),
+    _core.run_bank_backward(make_bank(tensors, widths, kind, biased, x.shape[1]), *ids.shape, ids.data_ptr(),
                             weights.data_ptr(), x.data_ptr(), dy.data_ptr(), saved.data_ptr(), outputs.data_ptr(),
                             dx.data_ptr(), d_weights.data_ptr(),
-                            _bank(gradients, widths, kind, biased, x.shape[1]), torch.get_num_threads())  # fmt: skip
+                            make_bank(gradients, widths, kind, biased, x.shape[1]), torch.get_num_threads())  # fmt: skip
     return dx, d_weights, gradients
 
 
@@ -157,9 +161,14 @@ def _experts_gradients(ctx, dy, d_saved, d_outputs):
 nn_experts_recorded.register_autograd(_experts_gradients, setup_context=_keep_for_experts)
 
 
+def weights_of_choices(ids, weights):
+    """[T, choices] from these or from a weight for each expert, as some models of transformers give."""
+    return weights if weights.shape == ids.shape else weights.gather(1, ids.clamp(0, weights.shape[1] - 1))
+
+
 def run_experts(x, ids, weights, tensors, widths, kind, biased):
     """y_t = Σ_i weights(t, i) · expert_{ids(t, i)}(x_t), with gradients to x, weights and tensors."""
-    ids, weights = ids.to(torch.int64), weights.to(_sum_type(x))
+    ids, weights = ids.to(torch.int64), weights.to(sum_type(x))
     if torch.is_grad_enabled() and any(t.requires_grad for t in (x, weights, *tensors)):
         bounded = torch.compiler.is_compiling()
         return torch.ops.hmoe.nn_experts_recorded(x, ids, weights, tensors, widths, kind, biased, bounded)[0]

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from . import _core, _nn_ops as ops
 from ._core import Error
 
-__all__ = ["Expert", "MoE", "Routed", "Router", "Routing", "load", "read_manifest", "save"]
+__all__ = ["Expert", "Experts", "MoE", "Routed", "Router", "Routing", "load", "read_manifest", "save"]
 
 LOSSES = ("load_balance", "parameter_penalty", "router_entropy", "z", "importance")
 SELECTIONS = {"top_k": "k", "top_p": "p", "threshold": "minimum"}
@@ -60,6 +60,49 @@ class Expert(nn.Module):
         return f"{self.kind}, width={self.width}"
 
 
+class Experts(nn.ModuleList):
+    """Experts of one kind and any widths: y_t = Σ_i weights[t, i] · expert_{ids[t, i]}(x_t). It stands where a model of
+    transformers has its experts, too (hmoe.prune.unstack)."""
+
+    def __init__(self, d_model, widths, kind="glu.silu", bias=False, device=None, dtype=None):
+        self.d_model, self.widths = int(d_model), [int(width) for width in widths]
+        self.kind, self.bias = kind, bool(bias)
+        _core.check_experts(kind, self.d_model, self.widths)
+        super().__init__(Expert(self.d_model, width, kind, self.bias, device, dtype) for width in self.widths)
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self, output_gain=1.0):
+        """Normal values: 1/√d for gate and up, output_gain/√h for down, biases 0 (hmoe::initialization)."""
+        for expert in self:
+            for name, values in expert.named_parameters():
+                if name.endswith("_bias"):
+                    values.zero_()
+                elif values.numel():
+                    values.normal_(0, output_gain / math.sqrt(expert.width) if name == "down" else self.d_model**-0.5)
+
+    def tensors(self):
+        """The weights of all experts, expert after expert."""
+        names = [name for name, _ in ops.expert_shapes(self.d_model, self.kind, self.bias)]
+        return [getattr(expert, name) for expert in self for name in names]
+
+    @property
+    def parameters_per_expert(self):
+        """[N] weights and biases of each expert."""
+        lanes = 2 if self.kind.startswith("glu.") else 1
+        return [(lanes + 1) * self.d_model * h + (lanes * h + self.d_model if self.bias else 0) for h in self.widths]
+
+    def forward(self, x: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
+        """x [T, d], ids [T, choices] (those that are no expert are skipped), weights [T, choices] or [T, N] → y in the type
+        of x."""
+        tensors, weights = self.tensors(), ops.weights_of_choices(ids, weights)
+        y = ops.run_experts(x.to(tensors[0].dtype), ids, weights, tensors, self.widths, self.kind, self.bias)
+        return y.to(x.dtype)
+
+    def extra_repr(self):
+        return f"d_model={self.d_model}, {self.kind}, widths={self.widths}"
+
+
 class Router(nn.Module):
     """logits = weight · x, scores of them, a selection among the scores, weights of the chosen experts.
 
@@ -85,6 +128,12 @@ class Router(nn.Module):
         self.select, self.parameter, self.score, self.weighting = select, float(given[name]), score, weighting
         self.choices = _core.RouterPolicies(d_model, experts, score, select, self.parameter, weighting).choices
         self.weight = nn.Parameter(torch.empty(experts, d_model, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self, stddev=0.02):
+        """Small values, so that routing starts near uniform."""
+        self.weight.normal_(0, stddev)
 
     def forward(self, x: Tensor, mask: Optional[Tensor] = None) -> Routing:
         """x [T, d], mask [T]: False where a token is padding, which gets no expert."""
@@ -114,43 +163,39 @@ class MoE(nn.Module):
                  weighting="renormalized", activation="silu", gated=True, bias=False, losses=None, device=None,
                  dtype=None):  # fmt: skip
         super().__init__()
-        self.d_model, self.widths = int(d_model), [int(width) for width in widths]
-        self.kind, self.bias = f"{'glu' if gated else 'mlp'}.{activation}", bool(bias)
-        _core.check_experts(self.kind, self.d_model, self.widths)
         self.losses = dict(losses or {})
         unknown = [name for name in self.losses if name not in LOSSES]
         if unknown:
             raise Error(f"no auxiliary loss named {', '.join(map(repr, unknown))}: known are {', '.join(LOSSES)}")
         place = {"device": device, "dtype": dtype}
-        self.experts = nn.ModuleList(Expert(self.d_model, width, self.kind, self.bias, **place) for width in self.widths)
+        self.experts = Experts(d_model, widths, f"{'glu' if gated else 'mlp'}.{activation}", bias, **place)
         if callable(router):
             self.router = router
         else:
-            self.router = Router(self.d_model, len(self.widths), router, k, p, minimum, score, weighting, **place)
-        self.reset_parameters()
+            self.router = Router(d_model, len(self.widths), router, k, p, minimum, score, weighting, **place)
+
+    @property
+    def d_model(self):
+        return self.experts.d_model
+
+    @property
+    def widths(self):
+        return self.experts.widths
+
+    @property
+    def kind(self):
+        return self.experts.kind
+
+    @property
+    def bias(self):
+        return self.experts.bias
 
     @torch.no_grad()
     def reset_parameters(self, output_gain=1.0, router_stddev=0.02):
-        """Normal values: 1/√d for gate and up, output_gain/√h for down, biases 0 (hmoe::initialization)."""
-        for expert in self.experts:
-            for name, values in expert.named_parameters():
-                if name.endswith("_bias"):
-                    values.zero_()
-                elif values.numel():
-                    values.normal_(0, output_gain / math.sqrt(expert.width) if name == "down" else self.d_model**-0.5)
+        """Draws all weights anew, as hmoe::initialization says."""
+        self.experts.reset_parameters(output_gain)
         if isinstance(self.router, Router):
-            self.router.weight.normal_(0, router_stddev)
-
-    def tensors(self):
-        """The weights of all experts, expert after expert."""
-        names = [name for name, _ in ops.expert_shapes(self.d_model, self.kind, self.bias)]
-        return [getattr(expert, name) for expert in self.experts for name in names]
-
-    @property
-    def parameters_per_expert(self):
-        """[N] weights and biases of each expert."""
-        lanes = 2 if self.kind.startswith("glu.") else 1
-        return [(lanes + 1) * self.d_model * h + (lanes * h + self.d_model if self.bias else 0) for h in self.widths]
+            self.router.reset_parameters(router_stddev)
 
     def route(self, x, mask=None):
         """The router's answer for x [T, d]."""
@@ -172,11 +217,8 @@ class MoE(nn.Module):
             if mask.shape != x.shape[:-1]:
                 raise Error(f"the mask is {tuple(mask.shape)}, needed is {tuple(x.shape[:-1])}")
             mask = mask.reshape(-1).to(torch.bool)
-        tensors = self.tensors()
-        tokens = tokens.to(tensors[0].dtype)
         routing = self.route(tokens, mask)
-        y = ops.run_experts(tokens, routing.ids, routing.weights, tensors, self.widths, self.kind, self.bias)
-        y = y.to(x.dtype).reshape(x.shape)
+        y = self.experts(tokens, routing.ids, routing.weights).reshape(x.shape)
         return (y, self._routed(routing, mask)) if return_routed else y
 
     def _routed(self, routing, mask):
@@ -192,18 +234,19 @@ class MoE(nn.Module):
         for name, coefficient in self.losses.items():
             values[name] = ops.auxiliary_loss(name, routing, mask, self.widths)
             total = total + coefficient * values[name]
-        each = torch.tensor([self.parameters_per_expert, self.widths], dtype=torch.float64)
+        each = torch.tensor([self.experts.parameters_per_expert, self.widths], dtype=torch.float64)
         mean = (each * per_expert).sum(1) / valid
         return Routed(values, total, per_expert, mean[0], mean[1], routing)
 
     def extra_repr(self):
-        return f"d_model={self.d_model}, {len(self.widths)} experts {self.kind}, widths={self.widths}"
+        return f"losses={self.losses}"
 
 
-def _described(moe):
-    """The tensors of a layer as its file has them; those on which it works."""
-    count, tensors, kept = len(moe.widths), [], []
-    for name, values in moe.state_dict(keep_vars=True).items():
+def _described(layer):
+    """The tensors of a layer (or of experts alone) as its file has them; those on which it works."""
+    count, tensors, kept = len(layer.widths), [], []
+    prefix = "experts." if isinstance(layer, Experts) else ""
+    for name, values in layer.state_dict(keep_vars=True, prefix=prefix).items():
         values = values.detach()
         if values.dim() != 2 or not values.is_floating_point():
             raise Error(f"{name} is {tuple(values.shape)} of {values.dtype}: a file of experts holds matrices")
@@ -220,14 +263,14 @@ def _described(moe):
 
 
 def save(path, layers, *, what="trained", by="", source=""):
-    """Writes layers, prefix → MoE (or a single MoE), as a safetensors file of unequal experts (docs/checkpoints.md).
+    """Writes layers, prefix → MoE or Experts (or a single one), as a safetensors file of unequal experts (docs/checkpoints.md).
     float16 and bfloat16 are written as float32. `what`, `by`, `source`: where the sizes come from."""
-    layers = {"": layers} if isinstance(layers, MoE) else layers
+    layers = {"": layers} if isinstance(layers, nn.Module) else layers
     described, kept = [], []
-    for prefix, moe in layers.items():
-        wide, tensors, _, values = _described(moe)
+    for prefix, layer in layers.items():
+        wide, tensors, _, values = _described(layer)
         kept.append(values)
-        described.append((prefix, wide, moe.d_model, moe.kind, moe.widths, tensors))
+        described.append((prefix, wide, layer.d_model, layer.kind, layer.widths, tensors))
     _core.save_layers(str(path), described, what, by, source)
 
 
@@ -237,11 +280,11 @@ def read_manifest(path):
 
 
 @torch.no_grad()
-def load(path, moe, prefix=""):
-    """Reads the layer with that prefix into `moe`, whose experts have the same numbers, kinds and widths."""
-    wide, described, tensors, values = _described(moe)
-    _core.load_layer(str(path), prefix, (prefix, wide, moe.d_model, moe.kind, moe.widths, described))
+def load(path, layer, prefix=""):
+    """Reads the layer with that prefix into an MoE, or Experts, of the same numbers, kinds and widths of experts."""
+    wide, described, tensors, values = _described(layer)
+    _core.load_layer(str(path), prefix, (prefix, wide, layer.d_model, layer.kind, layer.widths, described))
     for (_, _, own), read in zip(tensors, values):
         if own.data_ptr() != read.data_ptr():
             own.copy_(read)
-    return moe
+    return layer

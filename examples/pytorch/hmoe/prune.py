@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Pruning of hmoe.nn.MoE: importance of neurons from calibration tokens, a budget over all experts, unequal widths.
+"""Pruning: importance of neurons from calibration tokens, a budget over all experts of a layer, unequal widths.
 
     sums = hmoe.prune.Calibration(moe)
     with sums.watch():                          # passes of the model that has the layer
@@ -7,7 +7,8 @@
     smaller = hmoe.prune.neurons(moe, sums, share=0.5, importance="heapr")
     hmoe.nn.save("pruned.safetensors", smaller, what="pruned", by="HEAPr, half of the neurons")
 
-Formulas and sources are those of docs/compress.md.
+In a model of transformers, unstack(model) makes hmoe.nn.Experts of its experts; these are pruned alike. Formulas and
+sources are those of docs/compress.md.
 """
 
 import contextlib
@@ -18,69 +19,73 @@ from torch import Tensor, nn
 
 from . import _core, _nn_ops as ops
 from ._core import Error
+from .nn import Experts, MoE
 
-__all__ = ["Calibration", "neurons", "take_neurons"]
+__all__ = ["Calibration", "neurons", "replace", "take_neurons", "unstack"]
 
 
 class Calibration:
-    """Sums over passes of calibration tokens through one layer, whose weights must not change meanwhile. The sums are in
-    double, so the same batches in the same order give the same bits."""
+    """Sums over passes of calibration tokens through the experts of one layer, an hmoe.nn.MoE or Experts, whose weights
+    must not change meanwhile. The sums are in double, so the same batches in the same order give the same bits."""
 
-    def __init__(self, moe):
-        self.moe = moe
-        self._widths = list(moe.widths)
+    def __init__(self, layer):
+        self.layer = layer
+        self.experts = layer.experts if isinstance(layer, MoE) else layer
+        self._widths = list(self.experts.widths)
         bank, _ = self._bank()
         self._sums = _core.make_calibration(bank)
 
     def _bank(self):
         """The experts as the kernels take them, and the tensors that keep their memory."""
-        if self.moe.widths != self._widths:
-            raise Error(f"the calibration is of a layer of widths {self._widths}, it has {self.moe.widths} now")
-        kept = [t.detach().to(ops._sum_type(t)).contiguous() for t in self.moe.tensors()]
-        return ops._bank(kept, self._widths, self.moe.kind, self.moe.bias, self.moe.d_model), kept
+        own = self.experts
+        if own.widths != self._widths:
+            raise Error(f"the calibration is of experts of widths {self._widths}, they have {own.widths} now")
+        kept = [t.detach().to(ops.sum_type(t)).contiguous() for t in own.tensors()]
+        return ops.make_bank(kept, self._widths, own.kind, own.bias, own.d_model), kept
 
     @torch.no_grad()
-    def add(self, x: Tensor, dy: Tensor = None, mask: Tensor = None):
-        """Adds the tokens x [..., d], and dy, the gradient of the layer's output, where it is given. mask [...]: False
-        where a token is padding, which is left out."""
-        recorded = self._add(x, mask)
+    def add(self, x: Tensor, ids: Tensor = None, weights: Tensor = None, dy: Tensor = None):
+        """Adds the tokens x [..., d] with the choices of their experts, which an MoE makes itself, and dy [..., d], the
+        gradient of the experts' output, where it is given."""
+        x = x.detach().reshape(-1, self.experts.d_model)
+        if ids is None:
+            if not isinstance(self.layer, MoE):
+                raise Error("add: experts have no router: give ids and weights")
+            ids, weights, *_ = self.layer.route(x)
+        recorded = self._add(x, ids, weights)
         if dy is not None:
             self._add_gradient(recorded, dy)
 
-    def _add(self, x, mask=None):
-        tokens = x.detach().reshape(-1, self.moe.d_model)
-        valid = None if mask is None else mask.reshape(-1).to(torch.bool)
-        tokens = tokens if valid is None else tokens[valid]
-        bank, kept = self._bank()
-        tokens = tokens.to(kept[0].dtype).contiguous()
-        routing = self.moe.route(tokens)
-        ids, weights = routing.ids.to(torch.int64).contiguous(), routing.weights.detach().to(kept[0].dtype).contiguous()
+    def _add(self, x, ids, weights):
+        own, (bank, kept) = self.experts, self._bank()
+        weights = ops.weights_of_choices(ids, weights)
+        x, weights = (t.detach().to(kept[0].dtype).contiguous() for t in (x, weights))
+        ids = ids.to(torch.int64).contiguous()
         _, saved, outputs = torch.ops.hmoe.nn_experts_recorded(
-            tokens, ids, weights, kept, self._widths, self.moe.kind, self.moe.bias, False)
+            x, ids, weights, kept, self._widths, own.kind, own.bias, False)
         self._sums.add(bank, *ids.shape, ids.data_ptr(), weights.data_ptr(), saved.data_ptr(), outputs.data_ptr())
-        return ids, weights, saved, valid
+        return ids, weights, saved
 
     def _add_gradient(self, recorded, dy):
-        ids, weights, saved, valid = recorded
+        ids, weights, saved = recorded
         bank, kept = self._bank()
-        dy = dy.detach().reshape(-1, self.moe.d_model)
-        dy = (dy if valid is None else dy[valid]).to(kept[0].dtype).contiguous()
+        dy = dy.detach().reshape(-1, self.experts.d_model).to(kept[0].dtype).contiguous()
         if dy.shape[0] != ids.shape[0]:
             raise Error(f"dy is of {dy.shape[0]} tokens, x of {ids.shape[0]}")
         self._sums.add_gradient(bank, *ids.shape, ids.data_ptr(), weights.data_ptr(), saved.data_ptr(), dy.data_ptr())
 
     @contextlib.contextmanager
     def watch(self):
-        """Adds every pass of the layer while the context lasts, and its gradient where one is computed."""
+        """Adds every pass of the experts while the context lasts, and its gradient where one is computed. Padding tokens
+        of an MoE have no expert; they count as tokens of the calibration."""
 
-        def after_forward(module, args, kwargs, output):
+        def after_forward(module, args, y):
             with torch.no_grad():
-                recorded = self._add(args[0], args[1] if len(args) > 1 else kwargs.get("mask"))
-            y = output[0] if isinstance(output, tuple) else output
+                recorded = self._add(*args)
             if y.requires_grad:
                 y.register_hook(lambda dy: self._add_gradient(recorded, dy))
 
-        hook = self.moe.register_forward_hook(after_forward, with_kwargs=True)
+        hook = self.experts.register_forward_hook(after_forward)
         try:
             yield self
         finally:
@@ -112,12 +117,14 @@ class Calibration:
 
 
 @torch.no_grad()
-def take_neurons(moe, chosen):
-    """A layer with the chosen neurons alone, a list for each expert, in the order given. It has memory of its own."""
-    if len(chosen) != len(moe.widths):
-        raise Error(f"neurons of {len(chosen)} experts were chosen, the layer has {len(moe.widths)}")
-    result = copy.deepcopy(moe)
-    for e, (expert, own) in enumerate(zip(result.experts, chosen)):
+def take_neurons(layer, chosen):
+    """A layer (MoE or Experts) with the chosen neurons alone, a list for each expert, in the order given. It has memory of
+    its own."""
+    if len(chosen) != len(layer.widths):
+        raise Error(f"neurons of {len(chosen)} experts were chosen, the layer has {len(layer.widths)}")
+    result = copy.deepcopy(layer)
+    experts = result.experts if isinstance(result, MoE) else result
+    for e, (expert, own) in enumerate(zip(experts, chosen)):
         index = torch.as_tensor(own, dtype=torch.int64)
         if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < expert.width:
             raise Error(f"neurons {int(index.min())} to {int(index.max())} of expert {e} were chosen, it has {expert.width}")
@@ -125,12 +132,73 @@ def take_neurons(moe, chosen):
             if name != "down_bias":  # neurons are rows of gate and up, columns of down and of lanes' biases
                 kept = values.index_select(1 if name == "down" or name.endswith("_bias") else 0, index)
                 setattr(expert, name, nn.Parameter(kept, requires_grad=values.requires_grad))
-        expert.width = result.widths[e] = index.numel()
+        expert.width = experts.widths[e] = index.numel()
     return result
 
 
-def neurons(moe, sums, share, *, importance="squared_contribution", counted="parameters", multiple=1, least_width=0):
+def neurons(layer, sums, share, *, importance="squared_contribution", counted="parameters", multiple=1, least_width=0):
     """A layer with the neurons that the budget leaves (Calibration.within), each expert of its own width, possibly 0.
     `importance`: a name, or a tensor [h] for each expert."""
     values = sums.importance(importance) if isinstance(importance, str) else importance
-    return take_neurons(moe, sums.within(values, share, counted, multiple, least_width))
+    return take_neurons(layer, sums.within(values, share, counted, multiple, least_width))
+
+
+# Models of transformers.
+
+
+def replace(model, name, module):
+    """Puts a module in the place of that name in a model."""
+    parent, _, last = name.rpartition(".")
+    setattr(model.get_submodule(parent), last, module)
+
+
+@torch.no_grad()
+def unstack(model):
+    """Makes hmoe.nn.Experts of all experts of a transformers model that go through its interface for them, in their place:
+    matrices for each expert in place of stacked tensors. Returns name → Experts. One layer at a time is in memory twice.
+    Saved with the prefix `name` without its "experts", they are layers of docs/checkpoints.md.
+
+        sums = {name: hmoe.prune.Calibration(experts) for name, experts in hmoe.prune.unstack(model).items()}
+    """
+    from . import transformers as adapter
+
+    known = set(map(id, adapter._experts_of(model)))
+    stacked = {name: module for name, module in model.named_modules() if id(module) in known}
+    result = {}
+    for name, module in stacked.items():
+        function, limit, alpha, interleaved = adapter._recognise(module)
+        function = {"relu2": "squared_relu"}.get(function, function)
+        plain = function in ops.ACTIVATIONS and (limit, alpha) == ((7.0, 1.702) if function == "gpt_oss" else (float("inf"), 1.0))
+        if not plain or getattr(module, "has_post_expert_norm", False):
+            raise Error(f"{name} ({type(module).__name__}) computes {function} with a limit of {limit:g}, or a norm behind "
+                        f"experts: hmoe.nn has {', '.join(ops.ACTIVATIONS)} without these")  # fmt: skip
+        result[name] = _unstacked(module, function, interleaved)
+        replace(model, name, result[name])
+    return result
+
+
+def _unstacked(module, function, interleaved):
+    gated, bias = module.has_gate, module.has_bias
+    first, last = module.gate_up_proj if gated else module.up_proj, module.down_proj
+    if module.is_transposed:
+        first, last = first.transpose(1, 2), last.transpose(1, 2)
+    count, d_model, width = last.shape
+    experts = Experts(d_model, [width] * count, f"{'glu' if gated else 'mlp'}.{function}", bias, dtype=last.dtype)
+
+    def lanes(rows):
+        """Rows of the gate and of up, or of up alone."""
+        if not gated:
+            return {"up": rows}
+        gate, up = (rows[::2], rows[1::2]) if interleaved else rows.chunk(2)
+        return {"gate": gate, "up": up}
+
+    first_bias = None if not bias else module.gate_up_proj_bias if gated else module.up_proj_bias
+    for e, expert in enumerate(experts):
+        values = {"down": last[e], **lanes(first[e])}
+        if bias:
+            values |= {f"{name}_bias": rows[None] for name, rows in lanes(first_bias[e]).items()}
+            values["down_bias"] = module.down_proj_bias[e][None]
+        for name, tensor in values.items():
+            getattr(expert, name).copy_(tensor)
+            getattr(expert, name).requires_grad_(last.requires_grad)
+    return experts

@@ -31,6 +31,7 @@ public:
   }
   [[nodiscard]] std::size_t size() const noexcept { return widths_.size(); }
   [[nodiscard]] std::size_t width(std::size_t e) const noexcept { return widths_[e]; }
+  [[nodiscard]] const std::vector<std::size_t>& widths() const noexcept { return widths_; }
   /// What the reader and the writer ask of a set of experts; one of width 0 is of the kind "vector".
   [[nodiscard]] friend std::vector<std::string> kinds_of(const named_experts& experts) {
     std::vector<std::string> kinds = experts.kinds_;
@@ -56,6 +57,7 @@ public:
   [[nodiscard]] std::size_t d_model() const noexcept { return d_model_; }
   [[nodiscard]] std::size_t size() const noexcept { return experts_.size(); }
   [[nodiscard]] const named_experts& experts() const noexcept { return experts_; }
+  [[nodiscard]] const std::vector<std::size_t>& widths() const noexcept { return experts_.widths(); }
   template <class Visitor> void visit_parameters(Visitor&& visit) const { detail::visit_as_const(*this, visit); }
   template <class Visitor> void visit_parameters(Visitor&& visit) {
     for (const named_tensor& tensor : tensors_)

@@ -40,7 +40,10 @@ namespace nb = nanobind;
 using std::size_t;
 using address = std::uintptr_t;
 
-template <class T = void> [[nodiscard]] T* at(address where) noexcept { return reinterpret_cast<T*>(where); }
+/// Python knows memory by its address.
+template <class T = void> [[nodiscard]] T* at(address where) noexcept {
+  return reinterpret_cast<T*>(where); // NOLINT(performance-no-int-to-ptr)
+}
 
 /// The place of a name in a list; hmoe::error that names all others.
 [[nodiscard]] size_t place_of(std::string_view name, std::string_view what, std::span<const std::string_view> names) {

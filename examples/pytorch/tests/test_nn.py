@@ -285,7 +285,7 @@ def test_compiled_without_a_graph_break():
 
 def test_operators_are_registered_as_torch_expects():
     moe, x = make(), tokens(4)
-    tensors = [t.detach().clone().requires_grad_() for t in moe.tensors()]
+    tensors = [t.detach().clone().requires_grad_() for t in moe.experts.tensors()]
     routing = moe.route(x)
     arguments = (x.requires_grad_(), routing.ids, routing.weights.detach().requires_grad_(), tensors, WIDTHS, moe.kind, False)
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
@@ -494,6 +494,13 @@ def test_pruned_layers_are_narrower_layers():
         empty = hmoe.prune.Calibration(moe)
         empty.add(x)
         empty.importance("heapr")
+    with pytest.raises(hmoe.Error, match="give ids and weights"):
+        hmoe.prune.Calibration(moe.experts).add(x)
+    by_hand = hmoe.prune.Calibration(moe.experts)
+    with torch.no_grad():
+        routing, dy = moe.route(x), 2 * moe(x)
+    by_hand.add(x, routing.ids, routing.weights, dy)
+    assert all(torch.equal(a, b) for a, b in zip(by_hand.importance("heapr"), sums.importance("heapr")))
 
 
 def test_the_walkthrough_prints_what_the_readme_shows(capsys):
