@@ -140,6 +140,19 @@ TEST_CASE("replicas of an expert stay on a node, where a node can carry it") {
   CHECK(spread <= 2); // the hottest costs more than a quarter of all
 }
 
+TEST_CASE("nodes of 8 ranks are balanced within 5 %, too") {
+  // Where dividing by nodes first, and then within each, is not enough.
+  placement::problem p = zipf(256, 64, 9, 23, 28);
+  p.nodes = 8;
+  spare_quarter(p);
+  const auto placed = placement::by_cost(p);
+  CHECK(placement::imbalance(placed, p) <= 1.05);
+  std::size_t spread = 0;
+  for (std::size_t e = 0; e < p.experts(); ++e)
+    spread += placed.replicas(e).front().rank / 8 != placed.replicas(e).back().rank / 8 ? 1 : 0;
+  CHECK(spread <= 3);
+}
+
 TEST_CASE("few replicas where few are enough, none where nothing is to be gained") {
   placement::problem p{.loads = {1, 1, 1, 1}, .flops_per_row = {1, 1, 1, 1}, .bytes = {1, 1, 1, 1}, .ranks = 2};
   CHECK(placement::by_cost(p).slots() == 4);

@@ -55,7 +55,7 @@ struct fragile_expert {
 /// What is wrong on this rank; empty when everything is as it should be. make(ranks, placed) is the strategy.
 /// Collective.
 template <class Communicator, class Make>
-std::vector<std::string> faults_of_failing_passes(const Communicator& ranks, const Make& make) {
+std::vector<std::string> faults_of_failing_passes(const Communicator& ranks, const Make& make, std::size_t steps = 40) {
   constexpr std::size_t d = 4, tokens = 6, experts = 5;
   const std::size_t last = ranks.size() - 1;
   std::vector<std::string> faults;
@@ -116,7 +116,7 @@ std::vector<std::string> faults_of_failing_passes(const Communicator& ranks, con
          "an expert cannot take such a gradient");
   // Memory that ends at many places of the passes.
   expect("none", error_of([&] { train(ctx, x, x, y); }), "");
-  const std::size_t needed = ctx.workspace().peak(), steps = 40;
+  const std::size_t needed = ctx.workspace().peak();
   std::size_t failures = 0;
   for (std::size_t i = 0; i <= steps; ++i) {
     std::vector<std::byte> block(failing ? needed * i / steps + 64 : 8 * needed);

@@ -85,9 +85,11 @@ TEST_CASE("what goes wrong in a pass on one rank is an error on all, and all go 
   // With a time limit: a fault ends the test instead of hanging.
   const communicators::mpi ranks(MPI_COMM_WORLD, 1024, std::chrono::seconds(60));
   const auto faults = support::faults_of_failing_passes(
-      ranks, [](const communicators::mpi& self, const hmoe::expert_placement& placed) {
+      ranks,
+      [](const communicators::mpi& self, const hmoe::expert_placement& placed) {
         return hmoe::dispatch::expert_parallel{self, placed, hmoe::dispatch::sorted<>{}, hmoe::dispatch::overlap{2}};
-      });
+      },
+      8);
   for (const std::string& fault : ranks.size() == 1 ? std::vector<std::string>() : faults)
     FAIL_CHECK(fault);
 }

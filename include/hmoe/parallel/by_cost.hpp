@@ -18,6 +18,17 @@ namespace hmoe::placement {
 
 namespace detail {
 
+/// max / mean up to which ranks are left as they are so that replicas of an expert may stay on a node.
+inline constexpr double even_enough = 1.05;
+
+/// How many changes an improvement tries: fewer where each takes longer.
+[[nodiscard]] inline std::size_t evaluations(const item_copies& items) {
+  std::size_t copies = 0;
+  for (const auto& own : items)
+    copies += own.size();
+  return std::max<std::size_t>(20, 50000 / (copies + 1));
+}
+
 /// The best of packings with more and more copies; of those that are good enough, the one with the fewest. Nothing
 /// where not even one copy of each finds room.
 [[nodiscard]] inline std::optional<item_copies> balance(const packing& p, double good_enough) {
@@ -47,10 +58,8 @@ namespace detail {
       break;
   }
   if (best) {
-    std::size_t copies = 0;
-    for (const auto& own : *best)
-      copies += own.size();
-    best = improvement(p, *std::move(best), std::max<std::size_t>(20, 50000 / (copies + 1))).run(good_enough);
+    const std::size_t tries = evaluations(*best);
+    best = improvement(p, *std::move(best), tries).run(good_enough);
   }
   return best;
 }
@@ -107,6 +116,11 @@ namespace detail {
       least = most;
     }
   }
+  // What is left uneven between nodes is worth a few copies that leave theirs.
+  if (best && least > even_enough * ranks.mean()) {
+    const std::size_t tries = evaluations(*best);
+    best = improvement(ranks, *std::move(best), tries).run(std::max(good_enough, even_enough));
+  }
   return best;
 }
 
@@ -117,8 +131,8 @@ namespace detail {
 /// divided among its replicas so that the ranks' loads are as even as the packing allows, and what is left uneven is
 /// improved by moving and exchanging replicas. Stops when max / mean is at most `good_enough`, with as few replicas as
 /// that takes. With several nodes experts are first divided among the nodes, so that replicas of an expert are on one
-/// node unless it costs more than a node's part; where that makes the busiest rank more than 5 % busier, nodes do not
-/// count. hmoe::error where the experts find no room. The replication of hot
+/// node unless it costs more than a node's part, as long as max / mean is at most 1.05, or at most 5 % above that
+/// without nodes where this is more. hmoe::error where the experts find no room. The replication of hot
 /// experts and the two levels are those of DeepSeek's EPLB (2025), which knows experts of one size and equal shares.
 [[nodiscard]] inline expert_placement by_cost(const problem& p, double good_enough = 1.01) {
   p.validate();
@@ -128,10 +142,13 @@ namespace detail {
     ranks.cost.push_back(p.cost(e));
   std::optional<item_copies> packed = detail::balance(ranks, good_enough);
   if (p.nodes > 1)
-    if (auto by_node = detail::balance_nodes(ranks, p.nodes, good_enough))
-      if (!packed || detail::fullest(bin_costs(*by_node, p.ranks)) <=
-                         1.05 * std::max(detail::fullest(bin_costs(*packed, p.ranks)), good_enough * ranks.mean()))
+    if (auto by_node = detail::balance_nodes(ranks, p.nodes, good_enough)) {
+      const double even = std::max(good_enough, detail::even_enough) * ranks.mean();
+      const double without = packed ? detail::fullest(bin_costs(*packed, p.ranks)) : 0.0;
+      if (!packed ||
+          detail::fullest(bin_costs(*by_node, p.ranks)) <= (without <= even ? even : detail::even_enough * without))
         packed = std::move(by_node);
+    }
   require(packed.has_value(), "placement::by_cost: ", p.experts(), " experts of ", p.total_bytes(),
           " bytes in all find no room on ", p.ranks, " ranks of ", p.bytes_per_rank, " bytes and ", p.slots_per_rank,
           " experts each");
