@@ -10,13 +10,14 @@
 #include <cstddef>
 #include <cstdint>
 
-/// Weights in blocks of 32 that share a scale. Each kind has
-///   static quantize(values)     from 32 floats, each at most `largest_quantized_weight` in magnitude (unchecked)
-///   value(i)                    weight i as it is read back: scale() · (code(i) − zero) + offset()
-///   code(i)                     what is stored of it, below 2^bits
+/// Weights in blocks of 32, or of another multiple of 32, that share a scale. Each kind has
+///   size                        weights of a block
+///   static quantize(values)     from that many floats, each at most `largest_quantized_weight` in magnitude
+///   (unchecked) value(i)                    weight i as it is read back: scale() · (code(i) − zero) + offset() code(i)
+///   what is stored of it, below 2^bits
 namespace hmoe {
 
-/// Weights that share a scale.
+/// Weights that share a scale, where nothing else is said.
 inline constexpr std::size_t quantized_block_size = 32;
 /// Weights beyond it are not quantised: scales and offsets in binary16 would overflow.
 inline constexpr float largest_quantized_weight = 0x1p15F;
@@ -30,18 +31,18 @@ namespace detail {
     ++h.bits;
   return h;
 }
-[[nodiscard]] inline float largest_magnitude(const float* values) noexcept {
+[[nodiscard]] inline float largest_magnitude(const float* values, std::size_t count) noexcept {
   float largest = 0;
-  for (std::size_t i = 0; i < quantized_block_size; ++i)
+  for (std::size_t i = 0; i < count; ++i)
     largest = std::max(largest, std::abs(values[i]));
   return largest;
 }
 [[nodiscard]] inline std::uint8_t nearest_code(float x, int zero, int most) noexcept {
   return static_cast<std::uint8_t>(std::clamp(static_cast<int>(std::nearbyint(x)) + zero, 0, most));
 }
-/// 32 codes of four bits, two in a byte.
-struct nibbles {
-  std::uint8_t bytes[quantized_block_size / 2] = {};
+/// Codes of four bits, two in a byte.
+template <std::size_t Count = quantized_block_size> struct nibbles {
+  std::uint8_t bytes[Count / 2] = {};
 
   void set(std::size_t i, std::uint8_t code) noexcept {
     bytes[i / 2] = static_cast<std::uint8_t>(bytes[i / 2] | code << (i % 2 * 4));
@@ -52,16 +53,17 @@ struct nibbles {
 };
 } // namespace detail
 
-/// 8 bits, symmetric: w = s·q, q = −127 … 127, s = max|w|/127 in binary16. |error| ≤ s/2. 34 bytes.
-struct q8_block {
-  static constexpr std::size_t size = quantized_block_size, bits = 8;
+/// 8 bits, symmetric: w = s·q, q = −127 … 127, s = max|w|/127 in binary16. |error| ≤ s/2. Size + 2 bytes.
+template <std::size_t Size> struct basic_q8_block {
+  static_assert(Size % quantized_block_size == 0, "hmoe::basic_q8_block: Size is no multiple of 32");
+  static constexpr std::size_t size = Size, bits = 8;
   static constexpr int zero = 128;
   half scale_bits;
-  std::uint8_t codes[quantized_block_size];
+  std::uint8_t codes[Size];
 
-  [[nodiscard]] static q8_block quantize(const float* values) noexcept {
-    q8_block block{detail::half_not_below(detail::largest_magnitude(values) / 127), {}};
-    for (std::size_t i = 0; i < quantized_block_size; ++i)
+  [[nodiscard]] static basic_q8_block quantize(const float* values) noexcept {
+    basic_q8_block block{detail::half_not_below(detail::largest_magnitude(values, Size) / 127), {}};
+    for (std::size_t i = 0; i < Size; ++i)
       block.codes[i] = detail::nearest_code(values[i] / block.scale(), zero, 255);
     return block;
   }
@@ -70,16 +72,19 @@ struct q8_block {
   [[nodiscard]] float value(std::size_t i) const noexcept { return scale() * static_cast<float>(codes[i] - zero); }
 };
 
-/// 4 bits, symmetric: w = s·q, q = −7 … 7, s = max|w|/7 in binary16. |error| ≤ s/2. 18 bytes.
-struct q4_block {
-  static constexpr std::size_t size = quantized_block_size, bits = 4;
+using q8_block = basic_q8_block<quantized_block_size>;
+
+/// 4 bits, symmetric: w = s·q, q = −7 … 7, s = max|w|/7 in binary16. |error| ≤ s/2. Size / 2 + 2 bytes.
+template <std::size_t Size> struct basic_q4_block {
+  static_assert(Size % quantized_block_size == 0, "hmoe::basic_q4_block: Size is no multiple of 32");
+  static constexpr std::size_t size = Size, bits = 4;
   static constexpr int zero = 8;
   half scale_bits;
-  detail::nibbles codes;
+  detail::nibbles<Size> codes;
 
-  [[nodiscard]] static q4_block quantize(const float* values) noexcept {
-    q4_block block{detail::half_not_below(detail::largest_magnitude(values) / 7), {}};
-    for (std::size_t i = 0; i < quantized_block_size; ++i)
+  [[nodiscard]] static basic_q4_block quantize(const float* values) noexcept {
+    basic_q4_block block{detail::half_not_below(detail::largest_magnitude(values, Size) / 7), {}};
+    for (std::size_t i = 0; i < Size; ++i)
       block.codes.set(i, detail::nearest_code(values[i] / block.scale(), zero, 15));
     return block;
   }
@@ -88,13 +93,15 @@ struct q4_block {
   [[nodiscard]] float value(std::size_t i) const noexcept { return scale() * static_cast<float>(codes[i] - zero); }
 };
 
+using q4_block = basic_q4_block<quantized_block_size>;
+
 /// 4 bits between the least and the greatest weight: w = s·q + m, q = 0 … 15, m = min w (rounded down) and
 /// s = (max w − m)/15, both in binary16. |error| ≤ s/2. 20 bytes.
 struct q4_offset_block {
   static constexpr std::size_t size = quantized_block_size, bits = 4;
   static constexpr int zero = 0;
   half scale_bits, offset_bits;
-  detail::nibbles codes;
+  detail::nibbles<> codes;
 
   [[nodiscard]] static q4_offset_block quantize(const float* values) noexcept {
     const auto [least, greatest] = std::minmax_element(values, values + quantized_block_size);
@@ -119,11 +126,11 @@ struct q4_offset_block {
 /// to |w| = 2, ½ up to 4, 1 up to 6, and |w| − 6 < 2 above, where the standard saturates. 17 bytes.
 struct mxfp4_block {
   static constexpr std::size_t size = quantized_block_size, bits = 4;
-  std::uint8_t exponent; ///< of the scale, biased by 127 (E8M0)
-  detail::nibbles codes; ///< sign, then E2M1
+  std::uint8_t exponent;   ///< of the scale, biased by 127 (E8M0)
+  detail::nibbles<> codes; ///< sign, then E2M1
 
   [[nodiscard]] static mxfp4_block quantize(const float* values) noexcept {
-    const float largest = detail::largest_magnitude(values);
+    const float largest = detail::largest_magnitude(values, size);
     int exponent = 0;
     if (largest > 0)
       std::frexp(largest, &exponent); // largest = m·2^exponent, ½ ≤ m < 1

@@ -29,8 +29,8 @@ template <class Block> [[nodiscard]] constexpr bool is_stored_as(tensor_type typ
 
 namespace detail {
 /// Codes i and i + 16 in a byte become codes 2i and 2i + 1.
-[[nodiscard]] inline hmoe::detail::nibbles nibbles_of_halves(const std::uint8_t* halves) noexcept {
-  hmoe::detail::nibbles codes;
+[[nodiscard]] inline hmoe::detail::nibbles<> nibbles_of_halves(const std::uint8_t* halves) noexcept {
+  hmoe::detail::nibbles<> codes;
   for (std::size_t i = 0; i < quantized_block_size / 2; ++i) {
     codes.set(i, halves[i] & 15U);
     codes.set(i + quantized_block_size / 2, static_cast<std::uint8_t>(halves[i] >> 4U));

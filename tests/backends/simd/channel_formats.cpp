@@ -12,6 +12,7 @@
 #include <vector>
 
 using namespace hmoe;
+using backends::formats::activation_scale;
 using backends::formats::quantized_by_channel;
 using backends::simd_detail::byte_product;
 using arch = xsimd::default_arch;
@@ -21,15 +22,16 @@ namespace {
 constexpr std::size_t columns = 2 * xsimd::batch<float, arch>::size, block = 128;
 
 /// rows · weightsᵀ by the format's kernel, Rows at a time; x has a multiple of Rows rows.
-template <byte_product Product, std::size_t Rows>
+template <byte_product Product, std::size_t Rows, activation_scale Scale = activation_scale::block>
 std::vector<float> multiply(const matrix<float>& x, const matrix<float>& weights) {
-  using format = quantized_by_channel<Product>;
+  using format = quantized_by_channel<Product, Scale>;
   const std::size_t depth = x.cols(), step = format::row_length(depth);
   buffer<std::byte> panel(format::template panel_bytes<arch>(depth)), rows(x.rows() * step);
   format::template pack<arch>(depth, [&](std::size_t k, std::size_t c) { return weights(c, k); }, panel.data());
+  const std::size_t part = format::encodes_rows ? depth : 2 * block; // in parts, as hidden values come
   for (std::size_t r = 0; r < x.rows(); ++r)
-    for (std::size_t k = 0; k < depth; k += 2 * block) // in parts, as hidden values come
-      format::template encode<arch>(x.row(r).data() + k, std::min(2 * block, depth - k),
+    for (std::size_t k = 0; k < depth; k += part)
+      format::template encode<arch>(x.row(r).data() + k, std::min(part, depth - k),
                                     rows.data() + r * step + format::row_offset(k));
   buffer<float> tile(x.rows() * columns);
   for (std::size_t r = 0; r < x.rows(); r += Rows)
@@ -49,11 +51,12 @@ struct sum_and_bound {
   double sum, bound;
 };
 /// Σ of what both are rounded to, block after block, and how far that may be from the sum of what they were.
-sum_and_bound expected(const float* x, const float* w, std::size_t depth) {
+/// Activations share a scale in groups of that size.
+sum_and_bound expected(const float* x, const float* w, std::size_t depth, std::size_t group) {
   const double scale_w = static_cast<double>(largest(w, depth)) / 127;
   sum_and_bound result{0, 0};
-  for (std::size_t k = 0; k < depth; k += block) {
-    const std::size_t count = std::min(block, depth - k);
+  for (std::size_t k = 0; k < depth; k += group) {
+    const std::size_t count = std::min(group, depth - k);
     const double scale_x = static_cast<double>(largest(x + k, count)) / 127;
     for (std::size_t i = k; i < k + count; ++i) {
       const double xi = static_cast<double>(x[i]), wi = static_cast<double>(w[i]);
@@ -68,7 +71,7 @@ sum_and_bound expected(const float* x, const float* w, std::size_t depth) {
 
 } // namespace
 
-TEST_CASE("q8_channel multiplies codes exactly, scales them by channel and block, and errs by rounding only") {
+TEST_CASE("q8_channel multiplies codes exactly, scales them by channel and block or row, and errs by rounding only") {
   support::random_source random(29);
   constexpr std::size_t depths[] = {1, 3, 4, 127, 128, 129, 300, 640};
   for (const std::size_t depth : depths) {
@@ -82,18 +85,24 @@ TEST_CASE("q8_channel multiplies codes exactly, scales them by channel and block
       x(3, k) *= 1e15F;
     }
     constexpr byte_product quickest = HMOE_DETAIL_WIDE_PRODUCT;
+    const auto check = [&](const std::vector<float>& tile, std::size_t block_of_x) {
+      for (std::size_t r = 0; r < x.rows(); ++r)
+        for (std::size_t c = 0; c < columns; ++c) {
+          const auto [sum, bound] = expected(x.row(r).data(), weights.row(c).data(), depth, block_of_x);
+          const double ours = static_cast<double>(tile[r * columns + c]);
+          // One rounding of a code where float and double disagree about a tie, and the float sums' own.
+          CHECK(std::abs(ours - sum) <= 0.02 * bound + 1e-6 * std::abs(sum));
+          double exact = 0;
+          for (std::size_t k = 0; k < depth; ++k)
+            exact += static_cast<double>(x(r, k)) * static_cast<double>(weights(c, k));
+          CHECK(std::abs(ours - exact) <= 1.001 * bound + 1e-6 * std::abs(exact));
+        }
+    };
     const std::vector<float> tile = multiply<quickest, 12>(x, weights);
-    for (std::size_t r = 0; r < x.rows(); ++r)
-      for (std::size_t c = 0; c < columns; ++c) {
-        const auto [sum, bound] = expected(x.row(r).data(), weights.row(c).data(), depth);
-        const double ours = static_cast<double>(tile[r * columns + c]);
-        // One rounding of a code where float and double disagree about a tie, and the float sums' own.
-        CHECK(std::abs(ours - sum) <= 0.02 * bound + 1e-6 * std::abs(sum));
-        double exact = 0;
-        for (std::size_t k = 0; k < depth; ++k)
-          exact += static_cast<double>(x(r, k)) * static_cast<double>(weights(c, k));
-        CHECK(std::abs(ours - exact) <= 1.001 * bound + 1e-6 * std::abs(exact));
-      }
+    check(tile, block);
+    const std::vector<float> by_row = multiply<quickest, 12, activation_scale::row>(x, weights);
+    check(by_row, depth);
+    CHECK(multiply<byte_product::plain, 3, activation_scale::row>(x, weights) == by_row);
     // Rows beside each other and the way to the integer products change no bit.
     CHECK(multiply<quickest, 1>(x, weights) == tile);
     CHECK(multiply<quickest, 4>(x, weights) == tile);

@@ -16,6 +16,13 @@
 
 namespace hmoe::backends::formats {
 
+/// How many activations share a scale. A row is encoded when all of it is there, so the hidden values of an expert are
+/// held as floats until then.
+enum class activation_scale {
+  block, ///< those of a block of weights
+  row,   ///< all of a row: kernels need not multiply by it before the end; an outlier costs all others their precision
+};
+
 /// Activations beside quantised weights: Size signed numbers of 8 bits, x ≈ scale · q with scale = max|x|/127, stored
 /// in Code; and what a block adds to a sum whatever the weights: −zero · Σ q, or scale · Σ q to be multiplied by an
 /// offset.
@@ -70,26 +77,47 @@ inline void store_narrow(const simd_detail::int_vector<Arch>& values, Code* to) 
     to[i] = static_cast<Code>(lanes[i]);
 }
 
-/// Codes and scale of Size activations; returns Σ q. Codes of 16 bits are in fours in the order 0 2 1 3. If one is not
-/// finite, the scale is NaN, which spreads to the sums.
+/// The range of activations that share a scale.
+template <class Arch> class activation_range {
+  using vec = xsimd::batch<float, Arch>;
+
+public:
+  /// `count` is a multiple of the floats in a register.
+  void add(const float* values, std::size_t count) noexcept {
+    for (std::size_t i = 0; i < count; i += vec::size) {
+      const vec magnitude = xsimd::abs(vec::load_unaligned(values + i));
+      largest_ = xsimd::max(largest_, magnitude);
+      all_finite_ = all_finite_ & (magnitude <= vec(std::numeric_limits<float>::max()));
+    }
+  }
+  struct scaling {
+    float scale, inverse;
+    bool finite;
+  };
+  /// If one value is not finite, the scale is NaN, which spreads to the sums.
+  [[nodiscard]] scaling get() const noexcept {
+    const bool finite = xsimd::all(all_finite_);
+    const float most = detail::largest_lane<Arch>(largest_);
+    return {finite ? most / 127 : std::numeric_limits<float>::quiet_NaN(), finite && most > 0 ? 127 / most : 0.0F,
+            finite};
+  }
+
+private:
+  vec largest_ = vec(0.0F);
+  decltype(vec(0.0F) == vec(0.0F)) all_finite_ = vec(0.0F) == vec(0.0F);
+};
+
+/// Codes and scale of Size activations; returns Σ q. Codes of 16 bits are in fours in the order 0 2 1 3.
 template <class Arch, class Code, class Constant, std::size_t Size>
-std::int32_t encode_activations(const float* values, activation_block<Code, Constant, Size>& to) noexcept {
+std::int32_t encode_activations(const float* values, const typename activation_range<Arch>::scaling& by,
+                                activation_block<Code, Constant, Size>& to) noexcept {
   using vec = xsimd::batch<float, Arch>;
   using ints = simd_detail::int_vector<Arch>;
-  vec largest(0.0F);
-  auto all_finite = vec(0.0F) == vec(0.0F);
-  for (std::size_t i = 0; i < Size; i += vec::size) {
-    const vec magnitude = xsimd::abs(vec::load_unaligned(values + i));
-    largest = xsimd::max(largest, magnitude);
-    all_finite = all_finite & (magnitude <= vec(std::numeric_limits<float>::max()));
-  }
-  const bool finite = xsimd::all(all_finite);
-  const float most = detail::largest_lane<Arch>(largest);
-  to.scale = finite ? most / 127 : std::numeric_limits<float>::quiet_NaN();
-  const vec inverse(finite && most > 0 ? 127 / most : 0.0F);
+  to.scale = by.scale;
+  const vec inverse(by.inverse);
   ints sums(0);
   for (std::size_t i = 0; i < Size; i += vec::size) {
-    const ints rounded = finite ? xsimd::nearbyint_as_int(vec::load_unaligned(values + i) * inverse) : ints(0);
+    const ints rounded = by.finite ? xsimd::nearbyint_as_int(vec::load_unaligned(values + i) * inverse) : ints(0);
     sums += rounded;
     detail::store_narrow<Arch>(rounded, to.codes + i);
   }
@@ -97,6 +125,48 @@ std::int32_t encode_activations(const float* values, activation_block<Code, Cons
     for (std::size_t i = 0; i < Size; i += 4)
       std::swap(to.codes[i + 1], to.codes[i + 2]);
   return detail::sum_of_lanes<Arch>(sums);
+}
+
+/// f(values of block b, the range that they share with others, b) for blocks of Size of a row of `depth` activations,
+/// each times `factor`, with zeros behind the last.
+template <class Arch, std::size_t Size, activation_scale Scale, class F>
+void for_each_activation_block(const float* from, std::size_t depth, float factor, const F& f) noexcept {
+  const auto each = [&](const auto& g) {
+    for (std::size_t k = 0, b = 0; k < depth; k += Size, ++b) {
+      const std::size_t count = std::min(Size, depth - k);
+      if (factor == 1 && count == Size) {
+        g(from + k, b);
+        continue;
+      }
+      float values[Size] = {};
+      for (std::size_t i = 0; i < count; ++i)
+        values[i] = factor * from[k + i];
+      g(values, b);
+    }
+  };
+  if constexpr (Scale == activation_scale::row) {
+    activation_range<Arch> range;
+    each([&](const float* values, std::size_t) { range.add(values, Size); });
+    const auto shared = range.get();
+    each([&](const float* values, std::size_t b) { f(values, shared, b); });
+  } else {
+    each([&](const float* values, std::size_t b) {
+      activation_range<Arch> range;
+      range.add(values, Size);
+      f(values, range.get(), b);
+    });
+  }
+}
+
+/// Multiplies each of `count` rows of a tile by the scale of its activations, which is in their first Block.
+template <class Block, class Arch>
+inline void scale_rows(std::size_t count, const std::byte* rows, std::size_t step, float* tile) noexcept {
+  using vec = xsimd::batch<float, Arch>;
+  for (std::size_t r = 0; r < count && rows != nullptr; ++r, tile += 2 * vec::size) {
+    const vec scale(reinterpret_cast<const Block*>(rows + r * step)->scale);
+    (vec::load_aligned(tile) * scale).store_aligned(tile);
+    (vec::load_aligned(tile + vec::size) * scale).store_aligned(tile + vec::size);
+  }
 }
 
 /// dots[r] += the products of four bytes (or two words) in each lane of left and right, and those of row r: its

@@ -22,13 +22,16 @@ namespace hmoe::backends::formats {
 /// Weights of 8 bits with one scale for each output channel (a row of a checkpoint's matrix): w ≈ s · q, q = −127 …
 /// 127, s = max|w|/127 of the channel; |error| ≤ s/2. Activations are rounded to bytes in blocks of 128, so 128
 /// products are summed up in integers before a float is made: the quickest format on bytes, with about twice the error
-/// of q8. A panel holds the scales of its columns, then the codes (plus 128): in lane i those of column i at four
-/// consecutive k. Product: how bytes are multiplied, of which 16-bit sums are no choice.
-template <simd_detail::byte_product Product> struct quantized_by_channel {
+/// of q8. With one scale for all activations of a row the integers are those of the whole sum. A panel holds the scales
+/// of its columns, then the codes (plus 128): in lane i those of column i at four consecutive k. Product: how bytes are
+/// multiplied, of which 16-bit sums are no choice.
+template <simd_detail::byte_product Product, activation_scale Scale = activation_scale::block>
+struct quantized_by_channel {
   using row_value = std::byte;
   static constexpr std::string_view name = "q8_channel";
   static constexpr float largest_weight = std::numeric_limits<float>::max();
   static constexpr std::size_t encoded_together = 128;
+  static constexpr bool encodes_rows = Scale == activation_scale::row;
 
   [[nodiscard]] static constexpr std::size_t row_length(std::size_t depth) noexcept {
     return detail::padded_row<std::byte>(blocks(depth) * sizeof(row_block));
@@ -36,15 +39,13 @@ template <simd_detail::byte_product Product> struct quantized_by_channel {
   [[nodiscard]] static constexpr std::size_t row_offset(std::size_t k) noexcept {
     return k / encoded_together * sizeof(row_block);
   }
-  template <class Arch> static void encode(const float* from, std::size_t depth, std::byte* to) noexcept {
-    for (std::size_t k = 0; k < depth; k += encoded_together, to += sizeof(row_block)) {
-      auto& block = *reinterpret_cast<row_block*>(to);
-      float values[encoded_together] = {};
-      const bool whole = depth - k >= encoded_together;
-      if (!whole)
-        std::copy_n(from + k, depth - k, values);
-      block.constant = -zero * detail::encode_activations<Arch>(whole ? from + k : values, block);
-    }
+  template <class Arch>
+  static void encode(const float* from, std::size_t depth, std::byte* to, float factor = 1) noexcept {
+    detail::for_each_activation_block<Arch, encoded_together, Scale>(
+        from, depth, factor, [to](const float* values, const auto& scaling, std::size_t b) {
+          auto& block = *reinterpret_cast<row_block*>(to + b * sizeof(row_block));
+          block.constant = -zero * detail::encode_activations<Arch>(values, scaling, block);
+        });
   }
 
   template <class Arch> [[nodiscard]] static constexpr std::size_t panel_bytes(std::size_t depth) noexcept {
@@ -78,26 +79,34 @@ template <simd_detail::byte_product Product> struct quantized_by_channel {
     const auto* weights = reinterpret_cast<const std::uint32_t*>(panel + scale_bytes<Arch>);
     ahead.template advance<scale_bytes<Arch>, 1, 2>();
     std::fill_n(tile, Rows * 2 * n, 0.0F);
-    for (std::size_t b = 0; b < blocks(depth); ++b, rows += sizeof(row_block)) {
-      const auto block_of = [&](std::size_t r) { return reinterpret_cast<const row_block*>(rows + r * step); };
+    for (std::size_t b = 0; b < blocks(depth);) {
       ints dots[Rows][2];
 #pragma GCC unroll 16
       for (std::size_t r = 0; r < Rows; ++r)
-        dots[r][0] = dots[r][1] = ints(block_of(r)->constant);
-      const std::byte* values_of_step = rows;
-      const std::size_t count = std::min(encoded_together / 4, steps(depth) - b * (encoded_together / 4));
-      for (std::size_t s = 0; s < count; ++s, weights += 2 * n, values_of_step += 4 * sizeof(row_code)) {
-        ahead.template advance<2 * n * sizeof(*weights), 1, 2>();
+        dots[r][0] = dots[r][1] = ints(0);
+      for (const std::size_t end = std::min(b + blocks_summed, blocks(depth)); b < end;
+           ++b, rows += sizeof(row_block)) {
+#pragma GCC unroll 16
+        for (std::size_t r = 0; r < Rows; ++r) {
+          const ints constant(reinterpret_cast<const row_block*>(rows + r * step)->constant);
+          dots[r][0] += constant;
+          dots[r][1] += constant;
+        }
+        const std::byte* values_of_step = rows;
+        const std::size_t count = std::min(encoded_together / 4, steps(depth) - b * (encoded_together / 4));
+        for (std::size_t s = 0; s < count; ++s, weights += 2 * n, values_of_step += 4 * sizeof(row_code)) {
+          ahead.template advance<2 * n * sizeof(*weights), 1, 2>();
 #pragma GCC unroll 2
-        for (std::size_t part = 0; part < parts; ++part)
-          detail::add_step<Product, Arch>(numbers<Arch>(bytes::load_aligned(weights), part),
-                                          numbers<Arch>(bytes::load_aligned(weights + n), part),
-                                          values_of_step + 4 * part, step, dots);
+          for (std::size_t part = 0; part < parts; ++part)
+            detail::add_step<Product, Arch>(numbers<Arch>(bytes::load_aligned(weights), part),
+                                            numbers<Arch>(bytes::load_aligned(weights + n), part),
+                                            values_of_step + 4 * part, step, dots);
+        }
       }
 #pragma GCC unroll 16
       for (std::size_t r = 0; r < Rows; ++r) {
         float* sums = tile + r * 2 * n;
-        const vec scale(block_of(r)->scale);
+        const vec scale(reinterpret_cast<const row_block*>(rows + r * step - sizeof(row_block))->scale);
         xsimd::fma(xsimd::to_float(dots[r][0]), scale, vec::load_aligned(sums)).store_aligned(sums);
         xsimd::fma(xsimd::to_float(dots[r][1]), scale, vec::load_aligned(sums + n)).store_aligned(sums + n);
       }
@@ -116,6 +125,8 @@ private:
   using row_code = std::conditional_t<in_pairs, std::int16_t, std::int8_t>;
   using row_block = activation_block<row_code, std::int32_t, encoded_together>;
   static constexpr int zero = 128;
+  /// Blocks whose products an integer holds: 65536 · 255 · 127 < 2^31.
+  static constexpr std::size_t blocks_summed = encodes_rows ? 65536 / encoded_together : 1;
   /// Products that a step is taken in: of its even and its odd bytes.
   static constexpr std::size_t parts = in_pairs ? 2 : 1;
   template <class Arch> static constexpr std::size_t scale_bytes = 2 * detail::lanes<Arch> * sizeof(float);
@@ -137,6 +148,8 @@ private:
 };
 
 /// 8 bits per weight and 32 per channel (another type for other flags, as bf16).
-using q8_channel = quantized_by_channel<HMOE_DETAIL_WIDE_PRODUCT>;
+template <activation_scale Scale = activation_scale::block>
+using basic_q8_channel = quantized_by_channel<HMOE_DETAIL_WIDE_PRODUCT, Scale>;
+using q8_channel = basic_q8_channel<>;
 
 } // namespace hmoe::backends::formats

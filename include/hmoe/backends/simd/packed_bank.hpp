@@ -77,7 +77,7 @@ public:
   }
   /// The bank at smaller widths [size()]: the first neurons of each expert, without a copy of weights. This bank must
   /// outlive the result; copies of the result have the same weights. A width is the expert's, or a smaller multiple of
-  /// prefix_multiple (hidden values of a panel, and 32 for formats whose weights share scales in blocks); else
+  /// prefix_multiple (hidden values of a panel, and of the group for formats whose weights share scales); else
   /// hmoe::error. Outputs have the bits of a bank that was packed at these widths, but for q8_channel, whose scales of
   /// output channels are those of the full width, and for fp8, where 128 weights share one that the width may cut.
   [[nodiscard]] packed_bank prefix(vector_view<const std::size_t> widths) const {

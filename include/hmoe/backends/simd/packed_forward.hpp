@@ -22,6 +22,7 @@ namespace hmoe::backends::simd_detail {
 /// The forward pass of all experts of a packed bank, in three phases, each shared among the workers:
 ///   1  rows    x ─ gather, weight, encode ─▶ rows
 ///   2  hidden  rows · in panels ─ bias, gate, encode ─▶ hidden      piece: some strips of a chunk
+///      (formats that encode whole rows: hidden values ─ encode ─▶ hidden, a phase of its own)
 ///   3  output  hidden · out panels ─ bias, weight, add ─▶ y         piece: some panels of a chunk
 /// Where results are added to tokens, a piece of phase 3 is some panels of all chunks, in order of experts: no two
 /// workers write the same value.
@@ -43,6 +44,8 @@ public:
                                            [&](chunks_view chunks, row_value* memory) {
                                              encode_rows(ctx, bank, chunks, memory, sizes);
                                              compute_hidden(ctx, bank, chunks, memory, sizes);
+                                             if constexpr (kernels::encodes_rows)
+                                               encode_hidden(ctx, bank, chunks, memory, sizes);
                                              compute_output(ctx, bank, chunks, memory, sizes);
                                            });
   }
@@ -60,15 +63,27 @@ private:
   static constexpr std::size_t rows_together = 32; ///< rows that are encoded by a worker at least
   static constexpr std::size_t encoding_cost = 16; ///< multiply-adds that take as long as encoding a value
 
+  static std::array<divisible_work, 1> encoding_of(const chunk<float>& c, std::size_t values) {
+    return {divisible_work{blocks_of(c.rows.count, rows_together),
+                           static_cast<double>(rows_together * values * encoding_cost)}};
+  }
+  template <execution_context Context>
+  static void encode_hidden(const Context& ctx, const Bank& bank, chunks_view chunks, row_value* memory,
+                            const work_sizes& sizes) {
+    simd_detail::run_phase(
+        ctx, chunks, sizes, [&](const chunk<float>& c) { return encoding_of(c, bank.width(c.rows.expert)); },
+        [&](const chunk<float>& c, const work_piece& w, std::size_t) {
+          kernels::encode_hidden(bank, c, w.of(rows_together, c.rows.count), memory);
+        },
+        [&](const chunk<float>& c, const work_piece& w) {
+          return kernels::encoding_hidden(bank, c, w.of(rows_together, c.rows.count));
+        });
+  }
   template <execution_context Context>
   static void encode_rows(const Context& ctx, const Bank& bank, chunks_view chunks, row_value* memory,
                           const work_sizes& sizes) {
     simd_detail::run_phase(
-        ctx, chunks, sizes,
-        [&](const chunk<float>& c) {
-          return std::array{divisible_work{blocks_of(c.rows.count, rows_together),
-                                           static_cast<double>(rows_together * bank.d_model() * encoding_cost)}};
-        },
+        ctx, chunks, sizes, [&](const chunk<float>& c) { return encoding_of(c, bank.d_model()); },
         [&](const chunk<float>& c, const work_piece& w, std::size_t) {
           kernels::encode_rows(bank, c, w.of(rows_together, c.rows.count), memory);
         },

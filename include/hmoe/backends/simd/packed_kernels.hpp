@@ -26,16 +26,22 @@ public:
   static constexpr tile_tuning tuning = tuning_of<format, arch>;
   static constexpr std::size_t panel_columns = 2 * formats::detail::lanes<arch>, block = tuning.rows;
   static constexpr std::size_t hidden_per_panel = Bank::weights_type::hidden_per_panel;
-  static constexpr std::size_t panels_per_strip = std::max<std::size_t>(1, format::encoded_together / hidden_per_panel);
+  /// Whether hidden values lie in memory as floats until a row has all of them.
+  static constexpr bool encodes_rows = formats::detail::encodes_rows<format>;
+  static constexpr std::size_t panels_per_strip =
+      encodes_rows ? 1 : std::max<std::size_t>(1, format::encoded_together / hidden_per_panel);
   static constexpr std::size_t strip_width = panels_per_strip * hidden_per_panel;
 
   /// Panels (or strips) streamed side by side: two for few rows, where bandwidth is the limit and two streams get more
   /// of it; else one.
   static constexpr std::size_t panels_together(std::size_t rows) noexcept { return rows <= tuning.paired_rows ? 2 : 1; }
 
-  /// What a chunk of expert e has in memory: its rows, and behind them its hidden values.
+  /// What a chunk of expert e has in memory: its rows, behind them its hidden values, and those as floats where they
+  /// wait.
   static chunk_values values_of(const Bank& bank, std::size_t e) noexcept {
-    return {row_length(bank) + hidden_length(bank, e), 0, 1};
+    return {row_length(bank) + hidden_length(bank, e) +
+                (encodes_rows ? floats_length(bank, e) * sizeof(float) / sizeof(row_value) : 0),
+            0, 1};
   }
 
   /// Rows [some.first, some.first + some.count) of a chunk as the format encodes them.
@@ -51,6 +57,10 @@ public:
         continue;
       }
       const float weight = c.rows.input_weight(i);
+      if constexpr (encodes_rows) {
+        format::template encode<arch>(from, d, row, weight);
+        continue;
+      }
       for (std::size_t k = 0; k < d; k += part) {
         const std::size_t count = std::min(part, d - k);
         for (std::size_t j = 0; j < count; ++j)
@@ -75,19 +85,34 @@ public:
       const std::byte* weights = bank.weights().in_panel(e, first_panel);
       const reading all{weights, weights + panels * bytes, panels * bytes, panels * bytes};
       for_each_block(c.rows.count, all, [&](std::size_t first, std::size_t rows, formats::detail::read_ahead ahead) {
+        const std::size_t k = first_panel * hidden_per_panel;
+        float* values = strip;
+        std::size_t values_step = strip_step;
+        if constexpr (encodes_rows) {
+          values_step = floats_length(bank, e);
+          values = floats_of(bank, c, memory) + first * values_step + k;
+        }
         for (std::size_t p = 0; p < panels;) {
           const std::size_t count = std::min(together, panels - p);
           multiply(count, rows, bank.d_model(), from + first * step, step, weights + p * bytes, ahead, tile);
           for (std::size_t i = 0; i < count; ++i, ++p, ahead.from += ahead.step * bytes / memory_alignment)
-            bank.finish_hidden(e, first_panel + p, rows, tile + i * rows * panel_columns, strip + p * hidden_per_panel,
-                               strip_step);
+            bank.finish_hidden(e, first_panel + p, rows, tile + i * rows * panel_columns, values + p * hidden_per_panel,
+                               values_step);
         }
-        const std::size_t k = first_panel * hidden_per_panel;
-        for (std::size_t r = 0; r < rows; ++r)
+        for (std::size_t r = 0; r < rows && !encodes_rows; ++r)
           format::template encode<arch>(strip + r * strip_step, std::min(strips * strip_width, h - k),
                                         to + (first + r) * to_step + format::row_offset(k));
       });
     }
+  }
+  /// Of formats that encode whole rows: the hidden values of some rows of a chunk, when all of them are there.
+  static void encode_hidden(const Bank& bank, const chunk<float>& c, block_range some, row_value* memory) noexcept
+    requires encodes_rows
+  {
+    const std::size_t e = c.rows.expert, length = floats_length(bank, e), step = hidden_length(bank, e);
+    for (std::size_t r = some.first; r < some.first + some.count; ++r)
+      format::template encode<arch>(floats_of(bank, c, memory) + r * length, bank.width(e),
+                                    hidden_of(bank, c, memory) + r * step);
   }
 
   /// Panels [panel, last) of the output of a chunk, panels_together at most; `next`, next_panel: the chunk and the
@@ -128,6 +153,12 @@ public:
             0,
             c.rows.expert};
   }
+  static probes::event encoding_hidden(const Bank& bank, const chunk<float>& c, block_range some) noexcept {
+    const std::size_t e = c.rows.expert;
+    const double bytes =
+        static_cast<double>(some.count * (bank.width(e) * sizeof(float) + hidden_length(bank, e) * sizeof(row_value)));
+    return {probes::stage::gate_up, probes::direction::forward, 0, bytes, 0, e};
+  }
   static probes::event hidden(const Bank& bank, const chunk<float>& c, block_range strips) noexcept {
     const std::size_t begin = strips.first * strip_width, h = bank.width(c.rows.expert);
     return product(probes::stage::gate_up, c, strips.first == 0, bank.d_model(),
@@ -162,6 +193,13 @@ private:
   static row_value* rows_of(const chunk<float>& c, row_value* memory) noexcept { return memory + c.memory; }
   static row_value* hidden_of(const Bank& bank, const chunk<float>& c, row_value* memory) noexcept {
     return rows_of(c, memory) + c.rows.count * row_length(bank);
+  }
+  /// Floats of a row of hidden values that are not encoded yet: whole panels, and whole cache lines.
+  static std::size_t floats_length(const Bank& bank, std::size_t e) noexcept {
+    return formats::detail::padded_row<float>(blocks_of(bank.width(e), hidden_per_panel) * hidden_per_panel);
+  }
+  static float* floats_of(const Bank& bank, const chunk<float>& c, row_value* memory) noexcept {
+    return reinterpret_cast<float*>(hidden_of(bank, c, memory) + c.rows.count * hidden_length(bank, c.rows.expert));
   }
 
   /// Weights that are read by all blocks of a chunk, and those that are read after them.

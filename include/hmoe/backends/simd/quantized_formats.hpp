@@ -20,37 +20,68 @@
 
 namespace hmoe::backends::formats {
 
-/// Weights in blocks of 32 along k that share a scale (see core/quantized_block.hpp); activations are rounded to bytes
-/// in the same blocks, products are exact in integers, and each block adds scale_w · scale_x · Σ to a float sum.
+namespace detail {
+template <class Block> struct block_name; ///< what a format of these blocks is called in files
+template <> struct block_name<basic_q8_block<32>> {
+  static constexpr std::string_view value = "q8";
+};
+template <> struct block_name<basic_q8_block<64>> {
+  static constexpr std::string_view value = "q8_64";
+};
+template <> struct block_name<basic_q8_block<128>> {
+  static constexpr std::string_view value = "q8_128";
+};
+template <> struct block_name<basic_q4_block<32>> {
+  static constexpr std::string_view value = "q4";
+};
+template <> struct block_name<basic_q4_block<64>> {
+  static constexpr std::string_view value = "q4_64";
+};
+template <> struct block_name<basic_q4_block<128>> {
+  static constexpr std::string_view value = "q4_128";
+};
+template <> struct block_name<q4_offset_block> {
+  static constexpr std::string_view value = "q4_offset";
+};
+template <> struct block_name<mxfp4_block> {
+  static constexpr std::string_view value = "mxfp4";
+};
+} // namespace detail
+
+/// Weights in blocks along k that share a scale (see core/quantized_block.hpp); activations are rounded to bytes, which
+/// share a scale in the same blocks or in a whole row. Products are exact in integers, and each block adds
+/// scale_w · scale_x · Σ to a float sum (scale_w · Σ where a row has one scale, which the sum is multiplied by).
 /// A panel is read from front to back: the scales (and offsets) of a block, or of four whose scales are bytes, stand
 /// before its codes. In lane i are the codes of column i at four consecutive k; of 4-bit codes the lower halves belong
-/// to the first 16 k of a block and the upper to the last 16.
+/// to the first 16 of 32 k and the upper to the last 16.
 /// Product: how bytes are multiplied; WidensHalf: whether F16C or AVX-512 reads the scales.
-template <class Block, simd_detail::byte_product Product, bool WidensHalf = false> struct quantized {
+template <class Block, simd_detail::byte_product Product, bool WidensHalf = false,
+          activation_scale Scale = activation_scale::block>
+struct quantized {
   using row_value = std::byte;
   using block_type = Block;
-  static constexpr std::string_view name = std::same_as<Block, q8_block>          ? "q8"
-                                           : std::same_as<Block, q4_block>        ? "q4"
-                                           : std::same_as<Block, q4_offset_block> ? "q4_offset"
-                                                                                  : "mxfp4";
+  static constexpr std::string_view name = detail::block_name<Block>::value;
   static constexpr float largest_weight = largest_quantized_weight;
-  static constexpr std::size_t encoded_together = quantized_block_size;
+  static constexpr std::size_t encoded_together = Block::size;
+  static constexpr bool encodes_rows = Scale == activation_scale::row;
 
   [[nodiscard]] static constexpr std::size_t row_length(std::size_t depth) noexcept {
     return detail::padded_row<std::byte>(blocks(depth) * sizeof(row_block));
   }
   [[nodiscard]] static constexpr std::size_t row_offset(std::size_t k) noexcept {
-    return k / quantized_block_size * sizeof(row_block);
+    return k / Block::size * sizeof(row_block);
   }
-  template <class Arch> static void encode(const float* from, std::size_t depth, std::byte* to) noexcept {
-    std::size_t k = 0;
-    for (; k + quantized_block_size <= depth; k += quantized_block_size, to += sizeof(row_block))
-      encode_block<Arch>(from + k, *reinterpret_cast<row_block*>(to));
-    if (k < depth) {
-      float values[quantized_block_size] = {};
-      std::copy_n(from + k, depth - k, values);
-      encode_block<Arch>(values, *reinterpret_cast<row_block*>(to));
-    }
+  template <class Arch>
+  static void encode(const float* from, std::size_t depth, std::byte* to, float factor = 1) noexcept {
+    detail::for_each_activation_block<Arch, Block::size, Scale>(
+        from, depth, factor, [to](const float* values, const auto& scaling, std::size_t b) {
+          auto& block = *reinterpret_cast<row_block*>(to + b * sizeof(row_block));
+          const std::int32_t sum = detail::encode_activations<Arch>(values, scaling, block);
+          if constexpr (has_offset)
+            block.constant = encodes_rows ? static_cast<float>(sum) : block.scale * static_cast<float>(sum);
+          else
+            block.constant = -zero * sum;
+        });
   }
 
   template <class Arch> [[nodiscard]] static constexpr std::size_t panel_bytes(std::size_t depth) noexcept {
@@ -61,14 +92,14 @@ template <class Block, simd_detail::byte_product Product, bool WidensHalf = fals
     pack_blocks<Arch>(
         depth,
         [depth, &weight](std::size_t b, std::size_t c) {
-          float values[quantized_block_size] = {};
-          for (std::size_t i = 0; i < std::min(quantized_block_size, depth - b * quantized_block_size); ++i)
-            values[i] = weight(b * quantized_block_size + i, c);
+          float values[Block::size] = {};
+          for (std::size_t i = 0; i < std::min(Block::size, depth - b * Block::size); ++i)
+            values[i] = weight(b * Block::size + i, c);
           return Block::quantize(values);
         },
         to);
   }
-  /// Writes a panel from block(b, column), whose weights are those of k from 32 b on.
+  /// Writes a panel from block(b, column), whose weights are those of k from Block::size · b on.
   template <class Arch, class BlockAt>
   static void pack_blocks(std::size_t depth, BlockAt block_at, std::byte* to) noexcept {
     constexpr std::size_t columns = 2 * detail::lanes<Arch>;
@@ -78,8 +109,9 @@ template <class Block, simd_detail::byte_product Product, bool WidensHalf = fals
         const Block block = block_at(b, c);
         pack_scale<Arch>(block, b, c, to + scales_at<Arch>(b));
         std::byte* codes = to + codes_at<Arch>(b);
-        for (std::size_t i = 0; i < quantized_block_size; ++i) {
-          const std::size_t step = i / 4 % steps_stored, shift = i / 4 / steps_stored * 4;
+        for (std::size_t i = 0; i < Block::size; ++i) {
+          const std::size_t in_part = i / 4 % 8, shift = in_part / steps_stored * 4;
+          const std::size_t step = i / quantized_block_size * steps_stored + in_part % steps_stored;
           codes[(step * columns + c) * 4 + i % 4] |= std::byte{block.code(i)} << shift;
         }
       }
@@ -107,16 +139,31 @@ template <class Block, simd_detail::byte_product Product, bool WidensHalf = fals
       for (std::size_t r = 0; r < Rows; ++r)
         dots[r][0] = dots[r][1] = ints(has_offset || is_narrow ? 0 : static_cast<std::int32_t>(block_of(r)->constant));
       const auto* weights = reinterpret_cast<const std::uint32_t*>(panel + codes_at<Arch>(b));
+      [[maybe_unused]] ints earlier[sums_in_16_bits ? Rows : 1][2]; // of the parts of 32 before
+      for (std::size_t part = 0; part < Block::size / quantized_block_size; ++part) {
+        const std::byte* activations = rows + b * sizeof(row_block) + part * quantized_block_size * sizeof(row_code);
 #pragma GCC unroll 8 // as a loop, g++ 12 keeps most sums in memory
-      for (std::size_t s = 0; s < steps_stored; ++s, weights += 2 * n) {
-        ahead.template advance<2 * n * sizeof(*weights), 1, 2>();
+        for (std::size_t s = 0; s < steps_stored; ++s, weights += 2 * n) {
+          ahead.template advance<2 * n * sizeof(*weights), 1, 2>();
 #pragma GCC unroll 4
-        for (std::size_t part = 0; part < parts; ++part) {
-          // Loaded anew for each part: 16 registers hold 12 sums, these two and one activation.
-          detail::add_step<Product, Arch>(numbers<Arch>(bytes::load_aligned(weights), part),
-                                          numbers<Arch>(bytes::load_aligned(weights + n), part),
-                                          rows + b * sizeof(row_block) + place(s, part), step, dots);
+          for (std::size_t piece = 0; piece < pieces; ++piece) {
+            // Loaded anew for each piece: 16 registers hold 12 sums, these two and one activation.
+            detail::add_step<Product, Arch>(numbers<Arch>(bytes::load_aligned(weights), piece),
+                                            numbers<Arch>(bytes::load_aligned(weights + n), piece),
+                                            activations + place(s, piece), step, dots);
+          }
         }
+        if constexpr (sums_in_16_bits)
+          if (part + 1 < Block::size / quantized_block_size) {
+            const bytes ones(0x00010001U);
+#pragma GCC unroll 16
+            for (std::size_t r = 0; r < Rows; ++r)
+              for (std::size_t side = 0; side < 2; ++side) {
+                const ints wide = simd_detail::pairs<Arch>(xsimd::bitwise_cast<bytes>(dots[r][side]), ones);
+                earlier[r][side] = part == 0 ? wide : earlier[r][side] + wide;
+                dots[r][side] = ints(0);
+              }
+          }
       }
       const vec left_scale = scale<Arch>(scales, b, 0), right_scale = scale<Arch>(scales, b, 1);
 #pragma GCC unroll 16
@@ -126,11 +173,20 @@ template <class Block, simd_detail::byte_product Product, bool WidensHalf = fals
           const ints constant(has_offset ? 0 : static_cast<std::int32_t>(block_of(r)->constant));
           dots[r][0] = constant + simd_detail::pairs<Arch>(xsimd::bitwise_cast<bytes>(dots[r][0]), ones);
           dots[r][1] = constant + simd_detail::pairs<Arch>(xsimd::bitwise_cast<bytes>(dots[r][1]), ones);
+          if constexpr (sums_in_16_bits) {
+            dots[r][0] += earlier[r][0];
+            dots[r][1] += earlier[r][1];
+          }
         }
         float* sums = tile + r * 2 * n;
-        const vec row_scale(block_of(r)->scale);
-        vec left = xsimd::fma(xsimd::to_float(dots[r][0]), left_scale * row_scale, vec::load_aligned(sums)),
-            right = xsimd::fma(xsimd::to_float(dots[r][1]), right_scale * row_scale, vec::load_aligned(sums + n));
+        vec by_left = left_scale, by_right = right_scale;
+        if constexpr (!encodes_rows) {
+          const vec row_scale(block_of(r)->scale);
+          by_left = left_scale * row_scale;
+          by_right = right_scale * row_scale;
+        }
+        vec left = xsimd::fma(xsimd::to_float(dots[r][0]), by_left, vec::load_aligned(sums)),
+            right = xsimd::fma(xsimd::to_float(dots[r][1]), by_right, vec::load_aligned(sums + n));
         if constexpr (has_offset) {
           const vec total(block_of(r)->constant);
           left = xsimd::fma(total, half_at<Arch>(scales, 1, 0), left);
@@ -140,6 +196,8 @@ template <class Block, simd_detail::byte_product Product, bool WidensHalf = fals
         right.store_aligned(sums + n);
       }
     }
+    if constexpr (encodes_rows)
+      detail::scale_rows<row_block, Arch>(Rows, depth == 0 ? nullptr : rows, step, tile);
   }
 
 private:
@@ -147,17 +205,18 @@ private:
   static constexpr bool has_offset = requires(const Block& block) { block.offset(); };
   static constexpr bool is_narrow = Product == simd_detail::byte_product::narrow,
                         in_pairs = Product == simd_detail::byte_product::pairs;
+  /// Sums of 16 bits hold the products of 32.
+  static constexpr bool sums_in_16_bits = is_narrow && Block::size > quantized_block_size;
   static_assert(!is_narrow || (Block::bits == 4 && !is_mxfp4), "hmoe: byte_product::narrow is for weights up to 15");
   using row_code = std::conditional_t<in_pairs, std::int16_t, std::int8_t>;
-  using row_block =
-      activation_block<row_code, std::conditional_t<has_offset, float, std::int32_t>, quantized_block_size>;
-  /// Steps of four k that a block's codes take in memory.
+  using row_block = activation_block<row_code, std::conditional_t<has_offset, float, std::int32_t>, Block::size>;
+  /// Steps of four k that the codes of 32 take in memory.
   static constexpr std::size_t steps_stored = quantized_block_size * Block::bits / 32;
   /// Products that a step is taken in: of its lower and its upper 4 bits, of its even and its odd bytes.
-  static constexpr std::size_t parts = (Block::bits == 4 ? 2 : 1) * (in_pairs ? 2 : 1);
-  /// Where in a row_block the activations of a part are.
-  static constexpr std::size_t place(std::size_t step, std::size_t part) noexcept {
-    return in_pairs ? 8 * (step + part / 2 * steps_stored) + 4 * (part % 2) : 4 * (step + part * steps_stored);
+  static constexpr std::size_t pieces = (Block::bits == 4 ? 2 : 1) * (in_pairs ? 2 : 1);
+  /// Where among 32 activations those of a piece are.
+  static constexpr std::size_t place(std::size_t step, std::size_t piece) noexcept {
+    return in_pairs ? 8 * (step + piece / 2 * steps_stored) + 4 * (piece % 2) : 4 * (step + piece * steps_stored);
   }
   /// What is taken off a code to have a number. MXFP4's numbers are twice the values, plus 12.
   static constexpr int zero = [] {
@@ -167,10 +226,10 @@ private:
       return Block::zero;
   }();
   template <class Arch>
-  static constexpr std::size_t code_bytes = quantized_block_size * Block::bits / 8 * 2 * detail::lanes<Arch>;
+  static constexpr std::size_t code_bytes = Block::size * Block::bits / 8 * 2 * detail::lanes<Arch>;
 
   [[nodiscard]] static constexpr std::size_t blocks(std::size_t depth) noexcept {
-    return (depth + quantized_block_size - 1) / quantized_block_size;
+    return (depth + Block::size - 1) / Block::size;
   }
   /// Blocks whose scales stand together, and the bytes of these.
   static constexpr std::size_t blocks_together = is_mxfp4 ? 4 : 1;
@@ -213,12 +272,12 @@ private:
       return half_at<Arch>(scales, 0, side);
     }
   }
-  /// What a part multiplies, of the codes of a step.
+  /// What a piece multiplies, of the codes of a step.
   template <class Arch>
   [[gnu::always_inline]] static simd_detail::byte_vector<Arch> numbers(const simd_detail::byte_vector<Arch>& codes,
-                                                                       std::size_t part) noexcept {
+                                                                       std::size_t piece) noexcept {
     using bytes = simd_detail::byte_vector<Arch>;
-    const bool upper = (in_pairs ? part / 2 : part) != 0, odd = in_pairs && part % 2 != 0;
+    const bool upper = (in_pairs ? piece / 2 : piece) != 0, odd = in_pairs && piece % 2 != 0;
     const int shift = (upper ? 4 : 0) + (odd && !is_mxfp4 ? 8 : 0);
     bytes found = shift == 0 ? codes : codes >> shift;
     if constexpr (is_mxfp4) {
@@ -232,19 +291,18 @@ private:
     else
       return Block::bits == 4 && !is_mxfp4 ? found & bytes(0x0f0f0f0fU) : found;
   }
-
-  template <class Arch> static void encode_block(const float* values, row_block& to) noexcept {
-    const std::int32_t sum = detail::encode_activations<Arch>(values, to);
-    if constexpr (has_offset)
-      to.constant = to.scale * static_cast<float>(sum);
-    else
-      to.constant = -zero * sum;
-  }
 };
 
-/// 8.5, 4.5, 5 and 4.25 bits per weight (other types for other flags, as f16 and bf16).
-using q8 = quantized<q8_block, HMOE_DETAIL_WIDE_PRODUCT, HMOE_DETAIL_HAS_F16 == 1>;
-using q4 = quantized<q4_block, HMOE_DETAIL_NARROW_PRODUCT, HMOE_DETAIL_HAS_F16 == 1>;
+/// 8 and 4 bits per weight and 16 for each Group of 32, 64 or 128 weights along k (other types for other flags, as f16
+/// and bf16); how many activations share a scale.
+template <std::size_t Group = quantized_block_size, activation_scale Scale = activation_scale::block>
+using basic_q8 = quantized<basic_q8_block<Group>, HMOE_DETAIL_WIDE_PRODUCT, HMOE_DETAIL_HAS_F16 == 1, Scale>;
+template <std::size_t Group = quantized_block_size, activation_scale Scale = activation_scale::block>
+using basic_q4 = quantized<basic_q4_block<Group>, HMOE_DETAIL_NARROW_PRODUCT, HMOE_DETAIL_HAS_F16 == 1, Scale>;
+
+/// 8.5, 4.5, 5 and 4.25 bits per weight.
+using q8 = basic_q8<>;
+using q4 = basic_q4<>;
 using q4_offset = quantized<q4_offset_block, HMOE_DETAIL_NARROW_PRODUCT, HMOE_DETAIL_HAS_F16 == 1>;
 using mxfp4 = quantized<mxfp4_block, HMOE_DETAIL_WIDE_PRODUCT>;
 

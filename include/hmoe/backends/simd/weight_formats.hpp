@@ -31,11 +31,14 @@
 ///   name                           of what is stored, for files (packed_layout); formats that differ in
 ///                                  instructions only have the same
 ///   row_value                      what activations are turned into before they are multiplied
-///   encoded_together               floats that are encoded at once at least: 32 where they share a scale, else 1
+///   encoded_together               floats that are encoded at once at least: as many as share a scale, else 1
 ///   row_length(depth)              row_values of an encoded row of `depth` floats
 ///   row_offset(k)                  where k, a multiple of encoded_together, begins in a row
 ///
 ///   encode<Arch>(from, depth, to)  turns `depth` floats into a row, or into the part of one that begins at row_offset
+///
+///   encodes_rows                   optional; true: a row is encoded at once, encode<Arch>(from, depth, to, factor) of
+///                                  `factor` times the floats
 ///
 ///   largest_weight                 the greatest magnitude that it holds
 ///   panel_bytes<Arch>(depth)       bytes of a panel, a multiple of the alignment
@@ -55,6 +58,15 @@ namespace hmoe::backends::formats {
 
 namespace detail {
 template <class Arch> inline constexpr std::size_t lanes = xsimd::batch<float, Arch>::size;
+
+/// Whether rows are encoded only when all of their values are there.
+template <class Format>
+inline constexpr bool encodes_rows = [] {
+  if constexpr (requires { Format::encodes_rows; })
+    return Format::encodes_rows;
+  else
+    return false;
+}();
 
 template <class V, std::size_t Rows> [[gnu::always_inline]] inline void clear(V (&sums)[Rows][2]) noexcept {
 #pragma GCC unroll 16
