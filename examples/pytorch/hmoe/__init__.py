@@ -3,7 +3,8 @@
 
 hmoe.ops            the experts of a layer as differentiable functions of torch tensors
 hmoe.transformers   importing it makes experts_implementation="hmoe" available in transformers
-hmoe.nn             modules
+hmoe.nn             layers of unequal experts as modules; hmoe.widths: their widths
+hmoe.prune          importance of neurons, budgets, unequal widths; for models of transformers, too
 
 Importing hmoe itself does not import torch.
 """

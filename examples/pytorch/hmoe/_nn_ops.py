@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The custom operators of hmoe.nn: experts as lists of tensors, routers, auxiliary losses."""
 
+import functools
 from typing import Optional
 
 import torch
@@ -51,18 +52,26 @@ def _check(x, ids, weights, tensors, widths, kind, biased):
                          "is [tokens, choices] for both")  # fmt: skip
     if ids.dtype != torch.int64 or weights.dtype != sum_type(x):
         raise Error(f"ids are {ids.dtype} and weights {weights.dtype}, needed are torch.int64 and {sum_type(x)}")
-    shapes = expert_shapes(x.shape[1], kind, biased)
-    for place, tensor in enumerate(tensors):
-        name, shape = shapes[place % per_expert]
-        expert = place // per_expert
-        needed = tuple(widths[expert] if size is None else size for size in shape)
-        if tensor.dtype != x.dtype or tensor.shape != needed:
-            raise Error(f"{name} of expert {expert} is {tuple(tensor.shape)} of {tensor.dtype}, needed is {needed} of "
-                             f"{x.dtype}, the type of x")  # fmt: skip
+    names, shapes = _expected(x.shape[1], kind, biased, tuple(widths))
+    if [tensor.shape for tensor in tensors] == shapes and all(tensor.dtype == x.dtype for tensor in tensors):
+        return
+    for place, (tensor, shape) in enumerate(zip(tensors, shapes)):
+        if tensor.dtype != x.dtype or tensor.shape != shape:
+            name, expert = names[place % per_expert], place // per_expert
+            raise Error(f"{name} of expert {expert} is {tuple(tensor.shape)} of {tensor.dtype}, needed is {tuple(shape)} of "
+                        f"{x.dtype}, the type of x")  # fmt: skip
+
+
+@functools.lru_cache(maxsize=1024)
+def _expected(d_model, kind, biased, widths):
+    """Names of the tensors of an expert, and the shapes of those of all experts."""
+    form = expert_shapes(d_model, kind, biased)
+    shapes = [torch.Size(h if size is None else size for size in shape) for h in widths for _, shape in form]
+    return [name for name, _ in form], shapes
 
 
 def _contiguous(*tensors):
-    return [tensor.detach().contiguous() for tensor in tensors]
+    return [tensor if tensor.is_contiguous() else tensor.contiguous() for tensor in tensors]
 
 
 # Experts.

@@ -52,9 +52,15 @@ class Expert(nn.Module):
     def __init__(self, d_model, width, kind, bias=False, device=None, dtype=None):
         super().__init__()
         self.kind, self.width = kind, width
+        self._names = [name for name, _ in ops.expert_shapes(d_model, kind, bias)]
         for name, shape in ops.expert_shapes(d_model, kind, bias):
             shape = [width if size is None else size for size in shape]
             self.register_parameter(name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
+
+    def tensors(self):
+        """The weights in the order in which the operators take them."""
+        own = self._parameters  # quicker than attributes, which hold what parametrisations make
+        return [own[name] if name in own else getattr(self, name) for name in self._names]
 
     def extra_repr(self):
         return f"{self.kind}, width={self.width}"
@@ -83,8 +89,7 @@ class Experts(nn.ModuleList):
 
     def tensors(self):
         """The weights of all experts, expert after expert."""
-        names = [name for name, _ in ops.expert_shapes(self.d_model, self.kind, self.bias)]
-        return [getattr(expert, name) for expert in self for name in names]
+        return [tensor for expert in self for tensor in expert.tensors()]
 
     @property
     def parameters_per_expert(self):

@@ -229,6 +229,11 @@ def test_a_router_in_python():
     y = moe(x)
     assert_close([y], [expected])
     assert_close(gradients((y**3).sum(), moe, x), gradients((expected**3).sum(), moe, x))
+    shares = torch.rand(len(x), 4, generator=torch.Generator().manual_seed(4), dtype=torch.float64)  # of each expert
+    chosen = torch.tensor([[1, 3]] * len(x))
+    assert_close([moe.experts(x, chosen, shares)], [shares[:, 1:2] * each[:, 1] + shares[:, 3:] * each[:, 3]])
+    mask = torch.arange(len(x)) % 3 != 0
+    assert torch.equal(moe(x, mask), torch.where(mask[:, None], y, 0.0))
     plain = make(router=lambda x: (torch.zeros(len(x), 1, dtype=torch.int64), torch.ones(len(x), 1)), p=None)
     assert_close([plain(x)], [expert(plain, 0, x)])
     with pytest.raises(hmoe.Error, match="need the router's logits"):
@@ -488,6 +493,9 @@ def test_pruned_layers_are_narrower_layers():
     own = x.clone().requires_grad_()
     half(own).sum().backward()  # and trains
     assert half.experts[0].down.grad.shape == half.experts[0].down.shape
+    two = hmoe.prune.take_neurons(moe, [[4, 1], [], [0], []])
+    assert torch.equal(two.experts[0].gate, moe.experts[0].gate[[4, 1]])
+    assert torch.equal(two.experts[0].down, moe.experts[0].down[:, [4, 1]])
     with pytest.raises(hmoe.Error, match="neurons 7 to 7 of expert 0"):
         hmoe.prune.take_neurons(moe, [[7], [], [], []])
     with pytest.raises(hmoe.Error, match="heapr needs gradients"):
