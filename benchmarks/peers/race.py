@@ -219,6 +219,7 @@ class Race:
             print(f"    left out: {reason}", flush=True)
             self.results.write({"refused": shape, "reason": reason})
             return
+        os.sync()  # else the disk is written to while the first ones race
         self.problem = json.loads((self.folder / "problem.json").read_text(encoding="utf-8"))
         self.results.write({"described": shape, **{k: self.problem[k] for k in ("d_model", "widths", "top_k")}})
         for form, threads, points in kinds:

@@ -16,6 +16,10 @@ NEAR = 0.02  # of a time: what two that differ by less are called equally fast
 COARSER = 1.5  # a result with more than that many times hmoe's error is none of the same work
 
 
+def point_of(cell):
+    return tuple(cell[key] for key in ("shape", "format", "tokens", "load", "phase", "threads"))
+
+
 def peers_of(results):
     """Cells of peers that were measured beside hmoe."""
     return [cell for cell in measured(results) if cell["strategy"] != OURS and "ratio" in cell]
@@ -35,14 +39,19 @@ def comparable(cell, own):
     return error_ratio(cell, own) <= COARSER
 
 
+def of_like_error(results):
+    """The results without those of peers whose errors are larger than COARSER allows."""
+    ours = ours_of(results)
+    return results | {"cells": [c for c in measured(results) if (own := ours.get(point_of(c))) and comparable(c, own)]}
+
+
 def best_peers(results):
     """[(best peer's cell, hmoe's)] of each point, of peers with errors like hmoe's."""
     found = []
-    for point, cells in points(measured(results)).items():
-        own = cells.get(OURS)
-        rivals = [c for s, c in cells.items() if s != OURS and own and "ratio" in c and comparable(c, own)]
+    for cells in points(of_like_error(results)["cells"]).values():
+        rivals = [cell for subject, cell in cells.items() if subject != OURS]
         if rivals:
-            found.append((min(rivals, key=lambda c: c["ratio"]), own))
+            found.append((min(rivals, key=lambda cell: cell["ratio"]), cells[OURS]))
     return found
 
 
@@ -89,10 +98,6 @@ def by_peer(results):
             text += f" {len(own) - len(fair)} further points do not count: its errors there are more than {COARSER} times hmoe's."
         texts.append(text)
     return texts
-
-
-def point_of(cell):
-    return tuple(cell[key] for key in ("shape", "format", "tokens", "load", "phase", "threads"))
 
 
 def unequal(results):

@@ -12,7 +12,7 @@ from .dispatch_charts import Figure, lines
 from .dispatch_findings import unreliable
 from .dispatch_page import cells_facts, milliseconds, strategy_curves, titled, winners_section
 from .dispatch_results import measured, points
-from .peers_findings import COARSER, NEAR, OURS, comparable, error_ratio, findings, lead, ours_of, peers_of, point_of, told
+from .peers_findings import COARSER, NEAR, OURS, comparable, error_ratio, findings, lead, of_like_error, ours_of, peers_of, point_of, told
 from .results import ordered, pick
 
 HEADLINE = "hmoe beside its peers"
@@ -153,13 +153,13 @@ def html(results, command=""):
     """The whole page."""
     names = [OURS, *ordered(c["strategy"] for c in results["cells"] if c["strategy"] != OURS)]
     words = (
-        "The quickest of all that compute the point, whatever their errors, and how much longer the next one takes. A frame "
+        f"The quickest of those whose error is at most {COARSER} times hmoe's, and how much longer the next one takes. A frame "
         "instead of a filled field: less than twice the noise, so either may be the quicker one."
     )
     sections = [
         ("findings", "Findings", findings_section(results)),
         ("ratios", "Time ÷ hmoe’s", ratios_section(results)),
-        ("winners", "Winners", winners_section(results, names, words, lambda *_: True)),
+        ("winners", "Winners", winners_section(of_like_error(results), names, words, lambda *_: True)),
         ("exactness", "Errors and bytes", exactness_section(results)),
         *((drawn.name, drawn.heading, figure(drawn)) for drawn in figures(results, names) if drawn.panels),
         ("cells", "All cells", cells_section(results)),

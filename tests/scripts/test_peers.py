@@ -195,6 +195,8 @@ class Page(unittest.TestCase):
             self.assertIn(f'<section id="{name}">', text)
         self.assertEqual(re.findall(r'<td class="n (\w*)">([\d.]+)</td>', text)[:3], [("lost", "0.80"), ("near", "1.01"), ("", "1.50")])
         self.assertEqual(len(re.findall(r'class="n coarse">0.50', text)), 3)
+        winners = text[text.index('<section id="winners">') : text.index('<section id="exactness">')]
+        self.assertEqual(re.findall(r">(hmoe|zentorch|kt_kernel|vllm)<small>", winners), ["zentorch", "hmoe", "hmoe"])
         self.assertIn("the &lt;command&gt;", text)
         self.assertIn("it needs more", text)
 
