@@ -54,9 +54,9 @@ class Layer(TorchLayer):
 
     def run(self, copy, loaded):
         into, out, into_scales, out_scales = self.layers[copy]
-        y = loaded["y"].zero_()  # which it adds to
         torch.ops.zentorch.zentorch_fused_moe(
-            y, loaded["x"], into, out, None, None, loaded["weights"], loaded["ids"], False, "silu", into_scales, out_scales
+            *(loaded["y"], loaded["x"], into, out, None, None, loaded["weights"], loaded["ids"], False, "silu"),
+            *(into_scales, out_scales),
         )
 
 

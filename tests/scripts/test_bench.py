@@ -27,6 +27,15 @@ class Options(unittest.TestCase):
         for option in ("--quick", "--filter", "--pytorch"):
             self.assertIn(option, done.stdout)
 
+    def test_peers_have_a_command_of_their_own_in_two_spellings(self):
+        for word in ("peers", "--peers"):
+            done = bench(word, "--help")
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            self.assertIn("usage: scripts/bench peers", done.stdout)
+            done = bench(word, "--fast")
+            self.assertEqual(done.returncode, 2)
+            self.assertIn("unknown argument: --fast", done.stderr)
+
     def test_wrong_options_stop_it_with_a_reason(self):
         for arguments, words in (
             (["--fast"], "unknown argument: --fast"),
