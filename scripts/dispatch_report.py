@@ -15,7 +15,7 @@ from measurements.dispatch_results import COLUMNS, csv_text, prepare, read
 from whole_file import write_text
 
 
-def main(arguments=None, program="dispatch", text=__doc__, page=dispatch_page.html, columns=COLUMNS):
+def main(arguments=None, program="dispatch", text=__doc__, page=dispatch_page.html, columns=COLUMNS, table=None):
     parser = argparse.ArgumentParser(prog=f"scripts/{program}_report.py", description=text,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("cells", type=Path, metavar="CELLS.jsonl", help=f"what scripts/bench {program} writes or wrote")
@@ -26,6 +26,8 @@ def main(arguments=None, program="dispatch", text=__doc__, page=dispatch_page.ht
     parser.add_argument("--csv", type=Path, metavar="FILE.csv")
     parser.add_argument("--report", type=Path, metavar="FILE.html")
     parser.add_argument("--map", type=Path, metavar="FILE.svg", help="the map of winners alone, where there is one")
+    if table:
+        parser.add_argument("--markdown", type=Path, metavar="FILE.md", help="the table of ratios alone")
     parser.add_argument("--command", default="", help="how it was run, for the page")
     options = parser.parse_args(arguments)
     try:
@@ -39,6 +41,8 @@ def main(arguments=None, program="dispatch", text=__doc__, page=dispatch_page.ht
             write_text(options.csv, csv_text(results, columns))
         if options.report:
             write_text(options.report, page(results, options.command))
+        if table and options.markdown:
+            write_text(options.markdown, table(results, options.command))
         if options.map and (drawn := dispatch_map.svg(results, options.command)):
             write_text(options.map, drawn)
     except (KeyError, TypeError) as error:

@@ -263,13 +263,18 @@ class Race:
                 processes[subject] = Process(command, environment, self.options.packages / f"{subject}.log")
             except (Failed, OSError) as reason:
                 self.give_up(subject, shape, form, threads, points, reason)
-        for subject, process in processes.items():
-            try:
-                free = subject != OURS and PEERS[subject].binds_threads
-                racing[subject] = process, process.start(None if free else self.cores[threads])
-            except Failed as reason:
+        try:
+            for subject, process in processes.items():
+                try:
+                    free = subject != OURS and PEERS[subject].binds_threads
+                    racing[subject] = process, process.start(None if free else self.cores[threads])
+                except Failed as reason:
+                    process.end()
+                    self.give_up(subject, shape, form, threads, points, reason)
+        except BaseException:  # interrupted
+            for process in processes.values():
                 process.end()
-                self.give_up(subject, shape, form, threads, points, reason)
+            raise
         return racing
 
     def give_up(self, subject, shape, form, threads, points, reason):

@@ -133,3 +133,20 @@ def findings(results):
     if missing:
         texts.append(f"Not measured at all: {', '.join(sorted(missing))}; the reasons are at the end of this page.")
     return [text for text in texts if text]
+
+
+def markdown(results, command=""):
+    """The table of ratios: a row for each layer, format, load, number of threads and peer."""
+    cells, ours = peers_of(results), ours_of(results)
+    tokens = sorted({cell["tokens"] for cell in cells})
+    head = ["layer", "format", "load, threads", "peer", *(f"{count}" for count in tokens), "error (hmoe's)", "bytes per weight"]
+    rows = [head, ["---"] * 4 + ["---:"] * (len(tokens) + 2)]
+    for key in ordered(tuple(cell[part] for part in ("shape", "format", "load", "threads", "strategy")) for cell in cells):
+        own = [cell for cell in cells if tuple(cell[part] for part in ("shape", "format", "load", "threads", "strategy")) == key]
+        found, first = {cell["tokens"]: f"{cell['ratio']:.2f}" for cell in own}, own[0]
+        error = f"{first['difference']:.2g} ({ours[point_of(first)]['difference']:.2g})"
+        rows.append([*key[:2], f"{key[2]}, {key[3]}", key[4], *(found.get(count, "") for count in tokens), error,
+                     f"{first['bytes_per_weight']:.2f}"])  # fmt: skip
+    cpu = results["runs"][-1]["run"] if results["runs"] else "an unknown CPU"
+    lines = [f"Time of the peer ÷ that of hmoe on {cpu} by tokens (`{command}`).", "", *(f"| {' | '.join(row)} |" for row in rows)]
+    return "\n".join([*lines, "", lead(results), "", *findings(results)]) + "\n"
