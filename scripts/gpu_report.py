@@ -75,7 +75,7 @@ def page(folder):
     found = verdicts((folder / "summary.txt").read_text())
     if device is None:
         reasons = "; ".join(found.get("skipped", ["the probe did not run"]))
-        sys.exit(f"nothing was measured, there is no page to make: {reasons}")
+        sys.exit(f"nothing was measured, there is no page to make; skipped {reasons}")
     limits = {key: value for row in torch for key, value in row.items() if key in ("dense_tflops", "copy_tbs")}
     lines = [
         f"# Measured on {device}",

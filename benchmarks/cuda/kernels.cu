@@ -5,6 +5,7 @@
 
 #include "device_runner.hpp"
 
+#include <cstdint>
 #include <optional>
 #include <type_traits>
 #include <utility>
@@ -118,13 +119,31 @@ std::unique_ptr<device_runner> make_device_runner(const cuda_context& gpu, const
   return nullptr;
 }
 
+/// Numbers in [−1, 1) that have no pattern.
+template <class V> __global__ void fill_uniform(V* values, std::size_t count) {
+  const std::size_t threads = std::size_t{gridDim.x} * blockDim.x;
+  for (std::size_t i = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += threads) {
+    auto bits = static_cast<std::uint32_t>(i) * 0x9e3779b9U;
+    bits = (bits ^ bits >> 16U) * 0x85ebca6bU;
+    bits = (bits ^ bits >> 13U) * 0xc2b2ae35U;
+    values[i] = static_cast<V>(static_cast<float>(bits >> 8U) * 0x1p-23F - 1.0F);
+  }
+}
+
 double dense_flops(const cuda_context& gpu, device_type type) {
   constexpr int n = 8192;
   const bool is_float = type == device_type::f32 || type == device_type::tf32;
   const auto value = is_float ? CUDA_R_32F : CUDA_R_16BF;
   const auto arithmetic = type == device_type::tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
   backends::device_buffer<std::byte> operands(std::size_t{3} * n * n * (is_float ? 4 : 2));
-  operands.set_zero(gpu.executor());
+  const auto fill = [&]<class V>(V* values) { // products of zeros draw less power, and run faster than any of data
+    backends::cuda_detail::launch{"fill_uniform", gpu.stream(), 1024, 256}(fill_uniform<V>, values,
+                                                                           operands.size() / sizeof(V));
+  };
+  if (is_float)
+    fill(reinterpret_cast<float*>(operands.data()));
+  else
+    fill(reinterpret_cast<bfloat16*>(operands.data()));
   std::byte *const a = operands.data(), *const b = a + operands.size() / 3, *const c = b + operands.size() / 3;
   cublasHandle_t handle = nullptr;
   backends::cuda_detail::require_cublas(cublasCreate(&handle), "cublasCreate");

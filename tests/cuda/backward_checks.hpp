@@ -60,7 +60,7 @@ void check_backward(const Bank& bank, const Weights& weights_of, Gate gate, cons
       for (float& value : view.row(r))
         value = start;
   });
-  const double bound = tolerance<S>(options.math);
+  const double bound = tolerance<S>(options.math, std::max({d, Lanes * std::size_t{weights.widest}, batch.tokens}));
   const auto got_rows = d_rows.download(), got_in = d_in.download(), got_out = d_out.download(),
              got_in_bias = d_in_bias.download(), got_out_bias = d_out_bias.download();
   std::vector<bool> mine(capacity, false);

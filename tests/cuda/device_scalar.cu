@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Stored values on the device have the bits that the host's conversions give.
+// Stored values on the device have the bits that the host's conversions give; approximations keep the error that they
+// name.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <hmoe/backends/cuda/device_scalar.cuh>
+#include <hmoe/backends/cuda/epilogue.cuh>
 
 #include "device_array.hpp"
 
@@ -24,6 +26,17 @@ __global__ void store_pairs(const float* values, int pairs, int first, int count
   kernels::store_pair(to + 4 * i + first, values[i], values[i + 1], count);
   for (int v = 0; v < 4; ++v)
     read[4 * i + v] = kernels::to_float(to[4 * i + v]);
+}
+
+/// quick_silu and its gate of z and an up value of 3, with da = 2: value, derivative, a, dg, du.
+__global__ void approximate(const float* z, int count, float* results) {
+  for (int i = static_cast<int>(threadIdx.x); i < count; i += static_cast<int>(blockDim.x)) {
+    float* to = results + 5 * i;
+    to[0] = kernels::quick_silu::value(z[i]);
+    to[1] = kernels::quick_silu::derivative(z[i]);
+    to[2] = kernels::quick_silu_gate::value(z[i], 3.0F);
+    kernels::quick_silu_gate::backward(z[i], 3.0F, 2.0F, to[3], to[4]);
+  }
 }
 
 namespace {
@@ -78,3 +91,23 @@ template <class S> void check(const std::vector<float>& list) {
 TEST_CASE("bfloat16") { check<bfloat16>(values<bfloat16>()); }
 TEST_CASE("half") { check<hmoe::half>(values<hmoe::half>()); }
 TEST_CASE("float") { check<float>(values<hmoe::half>()); }
+
+TEST_CASE("silu by approximations") {
+  std::vector<float> z;
+  for (int i = -870; i <= 870; ++i)
+    z.push_back(static_cast<float>(i) / 10);
+  const cuda_checks::device_array<float> device_z(z), results(5 * z.size());
+  approximate<<<1, 64>>>(device_z.data(), static_cast<int>(z.size()), results.data());
+  kernels::require_cuda(cudaGetLastError(), "approximate");
+  const auto got = results.download();
+  for (std::size_t i = 0; i < z.size(); ++i) {
+    CAPTURE(z[i]);
+    const double at = z[i], value = experts::silu::value(at), derivative = experts::silu::derivative(at);
+    const float* of = got.data() + 5 * i;
+    CHECK(std::abs(of[0] - value) <= 0x1p-17 * std::abs(value));
+    CHECK(std::abs(of[1] - derivative) <= 0x1p-17);
+    CHECK(std::abs(of[2] - 3 * value) <= 0x1.01p-17 * std::abs(3 * value));
+    CHECK(std::abs(of[3] - 6 * derivative) <= 6 * 0x1.01p-17);
+    CHECK(std::abs(of[4] - 2 * value) <= 0x1.01p-17 * std::abs(2 * value));
+  }
+}

@@ -198,14 +198,16 @@ template <class A> double relative_difference(const A* a, vector_view<const floa
   return largest / scale;
 }
 
-/// What one rounding of intermediate values can cost, for sums of about a hundred terms of magnitude one.
-template <class S> constexpr double tolerance(device::float_math math) {
+/// What rounding the factors and intermediate values can cost in sums of up to `terms` terms of magnitude one: errors
+/// of n terms add up to √n of one. The figures are those of a hundred terms.
+template <class S> double tolerance(device::float_math math, std::size_t terms) {
+  const double growth = std::sqrt(static_cast<double>(std::max<std::size_t>(terms, 100)) / 100);
   if constexpr (std::is_same_v<S, bfloat16>)
-    return 2e-2;
+    return 2e-2 * growth;
   else if constexpr (std::is_same_v<S, half>)
-    return 2e-3;
+    return 2e-3 * growth;
   else
-    return math == device::float_math::tf32 ? 3e-3 : 1e-5;
+    return (math == device::float_math::tf32 ? 3e-3 : 1e-5) * growth;
 }
 
 } // namespace cuda_checks

@@ -52,7 +52,7 @@ void check_forward(const Bank& bank, const DeviceWeights& on_device, Gate gate, 
     const auto got = outputs.download();
     const auto hidden = activated.download(), pre = projected.download();
     all_outputs.push_back(got);
-    const double bound = tolerance<S>(options.math);
+    const double bound = tolerance<S>(options.math, std::max<std::size_t>(d, on_device.widest));
     for (std::size_t slot = 0; slot < capacity; ++slot) {
       std::size_t e = 0;
       while (e < bank.size() &&

@@ -90,8 +90,15 @@ public:
     const on_device::array<double> values(sizeof...(Losses));
     const on_device::array<std::byte> workspace(kernels::evaluate_losses_bytes(aux, tokens, experts));
     routed_batch<float> batch{trace_, assigned_, widths_};
-    const kernels::routed_batch_arrays arrays{device_.trace, device_.assigned, device_.plan, device_widths_.data(),
-                                              static_cast<index_t>(widths_.back())};
+    const kernels::routed_batch_arrays arrays{device_.trace,
+                                              device_.assigned,
+                                              device_.plan,
+                                              device_widths_.data(),
+                                              static_cast<index_t>(widths_.back()),
+                                              sequences_.data(),
+                                              static_cast<index_t>(sequences_.size() == 0 ? 0 : sequences_.size() - 1),
+                                              filled_,
+                                              static_cast<index_t>(tokens)};
     INFO("experts ", experts, ", tokens ", tokens);
     for (int round = 0; round < 2; ++round) {
       const auto expected = aux.evaluate(batch);
@@ -107,6 +114,17 @@ public:
       check_near(device_.d_probabilities.download(), std::as_const(trace_).d_probabilities());
       check_near(device_.d_logits.download(), std::as_const(trace_).d_logits());
     }
+  }
+
+  /// Losses look at these sequences from now on. The offsets must live as long.
+  void set_sequences(const std::vector<index_t>& offsets) {
+    routing_inputs<float> inputs;
+    inputs.sequence_offsets = offsets;
+    trace_.set_inputs(inputs);
+    sequences_ = on_device::array<index_t>(offsets);
+    filled_ = 0;
+    for (std::size_t s = 0; s + 1 < offsets.size(); ++s)
+      filled_ += offsets[s] < offsets[s + 1] ? 1 : 0;
   }
 
 private:
@@ -135,7 +153,8 @@ private:
   Router router_;
   on_device::routed device_;
   std::vector<std::size_t> widths_;
-  on_device::array<index_t> device_widths_;
+  on_device::array<index_t> device_widths_, sequences_;
+  index_t filled_ = 0;
   router_trace<float> trace_;
   assignment<float> assigned_;
 };
@@ -167,6 +186,19 @@ TEST_CASE("values and gradients are the host's") {
     check_all(routing::presets::hmoe_top_p<float>{16, 8, 0.6}, tokens);
   check_all(routing::presets::qwen2_moe<float>{16, 40, 4}, 20);
   check_all(routing::presets::hmoe_top_p<float>{4, 1, 0.6}, 3);
+}
+
+TEST_CASE("balance within sequences") {
+  batch routed(routing::presets::qwen2_moe<float>{16, 40, 4}, 50);
+  using losses::balance_counts, losses::balance_normalization;
+  const std::vector<index_t> offsets{0, 7, 7, 40, 41, 50};
+  for (const bool whole : {true, false}) {
+    if (!whole)
+      routed.set_sequences(offsets);
+    for (const auto counts : {balance_counts::all_choices, balance_counts::first_choice})
+      routed.check(objective{losses::sequence_balance{0.3, counts, balance_normalization::to_k},
+                             losses::sequence_balance{0.2, counts, balance_normalization::to_one, false}});
+  }
 }
 
 TEST_CASE("few tokens [race]") { check_all(routing::presets::hmoe_top_p<float>{8, 6, 0.6}, 5); }

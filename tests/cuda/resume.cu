@@ -324,6 +324,46 @@ TEST_CASE("Layers work in memory that others own") {
         std::string::npos);
 }
 
+#ifdef HMOE_CUDA_ON_CPU
+TEST_CASE("Memory is what the documentation says") {
+  const context gpu{backends::cuda{}, executors::cuda_stream{}};
+  constexpr std::size_t size = 24, batch = 512, k = 2, experts = 3, widest = 256;
+  layer_type host{expert_set{experts::mlp_bank<float, experts::relu>{size, {widest, 96, 64}, experts::biases::none}},
+                  {size, experts, {experts, routing::top_k<k>{}}}};
+  randomize<float>(host, 16);
+  constexpr double weights = 2 * size * (widest + 96 + 64), parameters = weights + experts * (size + 1);
+  // Nothing more than a few kilobytes beyond a figure: tables, and arrays that begin at multiples of 256 bytes.
+  double before = static_cast<double>(on_cpu::allocated(0));
+  const auto grown = [&] {
+    const double now = static_cast<double>(on_cpu::allocated(0));
+    return now - std::exchange(before, now);
+  };
+  const auto about = [](double bytes, double expected) { return bytes >= expected && bytes <= expected + 6000; };
+  auto layer = backends::copy_to<S>(gpu, host);
+  const double of_layer = grown();
+  CHECK(about(of_layer, 2 * weights + 4 * experts * (size + 1)));
+  CHECK(about(of_layer, static_cast<double>(layer.bytes())));
+  const auto gradients = layer.make_gradients(gpu);
+  CHECK(about(grown(), 4 * parameters));
+  const backends::cuda_sgd sgd(gpu, {}, layer);
+  CHECK(about(grown(), 4 * parameters + 4 * weights)); // and the masters
+  const backends::cuda_adamw adamw(gpu, {}, layer);
+  CHECK(about(grown(), 8 * parameters));
+  const auto tape = layer.make_tape(batch);
+  const double entries = k * batch, indices = 4 * (5 * entries + batch);
+  const double of_tape = grown(), expected = entries * (4 * size + 2 * widest + 2 * widest) +
+                                             batch * (4 * 4 * experts + 2 * size) + indices;
+  CHECK(about(of_tape, expected));
+  CHECK(of_tape == static_cast<double>(tape.bytes()));
+  backends::device_matrix<S> x(batch, size), y(batch, size);
+  x.set_zero(gpu.executor());
+  (void)grown();
+  layer.forward(gpu, std::as_const(x), y);            // the workspace of inference
+  constexpr double scratch = batch * (4 * k + 4 + 1); // of the router: choices, counts, marks
+  CHECK(about(grown(), entries * (4 * size + 2 * widest) + batch * 2 * 4 * experts + indices + scratch));
+}
+#endif
+
 TEST_CASE("Errors that others left are neither reported nor cleared") {
   const context gpu{backends::cuda{}, executors::cuda_stream{}};
   CHECK(cudaSetDevice(9999) == cudaErrorInvalidDevice);

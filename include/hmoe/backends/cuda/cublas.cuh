@@ -43,10 +43,10 @@ inline constexpr cudaDataType_t cublas_type = std::same_as<S, float>      ? CUDA
 template <class S>
 __global__ void __launch_bounds__(256)
     gather_rows_kernel(plan_arrays plan, index_t end, row_source<S> x, S* to, std::size_t to_stride, index_t d) {
-  const std::size_t count = std::size_t{plan.offsets[end]} * d, threads = std::size_t{gridDim.x} * blockDim.x;
-  for (std::size_t i = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += threads) {
-    const std::size_t slot = i / d, row = x.index == nullptr ? slot : x.index[slot];
-    to[slot * to_stride + i % d] = x.rows[row * x.stride + i % d];
+  for (index_t slot = blockIdx.x; slot < plan.offsets[end]; slot += gridDim.x) {
+    const std::size_t row = x.index == nullptr ? slot : x.index[slot];
+    for (index_t c = threadIdx.x; c < d; c += blockDim.x)
+      to[slot * to_stride + c] = x.rows[row * x.stride + c];
   }
 }
 
@@ -54,15 +54,14 @@ __global__ void __launch_bounds__(256)
 template <std::size_t Lanes, class S, class Gate>
 __global__ void __launch_bounds__(256)
     activate_rows_kernel(const S* projected, S* activated, std::size_t stride, index_t rows, index_t width, Gate gate) {
-  const std::size_t count = std::size_t{rows} * width, threads = std::size_t{gridDim.x} * blockDim.x;
-  for (std::size_t i = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += threads) {
-    const std::size_t row = i / width, column = i % width;
-    const S* const from = projected + row * Lanes * stride + column;
-    if constexpr (Lanes == 2)
-      activated[row * stride + column] = static_cast<S>(gate.value(to_float(from[0]), to_float(from[width])));
-    else
-      activated[row * stride + column] = static_cast<S>(Gate::value(to_float(from[0])));
-  }
+  for (std::size_t row = blockIdx.x; row < rows; row += gridDim.x)
+    for (index_t column = threadIdx.x; column < width; column += blockDim.x) {
+      const S* const from = projected + row * Lanes * stride + column;
+      if constexpr (Lanes == 2)
+        activated[row * stride + column] = static_cast<S>(gate.value(to_float(from[0]), to_float(from[width])));
+      else
+        activated[row * stride + column] = static_cast<S>(Gate::value(to_float(from[0])));
+    }
 }
 
 /// to = from in float.

@@ -27,7 +27,7 @@ struct zero_cost_arrays {
   const float *mix, *constant; ///< [count × 2d], [count × d]
 };
 
-enum class bank_form { ffn, identity, zero, constant };
+enum class bank_form { ffn, identity, zero, constant, own };
 
 /// What kernels need to know of a kind: `form`, and of a two-layer kind Lanes, the gate (an hmoe::gating, or with one
 /// lane an hmoe::activation) and whether the expert is added to its input.
@@ -35,7 +35,8 @@ template <class Bank> struct device_kind {
   static_assert(sizeof(Bank) == 0,
                 "hmoe::backends::cuda: an element of Banks has no form on the device: glu_bank, mlp_bank, "
                 "gpt_oss_glu_bank, low_rank_bank, identity_bank, zero_bank and constant_bank over float have one; "
-                "any_expert and experts of your own run on the host");
+                "any_expert and banks of your own run on the host; an expert of your own does where you specialise "
+                "hmoe::backends::device_expert for it");
 };
 
 template <class Gate> struct device_kind<experts::glu_bank<float, Gate>> {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <hmoe/backends/cuda/device_bank.hpp>
+#include <hmoe/backends/cuda/device_own.hpp>
 #include <hmoe/backends/cuda/device_router.hpp>
 #include <hmoe/backends/cuda/tape.hpp>
 #include <hmoe/dispatch/automatic.hpp>

@@ -3,6 +3,7 @@
 
 #include <hmoe/backends/cuda/column_sums.cuh>
 #include <hmoe/backends/cuda/device_scalar.cuh>
+#include <hmoe/backends/cuda/epilogue.cuh>
 #include <hmoe/backends/cuda/schedule.cuh>
 #include <hmoe/backends/cuda/tile_loader.cuh>
 #include <hmoe/backends/cuda/tile_product.cuh>
@@ -36,6 +37,7 @@ template <std::size_t Lanes, class S, class Gate, class Atom, block_shape Shape>
     const index_t i = place.expert;
     const int m = place.row, n = place.column, rows = static_cast<int>(bank.rows(i)),
               width = static_cast<int>(bank.width(i));
+    const auto end = epilogue_of<S>(gate);
     sums.for_each_pair([&](int row, int column, const float* pair) {
       const int unit = n + column, count = width - unit;
       if (m + row >= rows || count <= 0)
@@ -49,9 +51,9 @@ template <std::size_t Lanes, class S, class Gate, class Atom, block_shape Shape>
           continue;
         const float first = to_float(pass.projected[at + u]);
         if constexpr (Lanes == 2)
-          gate.backward(first, to_float(pass.projected[at + width + u]), pair[u], d_before[0][u], d_before[1][u]);
+          end.backward(first, to_float(pass.projected[at + width + u]), pair[u], d_before[0][u], d_before[1][u]);
         else
-          d_before[0][u] = pair[u] * Gate::derivative(first);
+          d_before[0][u] = pair[u] * end.derivative(first);
       }
 #pragma unroll
       for (std::size_t l = 0; l < Lanes; ++l)

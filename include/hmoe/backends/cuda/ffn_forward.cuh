@@ -3,6 +3,7 @@
 
 #include <hmoe/backends/cuda/block_loader.cuh>
 #include <hmoe/backends/cuda/device_scalar.cuh>
+#include <hmoe/backends/cuda/epilogue.cuh>
 #include <hmoe/backends/cuda/schedule.cuh>
 #include <hmoe/backends/cuda/tile_product.cuh>
 #include <hmoe/backends/cuda/tile_selection.cuh>
@@ -35,6 +36,7 @@ template <std::size_t Lanes, class S, class Weight, class Gate, class Atom, bloc
     const int m = place.row, n = place.column, rows = static_cast<int>(bank.rows(i)),
               width = static_cast<int>(bank.width(i));
     const float* bias = weights.in_bias != nullptr ? weights.in_bias + weights.in_bias_offsets[i] : nullptr;
+    const auto end = epilogue_of<S>(gate);
     const auto biased = [&](float sum, int index, bool there) {
       return bias != nullptr && there ? sum + bias[index] : sum;
     };
@@ -49,9 +51,9 @@ template <std::size_t Lanes, class S, class Weight, class Gate, class Atom, bloc
         before[0][u] = biased(first[u], unit + u, u < count);
         if constexpr (Lanes == 2) {
           before[1][u] = biased(second[u], width + unit + u, u < count);
-          after[u] = gate.value(before[0][u], before[1][u]);
+          after[u] = end.value(before[0][u], before[1][u]);
         } else {
-          after[u] = Gate::value(before[0][u]);
+          after[u] = end.value(before[0][u]);
         }
       }
       store_pair(pass.activated + slot * pass.hidden_stride + unit, after[0], after[1], count);

@@ -22,6 +22,7 @@
 #include <hmoe/backends/cuda/layer.hpp>
 #include <hmoe/backends/cuda/losses.cuh>
 #include <hmoe/backends/cuda/optimizer.cuh>
+#include <hmoe/backends/cuda/own_experts.cuh>
 #include <hmoe/backends/cuda/plan.cuh>
 #include <hmoe/backends/cuda/router.cuh>
 #include <hmoe/backends/cuda/router_backward.cuh>
@@ -37,13 +38,14 @@ namespace hmoe::backends {
 
 namespace cuda_detail {
 
-/// to[t] = from[t], for the copy of the input that a tape keeps.
+/// to[t] = from[t], for the copy of the input that a tape keeps. A block for each row.
 template <class S>
 __global__ void __launch_bounds__(256)
-    copy_rows_kernel(const S* from, std::size_t from_stride, S* to, std::size_t to_stride, index_t rows, index_t cols) {
-  const std::size_t count = std::size_t{rows} * cols, threads = std::size_t{gridDim.x} * blockDim.x;
-  for (std::size_t i = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += threads)
-    to[i / cols * to_stride + i % cols] = from[i / cols * from_stride + i % cols];
+    copy_rows_kernel(const S* from, std::size_t from_stride, S* to, std::size_t to_stride, index_t cols) {
+  const S* const row = from + blockIdx.x * from_stride;
+  S* const copy = to + blockIdx.x * to_stride;
+  for (index_t c = threadIdx.x; c < cols; c += blockDim.x)
+    copy[c] = row[c];
 }
 
 /// hmoe's own grouped products: counts of rows stay on the device.
@@ -134,11 +136,9 @@ void cuda_layer<Experts, Router, S, W>::forward(const cuda_context& ctx, input x
   }
   cuda_detail::set_zero(ctx.stream(), trace.d_logits, tokens * shape_.routed * sizeof(float));
   cuda_detail::set_zero(ctx.stream(), trace.d_probabilities, tokens * shape_.routed * sizeof(float));
-  const auto blocks = static_cast<unsigned>(
-      std::min<std::size_t>((x.size() + 255) / 256, 8 * static_cast<std::size_t>(ctx.multiprocessors())));
-  cuda_detail::launch{"copy_rows", ctx.stream(), blocks, 256}(
-      cuda_detail::copy_rows_kernel<S>, x.data(), x.stride(), pass.input, pass_arrays::input_stride(d_model()),
-      static_cast<index_t>(tokens), static_cast<index_t>(d_model()));
+  cuda_detail::launch{"copy_rows", ctx.stream(), static_cast<unsigned>(tokens),
+                      256}(cuda_detail::copy_rows_kernel<S>, x.data(), x.stride(), pass.input,
+                           pass_arrays::input_stride(d_model()), static_cast<index_t>(d_model()));
   std::byte* const scratch = ctx.workspace().block_for(scratch_bytes(tokens, false), ctx.executor());
   cuda_detail::grouped_products products;
   run_forward(ctx, {pass.input, tokens, d_model(), pass_arrays::input_stride(d_model())}, y, pass, scratch, products);
@@ -178,6 +178,9 @@ void cuda_layer<Experts, Router, S, W>::run_experts(const cuda_context& ctx, con
       const cuda_detail::ffn_forward_arrays<S> arrays{x, pass.activated, pass.projected[Bank::kind::lanes - 1],
                                                       pass.outputs, shape_.hidden_stride};
       products(ctx, target(ctx), pass.plan, bank, first, arrays, scratch);
+    } else if constexpr (Bank::form == cuda_detail::bank_form::own) {
+      cuda_detail::own_experts_forward<typename Bank::functions>(ctx.stream(), target(ctx), bank.rows(pass.plan, first),
+                                                                 x, pass.outputs);
     } else {
       cuda_detail::zero_cost_forward<Bank::form>(ctx.stream(), target(ctx), pass.plan, bank.arrays(first), x,
                                                  pass.outputs, pass.mixes, static_cast<index_t>(d_model()));
@@ -268,6 +271,9 @@ void cuda_layer<Experts, Router, S, W>::run_experts_backward(
       cuda_detail::ffn_backward<kind::lanes, S>(ctx.stream(), target(ctx), pass.plan, bank.arrays(first), arrays,
                                                 gradients.bank(b), bank.gate(), scratch,
                                                 {ctx.backend().math, kind::residual});
+    } else if constexpr (Bank::form == cuda_detail::bank_form::own) {
+      cuda_detail::own_experts_backward<typename Bank::functions>(ctx.stream(), bank.rows(pass.plan, first), x,
+                                                                  d_outputs, back.d_rows, gradients.bank(b).in);
     } else {
       cuda_detail::zero_cost_backward<Bank::form>(ctx.stream(), target(ctx), pass.plan, bank.arrays(first), x,
                                                   d_outputs, pass.mixes, back.d_rows, gradients.bank(b),
@@ -295,7 +301,7 @@ device_losses<Losses...> cuda_layer<Experts, Router, S, W>::evaluate(const cuda_
   require(tape.complete(), "an auxiliary loss needs a tape that a forward pass of this layer has filled");
   const pass_arrays& pass = tape.arrays();
   const std::size_t bytes = cuda_detail::evaluate_losses_bytes(aux, tape.tokens(), shape_.routed);
-  cuda_detail::evaluate_losses(aux, {pass.trace, pass.assigned, pass.plan, widths_.data(), widest_}, pass.losses,
+  cuda_detail::evaluate_losses(aux, tape.routing(widths_.data(), widest_), pass.losses,
                                ctx.workspace().block_for(bytes, ctx.executor()), ctx.stream());
   return {std::apply(
               [](const auto&... loss) {
@@ -383,7 +389,7 @@ template <class Experts, class Router, class S, class W>
 void cuda_layer<Experts, Router, S, W>::update_bias_by_sign(const cuda_context& ctx,
                                                             matrix_view<const double, device_space> load, double rate,
                                                             std::size_t moving)
-  requires trainable
+  requires(trainable && cuda_detail::has_selection_bias<Router>)
 {
   const cuda_detail::device_guard guard = enter(ctx);
   const index_t count = moving_experts(load, rate, moving);
@@ -395,7 +401,7 @@ template <class Experts, class Router, class S, class W>
 void cuda_layer<Experts, Router, S, W>::update_bias_in_proportion(const cuda_context& ctx,
                                                                   matrix_view<const double, device_space> load,
                                                                   double rate, double share, std::size_t moving)
-  requires trainable
+  requires(trainable && cuda_detail::has_selection_bias<Router>)
 {
   const cuda_detail::device_guard guard = enter(ctx);
   const index_t count = moving_experts(load, rate, moving);
@@ -407,10 +413,8 @@ void cuda_layer<Experts, Router, S, W>::update_bias_in_proportion(const cuda_con
 template <class Experts, class Router, class S, class W>
 void cuda_layer<Experts, Router, S, W>::update_top_p(const cuda_context& ctx, const tape_type& tape,
                                                      cuda_top_p_controller& controller)
-  requires trainable
+  requires(trainable && cuda_detail::selects_top_p<Router>)
 {
-  static_assert(cuda_detail::selects_top_p<Router>,
-                "hmoe::backends::cuda: the router's Selection is not routing::top_p, so there is no p to move");
   const cuda_detail::device_guard guard = enter(ctx);
   require(tape.shape() == shape_, "the tape is of another layer");
   cuda_detail::launch{"move_top_p", ctx.stream(), 1, cuda_detail::loss_threads}(

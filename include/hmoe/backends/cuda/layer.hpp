@@ -242,16 +242,17 @@ public:
   void add_load(const cuda_context& ctx, const tape_type& tape, matrix_view<double, device_space> load,
                 matrix_view<const double, device_space> flops_per_token = {}) const
     requires trainable;
-  /// routing::update_bias_by_sign and update_bias_in_proportion on the router's bias (routing::biased). The loads stay.
+  /// routing::update_bias_by_sign and update_bias_in_proportion on the router's bias, for routers whose selection is
+  /// routing::biased. The loads stay.
   void update_bias_by_sign(const cuda_context& ctx, matrix_view<const double, device_space> load, double rate,
                            std::size_t moving = routing::all_experts)
-    requires trainable;
+    requires(trainable && cuda_detail::has_selection_bias<Router>);
   void update_bias_in_proportion(const cuda_context& ctx, matrix_view<const double, device_space> load, double rate,
                                  double share, std::size_t moving = routing::all_experts)
-    requires trainable;
-  /// Moves the p of the router's top_p, given the pass in the tape.
+    requires(trainable && cuda_detail::has_selection_bias<Router>);
+  /// Moves the p of a router with routing::top_p, given the pass in the tape.
   void update_top_p(const cuda_context& ctx, const tape_type& tape, cuda_top_p_controller& controller)
-    requires trainable;
+    requires(trainable && cuda_detail::selects_top_p<Router>);
   /// Counts the active pairs of the pass in the tape, and ends a step (losses::sparsity_controller).
   void add_sparsity(const cuda_context& ctx, const tape_type& tape, cuda_sparsity_controller& controller) const
     requires trainable;
@@ -309,6 +310,9 @@ private:
           widths[first + e] = static_cast<index_t>(bank.layout()[e].width);
         require(bank.layout().d_model() == router_.d_model(), "a bank has d_model ", bank.layout().d_model(),
                 ", the router ", router_.d_model());
+      } else if constexpr (requires { bank.width(first); }) {
+        for (std::size_t e = 0; e < bank.size(); ++e)
+          widths[first + e] = static_cast<index_t>(bank.width(e));
       }
     });
     require(experts == router_.size(), "the router is for ", router_.size(), " experts, the banks have ", experts);
@@ -370,12 +374,16 @@ private:
   /// Where the gradient of each tensor lies, in the order of tensors().
   [[nodiscard]] std::vector<float*> gradient_arrays(const cuda_gradients& gradients) const {
     std::vector<float*> list;
-    for (std::size_t b = 0; b < bank_count; ++b) {
-      const auto arrays = gradients.bank(b);
-      for (float* array : {arrays.in, arrays.out, arrays.in_bias, arrays.out_bias})
-        if (array != nullptr)
-          list.push_back(array);
-    }
+    std::size_t b = 0;
+    for_each_bank([&](const auto& bank, std::size_t) {
+      const auto arrays = gradients.bank(b++);
+      if constexpr (requires { bank.append_gradients(arrays, list); })
+        bank.append_gradients(arrays, list);
+      else
+        for (float* array : {arrays.in, arrays.out, arrays.in_bias, arrays.out_bias})
+          if (array != nullptr)
+            list.push_back(array);
+    });
     cuda_detail::for_each_trained_tensor(router_, [&](std::size_t offset, auto) {
       list.push_back(reinterpret_cast<float*>(gradients.router() + offset));
     });
@@ -391,8 +399,6 @@ private:
   /// Checks a load, and returns how many of the first experts have a bias that moves.
   [[nodiscard]] index_t moving_experts(matrix_view<const double, device_space> load, double rate,
                                        std::size_t moving) const {
-    static_assert(cuda_detail::has_selection_bias<Router>,
-                  "hmoe::backends::cuda: the router's Selection is not routing::biased, so there is no bias to move");
     check_load(load, "the load");
     require(std::isfinite(rate), "a selection bias cannot move at a rate of ", rate, ": it must be finite");
     require(moving == routing::all_experts || moving <= shape_.routed, "the bias of ", moving, " of ", shape_.routed,

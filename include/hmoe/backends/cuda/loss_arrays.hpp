@@ -14,8 +14,10 @@ struct routed_batch_arrays {
   trace_arrays trace; ///< with sinks
   assignment_arrays assigned;
   plan_arrays plan;
-  const index_t* widths; ///< [trace.experts] hidden width of each routed expert
-  index_t widest;        ///< the largest of them, which the host knows
+  const index_t* widths;              ///< [trace.experts] hidden width of each routed expert
+  index_t widest;                     ///< the largest of them, which the host knows
+  const index_t* sequences = nullptr; ///< [sequence_count + 1] first token of each sequence, or null: one sequence
+  index_t sequence_count = 0, sequences_with_tokens = 0, sequence_tokens = 0;
 };
 
 /// Throws what losses::…::evaluate throws on the host, before anything is launched. Most losses take all routings.

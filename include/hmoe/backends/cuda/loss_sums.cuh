@@ -80,9 +80,12 @@ __global__ void __launch_bounds__(Warps * 32, 4) sum_columns(trace_arrays trace,
 /// d_p[t, e] += gradient[e]
 template <unsigned Threads>
 __global__ void __launch_bounds__(Threads, 4) add_to_columns(trace_arrays trace, const float* gradient) {
-  const std::size_t i = std::size_t{blockIdx.x} * Threads + threadIdx.x;
-  if (i < std::size_t{trace.tokens} * trace.experts)
-    trace.d_probabilities[i] += gradient[i % trace.experts];
+  const index_t token = blockIdx.x * (Threads / 32) + threadIdx.x / 32; // a warp for each
+  if (token >= trace.tokens)
+    return;
+  float* const row = trace.d_probabilities + std::size_t{token} * trace.experts;
+  for (index_t e = threadIdx.x % 32; e < trace.experts; e += 32)
+    row[e] += gradient[e];
 }
 
 /// *value = Σ rows[t]
@@ -100,9 +103,8 @@ inline void launch_column_sums(const routed_batch_arrays& batch, const loss_scra
          warps * 32}(sum_columns<warps>, batch.trace, scratch.column_sums);
 }
 inline void launch_add_to_columns(const routed_batch_arrays& batch, const loss_scratch& scratch, cudaStream_t stream) {
-  const std::size_t values = std::size_t{batch.trace.tokens} * batch.trace.experts;
-  launch{"add_to_columns", stream, blocks_of(values, loss_threads), loss_threads}(add_to_columns<loss_threads>,
-                                                                                  batch.trace, scratch.gradient);
+  launch{"add_to_columns", stream, blocks_of(batch.trace.tokens, loss_threads / 32),
+         loss_threads}(add_to_columns<loss_threads>, batch.trace, scratch.gradient);
 }
 inline void launch_sum_rows(const routed_batch_arrays& batch, const loss_scratch& scratch, double* value,
                             cudaStream_t stream) {

@@ -5,6 +5,7 @@
 #include <hmoe/backends/cuda/importance_loss.cuh>
 #include <hmoe/backends/cuda/loss_arrays.hpp>
 #include <hmoe/backends/cuda/loss_sums.cuh>
+#include <hmoe/backends/cuda/sequence_loss.cuh>
 #include <hmoe/backends/cuda/token_losses.cuh>
 #include <hmoe/core/error.hpp>
 #include <hmoe/losses/objective.hpp>
@@ -36,11 +37,10 @@ template <class... Losses>
 template <class... Losses>
 void evaluate_losses(const objective<Losses...>& aux, const routed_batch_arrays& batch, double* values,
                      std::byte* workspace, cudaStream_t stream) {
-  static_assert(
-      (device_loss<Losses> && ...),
-      "hmoe::backends::cuda: an element of Losses has no form for the device: there are load_balance, "
-      "parameter_penalty, compute_cost, importance, router_entropy, z, adaptive_l1 and of_tokens, and whatever "
-      "has a launch_loss (docs/backends/cuda.md); evaluate others on the host");
+  static_assert((device_loss<Losses> && ...),
+                "hmoe::backends::cuda: an element of Losses has no form for the device: there are load_balance, "
+                "parameter_penalty, compute_cost, importance, router_entropy, z, adaptive_l1, sequence_balance and "
+                "of_tokens, and whatever has a launch_loss (docs/backends/cuda.md); evaluate others on the host");
   if constexpr ((device_loss<Losses> && ...)) {
     std::apply([&](const Losses&... loss) { (check_loss(loss, batch), ...); }, aux.losses());
     if (batch.trace.tokens == 0) {

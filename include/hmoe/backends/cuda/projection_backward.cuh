@@ -100,17 +100,17 @@ __global__ void __launch_bounds__(product_threads, 2)
                 });
 }
 
+/// A block has columns of d in row blockIdx.y of the stacked gradients.
 template <unsigned Threads>
 __global__ void __launch_bounds__(Threads, 4)
     add_parts(projection_scratch scratch, index_t experts, router_gradient_arrays gradients) {
-  const std::size_t i = std::size_t{blockIdx.x} * Threads + threadIdx.x;
-  if (i >= scratch.columns * scratch.d)
+  const index_t c = blockIdx.x * Threads + threadIdx.x, j = blockIdx.y;
+  if (c >= scratch.d)
     return;
   float sum = 0;
   for (std::size_t part = 0; part < scratch.parts; ++part)
-    sum += scratch.partials[part * scratch.columns * scratch.d + i];
-  gradient_row(gradients, experts, static_cast<index_t>(scratch.d),
-               static_cast<index_t>(i / scratch.d))[i % scratch.d] += sum;
+    sum += scratch.partials[(part * scratch.columns + j) * scratch.d + c];
+  gradient_row(gradients, experts, static_cast<index_t>(scratch.d), j)[c] += sum;
 }
 
 /// bias[j] += Σ_t d_columns[t, j]: a block has 32 columns, each of its warps every Warps-th token.
@@ -149,8 +149,8 @@ void launch_projection_backward(const token_rows<S>& x, const projection_rows& r
   launch{"projection_weight_gradient", stream, weight_tiles,
          product_threads}(projection_weight_gradient<S>, across, token_columns<S>{x}, rows.experts, scratch, gradients);
   if (scratch.parts > 1)
-    launch{"add_parts", stream, blocks_of(std::size_t{columns} * d, adders), adders}(add_parts<adders>, scratch,
-                                                                                     rows.experts, gradients);
+    launch{"add_parts", stream, dim3(blocks_of(d, adders), columns), adders}(add_parts<adders>, scratch, rows.experts,
+                                                                             gradients);
   if (gradients.bias != nullptr)
     launch{"bias_gradient", stream, blocks_of(rows.experts, 32), bias_warps * 32}(bias_gradient<bias_warps>, across,
                                                                                   rows.experts, gradients.bias);

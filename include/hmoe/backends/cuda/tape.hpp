@@ -4,12 +4,14 @@
 #include <hmoe/backends/cuda/arrays.hpp>
 #include <hmoe/backends/cuda/carver.hpp>
 #include <hmoe/backends/cuda/device_weight.hpp>
+#include <hmoe/backends/cuda/loss_arrays.hpp>
 #include <hmoe/backends/cuda/memory.hpp>
 #include <hmoe/core/assignment.hpp>
 #include <hmoe/core/matrix_view.hpp>
 
 #include <algorithm>
 #include <cstddef>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -162,7 +164,37 @@ public:
     return host;
   }
 
+  /// Tells losses that look at sequences (losses::sequence_balance) where those of the next passes begin: offsets
+  /// [S+1], which start at 0, ascend, and end at the number of tokens. Empty: a batch is one sequence, as it is at
+  /// first. Before a pass is captured, not within.
+  void set_sequences(const executors::cuda_stream& stream, std::span<const index_t> offsets) {
+    require(offsets.empty() || (offsets.size() >= 2 && offsets[0] == 0),
+            "the sequences of a batch need offsets that start at 0 and end at the number of tokens, given are ",
+            offsets.size(), " offsets");
+    index_t filled = 0;
+    for (std::size_t s = 0; s + 1 < offsets.size(); ++s) {
+      require(offsets[s] <= offsets[s + 1], "sequence ", s, " ends at token ", offsets[s + 1], " before it begins at ",
+              offsets[s]);
+      filled += offsets[s] < offsets[s + 1] ? 1 : 0;
+    }
+    sequences_.assign(stream, offsets);
+    sequences_with_tokens_ = filled;
+    sequence_tokens_ = offsets.empty() ? 0 : offsets.back();
+  }
+
   // What the layer asks for.
+  [[nodiscard]] cuda_detail::routed_batch_arrays routing(const index_t* widths, index_t widest) const noexcept {
+    const std::size_t offsets = sequences_.size();
+    return {arrays_.trace,
+            arrays_.assigned,
+            arrays_.plan,
+            widths,
+            widest,
+            offsets == 0 ? nullptr : sequences_.data(),
+            static_cast<index_t>(offsets == 0 ? 0 : offsets - 1),
+            sequences_with_tokens_,
+            sequence_tokens_};
+  }
   [[nodiscard]] const cuda_detail::pass_shape& shape() const noexcept { return shape_; }
   [[nodiscard]] const cuda_detail::pass_arrays<S>& arrays() const noexcept { return arrays_; }
   void begin(std::size_t tokens) noexcept {
@@ -182,6 +214,8 @@ private:
   std::size_t max_tokens_, max_entries_;
   cuda_detail::pass_arrays<S> arrays_{};
   device_buffer<std::byte> block_;
+  device_buffer<index_t> sequences_; ///< [S + 1], or empty
+  index_t sequences_with_tokens_ = 0, sequence_tokens_ = 0;
   bool complete_ = false;
 };
 

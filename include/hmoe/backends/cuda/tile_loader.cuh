@@ -8,7 +8,8 @@
 ///   tile                    the shared_tile that it fills
 ///   fetch(shared, k)        starts to load the terms from k on
 ///   store(shared)           ends what fetch could not do in the background
-/// All threads of the block share the work: a thread has one packet of 16 bytes in every lines_per_pass-th row.
+/// All threads of the block share the work: a thread has one packet of 16 bytes in every lines_per_pass-th row. Where
+/// all of a thread's packets are there and aligned, they are copied without asking for each.
 namespace hmoe::backends::cuda_detail {
 
 /// to[0 … ] = the first `count` (maybe none or more than there is room for) values at row + first, then zeros.
@@ -55,6 +56,12 @@ public:
   __device__ void fetch(S* shared, int k) {
     const tile to{shared};
     const int from = k + geometry::column();
+    if (flags_ == all_flags && k + Depth <= columns_) {
+#pragma unroll
+      for (int i = 0; i < geometry::passes; ++i)
+        copy_async(to.at(geometry::line() + i * geometry::lines_per_pass, geometry::column()), rows_[i] + from);
+      return;
+    }
 #pragma unroll
     for (int i = 0; i < geometry::passes; ++i)
       copy_piece(to.at(geometry::line() + i * geometry::lines_per_pass, geometry::column()), rows_[i], from,
@@ -65,6 +72,7 @@ public:
 private:
   using geometry = loader_geometry<tile, Threads>;
   static constexpr unsigned aligned_flag = 1U << 31U;
+  static constexpr unsigned all_flags = aligned_flag | ((1U << geometry::passes) - 1);
   const S* rows_[geometry::passes]; ///< anywhere where the row is not there
   int columns_;
   unsigned flags_; ///< bit i: row i is there
