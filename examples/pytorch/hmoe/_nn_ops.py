@@ -2,7 +2,7 @@
 """The custom operators of hmoe.nn: experts as lists of tensors, routers, auxiliary losses."""
 
 import functools
-from typing import Optional
+from typing import List, Optional  # older versions of torch know no other lists in schemas
 
 import torch
 from torch import Tensor
@@ -78,7 +78,7 @@ def _contiguous(*tensors):
 
 
 @torch.library.custom_op("hmoe::nn_experts", mutates_args=(), device_types="cpu")
-def nn_experts(x: Tensor, ids: Tensor, weights: Tensor, tensors: list[Tensor], widths: list[int], kind: str,
+def nn_experts(x: Tensor, ids: Tensor, weights: Tensor, tensors: List[Tensor], widths: List[int], kind: str,
                biased: bool) -> Tensor:  # fmt: skip
     _check(x, ids, weights, tensors, widths, kind, biased)
     x, ids, weights, *tensors = _contiguous(x, ids, weights, *tensors)
@@ -99,7 +99,7 @@ def _most_saved(tokens, choices, widths, kind):
 
 
 @torch.library.custom_op("hmoe::nn_experts_recorded", mutates_args=(), device_types="cpu")
-def nn_experts_recorded(x: Tensor, ids: Tensor, weights: Tensor, tensors: list[Tensor], widths: list[int], kind: str,
+def nn_experts_recorded(x: Tensor, ids: Tensor, weights: Tensor, tensors: List[Tensor], widths: List[int], kind: str,
                         biased: bool, bounded: bool) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """The output, and what backward needs: hidden values and outputs of experts. `bounded`: their sizes are the largest
     that any routing needs, so that a graph knows them; else they are exact."""
@@ -135,8 +135,8 @@ def _(x, ids, weights, tensors, widths, kind, biased, bounded):
 
 @torch.library.custom_op("hmoe::nn_experts_backward", mutates_args=(), device_types="cpu")
 def nn_experts_backward(dy: Tensor, x: Tensor, ids: Tensor, weights: Tensor, saved: Tensor, outputs: Tensor,
-                        tensors: list[Tensor], widths: list[int], kind: str,
-                        biased: bool) -> tuple[Tensor, Tensor, list[Tensor]]:  # fmt: skip
+                        tensors: List[Tensor], widths: List[int], kind: str,
+                        biased: bool) -> tuple[Tensor, Tensor, List[Tensor]]:  # fmt: skip
     dy, x, ids, weights, *tensors = _contiguous(dy, x, ids, weights, *tensors)
     dx, d_weights, gradients = torch.empty_like(x), torch.empty_like(weights), [torch.zeros_like(t) for t in tensors]
     _core.run_bank_backward(make_bank(tensors, widths, kind, biased, x.shape[1]), *ids.shape, ids.data_ptr(),
@@ -263,7 +263,7 @@ def route(x, weight, mask, choices, score, select, parameter, weighting):
 
 @torch.library.custom_op("hmoe::nn_loss", mutates_args=(), device_types="cpu")
 def nn_loss(name: str, logits: Tensor, probabilities: Tensor, ids: Tensor, weights: Tensor, mask: Optional[Tensor],
-            widths: list[int]) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+            widths: List[int]) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """The value without a coefficient, and its gradients by logits and by probabilities."""
     if logits.shape != probabilities.shape or logits.shape != (ids.shape[0], len(widths)):
         raise Error(f"logits are {tuple(logits.shape)} and probabilities {tuple(probabilities.shape)}, needed is "

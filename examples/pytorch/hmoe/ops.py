@@ -6,8 +6,7 @@ module sees nothing of torch but the memory of its tensors.
 """
 
 import math
-from collections.abc import Sequence
-from typing import Optional
+from typing import Optional, Sequence  # older versions of torch know no other lists in schemas
 
 import torch
 from torch import Tensor
