@@ -25,6 +25,9 @@ endif()
 if(HMOE_CUDA AND NOT TARGET CUDA::cudart)
   find_package(CUDAToolkit 12.0 QUIET)
 endif()
+if(HMOE_CUDA AND NOT TARGET NCCL::nccl)
+  find_package(NCCL QUIET)
+endif()
 
 file(GLOB_RECURSE hmoe_headers CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/include/hmoe/*.hpp")
 file(GLOB_RECURSE hmoe_device_headers CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/include/hmoe/*.cuh")
@@ -74,6 +77,7 @@ hmoe_add_component(openmp OpenMP::OpenMP_CXX)
 hmoe_add_component(tbb TBB::tbb)
 hmoe_add_component(cuda CUDA::cudart)
 hmoe_add_component(mpi MPI::MPI_CXX)
+hmoe_add_component(nccl NCCL::nccl)
 # Of io/, what reads JSON.
 hmoe_add_component(io nlohmann_json::nlohmann_json
                    HEADERS "/io/(json|safetensors|shards|ragged_manifest|ragged_checkpoint|ragged_experts|ragged_shards|packed_manifest|packed_checkpoint|routing_text|tuned_table|models/.*)\\.hpp$|/parallel/checkpoint\\.hpp$")
