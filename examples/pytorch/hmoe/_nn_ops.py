@@ -42,8 +42,6 @@ def make_bank(tensors, widths, kind, biased, d_model):
 
 
 def _check(x, ids, weights, tensors, widths, kind, biased):
-    if x.device.type != "cpu":
-        raise Error(f"x is on {x.device}: hmoe.nn computes on the CPU")
     per_expert = (_lanes(kind) + 1) * (2 if biased else 1)
     if len(tensors) != per_expert * len(widths):
         raise Error(f"{len(tensors)} tensors, needed are {per_expert} for each of {len(widths)} experts")
@@ -170,6 +168,11 @@ def _experts_gradients(ctx, dy, d_saved, d_outputs):
 nn_experts_recorded.register_autograd(_experts_gradients, setup_context=_keep_for_experts)
 
 
+def _require_cpu(x):
+    if x.device.type != "cpu":
+        raise Error(f"the tokens are on {x.device}: hmoe.nn computes on the CPU: move the layer and its input there")
+
+
 def weights_of_choices(ids, weights):
     """[T, choices] from these or from a weight for each expert, as some models of transformers give."""
     return weights if weights.shape == ids.shape else weights.gather(1, ids.clamp(0, weights.shape[1] - 1))
@@ -177,6 +180,7 @@ def weights_of_choices(ids, weights):
 
 def run_experts(x, ids, weights, tensors, widths, kind, biased):
     """y_t = Σ_i weights(t, i) · expert_{ids(t, i)}(x_t), with gradients to x, weights and tensors."""
+    _require_cpu(x)
     ids, weights = ids.to(torch.int64), weights.to(sum_type(x))
     if torch.is_grad_enabled() and any(t.requires_grad for t in (x, weights, *tensors)):
         bounded = torch.compiler.is_compiling()
@@ -255,6 +259,7 @@ nn_route.register_autograd(_route_gradients, setup_context=_keep_for_route)
 
 
 def route(x, weight, mask, choices, score, select, parameter, weighting):
+    _require_cpu(x)
     return torch.ops.hmoe.nn_route(x, weight, mask, choices, score, select, parameter, weighting)
 
 

@@ -381,6 +381,8 @@ def test_mistakes_in_a_pass():
         moe(tokens(3, 5))
     with pytest.raises(hmoe.Error, match="logit of token 1 for expert 0 is nan"):
         moe(torch.tensor([[0.0] * D, [math.nan] * D], dtype=torch.float64))
+    with pytest.raises(hmoe.Error, match="tokens are on meta: hmoe.nn computes on the CPU"):
+        moe(tokens(3).to("meta"))
     wrong = make(router=lambda x: (torch.zeros(2, 1, dtype=torch.int64), torch.ones(2, 1)), p=None)
     with pytest.raises(hmoe.Error, match=r"ids are \(2, 1\)"):
         wrong(tokens(3))
