@@ -110,6 +110,23 @@ def test_gradcheck():
         lambda *t: experts(t[0], ids, *t[1:], widths=(3, 1, 4), function="gelu"), tuple(tensors.values()))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_passes_without_gradients(dtype):
+    """They multiply rows as they lie: up to 128 of an expert together, bits as of one token, tails of all lengths."""
+    for widths, d in (((700, 131, 1, 0, 48), 333), ((64, 33), 1100)):
+        tensors, ids = layer(dtype, widths=widths, d=d, tokens=300, biased=True)
+        tensors = {name: t.detach() for name, t in tensors.items()}
+        wide = {name: t.float() for name, t in tensors.items()}
+        y = experts(ids=ids, **tensors, widths=widths)
+        right = experts(ids=ids, **{n: t.double() for n, t in wide.items()}, widths=widths).float()
+        tolerance = 2e-6 if dtype == torch.float32 else 0.01
+        assert (y.float() - right).norm() < tolerance * right.norm()
+        assert (y.float() - right).abs().max() < 10 * tolerance * right.abs().max()
+        for t in (0, 7, 299):
+            one = {n: v[t : t + 1] if n in ("x", "weights") else v for n, v in tensors.items()}
+            assert torch.equal(experts(ids=ids[t : t + 1], **one, widths=widths)[0], y[t])
+
+
 def test_large_experts_and_bfloat16():
     """Sizes at which the kernels cut work into pieces; bfloat16 within its rounding of the result in float32."""
     widths, d = (700, 130, 260), 300

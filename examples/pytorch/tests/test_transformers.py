@@ -106,9 +106,9 @@ def test_experts_of(family, file, name):
     torch.testing.assert_close(y, expected, atol=1e-5 * max(scale, 1), rtol=1e-5)
     for own, one in zip(gradients, right):
         torch.testing.assert_close(own, one, atol=1e-4 * max(one.abs().max().item(), 1), rtol=1e-4)
-    # Without gradients it is another way for transposed weights; in bfloat16 within the rounding of all steps.
+    # Without gradients other kernels run; in bfloat16 within the rounding of all steps.
     with torch.no_grad():
-        torch.testing.assert_close(module(x, ids, weights), y, atol=0, rtol=0)
+        torch.testing.assert_close(module(x, ids, weights), expected, atol=1e-5 * max(scale, 1), rtol=1e-5)
         half = copy.deepcopy(module).bfloat16()
         low = half(x.bfloat16(), ids, weights.bfloat16())
     assert low.dtype == torch.bfloat16
@@ -124,7 +124,7 @@ GPT_OSS = ("gpt_oss", "modeling_gpt_oss", "GptOssExperts")
 
 
 @pytest.mark.parametrize("which", [MIXTRAL, GPT_OSS])
-@pytest.mark.parametrize("form, tolerance", [("in_place", 0), ("f32", 0), ("bf16", 0.02), ("q8_channel", 0.05), ("q4", 0.3)])
+@pytest.mark.parametrize("form, tolerance", [("in_place", 1e-6), ("f32", 1e-6), ("bf16", 0.02), ("q8_channel", 0.05), ("q4", 0.3)])
 def test_weights_that_are_held(which, form, tolerance):
     module = build(*which)
     x, ids, weights = inputs(module)
