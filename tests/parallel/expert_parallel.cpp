@@ -12,6 +12,10 @@
 
 #include <doctest/doctest.h>
 
+#include <cstddef>
+#include <memory_resource>
+#include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -27,6 +31,32 @@ support::part_result<double> run_on_ranks(std::size_t ranks, const hmoe::expert_
     return expert_parallel{self, placed, inner, hmoe::dispatch::overlap{chunks}};
   });
 }
+/// dispatch::sorted, which notes the experts that it runs in training, and fails where one comes twice.
+struct watched_sorted : hmoe::dispatch::sorted<> {
+  std::set<hmoe::index_t>* in_forward;
+  std::set<hmoe::index_t>* in_backward;
+  std::size_t* passes;
+
+  template <class Context, class Experts, class T>
+  void forward(const Context& ctx, const Experts& experts, hmoe::matrix_view<const T> x, hmoe::matrix_view<T> y,
+               hmoe::tape<T>& tape) const {
+    if (tape.recording())
+      note(tape, *in_forward);
+    hmoe::dispatch::sorted<>::forward(ctx, experts, x, y, tape);
+  }
+  template <class Context, class Experts, class T>
+  void backward(const Context& ctx, const Experts& experts, hmoe::tape<T>& tape, hmoe::matrix_view<const T> dy,
+                hmoe::matrix_view<T> dx, hmoe::vector_view<T> d_weights, Experts& gradients) const {
+    note(tape, *in_backward);
+    hmoe::dispatch::sorted<>::backward(ctx, experts, tape, dy, dx, d_weights, gradients);
+  }
+  template <class T> void note(const hmoe::tape<T>& tape, std::set<hmoe::index_t>& seen) const {
+    ++*passes;
+    const std::set<hmoe::index_t> own(tape.assignment().experts().begin(), tape.assignment().experts().end());
+    for (const hmoe::index_t e : own)
+      hmoe::require(seen.insert(e).second, "expert ", e, " is run twice");
+  }
+};
 double largest_difference_of(const support::part_result<double>& a, const support::part_result<double>& b) {
   double largest = 0;
   for (std::size_t i = 0; i < a.gradients.size(); ++i)
@@ -70,6 +100,7 @@ TEST_CASE("on any number of ranks and by any placement results have the bits of 
       check(round_robin(support::parallel_experts, ranks), false, hmoe::dispatch::per_token{});
       check(support::with_replicas(ranks), true, hmoe::dispatch::sorted<>{});
       check(support::with_replicas(ranks), true, hmoe::dispatch::sorted<>{}, 3);
+      check(round_robin(support::parallel_experts, ranks), false, hmoe::dispatch::sorted<>{}, 4);
     }
   }
 }
@@ -92,8 +123,13 @@ TEST_CASE("a layer on ranks: nothing of the layer changes, batches vary, tapes a
   std::vector<std::vector<double>> router_gradients(3);
   hmoe::communicators::threads(3).run([&](const rank_of_group& self) {
     hmoe::moe_layer layer{whole.experts(), whole.router(),
-                          expert_parallel{self, hmoe::placement::round_robin(support::parallel_experts, 3)}};
-    const hmoe::context ctx{hmoe::backends::reference{}};
+                          expert_parallel{self, hmoe::placement::round_robin(support::parallel_experts, 3),
+                                          hmoe::dispatch::sorted<>{}, hmoe::dispatch::overlap{3}}};
+    // In no more memory than is announced.
+    std::vector<std::byte> block(layer.workspace_bytes(hmoe::context{hmoe::backends::reference{}}, 20) +
+                                 hmoe::memory_alignment);
+    hmoe::workspace memory(std::span<std::byte>(block), std::pmr::null_memory_resource());
+    const hmoe::context ctx{hmoe::backends::reference{}, hmoe::executors::serial{}, memory};
     auto own_tape = layer.make_tape(20);
     for (const std::size_t tokens : {7U, 0U, 20U}) {
       auto own = layer.make_gradients();
@@ -114,6 +150,23 @@ TEST_CASE("a layer on ranks: nothing of the layer changes, batches vary, tapes a
       CHECK(router_gradients[0][i] == doctest::Approx(view.data()[i]).epsilon(1e-12));
   });
   CHECK(router_gradients[0] == router_gradients[2]);
+}
+
+TEST_CASE("training in chunks runs each expert once, on all its rows") {
+  std::vector<std::set<hmoe::index_t>> forward(2), backward(2);
+  std::vector<std::size_t> passes(2);
+  hmoe::communicators::threads(2).run([&](const rank_of_group& self) {
+    watched_sorted inner{{}, &forward[self.rank()], &backward[self.rank()], &passes[self.rank()]};
+    const expert_parallel strategy{self, hmoe::placement::round_robin(support::parallel_experts, 2), inner,
+                                   hmoe::dispatch::overlap{3}};
+    const hmoe::context ctx{hmoe::backends::reference{}};
+    support::run_part<double>(ctx, strategy, support::make_unequal_experts<double>(), 20, 10 * self.rank(),
+                              10 * self.rank() + 10, false);
+  });
+  CHECK(passes == std::vector<std::size_t>{6, 6});       // three forward, three backward
+  CHECK(forward[0] == std::set<hmoe::index_t>{0, 2}); // no token goes to 4 and 6
+  CHECK(forward[1] == std::set<hmoe::index_t>{1, 3, 5});
+  CHECK(backward == forward);
 }
 
 TEST_CASE("ranks that do not fit together are told so, on every rank") {

@@ -203,17 +203,17 @@ protected:
     progress_->told = true;
     std::rethrow_exception(all);
   }
-  /// Fills `exchange` for some tokens; make_room() then takes what else the pass needs, so that nobody who has begun to
-  /// receive rows runs out of memory. Returns what was wrong with the lists that came in.
-  template <class T, class MakeRoom>
+  /// Fills `exchange` for the wanted entries of some tokens; make_room() then takes what else the pass needs, so that
+  /// nobody who has begun to receive rows runs out of memory. Returns what was wrong with the lists that came in.
+  template <class T, class MakeRoom, class Wanted = row_exchange::all_entries>
   [[nodiscard]] std::exception_ptr exchange_counts(row_exchange& exchange, const assignment<T>& assigned,
                                                    const plan& by_expert, row_exchange::token_range tokens,
                                                    std::size_t d_model, std::pmr::memory_resource* memory,
-                                                   const MakeRoom& make_room) const {
+                                                   const MakeRoom& make_room, const Wanted& wanted = {}) const {
     std::optional<row_exchange::scratch> work;
     if (const std::exception_ptr counted = exception_of([&] {
           work.emplace(memory, assigned.offsets()[tokens.end] - assigned.offsets()[tokens.first], ranks_.size());
-          exchange.count(ranks_.rank(), placed_, assigned, by_expert, tokens, d_model, *work);
+          exchange.count(ranks_.rank(), placed_, assigned, by_expert, tokens, d_model, *work, wanted);
         }))
       tell_failure(counted);
     meet(work->sent_headers(), work->received_headers(), nullptr);

@@ -28,6 +28,7 @@
 #include <optional>
 #include <span>
 #include <utility>
+#include <vector>
 
 namespace hmoe::dispatch {
 
@@ -43,11 +44,15 @@ template <class T> struct parallel_memory {
   tape<T> inner;     ///< a token for each result of this rank's experts: its row, one expert, weight 1
   matrix<T> results; ///< [results×d] what experts returned for the entries of this rank's tokens
 };
+/// Of all parts of a pass that is recorded.
+template <class T> struct parallel_parts {
+  std::vector<parallel_memory<T>> parts;
+};
 
 } // namespace detail
 
-/// The tokens of a rank in so many chunks of nearly the same number: rows of the next chunks travel while the experts
-/// of one are run.
+/// The work of a pass in so many chunks of nearly the same number, of tokens in inference and of each rank's experts in
+/// training: rows of the next chunks travel while the experts of one are run.
 struct overlap {
   std::size_t chunks = 1;
 };
@@ -61,7 +66,9 @@ struct overlap {
 /// without replicas they have the bits that one process gets for the ranks' batches one after the other. The context
 /// needs memory for the rows that come in: workspace_bytes announces what suffices when every rank has a batch of that
 /// size and all of it goes to one. Passes are collective. The inner strategy must not drop entries. Chunks that overlap
-/// change no bit; they are for inference, where an expert's weights are read once for each chunk. Training goes in one.
+/// change no bit. In inference they are of tokens, so that an expert's weights are read once for each chunk, and a row
+/// travels once; in training of experts, whose gradients are then sums over all rows, and a row travels once for each
+/// chunk that needs it on a rank.
 template <communicator Communicator, class Inner = sorted<>>
 class expert_parallel : public across_ranks<Communicator, Inner> {
   using base = across_ranks<Communicator, Inner>;
@@ -69,7 +76,6 @@ class expert_parallel : public across_ranks<Communicator, Inner> {
   using base::inner_;
   using base::placed_;
   using base::ranks_;
-  using base::send_rows;
   using base::values_of;
 
 public:
@@ -81,12 +87,21 @@ public:
       : base(std::move(ranks), std::move(placed), std::move(inner), chunks.chunks), chunks_(chunks.chunks) {
     require(chunks_ != 0 && chunks_ <= most_chunks, "expert_parallel: ", chunks_, " chunks of tokens: 1 to ",
             most_chunks, " are possible");
+    std::vector<std::size_t> experts(ranks_.size(), 0), next(ranks_.size(), 0);
+    for (std::size_t e = 0; e < placed_.experts(); ++e)
+      for (const replica& r : placed_.replicas(e))
+        ++experts[r.rank];
+    for (std::size_t e = 0; e < placed_.experts(); ++e)
+      for (const replica& r : placed_.replicas(e))
+        parts_.push_back({r.rank, next[r.rank]++ * chunks_ / experts[r.rank]});
+    for (std::size_t e = 0, i = 0; e < placed_.experts(); i += placed_.replicas(e++).size())
+      first_parts_.push_back(i);
   }
   /// The same with another placement. Collective.
   [[nodiscard]] expert_parallel with_placement(expert_placement placed) const {
     return {ranks_, std::move(placed), inner_, overlap{chunks_}};
   }
-  /// In how many chunks of tokens inference communicates and computes.
+  /// In how many chunks a pass communicates and computes.
   [[nodiscard]] std::size_t chunks() const noexcept { return chunks_; }
 
   template <execution_context Context, dispatched_experts<Context> Experts, class T>
@@ -108,18 +123,26 @@ public:
     std::pmr::memory_resource* own = &dry.workspace();
     if (!tape.recording())
       tape.plan().reserve(experts.size(), limits.entries, limits.entries);
-    const std::size_t chunks = tape.recording() ? 1 : chunks_, d = experts.d_model(), count = ranks_.size();
+    const bool parts = tape.recording();
+    const std::size_t d = experts.d_model(), count = ranks_.size();
     // Of a chunk: tokens, and entries where each of them has as many as there can be.
-    const std::size_t tokens = (limits.tokens + chunks - 1) / chunks;
+    const std::size_t tokens = parts ? limits.tokens : (limits.tokens + chunks_ - 1) / chunks_;
     const std::size_t each = limits.tokens == 0 ? 0 : (limits.entries + limits.tokens - 1) / limits.tokens;
     const std::size_t entries = std::min(limits.entries, tokens * each), in = entries * count;
     std::array<std::optional<detail::parallel_memory<T>>, most_chunks> memory;
     std::array<std::optional<forward_memory<T>>, most_chunks> rows;
-    for (std::size_t i = 0; i < chunks; ++i) {
-      memory[i].emplace(tape.recording() ? &not_of_this : own, tape.recording());
+    for (std::size_t i = 0; i < chunks_; ++i) {
+      memory[i].emplace(parts ? &not_of_this : own, parts);
       memory[i]->exchange.lay_out(count, tokens, entries, own);
+      // Parts have the rows of a batch together: all are counted to the first.
+      if (parts && i != 0) {
+        rows[i].emplace(own, 0, 0, 0, d, true, false, 0);
+        continue;
+      }
       memory[i]->results.resize_for_overwrite(entries, d);
-      rows[i].emplace(own, std::min(tokens * count, entries), tokens * count, in, d, true, !tape.recording(), in);
+      rows[i].emplace(own, std::min(rows_of_parts(tokens * count, parts), entries),
+                      std::min(rows_of_parts(tokens * count, parts), std::max(in, tokens * count)), in, d, true, !parts,
+                      in);
     }
     memory[0]->inner.assignment().reserve(in, in);
     inner_.lay_out_forward(dry, experts, memory[0]->inner, batch_limits{in, in, experts.size(), false});
@@ -128,8 +151,12 @@ public:
   void lay_out_backward(const Context& dry, const Experts& experts, tape<T>& tape, const batch_limits& limits) const {
     this->lay_out_meeting(&dry.workspace());
     const std::size_t count = ranks_.size(), in = limits.entries * count, rows_in = limits.tokens * count;
-    const backward_memory<T> memory(&dry.workspace(), std::min(rows_in, limits.entries), rows_in, in, limits.entries,
-                                    experts.d_model(), tape.weights_on_input());
+    std::array<std::optional<backward_memory<T>>, most_chunks> memory;
+    const std::size_t all_rows = rows_of_parts(rows_in, true), d = experts.d_model();
+    memory[0].emplace(&dry.workspace(), std::min(all_rows, limits.entries), std::min(all_rows, std::max(in, rows_in)),
+                      in, limits.entries, d, tape.weights_on_input());
+    for (std::size_t i = 1; i < chunks_; ++i)
+      memory[i].emplace(&dry.workspace(), 0, 0, 0, 0, d, tape.weights_on_input());
     workspace not_of_this{dry_run{}};
     const workspace::scope scope(not_of_this);
     hmoe::tape<T> inner(&not_of_this, true);
@@ -137,20 +164,36 @@ public:
   }
 
 private:
+  static constexpr std::size_t every_part = most_chunks;
+  template <class T> struct chunk;
+
+  /// A row goes to a rank once for each part.
+  [[nodiscard]] std::size_t rows_of_parts(std::size_t rows, bool parts) const noexcept {
+    return parts ? rows * chunks_ : rows;
+  }
+  /// The part of the experts of a rank that has e.
+  [[nodiscard]] std::size_t part_of(std::size_t e, std::size_t rank) const noexcept {
+    std::size_t i = first_parts_[e];
+    while (parts_[i].rank != rank)
+      ++i;
+    return parts_[i].part;
+  }
+
   template <execution_context Context, class Experts, class T>
   void run_forward(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y,
                    tape<T>& tape) const {
     this->check_experts(experts);
     build_plan(ctx, experts, tape);
-    if (tape.recording()) {
-      chunk<T> all;
-      all.kept = &tape.template kept<detail::parallel_memory<T>>();
-      all.tokens = {0, x.rows()};
-      forward_chunks(ctx, experts, x, y, tape, std::span(&all, 1));
-      return;
-    }
     std::array<chunk<T>, most_chunks> chunks;
+    if (tape.recording())
+      tape.template kept<detail::parallel_parts<T>>().parts.resize(chunks_);
     for (std::size_t i = 0; i < chunks_; ++i) {
+      if (tape.recording()) {
+        chunks[i].kept = &tape.template kept<detail::parallel_parts<T>>().parts[i];
+        chunks[i].tokens = {0, x.rows()};
+        chunks[i].part = i;
+        continue;
+      }
       chunks[i].own.emplace(&ctx.workspace(), false);
       chunks[i].kept = &*chunks[i].own;
       chunks[i].tokens = {x.rows() * i / chunks_, x.rows() * (i + 1) / chunks_};
@@ -161,53 +204,87 @@ private:
   template <execution_context Context, class Experts, class T>
   void run_backward(const Context& ctx, const Experts& experts, tape<T>& tape, matrix_view<const T> dy,
                     matrix_view<T> dx, vector_view<T> d_weights, Experts& gradients) const {
-    detail::parallel_memory<T>& kept = tape.template kept<detail::parallel_memory<T>>();
-    const row_exchange& exchange = kept.exchange;
+    auto& kept = tape.template kept<detail::parallel_parts<T>>().parts;
     const auto& assigned = std::as_const(tape).assignment();
     const bool on_input = tape.weights_on_input();
-    const std::size_t d = dy.cols(), results = exchange.results().size(), in = exchange.experts_in().size();
-    backward_memory<T> memory(&ctx.workspace(), exchange.tokens_out().size(), exchange.rows_in_total(), in, results, d,
-                              on_input);
-    this->meet_backward(d, sizeof(T), &ctx.workspace());
-    send_rows(ctx, exchange, dy, memory.rows_out.view(), memory.rows_in, probes::direction::backward);
-    if (!on_input) {
-      for (std::size_t i = 0; i < results; ++i)
-        memory.weights_out[i] = assigned.weights()[exchange.results()[i]];
-      ranks_.template all_to_all<T>(detail::span_of(memory.weights_out), exchange.entries_out(),
-                                    detail::span_of(memory.weights_in), exchange.entries_in());
+    std::array<chunk<T>, most_chunks> all;
+    const std::span<chunk<T>> chunks = std::span(all).first(kept.size());
+    for (std::size_t i = 0; i < kept.size(); ++i) {
+      chunks[i].kept = &kept[i];
+      const row_exchange& exchange = kept[i].exchange;
+      chunks[i].backward.emplace(&ctx.workspace(), exchange.tokens_out().size(), exchange.rows_in_total(),
+                                 exchange.experts_in().size(), exchange.results().size(), dy.cols(), on_input);
     }
-    hmoe::for_each_row(ctx, in, [&](std::size_t i) { // ∂L/∂output
-      const auto from = std::as_const(memory.rows_in).row(exchange.rows_of_results_in()[i]);
-      if (on_input)
-        std::ranges::copy(from, memory.d_out.row(i).begin());
-      else
-        rows::copy_scaled(ctx.backend(), memory.weights_in[i], from, memory.d_out.row(i));
-    });
-    const std::exception_ptr failed = exception_of([&] {
-      inner_.backward(ctx, experts, kept.inner, std::as_const(memory.d_out).view(), memory.d_in.view(),
-                      memory.unused.view(), gradients);
-    });
-    ranks_.template all_to_all<T>(values_of(memory.d_in), exchange.entries_in(), values_of(memory.d_results),
-                                  exchange.entries_out(), d);
+    this->meet_backward(dy.cols(), sizeof(T), &ctx.workspace());
+    for (chunk<T>& c : chunks)
+      if (!on_input) {
+        const row_exchange& exchange = c.kept->exchange;
+        for (std::size_t i = 0; i < exchange.results().size(); ++i)
+          c.backward->weights_out[i] = assigned.weights()[exchange.results()[i]];
+        ranks_.template all_to_all<T>(detail::span_of(c.backward->weights_out), exchange.entries_out(),
+                                      detail::span_of(c.backward->weights_in), exchange.entries_in());
+      }
+    for (chunk<T>& c : chunks)
+      c.rows.emplace(begin_rows(ctx, c.kept->exchange, dy, c.backward->rows_out.view(), c.backward->rows_in,
+                                probes::direction::backward));
+    std::exception_ptr failed;
+    for (chunk<T>& c : chunks) {
+      c.rows->finish();
+      const typename Context::workspace_scope scope(ctx.workspace());
+      if (failed == nullptr)
+        failed = exception_of([&] { run_backward(ctx, experts, on_input, c, gradients); });
+      c.results.emplace(ranks_.template begin_all_to_all<T>(values_of(c.backward->d_in), c.kept->exchange.entries_in(),
+                                                            values_of(c.backward->d_results),
+                                                            c.kept->exchange.entries_out(), dy.cols()));
+    }
+    for (chunk<T>& c : chunks)
+      c.results->finish();
     if (failed != nullptr)
       std::rethrow_exception(failed);
 
     // From here all is of this rank's tokens.
     hmoe::for_each_row(ctx, dy.rows(), [&](std::size_t t) {
       for (std::size_t a = assigned.offsets()[t]; a < assigned.offsets()[t + 1]; ++a) {
-        const std::size_t place = exchange.result_of()[a];
+        chunk<T>& c = chunk_of(chunks, a);
+        const std::size_t place = c.kept->exchange.result_of()[a];
         if (!on_input) {
-          d_weights[a] = rows::dot(ctx.backend(), dy.row(t), std::as_const(kept.results).row(place));
+          d_weights[a] = rows::dot(ctx.backend(), dy.row(t), std::as_const(c.kept->results).row(place));
           continue;
         }
-        const vector_view<const T> row = std::as_const(memory.d_results).row(place);
+        const vector_view<const T> row = std::as_const(c.backward->d_results).row(place);
         d_weights[a] = rows::dot(ctx.backend(), row, std::as_const(tape).input().row(t));
-        rows::copy_scaled(ctx.backend(), assigned.weights()[a], row, memory.d_results.row(place));
+        rows::copy_scaled(ctx.backend(), assigned.weights()[a], row, c.backward->d_results.row(place));
       }
     });
     combine(
-        ctx, exchange, assigned, std::as_const(memory.d_results).view(), dx, {0, dx.rows()},
-        [](std::size_t) { return T(1); }, probes::direction::backward);
+        ctx, assigned, dx, {0, dx.rows()}, [](std::size_t) { return T(1); },
+        [&](std::size_t a) {
+          const chunk<T>& c = chunk_of(chunks, a);
+          return std::as_const(c.backward->d_results).row(c.kept->exchange.result_of()[a]);
+        },
+        probes::direction::backward);
+  }
+  /// ∂L/∂output of the rows that came in, and through the experts.
+  template <execution_context Context, class Experts, class T>
+  void run_backward(const Context& ctx, const Experts& experts, bool on_input, chunk<T>& c, Experts& gradients) const {
+    const row_exchange& exchange = c.kept->exchange;
+    backward_memory<T>& memory = *c.backward;
+    hmoe::for_each_row(ctx, exchange.experts_in().size(), [&](std::size_t i) {
+      const auto from = std::as_const(memory.rows_in).row(exchange.rows_of_results_in()[i]);
+      if (on_input)
+        std::ranges::copy(from, memory.d_out.row(i).begin());
+      else
+        rows::copy_scaled(ctx.backend(), memory.weights_in[i], from, memory.d_out.row(i));
+    });
+    inner_.backward(ctx, experts, c.kept->inner, std::as_const(memory.d_out).view(), memory.d_in.view(),
+                    memory.unused.view(), gradients);
+  }
+  /// The part that has the result of an entry.
+  template <class T> [[nodiscard]] static chunk<T>& chunk_of(std::span<chunk<T>> chunks, std::size_t entry) noexcept {
+    std::size_t i = 0;
+    while (chunks[i].kept->exchange.result_of()[entry] == no_index)
+      ++i;
+    return chunks[i];
   }
 
   template <class T> struct forward_memory {
@@ -235,24 +312,24 @@ private:
     buffer<T> weights_out, weights_in, unused;
   };
 
-  /// to[t] = Σ over t's entries, experts ascending, of weight(entry) · its result, for these tokens.
-  template <execution_context Context, class T, class Weight>
-  static void combine(const Context& ctx, const row_exchange& exchange, const assignment<T>& assigned,
-                      matrix_view<const T> results, matrix_view<T> to, row_exchange::token_range tokens,
-                      const Weight& weight, probes::direction direction) {
-    const std::size_t first_entry = assigned.offsets()[tokens.first];
+  /// to[t] = Σ over t's entries, experts ascending, of weight(entry) · result(entry), for these tokens.
+  template <execution_context Context, class T, class Weight, class Result>
+  static void combine(const Context& ctx, const assignment<T>& assigned, matrix_view<T> to,
+                      row_exchange::token_range tokens, const Weight& weight, const Result& result,
+                      probes::direction direction) {
+    const std::size_t entries = assigned.offsets()[tokens.end] - assigned.offsets()[tokens.first];
     hmoe::for_each_row(
         ctx, tokens.end - tokens.first,
         [&](std::size_t i) {
           const std::size_t t = tokens.first + i, first = assigned.offsets()[t];
           rows::weighted_sum(
               ctx.backend(), assigned.offsets()[t + 1] - first, [&](std::size_t k) { return weight(first + k); },
-              [&](std::size_t k) { return results.row(exchange.result_of()[first - first_entry + k]); }, to.row(t));
+              [&](std::size_t k) { return result(first + k); }, to.row(t));
         },
-        permuted::combined_row<Context>(direction, to, results.rows()));
+        permuted::combined_row<Context>(direction, to, entries));
   }
 
-  /// What is under way for some tokens.
+  /// What is under way for some tokens, or for some experts of each rank.
   template <class T> struct chunk {
     using operation = decltype(std::declval<const Communicator&>().template begin_all_to_all<T>(
         std::span<const T>{}, std::span<const std::size_t>{}, std::span<T>{}, std::span<const std::size_t>{},
@@ -260,12 +337,14 @@ private:
 
     std::optional<detail::parallel_memory<T>> own; ///< where no tape keeps it
     std::optional<forward_memory<T>> memory;
+    std::optional<backward_memory<T>> backward;
     std::optional<operation> rows, results;
     detail::parallel_memory<T>* kept = nullptr;
     matrix<T>* input = nullptr;  ///< what experts read
     bool spread = false;         ///< rows are copied to there from where they came in
     std::exception_ptr failed{}; ///< this rank goes on, as others wait for it, and throws at the end
     row_exchange::token_range tokens{0, 0};
+    std::size_t part = every_part;
   };
 
   /// Tells the other ranks, and makes room.
@@ -275,7 +354,10 @@ private:
     const bool on_input = tape.weights_on_input();
     row_exchange& exchange = c.kept->exchange;
     std::size_t in = 0, results = 0;
-    c.failed = this->exchange_counts(exchange, assigned, tape.plan(), c.tokens, d, &ctx.workspace(), [&] {
+    const auto wanted = [&](std::size_t e, std::size_t rank) {
+      return c.part == every_part || part_of(e, rank) == c.part;
+    };
+    const auto make_room = [&] {
       in = exchange.experts_in().size();
       results = exchange.results().size();
       // Where each row that comes in is for one expert, and not to be scaled, it is what that expert reads.
@@ -285,7 +367,8 @@ private:
       c.input = tape.recording() ? &c.kept->inner.input() : &c.memory->input;
       c.input->resize_for_overwrite(in, d);
       c.kept->results.resize_for_overwrite(results, d);
-    });
+    };
+    c.failed = this->exchange_counts(exchange, assigned, tape.plan(), c.tokens, d, &ctx.workspace(), make_room, wanted);
     if (!on_input)
       return;
     for (std::size_t i = 0; i < results; ++i)
@@ -331,13 +414,24 @@ private:
                                                             values_of(c.kept->results), c.kept->exchange.entries_out(),
                                                             x.cols()));
     }
+    const auto weight = [&](std::size_t a) { return on_input ? T(1) : assigned.weights()[a]; };
     for (chunk<T>& c : chunks) {
       c.results->finish();
-      if (failed == nullptr)
+      const std::size_t first = assigned.offsets()[c.tokens.first];
+      if (failed == nullptr && c.part == every_part)
         combine(
-            ctx, c.kept->exchange, assigned, std::as_const(c.kept->results).view(), y, c.tokens,
-            [&](std::size_t a) { return on_input ? T(1) : assigned.weights()[a]; }, probes::direction::forward);
+            ctx, assigned, y, c.tokens, weight,
+            [&](std::size_t a) { return std::as_const(c.kept->results).row(c.kept->exchange.result_of()[a - first]); },
+            probes::direction::forward);
     }
+    if (failed == nullptr && tape.recording())
+      combine(
+          ctx, assigned, y, {0, x.rows()}, weight,
+          [&](std::size_t a) {
+            const chunk<T>& c = chunk_of(chunks, a);
+            return std::as_const(c.kept->results).row(c.kept->exchange.result_of()[a]);
+          },
+          probes::direction::forward);
     if (failed != nullptr)
       std::rethrow_exception(failed);
     tape.expert_output().resize_for_overwrite(0, x.cols()); // they are in `kept`, by the order in which they came back
@@ -354,7 +448,13 @@ private:
     std::ranges::fill(assigned.weights(), T(1));
   }
 
+  struct part_of_replica {
+    std::size_t rank, part;
+  };
+
   std::size_t chunks_;
+  std::vector<part_of_replica> parts_;   ///< of every replica, expert after expert
+  std::vector<std::size_t> first_parts_; ///< [experts] where they begin
 };
 
 } // namespace hmoe::dispatch

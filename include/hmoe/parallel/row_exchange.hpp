@@ -50,7 +50,8 @@ public:
   [[nodiscard]] vector_view<const index_t> tokens_out() const noexcept { return tokens_.view(); }
   /// The entry of the assignment that each result is of.
   [[nodiscard]] vector_view<const index_t> results() const noexcept { return entries_.view(); }
-  /// The result of each entry of the tokens, counted from their first entry a0: results()[result_of()[i]] == a0 + i.
+  /// The result of each entry of the tokens, counted from their first entry a0: results()[result_of()[i]] == a0 + i;
+  /// no_index for an entry that was not wanted.
   [[nodiscard]] vector_view<const index_t> result_of() const noexcept { return places_.view(); }
   /// The row that came in, and the expert, of each result that goes back.
   [[nodiscard]] vector_view<const index_t> rows_of_results_in() const noexcept { return rows_of_.view(); }
@@ -73,6 +74,9 @@ public:
   /// Tokens [first, end) of an assignment.
   struct token_range {
     std::size_t first, end;
+  };
+  struct all_entries {
+    bool operator()(std::size_t, std::size_t) const noexcept { return true; }
   };
   /// Memory of the steps, for `entries` entries of this rank's tokens.
   class scratch {
@@ -100,12 +104,13 @@ public:
   };
 
   /// From some tokens of an assignment, and its plan, in four steps, so that what can fail on one rank is apart from
-  /// what all ranks do together. First what this rank sends. `work` must have been made for these tokens.
-  template <class T>
+  /// what all ranks do together. First what this rank sends: the entries for which wanted(expert, rank). `work` must
+  /// have been made for all entries of these tokens.
+  template <class T, class Wanted>
   void count(std::size_t self, const expert_placement& placed, const assignment<T>& assigned, const plan& by_expert,
-             token_range tokens, std::size_t d_model, scratch& work) {
+             token_range tokens, std::size_t d_model, scratch& work, const Wanted& wanted) {
     first_entry_ = assigned.offsets()[tokens.first];
-    count_out(placed, assigned, by_expert, tokens, self, work);
+    count_out(placed, assigned, by_expert, tokens, self, work, wanted);
     for (std::size_t p = 0; p < placed.ranks(); ++p)
       work.headers_out[p] = {rows_out_[p], entries_out_[p], d_model, sizeof(T), header::pass::forward};
   }
@@ -146,7 +151,7 @@ public:
   void build(const Communicator& ranks, const expert_placement& placed, const assignment<T>& assigned,
              const plan& by_expert, token_range tokens, std::size_t d_model, std::pmr::memory_resource* memory) {
     scratch work(memory, assigned.offsets()[tokens.end] - assigned.offsets()[tokens.first], ranks.size());
-    count(ranks.rank(), placed, assigned, by_expert, tokens, d_model, work);
+    count(ranks.rank(), placed, assigned, by_expert, tokens, d_model, work, all_entries{});
     ranks.template all_to_all<header>(work.sent_headers(), work.received_headers());
     take_counts(ranks.rank(), assigned, tokens, work);
     exchange_words(ranks, work);
@@ -170,9 +175,9 @@ public:
   void lay_out(std::size_t ranks, std::size_t tokens, std::size_t entries, std::pmr::memory_resource* memory);
 
 private:
-  template <class T>
+  template <class T, class Wanted>
   void count_out(const expert_placement& placed, const assignment<T>& assigned, const plan& by_expert,
-                 token_range tokens, std::size_t self, scratch& work) {
+                 token_range tokens, std::size_t self, scratch& work, const Wanted& wanted) {
     const std::size_t ranks = placed.ranks();
     rows_out_.resize_for_overwrite(ranks);
     entries_out_.resize_for_overwrite(ranks);
@@ -184,7 +189,10 @@ private:
         const index_t e = assigned.experts()[a];
         const std::size_t r =
             placed.rank_of(e, self, by_expert.slots()[a] - by_expert.offsets()[e], by_expert.rows_of(e));
-        work.rank_of[a - first_entry_] = static_cast<index_t>(r);
+        const bool sent = wanted(e, r);
+        work.rank_of[a - first_entry_] = sent ? static_cast<index_t>(r) : no_index;
+        if (!sent)
+          continue;
         ++entries_out_[r];
         if (work.last[r] != t) {
           work.last[r] = static_cast<index_t>(t);
@@ -204,12 +212,15 @@ private:
     }
     tokens_.resize_for_overwrite(rows);
     entries_.resize_for_overwrite(entries);
-    places_.resize_for_overwrite(entries);
+    places_.resize_for_overwrite(work.rank_of.size());
+    places_.fill(no_index);
     work.entries_of_row.resize_for_overwrite(rows);
     work.last.fill(no_index);
     for (std::size_t t = tokens.first; t < tokens.end; ++t)
       for (std::size_t a = assigned.offsets()[t]; a < assigned.offsets()[t + 1]; ++a) {
         const std::size_t r = work.rank_of[a - first_entry_];
+        if (r == no_index)
+          continue;
         if (work.last[r] != t) {
           work.last[r] = static_cast<index_t>(t);
           const std::size_t row = work.next_row[r]++;
