@@ -16,8 +16,8 @@ from peers.problem import Refused, from_bf16, to_bf16
 
 GROUP = 32
 STEP = 64  # inputs that its kernels take at a time
-KINDS = {"bf16": ("AMXBF16_MOE", 2.0), "q8_channel": ("AMXInt8_MOE", 1.0), "q4": ("AMXInt4_KGroup_MOE", 0.5 + 4 / GROUP),
-         "mxfp4": ("AMXFP4_KGroup_MOE", 0.5 + 4 / GROUP)}  # fmt: skip
+KINDS = {"bf16": ("AMXBF16_MOE", 2.0), "q8_channel": ("AMXInt8_MOE", 1.0), "q8_row": ("AMXInt8_MOE", 1.0),
+         "q4": ("AMXInt4_KGroup_MOE", 0.5 + 4 / GROUP), "mxfp4": ("AMXFP4_KGroup_MOE", 0.5 + 4 / GROUP)}  # fmt: skip
 # From the newest instructions to the oldest, and what each needs.
 VARIANTS = (("avx512_bf16", "avx512_bf16"), ("avx512_vbmi", "avx512_vbmi"), ("avx512_vnni", "avx512_vnni"),
             ("avx512_base", "avx512bw"), ("avx2", "avx2"))  # fmt: skip

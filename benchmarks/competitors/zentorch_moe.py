@@ -35,7 +35,7 @@ class Layer(TorchLayer):
     def __init__(self, problem, form, threads):
         super().__init__(problem, form, threads)
         self.version = f"zentorch {zentorch.__version__}, {self.version}"
-        self.bytes_per_weight = {"f32": 4, "bf16": 2, "q8_channel": 1, "q4": 0.5 + 2 / GROUP}[form]
+        self.bytes_per_weight = {"f32": 4, "bf16": 2, "q8": 1, "q4": 0.5 + 2 / GROUP}[form.split("_")[0]]
         self.copies = problem.copies(problem.weights * self.bytes_per_weight)
         one = self.made(form)
         self.layers = [one] + [tuple(None if m is None else m.clone() for m in one) for _ in range(self.copies - 1)]
@@ -44,7 +44,7 @@ class Layer(TorchLayer):
         """(gate and up, down, their scales)"""
         if form in ("f32", "bf16"):
             return *self.stacked(), None, None
-        quantised = {"q8_channel": by_row, "q4": by_group}[form]
+        quantised = by_row if form.startswith("q8") else by_group
         parts = []  # (codes, scales) of gate and up, and of down
         for number in range(self.problem.experts):
             gate, up, down = map(tensor, self.problem.padded(number))

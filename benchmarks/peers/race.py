@@ -29,14 +29,15 @@ sys.path.insert(0, str(HERE.parent))
 from peers.registry import PEERS  # noqa: E402
 
 OURS = "hmoe"
-FORMATS = ("f32", "bf16", "q8", "q8_channel", "q4", "mxfp4")
+FORMATS = ("f32", "bf16", "q8", "q8_channel", "q8_row", "q4", "q4_row", "mxfp4")
 TOKENS = (1, 2, 4, 8, 16, 32, 64, 256, 1024, 4096)
 LOADS = ("uniform", "zipf")
 SHAPES = ("hmoe_0.4b_equal", "hmoe_0.4b", "olmoe", "qwen3_30b_a3b", "gpt_oss_20b", "wide", "experts_512")
 SMALL = "demo"  # for a test: only a filter that names it selects it
 QUICK = {"shapes": SHAPES[:2], "formats": FORMATS, "tokens": (1, 16, 256, 1024), "loads": LOADS[:1]}
 # What a result may differ by from hmoe's in float before it counts as wrong: formats with as many bits differ in scales.
-MOST_DIFFERENCE = {"f32": 1e-4, "bf16": 2e-2, "q8": 5e-2, "q8_channel": 8e-2, "q4": 0.4, "mxfp4": 0.4}
+MOST_DIFFERENCE = {"f32": 1e-4, "bf16": 2e-2, "q8": 5e-2, "q8_channel": 8e-2, "q8_row": 8e-2, "q4": 0.4, "q4_row": 0.4,
+                   "mxfp4": 0.4}  # fmt: skip
 LOADING, ANSWERING = 900, 300  # seconds that a process has for its start, and for an answer
 
 
@@ -228,7 +229,7 @@ class Race:
     def run_kind(self, shape, form, threads, points):
         problem = self.problem
         weights = 3 * problem["d_model"] * len(problem["widths"]) * max(problem["widths"])
-        width = {"f32": 4, "bf16": 2, "q4": 0.5625, "mxfp4": 0.53}.get(form, 1.0625)
+        width = {"f32": 4, "bf16": 2, "q4": 0.5625, "q4_row": 0.5625, "mxfp4": 0.53}.get(form, 1.0625)
         own = max(weights * width, problem["cold_bytes"]) * ROOM.get(form, 2.5) + 0.6e9
         subjects = list(dict.fromkeys(s for selected in points.values() for s in selected))
         for group in groups_of(subjects, own, 0.85 * available_memory()):
