@@ -50,18 +50,24 @@ __global__ void __launch_bounds__(256)
   }
 }
 
-/// activated = gate(projected) of an expert's rows.
+/// activated = gate(projected) for the rows of all experts of a bank. `offsets`: of the plan, from its first expert on.
 template <std::size_t Lanes, class S, class Gate>
 __global__ void __launch_bounds__(256)
-    activate_rows_kernel(const S* projected, S* activated, std::size_t stride, index_t rows, index_t width, Gate gate) {
-  for (std::size_t row = blockIdx.x; row < rows; row += gridDim.x)
-    for (index_t column = threadIdx.x; column < width; column += blockDim.x) {
-      const S* const from = projected + row * Lanes * stride + column;
+    activate_rows_kernel(const index_t* offsets, const index_t* widths, index_t experts, const S* projected,
+                         S* activated, std::size_t stride, Gate gate) {
+  index_t e = 0;
+  for (index_t slot = offsets[0] + blockIdx.x; slot < offsets[experts]; slot += gridDim.x) {
+    while (slot >= offsets[e + 1])
+      ++e;
+    for (index_t column = threadIdx.x; column < widths[e]; column += blockDim.x) {
+      const S* const from = projected + std::size_t{slot} * Lanes * stride + column;
+      S* const to = activated + std::size_t{slot} * stride + column;
       if constexpr (Lanes == 2)
-        activated[row * stride + column] = static_cast<S>(gate.value(to_float(from[0]), to_float(from[width])));
+        *to = static_cast<S>(gate.value(to_float(from[0]), to_float(from[widths[e]])));
       else
-        activated[row * stride + column] = static_cast<S>(Gate::value(to_float(from[0])));
+        *to = static_cast<S>(Gate::value(to_float(from[0])));
     }
+  }
 }
 
 /// to = from in float.
@@ -120,13 +126,9 @@ public:
                      results_.data() + first * d, d, d, count, h});
     }
     multiply(ctx, in);
-    for (std::size_t e = 0; e < layout.size(); ++e)
-      if (offsets[e + 1] != offsets[e]) {
-        cuda_detail::launch{"activate_rows", ctx.stream(), blocks, 256}(
-            cuda_detail::activate_rows_kernel<kind::lanes, S, typename kind::gate_type>,
-            projected_.data() + offsets[e] * kind::lanes * hidden, pass.activated + offsets[e] * hidden, hidden,
-            offsets[e + 1] - offsets[e], static_cast<index_t>(layout[e].width), bank.gate());
-      }
+    cuda_detail::launch{"activate_rows", ctx.stream(), blocks, 256}(
+        cuda_detail::activate_rows_kernel<kind::lanes, S, typename kind::gate_type>, plan.offsets + first_expert,
+        weights.widths, static_cast<index_t>(layout.size()), projected_.data(), pass.activated, hidden, bank.gate());
     multiply(ctx, out);
     const std::size_t first = offsets.front() * d, count = (offsets.back() - offsets.front()) * d;
     if (count != 0) {
