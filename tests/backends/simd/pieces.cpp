@@ -27,6 +27,14 @@ struct one_of_many {
       task(i, std::size_t{0});
   }
 };
+/// Is asked to do one thing at a time.
+struct for_one_task {
+  [[nodiscard]] static std::size_t concurrency() noexcept { return 3; }
+  template <class Task> void for_each(std::size_t count, Task&& task) const {
+    CHECK(count == 1);
+    task(std::size_t{0}, std::size_t{2});
+  }
+};
 /// Two kinds of work on a chunk.
 using chunk_work = std::array<divisible_work, 2>;
 
@@ -116,6 +124,20 @@ TEST_CASE("a single worker has the same pieces, as they lie in memory") {
         std::equal(alone.begin(), alone.end(), shared.begin(), shared.end(),
                    [&](const work_piece& a, const work_piece& b) { return place(a) == place(b) && a.cost == b.cost; }));
   }
+}
+
+TEST_CASE("for one worker a kind of work on a chunk is one piece, and all of them are one task") {
+  const std::vector<chunk_work> work{{{{3, 1.0}, {0, 1.0}}}, {{{1, 5.0}, {1000, 7.0}}}};
+  const context ctx{backends::reference{}, for_one_task{}};
+  std::vector<std::array<std::size_t, 4>> done;
+  run_phase(
+      ctx, vector_view<const chunk_work>(work), sizes_of(10, 1), [](const chunk_work& c) { return c; },
+      [&](const chunk_work&, const work_piece& w, std::size_t worker) {
+        CHECK(worker == 2);
+        done.push_back({w.chunk, w.kind, w.first, w.count});
+      },
+      pieces_tell{}, workers::one);
+  CHECK(done == std::vector<std::array<std::size_t, 4>>{{0, 0, 0, 3}, {1, 0, 0, 1}, {1, 1, 0, 1000}});
 }
 
 TEST_CASE("the rows of a piece: as many as its units have, the last of all perhaps fewer") {

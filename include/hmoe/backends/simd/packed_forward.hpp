@@ -42,11 +42,12 @@ public:
     };
     simd_detail::for_each_batch<row_value>(ctx, rows, values, same_expert::together, sizes,
                                            [&](chunks_view chunks, row_value* memory) {
-                                             encode_rows(ctx, bank, chunks, memory, sizes);
-                                             compute_hidden(ctx, bank, chunks, memory, sizes);
+                                             const workers who = workers_for(bank, chunks, sizes);
+                                             encode_rows(ctx, bank, chunks, memory, sizes, who);
+                                             compute_hidden(ctx, bank, chunks, memory, sizes, who);
                                              if constexpr (kernels::encodes_rows)
-                                               encode_hidden(ctx, bank, chunks, memory, sizes);
-                                             compute_output(ctx, bank, chunks, memory, sizes);
+                                               encode_hidden(ctx, bank, chunks, memory, sizes, who);
+                                             compute_output(ctx, bank, chunks, memory, sizes, who);
                                            });
   }
 
@@ -63,13 +64,19 @@ private:
   static constexpr std::size_t rows_together = 32; ///< rows that are encoded by a worker at least
   static constexpr std::size_t encoding_cost = 16; ///< multiply-adds that take as long as encoding a value
 
+  static workers workers_for(const Bank& bank, chunks_view chunks, const work_sizes& sizes) noexcept {
+    std::size_t bytes = 0;
+    for (const chunk<float>& c : chunks)
+      bytes += bank.bytes(c.rows.expert) * (4 + c.rows.count) / 4;
+    return bytes <= sizes.least_shared ? workers::one : workers::all;
+  }
   static std::array<divisible_work, 1> encoding_of(const chunk<float>& c, std::size_t values) {
     return {divisible_work{blocks_of(c.rows.count, rows_together),
-                           static_cast<double>(rows_together * values * encoding_cost)}};
+                           static_cast<double>(std::min(rows_together, c.rows.count) * values * encoding_cost)}};
   }
   template <execution_context Context>
   static void encode_hidden(const Context& ctx, const Bank& bank, chunks_view chunks, row_value* memory,
-                            const work_sizes& sizes) {
+                            const work_sizes& sizes, workers who) {
     simd_detail::run_phase(
         ctx, chunks, sizes, [&](const chunk<float>& c) { return encoding_of(c, bank.width(c.rows.expert)); },
         [&](const chunk<float>& c, const work_piece& w, std::size_t) {
@@ -77,11 +84,12 @@ private:
         },
         [&](const chunk<float>& c, const work_piece& w) {
           return kernels::encoding_hidden(bank, c, w.of(rows_together, c.rows.count));
-        });
+        },
+        who);
   }
   template <execution_context Context>
   static void encode_rows(const Context& ctx, const Bank& bank, chunks_view chunks, row_value* memory,
-                          const work_sizes& sizes) {
+                          const work_sizes& sizes, workers who) {
     simd_detail::run_phase(
         ctx, chunks, sizes, [&](const chunk<float>& c) { return encoding_of(c, bank.d_model()); },
         [&](const chunk<float>& c, const work_piece& w, std::size_t) {
@@ -89,13 +97,14 @@ private:
         },
         [&](const chunk<float>& c, const work_piece& w) {
           return kernels::encoding(bank, c, w.of(rows_together, c.rows.count));
-        });
+        },
+        who);
   }
 
   /// A strip costs its multiply-adds, and for reading its weights as much as a block of rows.
   template <execution_context Context>
   static void compute_hidden(const Context& ctx, const Bank& bank, chunks_view chunks, row_value* memory,
-                             const work_sizes& sizes) {
+                             const work_sizes& sizes, workers who) {
     const auto strips_of = [&](const chunk<float>& c) {
       return blocks_of(bank.width(c.rows.expert), kernels::strip_width);
     };
@@ -113,12 +122,13 @@ private:
         },
         [&](const chunk<float>& c, const work_piece& w) {
           return kernels::hidden(bank, c, w.of(kernels::panels_together(c.rows.count), strips_of(c)));
-        });
+        },
+        who);
   }
 
   template <execution_context Context>
   static void compute_output(const Context& ctx, const Bank& bank, chunks_view chunks, row_value* memory,
-                             const work_sizes& sizes) {
+                             const work_sizes& sizes, workers who) {
     // f(first panel, its end) for the panels of a piece.
     const std::size_t panels = bank.weights().out_panels();
     const auto for_each_unit = [&](const work_piece& w, std::size_t together, const auto& f) {
@@ -144,7 +154,8 @@ private:
           },
           [&](const chunk<float>& c, const work_piece& w) {
             return kernels::output(bank, c, w.of(together(c), panels));
-          });
+          },
+          who);
       return;
     }
     // Panels of all chunks together: the fewest that any of them streams side by side.
@@ -168,7 +179,8 @@ private:
                                       memory);
             }
           });
-        });
+        },
+        pieces_tell{}, who);
   }
 };
 

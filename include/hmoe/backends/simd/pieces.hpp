@@ -69,11 +69,16 @@ struct phase_work {
         f((*this)(c, k), c, k);
   }
 };
-/// What a piece costs at least, where there is enough to do.
-[[nodiscard]] inline double piece_cost(const phase_work& work, const work_sizes& sizes) {
+/// How many take part in a phase.
+enum class workers { all, one };
+
+/// What a piece costs at least, where there is enough to do; for one worker, what all of it costs.
+[[nodiscard]] inline double piece_cost(const phase_work& work, const work_sizes& sizes, workers who) {
   double total = 0;
   work.for_each(
       [&](const divisible_work& w, std::size_t, std::size_t) { total += static_cast<double>(w.units) * w.unit_cost; });
+  if (who == workers::one)
+    return total;
   return std::max(total / static_cast<double>(sizes.pieces), static_cast<double>(sizes.least_work));
 }
 [[nodiscard]] inline std::size_t units_per_piece(const divisible_work& w, double target) noexcept {
@@ -116,24 +121,37 @@ template <class Chunk, class Told> struct piece_told {
 /// One phase of a pass: f(chunk, piece, worker) for all of the work that work(chunk), an array of divisible_work, says;
 /// piece.kind is the index in that array. Pieces have about equal cost and the costliest come first: one huge expert is
 /// shared among all workers, many tiny ones fill the gaps. (A single worker takes them as they lie in memory.)
-/// told(chunk, piece): the event of a piece, for probes.
+/// told(chunk, piece): the event of a piece, for probes. `who`: for one worker all pieces, of whole chunks, are one
+/// task.
 template <execution_context Context, class Chunk, class Work, class F, class Told = pieces_tell>
 void run_phase(const Context& ctx, vector_view<const Chunk> chunks, const work_sizes& sizes, const Work& work,
-               const F& f, [[maybe_unused]] const Told& told = {}) {
+               const F& f, [[maybe_unused]] const Told& told = {}, workers who = workers::all) {
   const auto of_chunk = [&](std::size_t c) { return work(chunks[c]); };
   const phase_work all{&of_chunk,
                        [](const void* object, std::size_t chunk, std::size_t kind) {
                          return (*static_cast<decltype(&of_chunk)>(object))(chunk)[kind];
                        },
                        chunks.size(), std::tuple_size_v<decltype(work(chunks[0]))>};
-  const double target = piece_cost(all, sizes);
+  const double target = piece_cost(all, sizes, who);
   const std::size_t count = count_pieces(all, target);
   simd_detail::with_pieces(ctx, count, [&](vector_view<work_piece> pieces) {
     cut_into_pieces(all, target, pieces);
+    const auto run = [&](std::size_t i, std::size_t worker) { f(chunks[pieces[i].chunk], pieces[i], worker); };
+    const piece_told<Chunk, Told> tell{chunks, pieces, told};
+    if (who == workers::one) {
+      ctx.executor().for_each(1, [&](std::size_t, std::size_t worker) {
+        for (std::size_t i = 0; i < count; ++i) {
+          [[maybe_unused]] probes::watch<Context> watched;
+          if constexpr (probes::observed<Context>)
+            tell(ctx, i, worker, watched);
+          run(i, worker);
+        }
+      });
+      return;
+    }
     if (ctx.executor().concurrency() > 1)
       simd_detail::sort_by_cost(pieces);
-    const auto run = [&](std::size_t i, std::size_t worker) { f(chunks[pieces[i].chunk], pieces[i], worker); };
-    probes::for_each_task(ctx, count, run, piece_told<Chunk, Told>{chunks, pieces, told});
+    probes::for_each_task(ctx, count, run, tell);
   });
 }
 

@@ -48,6 +48,23 @@ template <class Arch, class F> [[gnu::always_inline]] inline void for_each_block
   }
 }
 
+/// Rows [first_k, first_k + depth) of a panel that has `columns` columns of B, from its transpose; returns their
+/// distance. Few columns lie closer together than a panel is wide, and a kernel reads those of the next k as further
+/// ones, which are nobody's.
+template <std::size_t Panel, class T>
+[[nodiscard]] std::size_t interleave_columns(matrix_view<const T> from, std::size_t first_k, std::size_t depth,
+                                             T* to) noexcept {
+  constexpr std::size_t few = Panel / 4;
+  if constexpr (few >= 4)
+    if (from.rows() <= few) {
+      interleave_rows<few, T>(from, first_k, depth, to);
+      std::fill_n(to + depth * few, Panel - few, T(0));
+      return few;
+    }
+  interleave_rows<Panel, T>(from, first_k, depth, to);
+  return Panel;
+}
+
 /// C = or += A·B, panel after panel of columns. A panel is first copied, `depth` rows of k at a time, into a buffer
 /// that fits L1; but not where it can be read as it lies (B is not transposed, and its columns fill the panel) and is
 /// read for few rows only.
@@ -57,7 +74,7 @@ void multiply(matrix_view<A> a, matrix_view<B> b, matrix_view<T> c) noexcept {
   constexpr std::size_t panel = panel_width<T, Arch>;
   constexpr std::size_t read_in_place = 16; // blocks of rows: for fewer a copy takes longer than it saves
   using operand = std::conditional_t<LayoutA == layout::plain, plain_operand<T>, transposed_operand<T>>;
-  alignas(memory_alignment) T packed[tile.depth * panel];
+  alignas(memory_alignment) T packed[tile.depth * panel + panel];
 
   const std::size_t total = LayoutA == layout::plain ? a.cols() : a.rows();
   const std::size_t row_step = LayoutA == layout::plain ? a.stride() : 1;
@@ -76,7 +93,7 @@ void multiply(matrix_view<A> a, matrix_view<B> b, matrix_view<T> c) noexcept {
       const T* rows_of_b = packed;
       std::size_t b_step = panel;
       if constexpr (LayoutB == layout::transposed) {
-        interleave_rows<panel, T>(b.row_block(j, columns), k, depth, packed);
+        b_step = interleave_columns<panel, T>(b.row_block(j, columns), k, depth, packed);
       } else if (columns < panel || row_blocks<Arch>(c.rows()) > read_in_place) {
         copy_columns<panel, xsimd::batch<T, Arch>, T>(b.column_block(j, columns), k, depth, packed, 0);
       } else {
