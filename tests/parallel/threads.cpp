@@ -100,6 +100,22 @@ TEST_CASE("a rank that throws ends the others' operations with its reason, and r
   CHECK(caught == "out");
 }
 
+TEST_CASE("a rank that returns while others wait for it ends their operations, those that it has begun not") {
+  const auto errors = errors_of_ranks(3, [&](const thread_rank& self) {
+    std::vector<double> values(100, 1.0);
+    for (std::size_t i = 0; i < 5 + (self.rank() == 1 ? 0U : 1U); ++i) {
+      self.all_reduce(std::span(values));
+      if (i == 4)
+        hmoe::require(values[99] == 243, "a sum of rank ", self.rank(), " is ", values[99]);
+    }
+  });
+  CHECK(errors[1] == "no error");
+  const std::string ended = "communicators::threads: rank 1 has ended, and takes part in no further operation";
+  for (const std::size_t r : {0U, 2U}) // of both or by way of the other
+    CHECK(has(errors[r], ended));
+  CHECK(errors[3] == "hmoe: " + ended);
+}
+
 TEST_CASE("ranks that do not agree are told so") {
   const std::array<std::size_t, 2> one{1, 1}, more{1, 2};
   auto errors = errors_of_ranks(2, [&](const thread_rank& self) {

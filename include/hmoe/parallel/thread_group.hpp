@@ -62,8 +62,10 @@ public:
   template <class Read> void finish(std::size_t rank, std::uint64_t number, const Read& read) {
     std::unique_lock lock(mutex_);
     operation& o = ring_[number % most_pending];
-    changed_.wait(lock, [&] { return failed() || o.begun == size(); });
+    changed_.wait(lock, [&] { return failed() || o.begun == size() || ended_before(number) != none; });
     require_all_well();
+    require(o.begun == size(), "communicators::threads: rank ", ended_before(number),
+            " has ended, and takes part in no further operation");
     ++readers_;
     lock.unlock();
     const std::exception_ptr error = exception_of([&] { read(std::span<const part>(o.parts)); });
@@ -92,6 +94,12 @@ public:
     reason_ = reason;
     changed_.notify_all();
   }
+  /// This rank takes part in nothing more: operations that it has not begun end with an hmoe::error on the others.
+  void end(std::size_t rank) {
+    const std::lock_guard lock(mutex_);
+    next_[rank].ended = true;
+    changed_.notify_all();
+  }
   /// The rank that failed first, size() for none.
   [[nodiscard]] std::size_t failed_rank() const {
     const std::lock_guard lock(mutex_);
@@ -106,11 +114,19 @@ private:
   };
   struct progress {
     std::uint64_t begun = 0, finished = 0;
+    bool ended = false;
   };
 
   [[nodiscard]] bool failed() const noexcept { return failed_rank_ != none; }
   void require_all_well() const {
     require(!failed(), "communicators::threads: rank ", failed_rank_, " has failed: ", reason_);
+  }
+  /// A rank that has ended without this operation.
+  [[nodiscard]] std::size_t ended_before(std::uint64_t number) const noexcept {
+    for (std::size_t r = 0; r < next_.size(); ++r)
+      if (next_[r].ended && next_[r].begun <= number)
+        return r;
+    return none;
   }
   void leave(std::size_t rank, operation& o) noexcept {
     ++next_[rank].finished;

@@ -37,7 +37,8 @@ public:
   [[nodiscard]] std::vector<member> members() const;
 
   /// f(member) for each rank on a thread of its own; returns when all have ended. When one throws, operations of the
-  /// others end with an hmoe::error that names it, and its exception is rethrown.
+  /// others end with an hmoe::error that names it, and its exception is rethrown; when one returns, operations of the
+  /// others that it has not begun do.
   template <class F> void run(const F& f) const;
 
 private:
@@ -218,6 +219,8 @@ template <class F> void threads::run(const F& f) const {
       errors[r] = exception_of([&] { f(all[r]); });
       if (errors[r] != nullptr)
         all[r].fail(text_of(errors[r]));
+      else
+        all[r].group_->end(r);
     });
   for (std::thread& thread : started)
     thread.join();
