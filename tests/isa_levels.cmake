@@ -9,6 +9,13 @@ set(flags_of_v2 -march=x86-64-v2)
 set(flags_of_v3 -march=x86-64-v3)
 set(flags_of_v4 -march=x86-64-v4)
 set(flags_of_v4_bf16 -march=x86-64-v4 -mavx512bf16 -mavx512vnni)
+# formats::fp8 has a way of its own with VBMI, as -march=native allows it; the test of it tries the other one, too.
+if(EXISTS /proc/cpuinfo)
+  file(STRINGS /proc/cpuinfo vbmi REGEX "^flags.* avx512_?vbmi( |$)" LIMIT_COUNT 1)
+  if(vbmi)
+    list(APPEND flags_of_v4_bf16 -mavx512vbmi)
+  endif()
+endif()
 # BF16 and VNNI are for packed weights: where only their two headers ask for these, everything else is the same machine
 # code at v4 and v4_bf16, and is tested at v4 alone.
 set(sources_of_v4_bf16 ${simd_sources})
