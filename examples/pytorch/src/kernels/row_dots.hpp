@@ -14,7 +14,7 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(__AVX512BF16__)
+#if defined(__AVX__)
 #include <immintrin.h>
 #endif
 
@@ -58,7 +58,10 @@ struct bfloat16_rows {
 
   [[nodiscard]] static constexpr std::size_t row_length(std::size_t depth) noexcept { return depth; }
   static void encode(const float* from, std::size_t depth, bfloat16* to) noexcept {
-    for (std::size_t k = 0; k < depth; ++k)
+    std::size_t k = 0;
+    for (; k + 16 <= depth; k += 16)
+      backends::formats::detail::round_16(from + k, to + k);
+    for (; k < depth; ++k)
       to[k] = bfloat16(from[k]);
   }
   [[nodiscard, gnu::always_inline]] static operand load(const bfloat16* from) noexcept {
@@ -123,20 +126,14 @@ public:
   }
 
 private:
-  static constexpr std::size_t part = 2048 / sizeof(weight); ///< of k that columns keep in L1 for all rows
+  static constexpr std::size_t part = 4096 / sizeof(weight); ///< of k that columns keep in L1 for all rows
 
   static void column_block(std::size_t columns, const row_value* const* rows, std::size_t count, const weight* weights,
                            std::size_t stride, std::size_t depth, matrix_view<float> sums) noexcept {
     with_size<columns_together>(columns, [&]<std::size_t C>() {
-      if (count <= rows_together) { // weights are read once: no reason to stop within a row
-        with_size<rows_together>(count, [&]<std::size_t R>() {
-          vec lanes[R][C];
-          clear(lanes);
-          add_products(rows, 0, weights, stride, depth, lanes);
-          store(lanes, sums);
-        });
-        return;
-      }
+      if (count <= rows_together) // weights are read once: no reason to stop within a row
+        return with_size<rows_together>(
+            count, [&]<std::size_t R>() { tile<R, C>(rows, 0, weights, stride, depth, nullptr, nullptr, sums); });
       alignas(64) float kept[most_rows * C * vec::size];
       constexpr std::size_t own_stride = part + 64 / sizeof(weight);
       alignas(64) weight own_weights[C * own_stride];
@@ -148,24 +145,8 @@ private:
         for (std::size_t r = 0; r < count; r += rows_together)
           with_size<rows_together>(std::min(rows_together, count - r), [&]<std::size_t R>() {
             float* own = kept + r * C * vec::size;
-            vec lanes[R][C];
-            if (k == 0)
-              clear(lanes);
-            else
-#pragma GCC unroll 8
-              for (std::size_t i = 0; i < R; ++i)
-#pragma GCC unroll 8
-                for (std::size_t c = 0; c < C; ++c)
-                  lanes[i][c] = vec::load_aligned(own + (i * C + c) * vec::size);
-            add_products(rows + r, k, own_weights, own_stride, some, lanes);
-            if (k + part < depth)
-#pragma GCC unroll 8
-              for (std::size_t i = 0; i < R; ++i)
-#pragma GCC unroll 8
-                for (std::size_t c = 0; c < C; ++c)
-                  lanes[i][c].store_aligned(own + (i * C + c) * vec::size);
-            else
-              store(lanes, sums.row_block(r, R));
+            tile<R, C>(rows + r, k, own_weights, own_stride, some, k == 0 ? nullptr : own,
+                       k + part < depth ? own : nullptr, sums.row_block(r, R));
           });
       }
     });
@@ -178,37 +159,30 @@ private:
         return with_size<Most - 1>(size, f);
     f.template operator()<Most>();
   }
-  template <std::size_t R, std::size_t C> [[gnu::always_inline]] static void clear(vec (&lanes)[R][C]) noexcept {
-#pragma GCC unroll 8
-    for (std::size_t r = 0; r < R; ++r)
-#pragma GCC unroll 8
-      for (std::size_t c = 0; c < C; ++c)
-        lanes[r][c] = vec(0.0F);
-  }
-  template <std::size_t R, std::size_t C>
-  [[gnu::always_inline]] static void store(const vec (&lanes)[R][C], matrix_view<float> sums) noexcept {
-#pragma GCC unroll 8
-    for (std::size_t r = 0; r < R; ++r)
-#pragma GCC unroll 8
-      for (std::size_t c = 0; c < C; ++c)
-        sums(r, c) = sum_of(lanes[r][c]);
-  }
-
   /// Of the lanes, always in the same order.
   [[nodiscard, gnu::always_inline]] static float sum_of(const vec& lanes) noexcept {
+#if defined(__AVX512F__)
+    return _mm512_reduce_add_ps(lanes);
+#elif defined(__AVX__)
+    const __m128 half = _mm_add_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps(lanes, 1));
+    const __m128 pair = _mm_add_ps(half, _mm_movehl_ps(half, half));
+    return _mm_cvtss_f32(_mm_add_ss(pair, _mm_movehdup_ps(pair)));
+#else
     alignas(64) float values[vec::size];
     lanes.store_aligned(values);
-#pragma GCC unroll 8
     for (std::size_t half = vec::size / 2; half != 0; half /= 2)
       for (std::size_t i = 0; i < half; ++i)
         values[i] += values[i + half];
     return values[0];
+#endif
   }
 
-  /// lanes += the products of rows, from value `first` on, and weights.
+  /// Products of rows, from value `first` on, and weights, added to the lanes `from` (zeros where there are none): to
+  /// the lanes `to`, or summed to sums(r, c) where that is null.
   template <std::size_t R, std::size_t C>
-  [[gnu::noinline]] static void add_products(const row_value* const* rows, std::size_t first, const weight* w,
-                                             std::size_t stride, std::size_t depth, vec (&result)[R][C]) noexcept {
+  [[gnu::noinline]] static void tile(const row_value* const* rows, std::size_t first, const weight* w,
+                                     std::size_t stride, std::size_t depth, const float* from, float* to,
+                                     matrix_view<float> sums) noexcept {
     vec lanes[R][C];
     const row_value* x[R];
 #pragma GCC unroll 8
@@ -216,7 +190,7 @@ private:
       x[r] = rows[r] + first;
 #pragma GCC unroll 8
       for (std::size_t c = 0; c < C; ++c)
-        lanes[r][c] = result[r][c];
+        lanes[r][c] = from == nullptr ? vec(0.0F) : vec::load_aligned(from + (r * C + c) * vec::size);
     }
     constexpr std::size_t ahead = 4096 / sizeof(weight);
     std::size_t k = 0;
@@ -253,7 +227,10 @@ private:
     for (std::size_t r = 0; r < R; ++r)
 #pragma GCC unroll 8
       for (std::size_t c = 0; c < C; ++c)
-        result[r][c] = lanes[r][c];
+        if (to != nullptr)
+          lanes[r][c].store_aligned(to + (r * C + c) * vec::size);
+        else
+          sums(r, c) = sum_of(lanes[r][c]);
   }
   template <class Value>
   [[nodiscard]] static typename Form::operand load_some(const Value* from, std::size_t count) noexcept {
