@@ -133,8 +133,11 @@ nlohmann::json describe_model(const run_config& base) {
 
 nlohmann::json compare(const comparison& wanted, const corpus& text) {
   validate(wanted.base, text);
-  for (const auto& v : wanted.variants)
-    make_feed_forwards<float>(v, wanted.base.shape, 1, 1); // a mistake shows now, not hours later
+  for (const auto& v : wanted.variants) { // a mistake shows now, not hours later
+    make_feed_forwards<float>(v, wanted.base.shape, 1, 1);
+    if (wanted.group != nullptr)
+      require_divisible<float>(v);
+  }
   std::vector<variant> variants = wanted.variants;
   finished_runs finished;
   const auto results = [&] { return describe(wanted, text, variants, finished); };

@@ -46,17 +46,17 @@ template <class T> std::vector<router_entry<T>> batch_routers();
 
 /// hmoe::error for routers whose choice depends on the place of a token in the batch, or on the other tokens: a process
 /// knows only its own.
-template <class T> void require_divisible(const layer_setup& s) {
+template <class T> void require_divisible(const variant& v) {
   for (const auto& table : {noise_routers<T>(), batch_routers<T>()})
     for (const auto& entry : table)
-      hmoe::require(entry.name != s.what.router.kind || entry.name.starts_with("hash"), "variant ", s.what.name,
-                    ": router=", s.what.router.kind,
+      hmoe::require(entry.name != v.router.kind || entry.name.starts_with("hash"), "variant ", v.name,
+                    ": router=", v.router.kind,
                     " looks at the whole batch, which --expert-parallel divides: choose a router of single tokens");
 }
 
 template <class T> std::unique_ptr<feed_forward<T>> make_feed_forward(const layer_setup& s) {
   if (s.group != nullptr)
-    require_divisible<T>(s);
+    require_divisible<T>(s.what);
   for (const auto& table :
        {selection_routers<T>(), score_routers<T>(), noise_routers<T>(), moving_routers<T>(), batch_routers<T>()})
     for (const auto& entry : table)
