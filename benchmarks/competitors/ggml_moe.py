@@ -16,7 +16,6 @@ from peers.problem import Refused
 
 TYPES = {"f32": ("f32", 4.0), "bf16": ("bf16", 2.0), "q8": ("q8_0", 34 / 32), "q4": ("q4_0", 18 / 32),
          "mxfp4": ("mxfp4", 17 / 32)}  # fmt: skip
-SUBJECTS = {"ggml": tuple(TYPES)}
 
 
 class InitParams(ctypes.Structure):
@@ -77,8 +76,9 @@ class Layer:
         self.type = next((t for t in range(64) if self.g.type_name(t) == name.encode()), None)
         if self.type is None:
             raise Refused(f"this ggml has no type {name}")
-        if problem.d_model % 32 or problem.width % 32:
-            raise Refused("its blocks have 32 weights, which the layer's sizes are no multiples of")
+        if problem.d_model % 32:
+            raise Refused("its blocks have 32 weights, which the layer's inputs are no multiple of")
+        problem.round_up(32)
         self.backend = self.g.backend_cpu_init()
         self.g.backend_cpu_set_n_threads(self.backend, threads)
         self.plain = self.g.backend_cpu_buffer_type()

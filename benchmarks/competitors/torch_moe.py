@@ -6,7 +6,6 @@ from torch.nn import functional
 
 from peers.problem import Refused
 
-SUBJECTS = {"torch_eager": ("f32", "bf16"), "torch_grouped": ("f32", "bf16")}
 TYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
 
 

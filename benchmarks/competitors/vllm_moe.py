@@ -14,7 +14,7 @@ from peers.problem import Refused
 
 from .torch_moe import TorchLayer
 
-ALIGNED = 32  # widths have to be multiples
+ALIGNED = 32  # sizes have to be multiples
 
 
 def extension():
@@ -33,8 +33,9 @@ class Layer(TorchLayer):
         super().__init__(problem, form, threads)
         if form not in ("f32", "bf16"):
             raise Refused("its layers with quantised weights need AMX, and are not measured here")
-        if problem.d_model % ALIGNED or problem.width % ALIGNED:
-            raise Refused(f"its kernel needs sizes that are multiples of {ALIGNED}")
+        if problem.d_model % ALIGNED:
+            raise Refused(f"its kernel needs inputs in multiples of {ALIGNED}")
+        problem.round_up(ALIGNED)
         self.version = f"{extension()}, {self.version}"
         self.bytes_per_weight = self.type.itemsize
         self.copies = problem.copies(problem.weights * self.bytes_per_weight)

@@ -8,9 +8,10 @@ of a weight matrix and one for each token, with int4 weights one for 32 inputs; 
 import torch
 import zentorch
 
+from peers.problem import Refused
+
 from .torch_moe import TorchLayer, tensor
 
-SUBJECTS = {"zentorch": ("f32", "bf16", "q8_channel", "q4")}
 GROUP = 32  # weights of int4 that share a scale, as in the other layers
 
 
@@ -34,6 +35,10 @@ def by_group(matrix):
 class Layer(TorchLayer):
     def __init__(self, problem, form, threads):
         super().__init__(problem, form, threads)
+        if form.startswith("q4"):
+            if problem.d_model % GROUP:
+                raise Refused(f"{GROUP} inputs share a scale, and the layer's inputs are no multiple of that")
+            problem.round_up(GROUP)
         self.version = f"zentorch {zentorch.__version__}, {self.version}"
         self.bytes_per_weight = {"f32": 4, "bf16": 2, "q8": 1, "q4": 0.5 + 2 / GROUP}[form.split("_")[0]]
         self.copies = problem.copies(problem.weights * self.bytes_per_weight)

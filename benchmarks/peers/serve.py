@@ -4,8 +4,7 @@
 
     serve.py MODULE SUBJECT FOLDER FORMAT THREADS DESCRIPTOR
 
-MODULE is a file of benchmarks/competitors with SUBJECTS, {subject: formats}, and make(subject, problem, format,
-threads). What that returns has
+MODULE is a file of benchmarks/competitors with make(subject, problem, format, threads). What that returns has
     version, bytes_per_weight, copies
     load(input)         one of problem.inputs(…) in the form that run takes; not timed
     feed(copy, loaded)  what a model would have done before the layer; not timed
