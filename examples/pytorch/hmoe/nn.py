@@ -7,7 +7,7 @@
     (task_loss(y) + routed.loss).backward()
 
 Parameters are ordinary tensors, used where they are. A token's output has the same bits in any batch and on any number
-of threads. Ids of experts are int64 [tokens, choices]; an id that is no expert is skipped, so −1 stands for "none".
+of threads; passes with and without gradients may differ in the last bits. Ids of experts are int64 [tokens, choices]; an id that is no expert is skipped, so −1 stands for "none".
 """
 
 import json
