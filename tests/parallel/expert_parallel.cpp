@@ -163,7 +163,7 @@ TEST_CASE("training in chunks runs each expert once, on all its rows") {
     support::run_part<double>(ctx, strategy, support::make_unequal_experts<double>(), 20, 10 * self.rank(),
                               10 * self.rank() + 10, false);
   });
-  CHECK(passes == std::vector<std::size_t>{6, 6});       // three forward, three backward
+  CHECK(passes == std::vector<std::size_t>{6, 6});    // three forward, three backward
   CHECK(forward[0] == std::set<hmoe::index_t>{0, 2}); // no token goes to 4 and 6
   CHECK(forward[1] == std::set<hmoe::index_t>{1, 3, 5});
   CHECK(backward == forward);
