@@ -46,16 +46,23 @@ template <class T, std::size_t Width> struct packed_operand {
 
 /// C[Rows × V vectors] = or += Σ_k A(r, k) · B(k, ·), each element its own chain of multiply-adds over ascending k, so
 /// its bits do not depend on Rows or on the columns beside it. B's row k starts at b + k·b_step. The sum starts from C
-/// when Continue, else from zero.
-template <std::size_t Rows, std::size_t V, bool Continue, class T, class Arch, class A>
-void multiply_tile(std::size_t depth, A a, const T* b, std::size_t b_step, T* c, std::size_t c_step) noexcept {
+/// when it is resumed, else from zero. (One function for both: it is compiled for many numbers of rows.)
+template <std::size_t Rows, std::size_t V, class T, class Arch, class A>
+void multiply_tile(bool resume, std::size_t depth, A a, const T* b, std::size_t b_step, T* c,
+                   std::size_t c_step) noexcept {
   using vec = xsimd::batch<T, Arch>;
   vec sums[Rows][V];
 #pragma GCC unroll 16
   for (std::size_t r = 0; r < Rows; ++r)
 #pragma GCC unroll 4
     for (std::size_t v = 0; v < V; ++v)
-      sums[r][v] = Continue ? vec::load_unaligned(c + r * c_step + v * vec::size) : vec(T(0));
+      sums[r][v] = vec(T(0));
+  if (resume)
+#pragma GCC unroll 16
+    for (std::size_t r = 0; r < Rows; ++r)
+#pragma GCC unroll 4
+      for (std::size_t v = 0; v < V; ++v)
+        sums[r][v] = vec::load_unaligned(c + r * c_step + v * vec::size);
   for (std::size_t k = 0; k < depth; ++k) {
     vec columns[V];
 #pragma GCC unroll 4
@@ -83,10 +90,7 @@ void multiply_rows(std::size_t rows, bool resume, std::size_t depth, A a, const 
   if constexpr (MaxRows > 1)
     if (rows < MaxRows)
       return multiply_rows<MaxRows - 1, V, T, Arch>(rows, resume, depth, a, b, b_step, c, c_step);
-  if (resume)
-    multiply_tile<MaxRows, V, true, T, Arch>(depth, a, b, b_step, c, c_step);
-  else
-    multiply_tile<MaxRows, V, false, T, Arch>(depth, a, b, b_step, c, c_step);
+  multiply_tile<MaxRows, V, T, Arch>(resume, depth, a, b, b_step, c, c_step);
 }
 
 } // namespace hmoe::backends::simd_detail
