@@ -37,6 +37,7 @@ class Config:
         self.hidden_size, self.intermediate_size = d, h
         self.num_local_experts, self.num_experts_per_tok = experts, choices
         self.hidden_act, self._experts_implementation = "silu", "eager"
+        self.swiglu_alpha, self.swiglu_limit = 1.702, 7.0
 
 
 def build(shape, experts, width, dtype):
@@ -61,7 +62,7 @@ def ways_of(module, dtype, tokens, choices, compiled, training):
 
     ways = {"eager": by("eager"), "grouped_mm": by("grouped_mm")}
     gathered = tokens * choices * sum(p[0].numel() for p in module.parameters()) * dtype.itemsize
-    if gathered < 2**32:  # batched_mm copies the weights of every choice
+    if gathered < 2**30:  # batched_mm copies the weights of every choice: it would take minutes
         ways["batched_mm"] = by("batched_mm")
     if compiled:
         grouped = torch.compile(by("grouped_mm"), dynamic=False)
