@@ -11,10 +11,10 @@
 #include <cstdint>
 
 /// Weights in blocks of 32, or of another multiple of 32, that share a scale. Each kind has
-///   size                        weights of a block
-///   static quantize(values)     from that many floats, each at most `largest_quantized_weight` in magnitude
-///   (unchecked) value(i)                    weight i as it is read back: scale() · (code(i) − zero) + offset() code(i)
-///   what is stored of it, below 2^bits
+///   size              weights of a block
+///   quantize(values)  static: from that many floats, each at most `largest_quantized_weight` in magnitude (unchecked)
+///   value(i)          weight i as it is read back: scale() · (code(i) − zero) + offset()
+///   code(i)           what is stored of it, below 2^bits
 namespace hmoe {
 
 /// Weights that share a scale, where nothing else is said.
