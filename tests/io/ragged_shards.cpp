@@ -47,7 +47,7 @@ bool says(const std::string& text, const std::string& words) { return text.find(
 TEST_CASE("a layer of unequal experts in three files comes back bit for bit, whatever order experts have in them") {
   const support::scratch_folder folder;
   const auto layer = support::make_ragged_layer<float>();
-  // One file has nothing of the layer: it is not named by the index.
+  // One file has nothing of the layer.
   write_shards(layer, folder,
                {{false, true, true, false, false, false, true},
                 shard_part(7, false),
@@ -55,7 +55,7 @@ TEST_CASE("a layer of unequal experts in three files comes back bit for bit, wha
   CHECK(shards_io::shard_name(1, 3) == "model-00002-of-00003.safetensors");
   CHECK(shards_io::shard_name(123456, 200000) == "model-123457-of-200000.safetensors");
   const shards_io::sharded_safetensors files(folder.path().string());
-  CHECK(files.files().size() == 2);
+  CHECK(files.files().size() == 3);
   const shards_io::ragged_layer stored = shards_io::read_ragged_shards(files, "l.");
   CHECK(stored.widths() == std::vector<std::size_t>{3, 0, 1, 0, 0, 0, 0});
   CHECK(stored.reason == shards_io::ragged_reason{"pruned", "a method", "a model"});
@@ -66,6 +66,18 @@ TEST_CASE("a layer of unequal experts in three files comes back bit for bit, wha
       values.data()[i] = 0;
   });
   shards_io::load_ragged_shards(files, loaded, "l.");
+  CHECK(shard_weights(loaded) == shard_weights(layer));
+}
+
+TEST_CASE("experts without tensors come back from a file that has nothing else") {
+  const support::scratch_folder folder;
+  const auto layer = support::make_ragged_layer<float>();
+  // Expert 5 has width 0 and no biases, expert 6 is an identity.
+  write_shards(layer, folder,
+               {{true, true, true, true, true, false, false}, {false, false, false, false, false, true, true}});
+  auto loaded = support::make_ragged_layer<float>();
+  loaded.experts().bank<0>().gate(0)(0, 0) = 77;
+  shards_io::load_ragged_shards(shards_io::sharded_safetensors(folder.path().string()), loaded, "l.");
   CHECK(shard_weights(loaded) == shard_weights(layer));
 }
 

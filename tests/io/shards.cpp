@@ -2,6 +2,7 @@
 #include <hmoe/io/safetensors_writer.hpp>
 #include <hmoe/io/shards.hpp>
 
+#include "support/error_of.hpp"
 #include "support/scratch_folder.hpp"
 
 #include <doctest/doctest.h>
@@ -80,4 +81,25 @@ TEST_CASE("an index that disagrees with its files, or leads elsewhere, is refuse
   CHECK(refused(R"({"a": "3"})").find("No such file") != std::string::npos);
   CHECK(refused(R"({"a": 1})") == "hmoe: INDEX: the file of tensor \"a\" is a whole number from 0, needed is a text");
   CHECK(refused(R"([])") == "hmoe: INDEX: weight_map is an array, needed is an object");
+}
+
+TEST_CASE("an index of unequal experts names files without tensors, too") {
+  const support::scratch_folder folder;
+  write_shard(folder / "1", {{"a", 1}});
+  write_shard(folder / "2", {});
+  const auto open = [&](const std::string& files) {
+    support::set_contents(folder / "model.safetensors.index.json",
+                          R"({"metadata": {"ragged_files": )" + files + R"(}, "weight_map": {"a": "1"}})");
+    return support::error_of([&] {
+      const sharded_safetensors shards(folder.path().string());
+      CHECK(shards.files().size() == 2);
+      CHECK(shards.files().back().name() == (folder / "2").string());
+    });
+  };
+  CHECK(open(R"(["1", "2"])") == "no error");
+  CHECK(open(R"(["2"])") == "no error");
+  CHECK(open(R"(["../x"])").ends_with(": ragged_files has \"../x\", which is no name of a file beside the index"));
+  CHECK(open("3").ends_with(": ragged_files is a whole number from 0, needed is an array"));
+  write_shard(folder / "2", {{"b", 2}});
+  CHECK(open(R"(["2"])").ends_with("and its files disagree; 1 tensor is not in the index: \"b\""));
 }

@@ -13,7 +13,10 @@
 #include <hmoe/io/shards.hpp>
 #include <hmoe/io/stored_tensor.hpp>
 
+#include <unistd.h>
+
 #include <cstddef>
+#include <cstdint>
 #include <map>
 #include <set>
 #include <span>
@@ -26,33 +29,43 @@
 /// each file is written by ragged_checkpoint_writer::add_part, and says of the other experts that they are elsewhere.
 namespace hmoe::io {
 
-/// "model-00002-of-00003.safetensors" for file 1 of 3.
-[[nodiscard]] inline std::string shard_name(std::size_t shard, std::size_t shards) {
+/// "model-00002-of-00003.safetensors" for file 1 of 3; "model-00002-of-00003.save-1.safetensors" in save 1, which
+/// leaves the files of save 0 as they are.
+[[nodiscard]] inline std::string shard_name(std::size_t shard, std::size_t shards, std::uint64_t save = 0) {
   const auto digits = [](std::size_t number) {
     const std::string text = std::to_string(number);
     return std::string(text.size() < 5 ? 5 - text.size() : 0, '0') + text;
   };
-  return "model-" + digits(shard + 1) + "-of-" + digits(shards) + ".safetensors";
+  return "model-" + digits(shard + 1) + "-of-" + digits(shards) + (save == 0 ? "" : ".save-" + std::to_string(save)) +
+         ".safetensors";
 }
 
-/// Writes model.safetensors.index.json for the files shard_name(0 … shards − 1, shards) that are in the folder: after
-/// it the checkpoint is complete, and sharded_safetensors{folder} opens it. hmoe::error for a tensor in two files.
-inline void write_shard_index(const std::string& folder, std::size_t shards) {
+/// Writes model.safetensors.index.json for the files shard_name(0 … shards − 1, shards, save) that are in the folder:
+/// after it the checkpoint is complete, and sharded_safetensors{folder} opens it. hmoe::error for a tensor in two
+/// files.
+inline void write_shard_index(const std::string& folder, std::size_t shards, std::uint64_t save = 0) {
   std::map<std::string, std::size_t> shard_of;
   std::size_t bytes = 0;
   for (std::size_t s = 0; s < shards; ++s) {
-    const safetensors_file file(folder + "/" + shard_name(s, shards));
+    const safetensors_file file(folder + "/" + shard_name(s, shards, save));
     for (const stored_tensor& tensor : file.tensors()) {
       require(shard_of.try_emplace(tensor.name(), s).second, file.name(), ": tensor ", in_quotes(tensor.name()),
               " is in another file, too");
       bytes += tensor.bytes().size();
     }
   }
-  std::string json = "{\"metadata\":{\"total_size\":" + std::to_string(bytes) + "},\"weight_map\":{";
+  std::string json = "{\"metadata\":{\"total_size\":" + std::to_string(bytes) + ",\"";
+  json.append(sharded_safetensors::files_key).append("\":");
+  // All of them: one whose experts have no tensors stands nowhere else.
+  for (std::size_t s = 0; s < shards; ++s) {
+    json += s == 0 ? '[' : ',';
+    append_json_string(json, shard_name(s, shards, save));
+  }
+  json += "]},\"weight_map\":{";
   for (const auto& [name, shard] : shard_of) {
     append_json_string(json, name);
     json += ':';
-    append_json_string(json, shard_name(shard, shards));
+    append_json_string(json, shard_name(shard, shards, save));
     json += ',';
   }
   if (json.back() == ',')
@@ -61,6 +74,27 @@ inline void write_shard_index(const std::string& folder, std::size_t shards) {
   file_writer index(folder + "/model.safetensors.index.json");
   index.write(std::as_bytes(std::span(json)));
   index.commit();
+}
+
+/// The paths of the files that the folder's index names, none where it has no index. hmoe::error unless each has the
+/// layer with that prefix and no other one, which another index would lose.
+[[nodiscard]] inline std::vector<std::string> shards_of_layer(const std::string& folder, std::string_view prefix) {
+  std::vector<std::string> paths;
+  const std::string index = folder + "/model.safetensors.index.json";
+  if (::access(index.c_str(), F_OK) != 0)
+    return paths;
+  const sharded_safetensors files(index);
+  for (const safetensors_file& file : files.files()) {
+    const std::string* text = file.metadata(ragged_manifest::key);
+    ragged_manifest manifest;
+    if (text != nullptr)
+      manifest = ragged_manifest::from_json(*text, file.name() + ": its manifest");
+    require(manifest.layers.size() == 1 && manifest.find(prefix) != nullptr, folder,
+            " has a checkpoint of something else than the layer ", in_quotes(prefix),
+            ": save this layer into a folder of its own");
+    paths.push_back(file.name());
+  }
+  return paths;
 }
 
 /// The layer with that prefix as its files have it together. hmoe::error where an expert is in no file or in two, or

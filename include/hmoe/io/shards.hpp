@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <map>
 #include <span>
 #include <string>
 #include <string_view>
@@ -24,9 +25,12 @@ namespace hmoe::io {
 /// The tensors of a checkpoint: one safetensors file, or several and an index that says which tensor is in which, as
 /// models are published (model.safetensors.index.json: {"weight_map": {"tensor": "file", …}}). hmoe::error where a file
 /// is damaged, where the index names what is not a file beside it, or where index and files disagree: the message lists
-/// tensors that are missing and tensors that the index does not have.
+/// tensors that are missing and tensors that the index does not have. {"metadata": {"ragged_files": ["file", …]}} names
+/// files of unequal experts (hmoe/io/ragged_shards.hpp), which may be without tensors.
 class sharded_safetensors {
 public:
+  static constexpr const char* files_key = "ragged_files";
+
   /// `path`: a folder with model.safetensors.index.json or model.safetensors, an index (a name that ends with .json),
   /// or a safetensors file.
   explicit sharded_safetensors(std::string path) : name_(std::move(path)) {
@@ -75,33 +79,39 @@ private:
     const memory_map map(name_);
     const std::string_view text(reinterpret_cast<const char*>(map.bytes().data()), map.bytes().size());
     const json_value index = parse_json(text, name_);
-    std::vector<std::pair<std::string_view, std::string_view>> wanted; // shard, tensor
-    for (const auto& [tensor, shard] : index.at("weight_map", name_).members(name_ + ": weight_map")) {
-      const std::string_view file = shard.text(name_ + ": the file of tensor " + in_quotes(tensor));
-      // A file of the checkpoint, and no other of the machine.
+    // A file of the checkpoint, and no other of the machine.
+    const auto beside = [&](std::string_view file, const std::string& said) {
       require(!file.empty() && file.find('/') == file.npos && file.find('\0') == file.npos && file != "." &&
                   file != "..",
-              name_, ": tensor ", in_quotes(tensor), " is said to be in ", in_quotes(file),
-              ", which is no name of a file beside the index");
-      wanted.emplace_back(file, tensor);
-    }
-    std::ranges::sort(wanted);
+              name_, ": ", said, in_quotes(file), ", which is no name of a file beside the index");
+      return file;
+    };
+    std::map<std::string_view, std::vector<std::string_view>> wanted; // the tensors of each file
+    for (const auto& [tensor, shard] : index.at("weight_map", name_).members(name_ + ": weight_map"))
+      wanted[beside(shard.text(name_ + ": the file of tensor " + in_quotes(tensor)),
+                    "tensor " + in_quotes(tensor) + " is said to be in ")]
+          .push_back(tensor);
+    if (const json_value* metadata = index.find("metadata"))
+      if (const json_value* files = metadata->find(files_key))
+        for (const json_value& file : files->elements(name_ + ": " + files_key))
+          wanted[beside(file.text(name_ + ": " + files_key), std::string(files_key) + " has ")];
     const std::string folder = name_.substr(0, name_.rfind('/') + 1);
     name_list missing, surplus;
-    for (std::size_t i = 0; i < wanted.size();) {
-      const safetensors_file& file = files_.emplace_back(folder + std::string(wanted[i].first));
+    for (auto& [shard, tensors] : wanted) {
+      const safetensors_file& file = files_.emplace_back(folder + std::string(shard));
       // Both lists ascend by name.
-      const std::string_view shard = wanted[i].first;
+      std::ranges::sort(tensors);
+      auto next = tensors.begin();
       for (const stored_tensor& tensor : file.tensors()) {
-        for (; i < wanted.size() && wanted[i].first == shard && wanted[i].second < tensor.name(); ++i)
-          missing.add(wanted[i].second);
-        if (i < wanted.size() && wanted[i].first == shard && wanted[i].second == tensor.name())
-          ++i;
+        for (; next != tensors.end() && *next < tensor.name(); ++next)
+          missing.add(*next);
+        if (next != tensors.end() && *next == tensor.name())
+          ++next;
         else
           surplus.add(tensor.name());
       }
-      for (; i < wanted.size() && wanted[i].first == shard; ++i)
-        missing.add(wanted[i].second);
+      for (; next != tensors.end(); ++next)
+        missing.add(*next);
     }
     require(missing.empty() && surplus.empty(), name_, " and its files disagree", missing.text("missing"),
             surplus.text("not in the index"));

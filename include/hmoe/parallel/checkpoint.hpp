@@ -4,6 +4,7 @@
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/core/parameter.hpp>
+#include <hmoe/io/in_quotes.hpp>
 #include <hmoe/io/ragged_checkpoint.hpp>
 #include <hmoe/io/ragged_manifest.hpp>
 #include <hmoe/io/ragged_shards.hpp>
@@ -14,11 +15,16 @@
 #include <hmoe/parallel/failure.hpp>
 #include <hmoe/parallel/placement.hpp>
 
+#include <unistd.h>
+
+#include <algorithm>
 #include <charconv>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <vector>
 
 /// Checkpoints of a layer whose experts are on several ranks: each rank writes a file with its experts, and any number
@@ -48,10 +54,43 @@ void for_own_tensors(const std::vector<parameter<T>>& list, const expert_placeme
     if (!list[i].value.empty() && (list[i].expert == parameter_info::no_expert || placed.has(rank, list[i].expert)))
       f(i);
 }
-/// The file of a rank; add(writer, part) adds to it.
+/// The number of steps that the files were saved with. hmoe::error where none has it, or two differ.
+[[nodiscard]] inline std::uint64_t steps_in(const io::sharded_safetensors& files) {
+  std::uint64_t steps = 0;
+  const std::string* before = nullptr;
+  for (const io::safetensors_file& file : files.files()) {
+    const std::string* text = file.metadata(steps_key);
+    if (text == nullptr)
+      continue;
+    const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), steps);
+    require(error == std::errc() && end == text->data() + text->size(), file.name(), ": ", io::in_quotes(*text),
+            " is no number of steps");
+    require(before == nullptr || *text == *before, files.name(), ": ", steps_key, " is ", io::in_quotes(*text), " in ",
+            file.name(), ", ", io::in_quotes(before == nullptr ? "" : *before),
+            " in a file before: the files are of different saves");
+    before = text;
+  }
+  require(before != nullptr, files.name(), ": no number of steps under ", steps_key);
+  return steps;
+}
+/// The file of a rank; add(writer, part) adds to it. Until the new index is there, the folder's index names files that
+/// are as the save before has left them.
 template <communicator Communicator, class Layer, class Add>
 void save(const Communicator& ranks, const Layer& layer, const std::string& folder, const std::string& prefix,
           const io::ragged_reason& reason, const Add& add) {
+  const char* const who = "save_checkpoint";
+  std::vector<std::string> old;
+  std::uint64_t number = 0;
+  communicators::agree(ranks, exception_of([&] {
+                         if (ranks.rank() != 0)
+                           return;
+                         old = io::shards_of_layer(folder, prefix);
+                         for (std::size_t r = 0; r < ranks.size(); ++r)
+                           if (std::ranges::count(old, folder + "/" + io::shard_name(r, ranks.size())) != 0)
+                             number = 1; // else 0, whose files the old index does not name
+                       }),
+                       who);
+  ranks.template all_reduce<std::uint64_t>(std::span(&number, 1)); // rank 0's
   const expert_placement& placed = layer.dispatch_strategy().placed();
   communicators::agree(ranks, exception_of([&] {
                          // Of several replicas, whose weights are the same, the first.
@@ -61,21 +100,24 @@ void save(const Communicator& ranks, const Layer& layer, const std::string& fold
                          io::ragged_checkpoint_writer writer;
                          writer.add_part(layer, part, prefix, reason);
                          add(writer, part);
-                         writer.write(folder + "/" + io::shard_name(ranks.rank(), ranks.size()));
+                         writer.write(folder + "/" + io::shard_name(ranks.rank(), ranks.size(), number));
                        }),
-                       "save_checkpoint");
+                       who);
   communicators::agree(ranks, exception_of([&] {
-                         if (ranks.rank() == 0)
-                           io::write_shard_index(folder, ranks.size());
+                         if (ranks.rank() != 0)
+                           return;
+                         io::write_shard_index(folder, ranks.size(), number);
+                         for (const std::string& path : old)
+                           ::unlink(path.c_str());
                        }),
-                       "save_checkpoint");
+                       who);
 }
 
 } // namespace detail
 
-/// Writes the layer into a folder that all ranks see: a safetensors file from each rank and an index
-/// (hmoe/io/ragged_shards.hpp), which comes last. Take an empty folder: files of a checkpoint before it, from another
-/// number of ranks, stay where they are.
+/// Writes the layer into a folder that all ranks see, one layer to a folder: a safetensors file from each rank and an
+/// index (hmoe/io/ragged_shards.hpp), which comes last. A checkpoint of this layer that is there stays complete until
+/// the new index takes its place; then its files are removed. hmoe::error for a folder whose index has another layer.
 template <communicator Communicator, class Layer>
 void save_checkpoint(const Communicator& ranks, const Layer& layer, const std::string& folder,
                      const std::string& prefix = "", const io::ragged_reason& reason = {}) {
@@ -130,16 +172,13 @@ void load_checkpoint(const Communicator& ranks, Layer& layer, optimizer_of<T, Op
           require(tensor.type() == io::tensor_type_of<T>, "tensor ", tensor.name(), " is ", tensor.description(),
                   ", the optimiser works with ", io::traits_of(io::tensor_type_of<T>).name);
         });
+        std::uint64_t steps = 0;
+        if constexpr (requires { trained.optimizer.set_steps(steps); })
+          steps = detail::steps_in(files);
         io::load_ragged_shards(files, layer, prefix);
         for_each_state([](const io::stored_tensor& tensor, matrix_view<T> to) { tensor.read(to); });
-        if constexpr (requires { trained.optimizer.set_steps(std::uint64_t{}); }) {
-          const std::string* text = files.files()[0].metadata(detail::steps_key);
-          std::uint64_t steps = 0;
-          require(text != nullptr && std::from_chars(text->data(), text->data() + text->size(), steps).ptr ==
-                                         text->data() + text->size(),
-                  folder, ": no number of steps under ", detail::steps_key);
+        if constexpr (requires { trained.optimizer.set_steps(steps); })
           trained.optimizer.set_steps(steps);
-        }
       }),
       "load_checkpoint");
 }
