@@ -140,6 +140,14 @@ TEST_CASE("The selection bias follows the load as on the host") {
         "hmoe: the bias of 4 of 3 experts should move");
 }
 
+TEST_CASE("Counts are of a tape that this layer has filled") {
+  const context gpu{backends::cuda{}, executors::cuda_stream{}};
+  trainer training(gpu, make_layer(1));
+  const auto fresh = training.layer.make_tape(tokens);
+  CHECK(support::error_of([&] { training.layer.add_load(gpu, fresh, training.load); }) ==
+        "hmoe: counts need a tape that a forward pass of this layer has filled");
+}
+
 TEST_CASE("Training goes on from a checkpoint bit for bit") {
   const context gpu{backends::cuda{}, executors::cuda_stream{}};
   trainer whole(gpu, make_layer(3));

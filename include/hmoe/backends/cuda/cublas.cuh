@@ -2,6 +2,7 @@
 #pragma once
 
 #include <hmoe/backends/cuda/context.hpp>
+#include <hmoe/backends/cuda/device.hpp>
 #include <hmoe/backends/cuda/device_scalar.cuh>
 #include <hmoe/backends/cuda/device_weight.hpp>
 #include <hmoe/backends/cuda/ffn_arrays.hpp>
@@ -82,6 +83,7 @@ template <class S> __global__ void __launch_bounds__(256) widen_kernel(const S* 
 template <class S> class cublas_products {
 public:
   cublas_products(const cuda_context& ctx, cublas_calls calls) : calls_(calls) {
+    const cuda_detail::device_guard guard(ctx.device());
     cublasHandle_t made = nullptr;
     cuda_detail::require_cublas(cublasCreate(&made), "cublasCreate");
     handle_ = {made, [](cublasHandle_t handle) { (void)cublasDestroy(handle); }};

@@ -298,6 +298,7 @@ device_losses<Losses...> cuda_layer<Experts, Router, S, W>::evaluate(const cuda_
       "routing::softmax, true>, which makes the same choices but for rounding");
   static_assert(sizeof...(Losses) <= cuda_detail::most_losses, "hmoe: a tape on the device has room for 32 losses");
   const cuda_detail::device_guard guard = enter(ctx);
+  require(tape.shape() == shape_, "the tape is of another layer");
   require(tape.complete(), "an auxiliary loss needs a tape that a forward pass of this layer has filled");
   const pass_arrays& pass = tape.arrays();
   const std::size_t bytes = cuda_detail::evaluate_losses_bytes(aux, tape.tokens(), shape_.routed);
@@ -376,7 +377,7 @@ void cuda_layer<Experts, Router, S, W>::add_load(const cuda_context& ctx, const 
   requires trainable
 {
   const cuda_detail::device_guard guard = enter(ctx);
-  require(tape.shape() == shape_, "the tape is of another layer");
+  check_counted(tape);
   check_load(load, "the load");
   if (flops_per_token.data() != nullptr)
     check_load(flops_per_token, "flops_per_token");
@@ -416,7 +417,7 @@ void cuda_layer<Experts, Router, S, W>::update_top_p(const cuda_context& ctx, co
   requires(trainable && cuda_detail::selects_top_p<Router>)
 {
   const cuda_detail::device_guard guard = enter(ctx);
-  require(tape.shape() == shape_, "the tape is of another layer");
+  check_counted(tape);
   cuda_detail::launch{"move_top_p", ctx.stream(), 1, cuda_detail::loss_threads}(
       cuda_detail::move_top_p<cuda_detail::loss_threads>, tape.arrays().trace.tokens_per_expert,
       static_cast<index_t>(shape_.routed), tape.arrays().trace.tokens, controller.choice(), controller.state(),
@@ -429,7 +430,7 @@ void cuda_layer<Experts, Router, S, W>::add_sparsity(const cuda_context& ctx, co
   requires trainable
 {
   const cuda_detail::device_guard guard = enter(ctx);
-  require(tape.shape() == shape_, "the tape is of another layer");
+  check_counted(tape);
   if (tape.tokens() != 0)
     cuda_detail::launch{"count_sparsity", ctx.stream(),
                         cuda_detail::element_blocks(tape.tokens() * shape_.routed, ctx.multiprocessors()),

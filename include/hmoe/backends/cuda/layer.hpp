@@ -405,6 +405,10 @@ private:
             " experts should move");
     return static_cast<index_t>(std::min(moving, shape_.routed));
   }
+  void check_counted(const tape_type& tape) const {
+    require(tape.shape() == shape_, "the tape is of another layer");
+    require(tape.complete(), "counts need a tape that a forward pass of this layer has filled");
+  }
   void check_load(matrix_view<const double, device_space> load, std::string_view name) const {
     require(load.rows() == 1 && load.cols() == shape_.routed, name, " is ", load.rows(), " x ", load.cols(),
             ", needed is 1 x ", shape_.routed);
