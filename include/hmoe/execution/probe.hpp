@@ -164,6 +164,19 @@ void for_each_task(const Context& ctx, std::size_t count, const Task& task, [[ma
     ctx.executor().for_each(count, task);
 }
 
+/// The same tasks one after the other, as one task of the executor.
+template <class Context, class Task, class Told>
+void as_one_task(const Context& ctx, std::size_t count, const Task& task, [[maybe_unused]] const Told& told) {
+  ctx.executor().for_each(1, [&](std::size_t, std::size_t worker) {
+    for (std::size_t i = 0; i < count; ++i) {
+      [[maybe_unused]] watch<Context> watched;
+      if constexpr (observed<Context>)
+        told(ctx, i, worker, watched);
+      task(i, worker);
+    }
+  });
+}
+
 /// True for banks and backends whose passes tell their stages themselves, by `static constexpr bool observes_stages =
 /// true`. The passes of others are watched as a whole, as stage::expert.
 template <class B>

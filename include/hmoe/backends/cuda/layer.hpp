@@ -253,6 +253,25 @@ public:
   /// Moves the p of a router with routing::top_p, given the pass in the tape.
   void update_top_p(const cuda_context& ctx, const tape_type& tape, cuda_top_p_controller& controller)
     requires(trainable && cuda_detail::selects_top_p<Router>);
+  /// Never valid: these say in words what the router lacks.
+  template <class... Arguments>
+    requires(!cuda_detail::has_selection_bias<Router>)
+  void update_bias_by_sign(const cuda_context&, Arguments&&...) {
+    explain_bias();
+  }
+  template <class... Arguments>
+    requires(!cuda_detail::has_selection_bias<Router>)
+  void update_bias_in_proportion(const cuda_context&, Arguments&&...) {
+    explain_bias();
+  }
+  template <class... Arguments>
+    requires(!cuda_detail::selects_top_p<Router>)
+  void update_top_p(const cuda_context&, Arguments&&...) {
+    static_assert(
+        cuda_detail::selects_top_p<Router>,
+        "hmoe::backends::cuda: update_top_p: the router of this layer has no p to move: give it the selection "
+        "routing::top_p");
+  }
   /// Counts the active pairs of the pass in the tape, and ends a step (losses::sparsity_controller).
   void add_sparsity(const cuda_context& ctx, const tape_type& tape, cuda_sparsity_controller& controller) const
     requires trainable;
@@ -404,6 +423,11 @@ private:
     require(moving == routing::all_experts || moving <= shape_.routed, "the bias of ", moving, " of ", shape_.routed,
             " experts should move");
     return static_cast<index_t>(std::min(moving, shape_.routed));
+  }
+  static void explain_bias() {
+    static_assert(cuda_detail::has_selection_bias<Router>,
+                  "hmoe::backends::cuda: the router of this layer has no selection bias to move: give it the selection "
+                  "routing::biased, as in routing::presets::deepseek_v3");
   }
   void check_counted(const tape_type& tape) const {
     require(tape.shape() == shape_, "the tape is of another layer");

@@ -138,17 +138,8 @@ void run_phase(const Context& ctx, vector_view<const Chunk> chunks, const work_s
     cut_into_pieces(all, target, pieces);
     const auto run = [&](std::size_t i, std::size_t worker) { f(chunks[pieces[i].chunk], pieces[i], worker); };
     const piece_told<Chunk, Told> tell{chunks, pieces, told};
-    if (who == workers::one) {
-      ctx.executor().for_each(1, [&](std::size_t, std::size_t worker) {
-        for (std::size_t i = 0; i < count; ++i) {
-          [[maybe_unused]] probes::watch<Context> watched;
-          if constexpr (probes::observed<Context>)
-            tell(ctx, i, worker, watched);
-          run(i, worker);
-        }
-      });
-      return;
-    }
+    if (who == workers::one)
+      return probes::as_one_task(ctx, count, run, tell);
     if (ctx.executor().concurrency() > 1)
       simd_detail::sort_by_cost(pieces);
     probes::for_each_task(ctx, count, run, tell);

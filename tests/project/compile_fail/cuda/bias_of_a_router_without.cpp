@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// expect: has_selection_bias
+// expect: the router of this layer has no selection bias to move
 #include <hmoe/backends/cuda.hpp>
 #include <hmoe/hmoe.hpp>
 
