@@ -7,10 +7,13 @@
 #include <doctest/doctest.h>
 
 #include <array>
+#include <chrono>
 #include <cstdint>
+#include <future>
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -114,6 +117,25 @@ TEST_CASE("a rank that returns while others wait for it ends their operations, t
   for (const std::size_t r : {0U, 2U}) // of both or by way of the other
     CHECK(has(errors[r], ended));
   CHECK(errors[3] == "hmoe: " + ended);
+}
+
+TEST_CASE("an operation that is given up after a rank has ended waits for nobody") {
+  std::promise<std::vector<std::string>> told;
+  auto errors = told.get_future();
+  // On a thread of its own, so that a rank that waits for ever is a failure.
+  std::thread([told = std::move(told)]() mutable {
+    told.set_value(errors_of_ranks(3, [](const thread_rank& self) {
+      if (self.rank() == 1)
+        return;
+      std::vector<double> x(10), y(10);
+      auto first = self.begin_all_reduce(std::span(x));
+      const auto second = self.begin_all_reduce(std::span(y)); // ends with the exception of the first one
+      first.finish();
+    }));
+  }).detach();
+  REQUIRE(errors.wait_for(std::chrono::seconds(60)) == std::future_status::ready);
+  CHECK(errors.get().back() ==
+        "hmoe: communicators::threads: rank 1 has ended, and takes part in no further operation");
 }
 
 TEST_CASE("ranks that do not agree are told so") {

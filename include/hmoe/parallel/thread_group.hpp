@@ -77,7 +77,7 @@ public:
       std::rethrow_exception(error);
     require_all_well();
   }
-  /// Leaves an operation without its results.
+  /// Leaves an operation without its results. Does not wait for ranks that have ended without it.
   void abandon(std::size_t rank, std::uint64_t number) noexcept {
     std::unique_lock lock(mutex_);
     operation& o = ring_[number % most_pending];
@@ -135,11 +135,14 @@ private:
       changed_.notify_all();
     }
   }
-  /// Until nobody reads this rank's part any more. After a failure nobody begins to read.
+  /// Until nobody reads this rank's part any more. After a failure nobody begins to read, and nobody ever reads where a
+  /// rank has ended without this operation.
   void wait_until_read(std::unique_lock<std::mutex>& lock, const operation& o, std::uint64_t number) {
     if (failed())
       changed_.notify_all();
-    changed_.wait(lock, [&] { return o.number != number || o.begun == 0 || (failed() && readers_ == 0); });
+    changed_.wait(lock, [&] {
+      return o.number != number || o.begun == 0 || (failed() && readers_ == 0) || ended_before(number) != none;
+    });
   }
 
   static constexpr std::size_t none = static_cast<std::size_t>(-1);
