@@ -39,6 +39,17 @@ TEST_CASE("what moves and what it saves, by hand") {
   CHECK(support::error_of([&] {
           static_cast<void>(rule.pays(from, to, p));
         }).starts_with("hmoe: rebalance_rule with least_gain = 0.26"));
+  // A placement of 4 experts with a problem of 3.
+  for (auto* list : {&p.loads, &p.flops_per_row})
+    list->pop_back();
+  p.bytes.pop_back();
+  CHECK(support::error_of([&] { static_cast<void>(rebalance_rule{}.pays(from, to, p)); }) ==
+        "hmoe: flops_by_rank: a placement of 4 experts with 3 loads and 3 numbers of FLOPs");
+  p.loads.push_back(1);
+  CHECK(support::error_of([&] { static_cast<void>(hmoe::placement::imbalance(from, p)); }) ==
+        "hmoe: flops_by_rank: a placement of 4 experts with 4 loads and 3 numbers of FLOPs");
+  CHECK(support::error_of([&] { hmoe::placement::check_memory(from, p); }) ==
+        "hmoe: placement: of 4 experts with the bytes of 3");
 }
 
 TEST_CASE("loads that swing move nothing, loads that have changed do, once") {

@@ -168,8 +168,11 @@ struct problem {
   return widths;
 }
 
-/// [ranks] FLOPs of each rank, where rows are divided exactly by the shares.
+/// [ranks] FLOPs of each rank, where rows are divided exactly by the shares. hmoe::error where the placement and the
+/// lists of the problem are not of as many experts.
 [[nodiscard]] inline std::vector<double> flops_by_rank(const expert_placement& placed, const problem& p) {
+  require(placed.experts() == p.experts() && p.flops_per_row.size() == p.experts(), "flops_by_rank: a placement of ",
+          placed.experts(), " experts with ", p.experts(), " loads and ", p.flops_per_row.size(), " numbers of FLOPs");
   std::vector<double> flops(placed.ranks(), 0.0);
   for (std::size_t e = 0; e < placed.experts(); ++e)
     for (const replica& r : placed.replicas(e))
@@ -185,8 +188,11 @@ struct problem {
   }
   return sum > 0 ? most * static_cast<double>(placed.ranks()) / sum : 1.0;
 }
-/// hmoe::error with the rank and the numbers where a rank has more than the problem allows.
+/// hmoe::error with the rank and the numbers where a rank has more than the problem allows, and where the problem is of
+/// another number of experts.
 inline void check_memory(const expert_placement& placed, const problem& p) {
+  require(placed.experts() == p.bytes.size(), "placement: of ", placed.experts(), " experts with the bytes of ",
+          p.bytes.size());
   std::vector<std::size_t> bytes(placed.ranks(), 0), slots(placed.ranks(), 0);
   for (std::size_t e = 0; e < placed.experts(); ++e)
     for (const replica& r : placed.replicas(e)) {

@@ -15,9 +15,9 @@ namespace hmoe::placement {
 /// as much per replica that is made.
 [[nodiscard]] inline std::size_t bytes_moved(const expert_placement& from, const expert_placement& to,
                                              const problem& p) {
-  require(from.ranks() == to.ranks() && from.experts() == to.experts() && from.experts() == p.experts(),
+  require(from.ranks() == to.ranks() && from.experts() == to.experts() && from.experts() == p.bytes.size(),
           "bytes_moved: from ", from.experts(), " experts on ", from.ranks(), " ranks to ", to.experts(), " on ",
-          to.ranks(), ", with the bytes of ", p.experts());
+          to.ranks(), ", with the bytes of ", p.bytes.size());
   std::vector<std::size_t> bytes(to.ranks(), 0);
   for (std::size_t e = 0; e < to.experts(); ++e)
     for (const replica& r : to.replicas(e))
