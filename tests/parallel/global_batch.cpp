@@ -33,6 +33,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <exception>
+#include <memory_resource>
+#include <new>
 #include <string>
 #include <utility>
 #include <vector>
@@ -45,6 +48,25 @@ using global_router = hmoe::routing::router<hmoe::routing::linear<double, hmoe::
 constexpr std::size_t global_d = 6, global_routed = 5, global_tokens = 17, global_steps = 3;
 const std::vector<std::size_t> global_begin{0, 4, 4, 17};          // NOLINT: of each rank's tokens; the second has none
 const std::vector<hmoe::index_t> global_sequences{0, 2, 4, 9, 17}; // NOLINT: none over two ranks
+
+/// Memory that ends after so many pieces.
+struct global_memory : std::pmr::memory_resource {
+  std::size_t left = static_cast<std::size_t>(-1);
+
+private:
+  void* do_allocate(std::size_t bytes, std::size_t alignment) override {
+    if (left == 0)
+      throw std::bad_alloc();
+    --left;
+    return std::pmr::new_delete_resource()->allocate(bytes, alignment);
+  }
+  void do_deallocate(void* p, std::size_t bytes, std::size_t alignment) override {
+    std::pmr::new_delete_resource()->deallocate(p, bytes, alignment);
+  }
+  [[nodiscard]] bool do_is_equal(const std::pmr::memory_resource& other) const noexcept override {
+    return this == &other;
+  }
+};
 
 /// What training of a layer comes to that looks at the routing of all tokens.
 struct seen_by_rank {
@@ -214,4 +236,37 @@ TEST_CASE("traces of different layers are refused, on every rank") {
   });
   CHECK(texts[0] == "hmoe: global_batch: rank 1 routes to 5 experts with 0 saved values per token, rank 0 to 4 with 0");
   CHECK(texts[1] == texts[0]);
+}
+
+TEST_CASE("where memory ends on one rank the batch of all ranks is refused on every rank") {
+  std::size_t pieces = 0;
+  std::vector<std::string> errors(2);
+  do {
+    CAPTURE(pieces);
+    global_memory memory;
+    auto* const before = std::pmr::set_default_resource(&memory);
+    hmoe::parallel::global_batch<double> tight;
+    std::pmr::set_default_resource(before);
+    memory.left = pieces++;
+    hmoe::communicators::threads(2).run([&](const global_rank& self) {
+      auto [experts, router] = global_layer_parts();
+      const hmoe::moe_layer layer{experts, router};
+      support::random_source random(92);
+      const auto x = support::random_matrix<double>(random, 5, global_d);
+      hmoe::matrix<double> y(5, global_d);
+      auto tape = layer.make_tape(5);
+      layer.forward(hmoe::context{hmoe::backends::reference{}}, x, y, tape);
+      hmoe::parallel::global_batch<double> ample;
+      const std::exception_ptr error = hmoe::exception_of([&] {
+        (self.rank() == 1 ? tight : ample).gather(self, std::as_const(tape).trace(), std::as_const(tape).assignment());
+      });
+      errors[self.rank()] = error == nullptr ? "no error" : hmoe::communicators::text_of(error);
+    });
+    if (errors[1] != "no error") {
+      CHECK(errors[1] == "std::bad_alloc");
+      CHECK(errors[0] == "hmoe: global_batch: rank 1 has failed: std::bad_alloc");
+    }
+  } while (errors[1] != "no error" && pieces < 100);
+  CHECK(errors[0] == "no error");
+  CHECK(pieces > 3);
 }

@@ -54,8 +54,10 @@ public:
                            values_.resize(part * ranks.size());
                            ids_.resize(ids * ranks.size());
                            trace_.resize(total.tokens, n, saved, true);
+                           assigned_.reserve(total.tokens, total.entries); // nobody runs out of memory further on
                            assigned_.resize_tokens(total.tokens);
                            valid_.assign(total.masked ? total.tokens : 0, 1);
+                           offsets_.reserve(1 + total.sequences + ranks.size());
                            offsets_.assign(1, 0);
                          }),
                          "global_batch");
