@@ -17,8 +17,10 @@
 #include "support/random_matrix.hpp"
 
 #include <cstddef>
+#include <cstdint>
 #include <limits>
 #include <memory_resource>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -50,6 +52,17 @@ struct fragile_expert {
     }
   }
   template <class Visitor> static void visit_parameters(Visitor&&) noexcept {}
+};
+
+/// Runs tasks on the calling thread; call number `left` throws.
+struct failing_executor {
+  std::size_t* left;
+
+  [[nodiscard]] static constexpr std::size_t concurrency() noexcept { return 1; }
+  template <class Task> void for_each(std::size_t count, Task&& task) const {
+    hmoe::require((*left)-- != 0, "the executor gives up");
+    hmoe::executors::serial{}.for_each(count, task);
+  }
 };
 
 /// What is wrong on this rank; empty when everything is as it should be. make(ranks, placed) is the strategy.
@@ -130,6 +143,20 @@ std::vector<std::string> faults_of_failing_passes(const Communicator& ranks, con
   }
   if (failures < steps / 2 || failures == steps + 1)
     faults.push_back("memory ran out " + std::to_string(failures) + " times");
+  // An executor that gives up at any of its calls.
+  std::size_t left = 0;
+  const hmoe::context giving_up{hmoe::backends::reference{}, failing_executor{&left}};
+  bool all_run = false;
+  for (std::size_t i = 0; i < 60 && !all_run; ++i) {
+    left = failing ? i : 1000;
+    const std::string got = error_of([&] { train(giving_up, x, x, y); });
+    std::uint64_t calls_left = failing && left < 1000 ? 1 : 0; // nothing was thrown
+    ranks.template all_reduce<std::uint64_t>(std::span(&calls_left, 1));
+    all_run = calls_left != 0;
+    expect("executor", got, all_run ? "" : "the executor gives up");
+  }
+  if (!all_run)
+    faults.push_back("passes take more than 60 calls of the executor");
   // And all go on.
   hmoe::matrix<double> again(tokens, d);
   layer.forward(ctx, x, y);

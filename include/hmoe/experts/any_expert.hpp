@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 #include <type_traits>
 #include <utility>
 
@@ -57,6 +58,9 @@ public:
   [[nodiscard]] std::size_t width() const { return held_->width(); }
   [[nodiscard]] double flops_per_row() const { return held_->flops_per_row(); }
 
+  /// The type of the held expert and its own identity(), where it has one.
+  [[nodiscard]] std::string identity() const { return held_->identity(); }
+
   void forward(matrix_view<const T> x, matrix_view<T> y) const { held_->forward(x, y); }
   /// Throws when `gradients` holds an expert of another kind.
   void backward(matrix_view<const T> x, matrix_view<const T> dy, matrix_view<T> dx, any_expert& gradients) const {
@@ -97,6 +101,7 @@ private:
     [[nodiscard]] virtual std::size_t d_model() const = 0;
     [[nodiscard]] virtual std::size_t width() const = 0;
     [[nodiscard]] virtual double flops_per_row() const = 0;
+    [[nodiscard]] virtual std::string identity() const = 0;
     virtual void forward(matrix_view<const T> x, matrix_view<T> y) const = 0;
     virtual void backward(matrix_view<const T> x, matrix_view<const T> dy, matrix_view<T> dx,
                           interface& gradients) const = 0;
@@ -113,6 +118,12 @@ private:
     [[nodiscard]] std::size_t d_model() const override { return bank.d_model(); }
     [[nodiscard]] std::size_t width() const override { return bank.width(0); }
     [[nodiscard]] double flops_per_row() const override { return bank.flops_per_row(0); }
+    [[nodiscard]] std::string identity() const override {
+      std::string text(hmoe::detail::type_name<E>());
+      if constexpr (requires { std::string(bank[0].identity()); })
+        text.append(" ").append(std::string(bank[0].identity()));
+      return text;
+    }
     void forward(matrix_view<const T> x, matrix_view<T> y) const override { bank[0].forward(x, y); }
     void backward(matrix_view<const T> x, matrix_view<const T> dy, matrix_view<T> dx,
                   interface& gradients) const override {

@@ -4,13 +4,13 @@
 #include <hmoe/core/assignment.hpp>
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/checksum.hpp>
+#include <hmoe/core/description.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/initialization.hpp>
 #include <hmoe/core/matrix.hpp>
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/core/plan.hpp>
 #include <hmoe/core/random.hpp>
-#include <hmoe/core/type_identity.hpp>
 #include <hmoe/dispatch/capacity.hpp>
 #include <hmoe/dispatch/dispatcher.hpp>
 #include <hmoe/dispatch/limited.hpp>
@@ -123,9 +123,9 @@ public:
     communicators::agree(ranks_, exception_of([&] {
                            check();
                            check_experts(experts);
-                           own = {{"experts", describe_experts(experts)},
-                                  {"the router", communicators::describe_router(router)},
-                                  {"the strategy", communicators::describe(inner_)}};
+                           own = {{"experts", descriptions::describe_experts(experts)},
+                                  {"the router", descriptions::describe_router(router)},
+                                  {"the strategy", std::string(name_) + " of " + descriptions::describe(inner_)}};
                          }),
                          who);
     communicators::require_same(ranks_, std::span<const communicators::described>(own), who);
@@ -134,17 +134,17 @@ public:
   /// Collective, by layers that draw their weights: hmoe::error on every rank where seeds or options differ.
   void join_initialization(seed key, const initialization& options) const {
     std::string text = std::to_string(key.value);
-    communicators::detail::append_number(text, "output_gain", options.output_gain);
-    communicators::detail::append_number(text, "router_stddev", options.router_stddev);
+    descriptions::detail::append_number(text, "output_gain", options.output_gain);
+    descriptions::detail::append_number(text, "router_stddev", options.router_stddev);
     const communicators::described own{"the seed", std::move(text)};
     communicators::require_same(ranks_, std::span(&own, 1), who);
   }
 
 protected:
   /// Collective: hmoe::error on every rank where the placements or the numbers of chunks differ, or a placement is for
-  /// another number of ranks.
-  across_ranks(Communicator ranks, expert_placement placed, Inner inner, std::size_t chunks)
-      : ranks_(std::move(ranks)), placed_(std::move(placed)), inner_(std::move(inner)),
+  /// another number of ranks. `name`, a literal, is that of the strategy.
+  across_ranks(std::string_view name, Communicator ranks, expert_placement placed, Inner inner, std::size_t chunks)
+      : ranks_(std::move(ranks)), placed_(std::move(placed)), inner_(std::move(inner)), name_(name),
         progress_(std::make_shared<detail::pass_progress>()) {
     const std::vector<std::uint64_t> own{detail::fingerprint(placed_), placed_.experts(), placed_.ranks(), chunks};
     std::vector<std::uint64_t> all(own.size() * ranks_.size());
@@ -237,19 +237,25 @@ protected:
   }
   template <class T> static std::span<T> values_of(matrix<T>& m) noexcept { return {m.data(), m.size()}; }
 
-  /// The rows of tokens to the ranks that need them.
+  /// The rows of tokens to the ranks that need them. Where gathering them throws, which goes to `failed` unless there
+  /// is an exception already, unspecified ones travel, as the others wait for them.
   template <execution_context Context, class T>
   void send_rows(const Context& ctx, const row_exchange& exchange, matrix_view<const T> from, matrix_view<T> out,
-                 matrix<T>& in, probes::direction direction) const {
-    begin_rows(ctx, exchange, from, out, in, direction).finish();
+                 matrix<T>& in, probes::direction direction, std::exception_ptr& failed) const {
+    begin_rows(ctx, exchange, from, out, in, direction, failed).finish();
   }
   template <execution_context Context, class T>
   [[nodiscard]] auto begin_rows(const Context& ctx, const row_exchange& exchange, matrix_view<const T> from,
-                                matrix_view<T> out, matrix<T>& in, probes::direction direction) const {
-    hmoe::for_each_row(
-        ctx, out.rows(),
-        [&](std::size_t i) { std::ranges::copy(from.row(exchange.tokens_out()[i]), out.row(i).begin()); },
-        probes::row<Context>(probes::stage::gather, direction, static_cast<double>(2 * out.cols() * sizeof(T))));
+                                matrix_view<T> out, matrix<T>& in, probes::direction direction,
+                                std::exception_ptr& failed) const {
+    const std::exception_ptr own = exception_of([&] {
+      hmoe::for_each_row(
+          ctx, out.rows(),
+          [&](std::size_t i) { std::ranges::copy(from.row(exchange.tokens_out()[i]), out.row(i).begin()); },
+          probes::row<Context>(probes::stage::gather, direction, static_cast<double>(2 * out.cols() * sizeof(T))));
+    });
+    if (failed == nullptr)
+      failed = own;
     return ranks_.template begin_all_to_all<T>(std::span<const T>(out.data(), out.size()), exchange.rows_out(),
                                                values_of(in), exchange.rows_in(), from.cols());
   }
@@ -262,30 +268,40 @@ private:
   static const char* name_of(header::pass state) noexcept {
     return state == header::pass::backward ? "a backward pass" : "a forward pass";
   }
-  template <class Experts> [[nodiscard]] static std::string describe_experts(const Experts& experts) {
-    std::string text(hmoe::detail::type_name<Experts>());
-    communicators::detail::append_number(text, "d_model", static_cast<double>(experts.d_model()));
-    communicators::detail::append_number(text, "experts", static_cast<double>(experts.size()));
-    return text;
-  }
-  /// Of each expert the width that its first rank gives; hmoe::error on every rank where another one has another.
+  /// Of each expert the width that its first rank gives; hmoe::error on every rank where another one has another, or
+  /// another number of parameters.
   template <class Experts> [[nodiscard]] std::vector<std::size_t> common_widths(const Experts& experts) const {
-    std::vector<std::uint64_t> widths(experts.size(), 0);
-    for (std::size_t e = 0; e < widths.size(); ++e)
-      if (placed_.replicas(e)[0].rank == ranks_.rank())
-        widths[e] = experts.width(e);
-    ranks_.template all_reduce<std::uint64_t>(std::span(widths));
+    const std::size_t n = experts.size();
+    const auto parameters = [&](std::size_t e) -> std::size_t {
+      if constexpr (requires { requires Experts::trainable; })
+        return experts.parameter_count(e);
+      else
+        return 0; // packed weights may differ in size between CPUs
+    };
+    std::vector<std::uint64_t> first(2 * n, 0); // widths, then parameters
+    for (std::size_t e = 0; e < n; ++e)
+      if (placed_.replicas(e)[0].rank == ranks_.rank()) {
+        first[e] = experts.width(e);
+        first[n + e] = parameters(e);
+      }
+    ranks_.template all_reduce<std::uint64_t>(std::span(first));
     communicators::agree(ranks_, exception_of([&] {
-                           for (std::size_t e = 0; e < widths.size(); ++e)
-                             require(experts.width(e) == widths[e] ||
-                                         (experts.width(e) == 0 && !placed_.has(ranks_.rank(), e)),
-                                     "expert ", e, " has width ", experts.width(e), " on rank ", ranks_.rank(),
-                                     ", and ", widths[e], " on rank ", placed_.replicas(e)[0].rank);
+                           for (std::size_t e = 0; e < n; ++e) {
+                             const std::size_t p = placed_.replicas(e)[0].rank;
+                             if (experts.width(e) == 0 && !placed_.has(ranks_.rank(), e))
+                               continue;
+                             require(experts.width(e) == first[e], "expert ", e, " has width ", experts.width(e),
+                                     " on rank ", ranks_.rank(), ", and ", first[e], " on rank ", p);
+                             require(parameters(e) == first[n + e], "expert ", e, " has ", parameters(e),
+                                     " parameters on rank ", ranks_.rank(), ", and ", first[n + e], " on rank ", p);
+                           }
                          }),
                          who);
-    return {widths.begin(), widths.end()};
+    first.resize(n);
+    return {first.begin(), first.end()};
   }
 
+  std::string_view name_;                           ///< of the strategy
   std::shared_ptr<detail::pass_progress> progress_; ///< of copies, too: a rank runs one pass at a time
 };
 

@@ -84,7 +84,8 @@ public:
   /// Collective: hmoe::error on every rank where the placements or the numbers of chunks differ, or a placement is for
   /// another number of ranks; and for a number of chunks that is not 1 to most_chunks.
   expert_parallel(Communicator ranks, expert_placement placed, Inner inner = {}, overlap chunks = {})
-      : base(std::move(ranks), std::move(placed), std::move(inner), chunks.chunks), chunks_(chunks.chunks) {
+      : base("expert_parallel", std::move(ranks), std::move(placed), std::move(inner), chunks.chunks),
+        chunks_(chunks.chunks) {
     require(chunks_ != 0 && chunks_ <= most_chunks, "expert_parallel: ", chunks_, " chunks of tokens: 1 to ",
             most_chunks, " are possible");
     std::vector<std::size_t> experts(ranks_.size(), 0), next(ranks_.size(), 0);
@@ -224,10 +225,10 @@ private:
         ranks_.template all_to_all<T>(detail::span_of(c.backward->weights_out), exchange.entries_out(),
                                       detail::span_of(c.backward->weights_in), exchange.entries_in());
       }
+    std::exception_ptr failed;
     for (chunk<T>& c : chunks)
       c.rows.emplace(begin_rows(ctx, c.kept->exchange, dy, c.backward->rows_out.view(), c.backward->rows_in,
-                                probes::direction::backward));
-    std::exception_ptr failed;
+                                probes::direction::backward, failed));
     for (chunk<T>& c : chunks) {
       c.rows->finish();
       const typename Context::workspace_scope scope(ctx.workspace());
@@ -403,7 +404,7 @@ private:
       prepare(ctx, std::as_const(tape), x.cols(), c);
     for (chunk<T>& c : chunks)
       c.rows.emplace(begin_rows(ctx, c.kept->exchange, x, c.memory->rows_out.view(),
-                                c.spread ? c.memory->rows_in : *c.input, probes::direction::forward));
+                                c.spread ? c.memory->rows_in : *c.input, probes::direction::forward, c.failed));
     std::exception_ptr failed;
     for (chunk<T>& c : chunks) {
       c.rows->finish();

@@ -56,7 +56,7 @@ class expert_parallel_summed : public across_ranks<Communicator, Inner> {
 public:
   /// Collective: hmoe::error on every rank where the placements differ, or are for another number of ranks.
   expert_parallel_summed(Communicator ranks, expert_placement placed, Inner inner = {})
-      : base(std::move(ranks), std::move(placed), std::move(inner), 1) {}
+      : base("expert_parallel_summed", std::move(ranks), std::move(placed), std::move(inner), 1) {}
   /// The same with another placement. Collective.
   [[nodiscard]] expert_parallel_summed with_placement(expert_placement placed) const {
     return {ranks_, std::move(placed), inner_};
@@ -119,11 +119,13 @@ private:
     const row_exchange& exchange = kept.exchange;
     memory_of<T> memory(&ctx.workspace(), exchange, dy.cols());
     this->meet_backward(dy.cols(), sizeof(T), &ctx.workspace());
-    send_rows(ctx, exchange, dy, memory.rows_out.view(), memory.rows_in, probes::direction::backward);
-    const std::exception_ptr failed = exception_of([&] {
-      inner_.backward(ctx, experts, kept.inner, std::as_const(memory.rows_in).view(), memory.sums.view(),
-                      memory.entries_in.view(), gradients);
-    });
+    std::exception_ptr failed;
+    send_rows(ctx, exchange, dy, memory.rows_out.view(), memory.rows_in, probes::direction::backward, failed);
+    if (failed == nullptr)
+      failed = exception_of([&] {
+        inner_.backward(ctx, experts, kept.inner, std::as_const(memory.rows_in).view(), memory.sums.view(),
+                        memory.entries_in.view(), gradients);
+      });
     // The rows that went out come back as ∂L/∂x, and the weights as ∂L/∂weight.
     ranks_.template all_to_all<T>(values_of(memory.sums), exchange.rows_in(), values_of(memory.rows_out),
                                   exchange.rows_out(), dy.cols());
@@ -178,7 +180,9 @@ private:
                                 assigned.reserve(exchange.rows_in_total(), exchange.experts_in().size());
                               });
     memory_of<T>& memory = *room;
-    send_rows(ctx, exchange, x, memory.rows_out.view(), *input, probes::direction::forward);
+    // What is wrong with the lists comes first: they decide below whether they can be used.
+    std::exception_ptr gathering;
+    send_rows(ctx, exchange, x, memory.rows_out.view(), *input, probes::direction::forward, gathering);
 
     // Lists that cannot be are not run.
     assigned.resize_tokens(exchange.rows_in_total());
@@ -193,6 +197,8 @@ private:
     ranks_.template all_to_all<T>(detail::span_of(memory.entries_out), exchange.entries_out(),
                                   std::span<T>(assigned.weights().data(), assigned.size()), exchange.entries_in());
     kept.inner.set_weights_on_input(tape.weights_on_input());
+    if (failed == nullptr)
+      failed = gathering;
     if (failed == nullptr)
       failed = exception_of(
           [&] { inner_.forward(ctx, experts, std::as_const(*input).view(), memory.sums.view(), kept.inner); });

@@ -3,19 +3,14 @@
 
 #include <hmoe/core/checksum.hpp>
 #include <hmoe/core/error.hpp>
-#include <hmoe/core/type_identity.hpp>
 #include <hmoe/parallel/communicator.hpp>
 #include <hmoe/parallel/failure.hpp>
 
-#include <charconv>
-#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
-#include <type_traits>
-#include <utility>
 #include <vector>
 
 /// Whether ranks that work on one layer were made alike, and in what they differ.
@@ -67,96 +62,6 @@ void require_same(const Communicator& ranks, std::span<const described> own, std
     begin += received[p];
   fail(std::string(who) + ": ranks differ in " + std::string(own[item].what) + ": rank 0 has " +
        in.substr(0, received[0]) + ", rank " + std::to_string(rank) + " has " + in.substr(begin, received[rank]));
-}
-
-namespace detail {
-
-/// " name = value" for what a policy shows under this name, as a member or as a function.
-inline void append_number(std::string& text, std::string_view name, double value) {
-  char digits[32];
-  text.append(" ").append(name).append(" = ");
-  text.append(digits, std::to_chars(digits, digits + sizeof digits, value).ptr);
-}
-template <class V>
-concept number = std::is_arithmetic_v<V> || std::is_enum_v<V>;
-
-template <class Policy> void append_policy(std::string& text, const Policy& policy) {
-  const auto add = [&text](std::string_view name, const auto& value) {
-    if constexpr (number<std::remove_cvref_t<decltype(value)>>)
-      append_number(text, name, static_cast<double>(value));
-  };
-  if constexpr (requires { policy.k(); })
-    add("k", policy.k());
-  else if constexpr (requires { policy.k; })
-    add("k", policy.k);
-  if constexpr (requires { policy.rows(); })
-    add("rows", policy.rows());
-  if constexpr (requires { policy.p; })
-    add("p", policy.p);
-  if constexpr (requires { policy.minimum; })
-    add("minimum", policy.minimum);
-  if constexpr (requires { policy.budget; })
-    add("budget", policy.budget);
-  if constexpr (requires { policy.limit; })
-    add("limit", policy.limit);
-  if constexpr (requires { policy.most; })
-    add("most", policy.most);
-  if constexpr (requires { policy.groups; })
-    add("groups", policy.groups);
-  if constexpr (requires { policy.kept; })
-    add("kept", policy.kept);
-  if constexpr (requires { policy.count; })
-    add("count", policy.count);
-  if constexpr (requires { policy.order; })
-    add("order", policy.order);
-  if constexpr (requires { policy.factor; })
-    add("factor", policy.factor);
-  if constexpr (requires { policy.epsilon(); })
-    add("epsilon", policy.epsilon());
-  else if constexpr (requires { policy.epsilon; })
-    add("epsilon", policy.epsilon);
-  if constexpr (requires { policy.iterations; })
-    add("iterations", policy.iterations);
-  if constexpr (requires { policy.tolerance; })
-    add("tolerance", policy.tolerance);
-  if constexpr (requires { std::string(policy.identity()); })
-    text.append(" ").append(std::string(policy.identity()));
-  if constexpr (requires { policy.inner(); })
-    append_policy(text, policy.inner());
-  else if constexpr (requires { policy.inner; })
-    append_policy(text, policy.inner);
-}
-
-} // namespace detail
-
-/// The type of a policy and its numbers: "hmoe::routing::top_k<> k = 2". Numbers are those that the library's policies
-/// show; one of your own adds a text by a function identity().
-template <class Policy> [[nodiscard]] std::string describe(const Policy& policy) {
-  std::string text(hmoe::detail::type_name<Policy>());
-  detail::append_policy(text, policy);
-  return text;
-}
-
-/// Of a router: also what its parts show, and its sizes.
-template <class Router> [[nodiscard]] std::string describe_router(const Router& router) {
-  std::string text = communicators::describe(router);
-  for (const auto& [name, value] : {std::pair<const char*, std::size_t>{"d_model", router.d_model()},
-                                    {"routed", router.routed()},
-                                    {"size", router.size()},
-                                    {"max_selected", router.max_selected()},
-                                    {"saved", router.saved_per_token()}})
-    detail::append_number(text, name, static_cast<double>(value));
-  if constexpr (requires { router.on_non_finite(); })
-    detail::append_number(text, "non_finite", static_cast<double>(router.on_non_finite()));
-  if constexpr (requires { router.score(); })
-    detail::append_policy(text.append("; score"), router.score());
-  if constexpr (requires { router.selection_policy(); })
-    detail::append_policy(text.append("; selection"), router.selection_policy());
-  if constexpr (requires { router.weighting_policy(); })
-    detail::append_policy(text.append("; weighting"), router.weighting_policy());
-  if constexpr (requires { router.shared_policy(); })
-    detail::append_policy(text.append("; shared"), router.shared_policy());
-  return text;
 }
 
 } // namespace hmoe::communicators

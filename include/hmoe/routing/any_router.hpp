@@ -2,6 +2,7 @@
 #pragma once
 
 #include <hmoe/core/assignment.hpp>
+#include <hmoe/core/description.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/initialization.hpp>
 #include <hmoe/core/matrix_view.hpp>
@@ -21,6 +22,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 #include <type_traits>
 #include <utility>
 
@@ -65,6 +67,8 @@ public:
   [[nodiscard]] bool reads_router_x() const { return held_->reads_router_x(); }
   [[nodiscard]] bool limits_choices() const { return held_->limits_choices(); }
   [[nodiscard]] routing::accepted_batch accepted_batch() const { return held_->accepted_batch(); }
+  /// The held router with its policies and their numbers (descriptions::describe_router).
+  [[nodiscard]] std::string identity() const { return held_->identity(); }
 
   template <execution_context C>
   void forward(const C& ctx, matrix_view<const T> x, router_trace<T>& trace, assignment<T>& assigned) const {
@@ -169,6 +173,7 @@ private:
     [[nodiscard]] virtual bool reads_router_x() const = 0;
     [[nodiscard]] virtual bool limits_choices() const = 0;
     [[nodiscard]] virtual routing::accepted_batch accepted_batch() const = 0;
+    [[nodiscard]] virtual std::string identity() const = 0;
     virtual void forward(const pass_context& ctx, matrix_view<const T> x, router_trace<T>& trace,
                          assignment<T>& assigned) const = 0;
     virtual void backward(const pass_context& ctx, matrix_view<const T> x, const router_trace<T>& trace,
@@ -205,6 +210,7 @@ private:
         return false;
     }
     [[nodiscard]] routing::accepted_batch accepted_batch() const override { return accepted_batch_of(router); }
+    [[nodiscard]] std::string identity() const override { return descriptions::describe_router(router); }
     void forward(const pass_context& ctx, matrix_view<const T> x, router_trace<T>& trace,
                  assignment<T>& assigned) const override {
       router.forward(ctx, x, trace, assigned);

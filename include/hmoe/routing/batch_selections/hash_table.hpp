@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/checksum.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/router_trace.hpp>
 #include <hmoe/routing/batch_selections/token_ids.hpp>
 
 #include <cstddef>
 #include <memory_resource>
+#include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -24,6 +27,13 @@ public:
   /// V, the number of vocabulary ids that the table has.
   [[nodiscard]] std::size_t vocabulary() const noexcept { return table_.size() / k_; }
   [[nodiscard]] std::size_t max_selected(std::size_t) const noexcept { return k_; }
+  /// k, V and a checksum of the table.
+  [[nodiscard]] std::string identity() const {
+    checksum sum;
+    sum.add(std::as_bytes(std::span(table_)));
+    return "k = " + std::to_string(k_) + " vocabulary = " + std::to_string(vocabulary()) +
+           " checksum = " + std::to_string(sum.value());
+  }
   void validate(std::size_t experts) const {
     require(k_ <= experts, "hash_table with k = ", k_, " for ", experts, " experts: k must be 1 to ", experts);
     for (std::size_t i = 0; i < table_.size(); ++i) {

@@ -16,6 +16,7 @@
 #include <cmath>
 #include <cstddef>
 #include <limits>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -46,6 +47,13 @@ public:
   }
 
   [[nodiscard]] std::size_t groups() const noexcept { return sizes_.size(); }
+  /// The sizes of the groups.
+  [[nodiscard]] std::string identity() const {
+    std::string text = "groups of";
+    for (const std::size_t size : sizes_)
+      text.append(" ").append(std::to_string(size));
+    return text;
+  }
   [[nodiscard]] matrix_view<value_type> group_weight() noexcept { return group_weight_; }
   [[nodiscard]] matrix_view<const value_type> group_weight() const noexcept { return group_weight_; }
 

@@ -5,6 +5,7 @@
 #include <hmoe/routing/preference.hpp>
 
 #include <algorithm>
+#include <string>
 
 namespace hmoe::routing {
 
@@ -36,6 +37,14 @@ public:
     return most < experts ? most : experts;
   }
   [[nodiscard]] HMOE_HOST_DEVICE constexpr std::size_t scratch_size(std::size_t) const noexcept { return groups_; }
+  /// The sizes of the groups, and how many groups and experts of each are chosen.
+  [[nodiscard]] std::string identity() const {
+    std::string text = "groups of";
+    for (std::size_t g = 0; g < groups_; ++g)
+      text.append(" ").append(std::to_string(ends_[g] - begin(g)));
+    return text.append("; groups_per_token = ").append(std::to_string(groups_per_token_)) +
+           " experts_per_group = " + std::to_string(experts_per_group_);
+  }
   void validate(std::size_t experts) const {
     require(begin(groups_) == experts, "two_level: the groups hold ", begin(groups_), " experts, there are ", experts);
   }

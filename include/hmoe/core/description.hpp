@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <hmoe/core/parameter.hpp>
+#include <hmoe/core/type_identity.hpp>
+
+#include <charconv>
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+/// Experts, routers and policies as texts, which differ where they compute differently with the same weights: what
+/// ranks compare.
+namespace hmoe::descriptions {
+
+namespace detail {
+
+/// " name = value" for what a policy shows under this name, as a member or as a function.
+inline void append_number(std::string& text, std::string_view name, double value) {
+  char digits[32];
+  text.append(" ").append(name).append(" = ");
+  text.append(digits, std::to_chars(digits, digits + sizeof digits, value).ptr);
+}
+template <class V>
+concept number = std::is_arithmetic_v<V> || std::is_enum_v<V>;
+
+template <class Policy> void append_policy(std::string& text, const Policy& policy) {
+  const auto add = [&text](std::string_view name, const auto& value) {
+    if constexpr (number<std::remove_cvref_t<decltype(value)>>)
+      append_number(text, name, static_cast<double>(value));
+  };
+  if constexpr (requires { policy.k(); })
+    add("k", policy.k());
+  else if constexpr (requires { policy.k; })
+    add("k", policy.k);
+  if constexpr (requires { policy.rows(); })
+    add("rows", policy.rows());
+  if constexpr (requires { policy.p; })
+    add("p", policy.p);
+  if constexpr (requires { policy.minimum; })
+    add("minimum", policy.minimum);
+  if constexpr (requires { policy.budget; })
+    add("budget", policy.budget);
+  if constexpr (requires { policy.limit; })
+    add("limit", policy.limit);
+  if constexpr (requires { policy.alpha; })
+    add("alpha", policy.alpha);
+  if constexpr (requires { policy.most; })
+    add("most", policy.most);
+  if constexpr (requires { policy.groups; })
+    add("groups", policy.groups);
+  if constexpr (requires { policy.kept; })
+    add("kept", policy.kept);
+  if constexpr (requires { policy.count; })
+    add("count", policy.count);
+  if constexpr (requires { policy.order; })
+    add("order", policy.order);
+  if constexpr (requires { policy.factor; })
+    add("factor", policy.factor);
+  if constexpr (requires { policy.scale(); })
+    add("scale", policy.scale());
+  if constexpr (requires { policy.epsilon(); })
+    add("epsilon", policy.epsilon());
+  else if constexpr (requires { policy.epsilon; })
+    add("epsilon", policy.epsilon);
+  if constexpr (requires { policy.use; })
+    add("use", policy.use);
+  if constexpr (requires { policy.iterations; })
+    add("iterations", policy.iterations);
+  if constexpr (requires { policy.tolerance; })
+    add("tolerance", policy.tolerance);
+  if constexpr (requires { std::to_string(policy.key.value); })
+    text.append(" key = ").append(std::to_string(policy.key.value));
+  if constexpr (requires { std::string(policy.identity()); })
+    text.append(" ").append(std::string(policy.identity()));
+  if constexpr (requires { policy.inner(); })
+    append_policy(text, policy.inner());
+  else if constexpr (requires { policy.inner; })
+    append_policy(text, policy.inner);
+}
+
+/// For requirements, where nvcc takes no lambda.
+struct ignore_bank {
+  template <class Bank, class Ids> void operator()(const Bank&, const Ids&) const noexcept {}
+};
+
+/// Of each expert: its bank, the kind that an any_expert holds, the names of its tensors.
+template <class Experts> [[nodiscard]] std::vector<std::string> each_of(const Experts& experts) {
+  std::vector<std::string> each(experts.size());
+  if constexpr (requires { experts.bank_index(std::size_t{}); })
+    for (std::size_t e = 0; e < each.size(); ++e)
+      each[e] = "bank " + std::to_string(experts.bank_index(e));
+  if constexpr (requires { experts.for_each_bank(ignore_bank{}); })
+    experts.for_each_bank([&](const auto& bank, auto ids) {
+      if constexpr (requires { std::string(bank[0].identity()); })
+        for (std::size_t i = 0; i < ids.size(); ++i)
+          each[ids[i]].append(" ").append(std::string(bank[i].identity()));
+    });
+  if constexpr (requires { requires Experts::trainable; })
+    hmoe::detail::visit_as_const(experts, [&](const parameter_info& info, const auto&) {
+      if (info.expert < each.size())
+        each[info.expert].append(" ").append(info.name).append(info.trained ? "" : " (fixed)");
+    });
+  return each;
+}
+
+} // namespace detail
+
+/// The type of a policy and its numbers: "hmoe::routing::top_k<> k = 2". Numbers are those that the library's policies
+/// show; one of your own adds a text by a function identity().
+template <class Policy> [[nodiscard]] std::string describe(const Policy& policy) {
+  std::string text(hmoe::detail::type_name<Policy>());
+  detail::append_policy(text, policy);
+  return text;
+}
+
+/// Of a router: also what its parts show, and its sizes.
+template <class Router> [[nodiscard]] std::string describe_router(const Router& router) {
+  std::string text = descriptions::describe(router);
+  for (const auto& [name, value] : {std::pair<const char*, std::size_t>{"d_model", router.d_model()},
+                                    {"routed", router.routed()},
+                                    {"size", router.size()},
+                                    {"max_selected", router.max_selected()},
+                                    {"saved", router.saved_per_token()}})
+    detail::append_number(text, name, static_cast<double>(value));
+  if constexpr (requires { router.on_non_finite(); })
+    detail::append_number(text, "non_finite", static_cast<double>(router.on_non_finite()));
+  if constexpr (requires { router.score(); })
+    detail::append_policy(text.append("; score"), router.score());
+  if constexpr (requires { router.selection_policy(); })
+    detail::append_policy(text.append("; selection"), router.selection_policy());
+  if constexpr (requires { router.weighting_policy(); })
+    detail::append_policy(text.append("; weighting"), router.weighting_policy());
+  if constexpr (requires { router.shared_policy(); })
+    detail::append_policy(text.append("; shared"), router.shared_policy());
+  return text;
+}
+
+/// Of the experts of a layer: their type, the numbers of gates, and of each expert its bank, its kind and the names of
+/// its tensors, biases among them. Not widths: a rank may have those of its own experts only. Neighbours of the same
+/// kind come once: "… experts = 4; 0 to 2: bank 0 up down; 3: bank 1 gate up down". An expert of your own adds a text
+/// by a function identity().
+template <class Experts> [[nodiscard]] std::string describe_experts(const Experts& experts) {
+  std::string text(hmoe::detail::type_name<Experts>());
+  detail::append_number(text, "d_model", static_cast<double>(experts.d_model()));
+  detail::append_number(text, "experts", static_cast<double>(experts.size()));
+  if constexpr (requires { experts.for_each_bank(detail::ignore_bank{}); })
+    experts.for_each_bank([&](const auto& bank, auto) {
+      if constexpr (requires { bank.gate_function(); })
+        detail::append_policy(text.append("; gate"), bank.gate_function());
+      if constexpr (requires { std::string(bank.identity()); })
+        text.append("; ").append(std::string(bank.identity()));
+    });
+  const std::vector<std::string> each = detail::each_of(experts);
+  for (std::size_t first = 0, end = 0; first < each.size(); first = end) {
+    while (end < each.size() && each[end] == each[first])
+      ++end;
+    text.append("; ").append(std::to_string(first));
+    if (end - first > 1)
+      text.append(" to ").append(std::to_string(end - 1));
+    text.append(": ").append(each[first]);
+  }
+  return text;
+}
+
+} // namespace hmoe::descriptions
