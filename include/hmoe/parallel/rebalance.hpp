@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/description.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/core/parameter.hpp>
@@ -11,8 +12,10 @@
 #include <algorithm>
 #include <concepts>
 #include <cstddef>
+#include <exception>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -81,14 +84,36 @@ public:
         std::ranges::copy(before_[i].value, after_[i].value.begin());
     });
   }
-  void resize_states() const {
-    for (std::size_t i = 0; i < after_.size(); ++i)
-      optimizer_.resize_state(first_ + i, after_[i].value.size());
+  /// Room for what comes in. An exception leaves the states of this rank as they were.
+  void grow_states() const {
+    std::size_t i = 0;
+    if (const std::exception_ptr failed = exception_of([&] {
+          for (; i < after_.size(); ++i)
+            if (grows(i))
+              optimizer_.resize_state(first_ + i, after_[i].value.size());
+        })) {
+      undo_growth(i + 1); // which may have grown in part
+      std::rethrow_exception(failed);
+    }
   }
+  /// Where another rank has no room: the first `count` tensors as they were.
+  void undo_growth(std::size_t count) const {
+    for (std::size_t i = 0; i < count; ++i)
+      if (grows(i))
+        optimizer_.resize_state(first_ + i, before_[i].value.size());
+  }
+  /// Gives up what has left. Allocates nothing: what is not here has no values.
+  void shrink_states() const {
+    for (std::size_t i = 0; i < after_.size(); ++i)
+      if (!grows(i))
+        optimizer_.resize_state(first_ + i, after_[i].value.size());
+  }
+  [[nodiscard]] std::size_t count() const noexcept { return after_.size(); }
   [[nodiscard]] const std::vector<parameter<T>>& before() const noexcept { return before_; }
   [[nodiscard]] const std::vector<parameter<T>>& after() const noexcept { return after_; }
 
 private:
+  [[nodiscard]] bool grows(std::size_t i) const noexcept { return after_[i].value.size() > before_[i].value.size(); }
   [[nodiscard]] std::size_t states() const {
     std::size_t count = 0;
     if (!before_.empty())
@@ -107,9 +132,11 @@ template <communicator Communicator, class T, class Optimizer>
 void move_experts(const Communicator& ranks, const expert_placement& from, const expert_placement& to,
                   const moving_tensors<T, Optimizer>& tensors) {
   const std::size_t self = ranks.rank();
-  std::vector<std::size_t> sent(ranks.size(), 0), received(ranks.size(), 0);
+  std::vector<std::size_t> sent, received;
   std::vector<T> out, in;
   communicators::agree(ranks, exception_of([&] {
+                         sent.assign(ranks.size(), 0);
+                         received.assign(ranks.size(), 0);
                          for (std::size_t p = 0; p < ranks.size(); ++p) {
                            const std::size_t begin = out.size();
                            for (std::size_t e = 0; e < to.experts(); ++e) {
@@ -127,7 +154,14 @@ void move_experts(const Communicator& ranks, const expert_placement& from, const
                        }),
                        "rebalance");
   ranks.template all_to_all<T>(std::span<const T>(out), sent, std::span(in), received);
-  communicators::agree(ranks, exception_of([&] { tensors.resize_states(); }), "rebalance");
+  // Only states that grow need memory. Those that shrink have values to lose, so they wait until all ranks have it.
+  const std::exception_ptr own = exception_of([&] { tensors.grow_states(); });
+  if (const std::exception_ptr all = exception_of([&] { communicators::agree(ranks, own, "rebalance"); })) {
+    if (own == nullptr)
+      tensors.undo_growth(tensors.count());
+    std::rethrow_exception(all);
+  }
+  tensors.shrink_states();
   std::span<const T> rest(in);
   for (std::size_t p = 0; p < ranks.size(); ++p)
     for (std::size_t e = 0; e < to.experts(); ++e)
@@ -184,18 +218,21 @@ void rebalance(Layer& layer, Optimizer& optimizer, const expert_placement& to, c
   auto after = before.with_placement(to);
   std::optional<typename Layer::experts_type> next;
   std::vector<parameter<typename Layer::value_type>> old_list, new_list;
-  communicators::agree(ranks, exception_of([&] {
-                         require(to.experts() == layer.size(), "rebalance: a placement of ", to.experts(),
-                                 " experts for a layer of ", layer.size());
-                         next.emplace(make_experts(to));
-                         for (std::size_t e = 0; e < to.experts(); ++e)
-                           require(!to.has(ranks.rank(), e) || next->width(e) == layer.widths()[e],
-                                   "rebalance: expert ", e, " was made with width ", next->width(e), ", it has ",
-                                   layer.widths()[e]);
-                         old_list = detail::tensors_of(layer.experts());
-                         new_list = detail::tensors_of(*next);
-                       }),
-                       "rebalance");
+  communicators::agree(
+      ranks, exception_of([&] {
+        require(to.experts() == layer.size(), "rebalance: a placement of ", to.experts(), " experts for a layer of ",
+                layer.size());
+        next.emplace(make_experts(to));
+        const std::string had = descriptions::describe_experts(layer.experts());
+        const std::string made = descriptions::describe_experts(*next);
+        require(made == had, "rebalance: the layer has ", had, ", but ", made, " were made");
+        for (std::size_t e = 0; e < to.experts(); ++e)
+          require(next->width(e) == layer.widths()[e] || (next->width(e) == 0 && !to.has(ranks.rank(), e)),
+                  "rebalance: expert ", e, " was made with width ", next->width(e), ", it has ", layer.widths()[e]);
+        old_list = detail::tensors_of(layer.experts());
+        new_list = detail::tensors_of(*next);
+      }),
+      "rebalance");
   detail::move_experts(ranks, before.placed(), to, detail::moving_tensors{old_list, new_list, optimizer, first_tensor});
   layer.experts() = std::move(*next);
   layer.set_dispatch_strategy(std::move(after));
