@@ -207,6 +207,7 @@ void rebalance(Layer& layer, Optimizer& optimizer, const expert_placement& to, s
 
 /// The same for layers that have the memory of their rank's experts only: make_experts(to) returns the experts as this
 /// rank has them by the new placement, with any weights. Make gradients and the list of parameters anew.
+/// hmoe::error on every rank, and nothing has moved, also where these experts are not those of the layer.
 template <class Layer, class Optimizer, class MakeExperts>
   requires requires(const MakeExperts& make, const expert_placement& to) {
     { make(to) } -> std::convertible_to<typename Layer::experts_type>;
