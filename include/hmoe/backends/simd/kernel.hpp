@@ -28,20 +28,26 @@ template <class T, class Arch>
 inline constexpr std::size_t panel_width = tile_for<Arch>.vectors * xsimd::batch<T, Arch>::size;
 
 /// Where a kernel finds A(r, k): in a matrix with rows `step` apart, in the transpose of one, or in a packed block that
-/// has Width values for each k.
+/// has Width values for each k. Always inlined: with -Os a tile would call them for each value.
 template <class T> struct plain_operand {
   const T* values;
   std::size_t step;
-  [[nodiscard]] T operator()(std::size_t r, std::size_t k) const noexcept { return values[r * step + k]; }
+  [[nodiscard, gnu::always_inline]] T operator()(std::size_t r, std::size_t k) const noexcept {
+    return values[r * step + k];
+  }
 };
 template <class T> struct transposed_operand {
   const T* values;
   std::size_t step;
-  [[nodiscard]] T operator()(std::size_t r, std::size_t k) const noexcept { return values[k * step + r]; }
+  [[nodiscard, gnu::always_inline]] T operator()(std::size_t r, std::size_t k) const noexcept {
+    return values[k * step + r];
+  }
 };
 template <class T, std::size_t Width> struct packed_operand {
   const T* values;
-  [[nodiscard]] T operator()(std::size_t r, std::size_t k) const noexcept { return values[k * Width + r]; }
+  [[nodiscard, gnu::always_inline]] T operator()(std::size_t r, std::size_t k) const noexcept {
+    return values[k * Width + r];
+  }
 };
 
 /// C[Rows × V vectors] = or += Σ_k A(r, k) · B(k, ·), each element its own chain of multiply-adds over ascending k, so
