@@ -45,6 +45,8 @@ def _check(x, ids, weights, tensors, widths, kind, biased):
     per_expert = (_lanes(kind) + 1) * (2 if biased else 1)
     if len(tensors) != per_expert * len(widths):
         raise Error(f"{len(tensors)} tensors, needed are {per_expert} for each of {len(widths)} experts")
+    if x.dim() != 2:
+        raise Error(f"x is {tuple(x.shape)}: needed is [tokens, d_model]")
     if ids.dim() != 2 or ids.shape != weights.shape or ids.shape[0] != x.shape[0]:
         raise Error(f"ids are {tuple(ids.shape)} and weights {tuple(weights.shape)} for {x.shape[0]} tokens: needed "
                          "is [tokens, choices] for both")  # fmt: skip
@@ -108,11 +110,10 @@ def nn_experts_recorded(x: Tensor, ids: Tensor, weights: Tensor, tensors: List[T
         values, rows = _most_saved(tokens, choices, widths, kind), tokens * choices
     else:
         chosen = torch.bincount(ids.clamp(-1, count).add_(1).reshape(-1), minlength=count + 2)[1 : count + 1]
-        values = (_lanes(kind) + 1) * int((chosen * torch.tensor(widths)).sum())
+        values = (_lanes(kind) + 1) * int((chosen * torch.tensor(widths, device=x.device)).sum())
         rows = int(chosen.sum())
     y = torch.empty_like(x)
-    saved = torch.empty(values, dtype=sum_type(x))
-    outputs = torch.empty(rows, x.shape[1], dtype=sum_type(x))
+    saved, outputs = x.new_empty(values, dtype=sum_type(x)), x.new_empty((rows, x.shape[1]), dtype=sum_type(x))
     _core.run_bank(make_bank(tensors, widths, kind, biased, x.shape[1]), tokens, choices, ids.data_ptr(), weights.data_ptr(),
                    x.data_ptr(), y.data_ptr(), saved.data_ptr(), outputs.data_ptr(), True,
                    torch.get_num_threads())  # fmt: skip
@@ -173,15 +174,36 @@ def _require_cpu(x):
         raise Error(f"the tokens are on {x.device}: hmoe.nn computes on the CPU: move the layer and its input there")
 
 
-def weights_of_choices(ids, weights):
-    """[T, choices] from these or from a weight for each expert, as some models of transformers give."""
-    return weights if weights.shape == ids.shape else weights.gather(1, ids.clamp(0, weights.shape[1] - 1))
+def weights_of_choices(ids, weights, experts):
+    """[T, choices] from these, or from a weight for each expert, [T, experts], as some models of transformers give. Where a
+    token has as many choices as there are experts, both have one shape: then they are those of choices."""
+    if weights.shape == ids.shape:
+        return weights
+    if ids.dim() != 2 or weights.shape != (ids.shape[0], experts):
+        raise Error(f"ids are {tuple(ids.shape)} and weights {tuple(weights.shape)}: needed are [tokens, choices] for both, or "
+                    f"weights of [tokens, {experts} experts]")  # fmt: skip
+    return weights.gather(1, ids.to(torch.int64).clamp(0, experts - 1))
+
+
+def ids_of(ids):
+    """int64, from any type of integers."""
+    if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+        raise Error(f"ids are {ids.dtype}: needed are integers")
+    return ids.to(torch.int64)
+
+
+def check_widths(widths):
+    """A list of them."""
+    widths = [int(width) for width in widths]
+    if min(widths, default=0) < 0:
+        raise Error(f"an expert has the width {min(widths)}: needed is 0 or more")
+    return widths
 
 
 def run_experts(x, ids, weights, tensors, widths, kind, biased):
     """y_t = Σ_i weights(t, i) · expert_{ids(t, i)}(x_t), with gradients to x, weights and tensors."""
     _require_cpu(x)
-    ids, weights = ids.to(torch.int64), weights.to(sum_type(x))
+    ids, weights = ids_of(ids), weights.to(sum_type(x))
     if torch.is_grad_enabled() and any(t.requires_grad for t in (x, weights, *tensors)):
         bounded = torch.compiler.is_compiling()
         return torch.ops.hmoe.nn_experts_recorded(x, ids, weights, tensors, widths, kind, biased, bounded)[0]
@@ -191,10 +213,25 @@ def run_experts(x, ids, weights, tensors, widths, kind, biased):
 # Routers.
 
 
+def _check_mask(mask, tokens):
+    if mask is not None and (mask.dtype != torch.bool or mask.shape != (tokens,)):
+        raise Error(f"the mask is {tuple(mask.shape)} of {mask.dtype}, needed is {(tokens,)} of torch.bool")
+
+
+def _check_router(x, weight, mask):
+    if x.dim() != 2 or weight.dim() != 2 or x.shape[1] != weight.shape[1]:
+        raise Error(f"the router's weight is {tuple(weight.shape)} and x {tuple(x.shape)}: needed are [experts, d_model] and "
+                    "[tokens, d_model]")  # fmt: skip
+    if x.dtype != weight.dtype or x.dtype != sum_type(x):
+        raise Error(f"the router's weight is {weight.dtype} and x {x.dtype}: needed is float32 or float64 for both")
+    _check_mask(mask, x.shape[0])
+
+
 @torch.library.custom_op("hmoe::nn_route", mutates_args=(), device_types="cpu")
 def nn_route(x: Tensor, weight: Tensor, mask: Optional[Tensor], choices: int, score: str, select: str, parameter: float,
              weighting: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """logits, probabilities [T, N], ids and weights [T, choices]."""
+    _check_router(x, weight, mask)
     x, weight = _contiguous(x, weight)
     mask = None if mask is None else mask.contiguous()
     (tokens, d_model), experts = x.shape, weight.shape[0]
@@ -221,6 +258,7 @@ def nn_route_backward(x: Tensor, weight: Tensor, mask: Optional[Tensor], logits:
                       ids: Tensor, weights: Tensor, d_logits: Optional[Tensor], d_probabilities: Optional[Tensor],
                       d_weights: Optional[Tensor], score: str, select: str, parameter: float,
                       weighting: str) -> tuple[Tensor, Tensor]:  # fmt: skip
+    _check_router(x, weight, mask)
     x, weight = _contiguous(x, weight)
     given = [None if t is None else t.contiguous() for t in (mask, d_logits, d_probabilities, d_weights)]
     dx, d_weight = torch.empty_like(x), torch.empty_like(weight)
@@ -273,13 +311,16 @@ def nn_loss(name: str, logits: Tensor, probabilities: Tensor, ids: Tensor, weigh
     if logits.shape != probabilities.shape or logits.shape != (ids.shape[0], len(widths)):
         raise Error(f"logits are {tuple(logits.shape)} and probabilities {tuple(probabilities.shape)}, needed is "
                          f"{(ids.shape[0], len(widths))}")  # fmt: skip
+    if ids.dim() != 2 or weights.shape != ids.shape:
+        raise Error(f"ids are {tuple(ids.shape)} and weights {tuple(weights.shape)}: needed is [tokens, choices] for both")
+    _check_mask(mask, ids.shape[0])
     logits, probabilities, ids, weights = _contiguous(logits, probabilities, ids, weights)
     mask = None if mask is None else mask.contiguous()
     d_logits, d_probabilities = torch.empty_like(logits), torch.empty_like(logits)
     value = _core.auxiliary_loss(name, logits.dtype == torch.float64, widths, *ids.shape, logits.data_ptr(),
                                  probabilities.data_ptr(), ids.data_ptr(), weights.data_ptr(), _address(mask),
                                  d_logits.data_ptr(), d_probabilities.data_ptr())  # fmt: skip
-    return torch.tensor(value, dtype=logits.dtype), d_logits, d_probabilities
+    return logits.new_tensor(value), d_logits, d_probabilities
 
 
 @nn_loss.register_fake
@@ -295,6 +336,8 @@ def _keep_for_loss(ctx, inputs, output):
 
 def _loss_gradients(ctx, d_value, *others):
     d_logits, d_probabilities = ctx.saved_tensors
+    if any(d is not None for d in others):
+        raise Error("auxiliary losses have no second derivatives")
     if d_value is None:
         return (None,) * 7
     return None, d_value * d_logits, d_value * d_probabilities, None, None, None, None
@@ -304,6 +347,7 @@ nn_loss.register_autograd(_loss_gradients, setup_context=_keep_for_loss)
 
 
 def auxiliary_loss(name, routing, mask, widths):
-    kind = torch.float64 if routing.logits.dtype == torch.float64 else torch.float32
+    kind, ids = sum_type(routing.logits), ids_of(routing.ids)
+    weights = weights_of_choices(ids, routing.weights, len(widths))
     return torch.ops.hmoe.nn_loss(name, routing.logits.to(kind), routing.probabilities.to(kind),
-                                  routing.ids.to(torch.int64), routing.weights.to(kind), mask, widths)[0]  # fmt: skip
+                                  ids, weights.to(kind), mask, widths)[0]  # fmt: skip

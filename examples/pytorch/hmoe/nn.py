@@ -71,7 +71,7 @@ class Experts(nn.ModuleList):
     transformers has its experts, too (hmoe.prune.unstack)."""
 
     def __init__(self, d_model, widths, kind="glu.silu", bias=False, device=None, dtype=None):
-        self.d_model, self.widths = int(d_model), [int(width) for width in widths]
+        self.d_model, self.widths = int(d_model), ops.check_widths(widths)
         self.kind, self.bias = kind, bool(bias)
         _core.check_experts(kind, self.d_model, self.widths)
         super().__init__(Expert(self.d_model, width, kind, self.bias, device, dtype) for width in self.widths)
@@ -98,9 +98,9 @@ class Experts(nn.ModuleList):
         return [(lanes + 1) * self.d_model * h + (lanes * h + self.d_model if self.bias else 0) for h in self.widths]
 
     def forward(self, x: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
-        """x [T, d], ids [T, choices] (those that are no expert are skipped), weights [T, choices] or [T, N] → y in the type
-        of x."""
-        tensors, weights = self.tensors(), ops.weights_of_choices(ids, weights)
+        """x [T, d], ids [T, choices] (those that are no expert are skipped), weights [T, choices], or [T, N] where that is
+        another shape → y in the type of x."""
+        tensors, weights = self.tensors(), ops.weights_of_choices(ids, weights, len(self.widths))
         y = ops.run_experts(x.to(tensors[0].dtype), ids, weights, tensors, self.widths, self.kind, self.bias)
         return y.to(x.dtype)
 
@@ -142,7 +142,8 @@ class Router(nn.Module):
 
     def forward(self, x: Tensor, mask: Optional[Tensor] = None) -> Routing:
         """x [T, d], mask [T]: False where a token is padding, which gets no expert."""
-        kind = torch.float64 if x.dtype == torch.float64 else torch.float32
+        kind = ops.sum_type(x)
+        mask = None if mask is None else mask.to(torch.bool)
         logits, probabilities, ids, weights = ops.route(
             x.to(kind), self.weight.to(kind), mask, self.choices, self.score, self.select, self.parameter, self.weighting)
         return Routing(ids, weights, logits, probabilities)
@@ -229,17 +230,17 @@ class MoE(nn.Module):
     def _routed(self, routing, mask):
         count, tokens = len(self.widths), routing.ids.shape[0]
         used = (routing.ids >= 0) & (routing.ids < count)
-        per_expert = torch.zeros(count + 1, dtype=torch.int64)
+        per_expert = used.new_zeros(count + 1, dtype=torch.int64)
         per_expert = per_expert.scatter_add(0, routing.ids.where(used, count).reshape(-1), used.reshape(-1).long())[:count]
-        valid = (mask.sum() if mask is not None else torch.tensor(tokens)).clamp(min=1)
-        values, total = {}, torch.zeros((), dtype=routing.weights.dtype)
+        valid = (mask.sum() if mask is not None else per_expert.new_full((), tokens)).clamp(min=1)
+        values, total = {}, routing.weights.new_zeros(())
         if self.losses and (routing.logits is None or routing.probabilities is None):
             raise Error(f"auxiliary losses ({', '.join(self.losses)}) need the router's logits and probabilities: "
                              "let it return Routing(ids, weights, logits, probabilities)")  # fmt: skip
         for name, coefficient in self.losses.items():
             values[name] = ops.auxiliary_loss(name, routing, mask, self.widths)
             total = total + coefficient * values[name]
-        each = torch.tensor([self.experts.parameters_per_expert, self.widths], dtype=torch.float64)
+        each = per_expert.new_tensor([self.experts.parameters_per_expert, self.widths], dtype=torch.float64)
         mean = (each * per_expert).sum(1) / valid
         return Routed(values, total, per_expert, mean[0], mean[1], routing)
 

@@ -11,7 +11,7 @@ from typing import Optional, Sequence  # older versions of torch know no other l
 import torch
 from torch import Tensor
 
-from . import _core
+from . import _core, _nn_ops
 
 __all__ = ["ACTIVATIONS", "experts"]
 
@@ -56,6 +56,9 @@ def experts(
         if input.dim() != 3:
             raise _core.Error("experts: widths are needed where the input weights have no third dimension")
         widths = [input.shape[1] // (2 if gated else 1)] * input.shape[0]
+    for t in (x, ids, weights, input, output, input_bias, output_bias):
+        if t is not None and t.device.type != "cpu":
+            raise _core.Error(f"experts: a tensor is on {t.device}: hmoe computes on the CPU: move all tensors there")
     shape, dtype = x.shape, x.dtype
     # Under autocast activations may have another type than parameters: the weights' type is computed with.
     tokens = x.reshape(-1, shape[-1]).to(input.dtype).contiguous()
@@ -64,13 +67,13 @@ def experts(
     keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
     y, _, _ = torch.ops.hmoe.experts(
         tokens,
-        ids.to(torch.int64).contiguous(),
+        _nn_ops.ids_of(ids).contiguous(),
         weights.to(sums).contiguous(),
         input.contiguous(),
         output.contiguous(),
         None if input_bias is None else input_bias.contiguous(),
         None if output_bias is None else output_bias.contiguous(),
-        list(widths),
+        _nn_ops.check_widths(widths),
         function,
         limit,
         alpha,

@@ -58,9 +58,9 @@ class Calibration:
 
     def _add(self, x, ids, weights):
         own, (bank, kept) = self.experts, self._bank()
-        weights = ops.weights_of_choices(ids, weights)
+        weights = ops.weights_of_choices(ids, weights, len(self._widths))
         x, weights = (t.detach().to(kept[0].dtype).contiguous() for t in (x, weights))
-        ids = ids.to(torch.int64).contiguous()
+        ids = ops.ids_of(ids).contiguous()
         _, saved, outputs = torch.ops.hmoe.nn_experts_recorded(
             x, ids, weights, kept, self._widths, own.kind, own.bias, False)
         self._sums.add(bank, *ids.shape, ids.data_ptr(), weights.data_ptr(), saved.data_ptr(), outputs.data_ptr())
@@ -79,13 +79,13 @@ class Calibration:
         """Adds every pass of the experts while the context lasts, and its gradient where one is computed. Padding tokens
         of an MoE have no expert; they count as tokens of the calibration."""
 
-        def after_forward(module, args, y):
+        def after_forward(module, args, kwargs, y):
             with torch.no_grad():
-                recorded = self._add(*args)
+                recorded = self._add(*args, **kwargs)
             if y.requires_grad:
                 y.register_hook(lambda dy: self._add_gradient(recorded, dy))
 
-        hook = self.experts.register_forward_hook(after_forward)
+        hook = self.experts.register_forward_hook(after_forward, with_kwargs=True)
         try:
             yield self
         finally:
@@ -100,7 +100,7 @@ class Calibration:
         """A tensor [h] for each expert: "magnitude_times_activation", "squared_contribution", or "heapr", which needs
         gradients."""
         bank, _ = self._bank()
-        return [torch.tensor(values, dtype=torch.float64) for values in self._sums.importance(bank, name)]
+        return [torch.tensor(values, dtype=torch.float64, device="cpu") for values in self._sums.importance(bank, name)]
 
     def within(self, importance, share, counted="parameters", multiple=1, least_width=0):
         """The neurons that a budget leaves, a list for each expert: neurons of all experts are ranked together, by
@@ -125,7 +125,7 @@ def take_neurons(layer, chosen):
     result = copy.deepcopy(layer)
     experts = result.experts if isinstance(result, MoE) else result
     for e, (expert, own) in enumerate(zip(experts, chosen)):
-        index = torch.as_tensor(own, dtype=torch.int64)
+        index = torch.as_tensor(own, dtype=torch.int64, device="cpu")
         if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < expert.width:
             raise Error(f"neurons {int(index.min())} to {int(index.max())} of expert {e} were chosen, it has {expert.width}")
         for name, values in list(expert.named_parameters()):

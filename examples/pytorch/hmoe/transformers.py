@@ -18,9 +18,10 @@ from typing import Optional
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from transformers.integrations import moe
 
-from . import _core, ops
+from . import _core, _nn_ops, ops
 
 __all__ = ["configure", "experts_forward", "packed_bytes", "release"]
 
@@ -42,6 +43,7 @@ def configure(model: Optional[torch.nn.Module] = None, *, weights: str) -> None:
 
     Weights that have changed since (by an optimiser, load_state_dict, or any operation of torch on them) are packed anew.
     Only what goes past torch's count of versions, writing through tensor.data or into the memory, calls for release(model).
+    Weights that were made in torch.inference_mode() count no versions: they are packed at each pass.
     Passes with gradients take the weights in place.
     """
     if weights != IN_PLACE and weights not in FORMATS:
@@ -71,9 +73,7 @@ def experts_forward(module: torch.nn.Module, hidden_states: Tensor, top_k_index:
     """The experts of a layer, in transformers' interface: sum over i of weight[t, i] * expert_{id[t, i]}(x_t) in the type
     of the hidden states [tokens, d]. Ids from the number of experts on, which experts in parallel have for those of other
     ranks, are skipped."""
-    step = getattr(module, "_hmoe_step", None)
-    if step is None:
-        step = _recognise(module)
+    step = _recognise(module)
     if step == UNKNOWN:
         return moe.grouped_mm_experts_forward(module, hidden_states, top_k_index, top_k_weights)
     function, limit, alpha, interleaved = step
@@ -85,8 +85,7 @@ def experts_forward(module: torch.nn.Module, hidden_states: Tensor, top_k_index:
         first_bias = module.gate_up_proj_bias if gated else module.up_proj_bias
         last_bias = module.down_proj_bias
     _check(first, hidden_states)
-    if top_k_weights.shape != top_k_index.shape:  # a weight for each expert
-        top_k_weights = top_k_weights.gather(1, top_k_index)
+    top_k_weights = _nn_ops.weights_of_choices(top_k_index, top_k_weights, first.shape[0])
 
     tensors = (hidden_states, top_k_weights, first, last, first_bias, last_bias)
     training = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
@@ -163,8 +162,13 @@ def _experts_of(model):
 
 
 def _stamp(tensors, *more):
+    """What a copy of these tensors is a copy of; None for tensors of inference mode, which count no versions. The weak
+    reference tells a new storage at an old address."""
+    if any(t is not None and t.is_inference() for t in tensors):
+        return None
+
     def one(t):
-        return None if t is None else (t.data_ptr(), t.shape, t.dtype, 0 if t.is_inference() else t._version)
+        return None if t is None else (StorageWeakRef(t.untyped_storage()), t.data_ptr(), t.shape, t.stride(), t.dtype, t._version)
 
     return (*map(one, tensors), *more)
 
@@ -190,7 +194,7 @@ def _held_experts(
     """Experts from copies of their weights, which are made anew where the weights have changed. Without gradients."""
     held = _held.get(key)
     stamp = _stamp((first, last, first_bias, last_bias), form)
-    if held is None or held.stamp != stamp:
+    if held is None or stamp is None or held.stamp != stamp:
         _held.pop(key, None)  # before the new ones take memory
         rows = [t.transpose(1, 2) if transposed else t for t in (first, last)]
         rows = [t.contiguous() for t in rows]
@@ -202,7 +206,9 @@ def _held_experts(
         if form != IN_PLACE:
             bank = _core.PackedBank(bank, form)
             size = bank.bytes
-        held = _held[key] = _Held(stamp, bank, size)
+        held = _Held(stamp, bank, size)
+        if stamp is not None:
+            _held[key] = held
     y = torch.empty_like(x)
     threads = torch.get_num_threads()
     if form == IN_PLACE:
@@ -260,20 +266,31 @@ def _steps(module):
 
 @torch.compiler.assume_constant_result
 def _recognise(module):
-    """(function, limit, alpha, interleaved) of hmoe.ops.experts; UNKNOWN, with a warning, where it has none."""
+    """(function, limit, alpha, interleaved) of hmoe.ops.experts; UNKNOWN, with a warning, where it has none. Kept until the
+    activation or a number of it or of the module changes."""
+    act = getattr(module, "act_fn", None)
+    owners = [module, *(act.modules() if isinstance(act, torch.nn.Module) else ())]
+    numbers = [value for owner in owners for name, value in vars(owner).items()
+               if type(value) in (int, float) and not name.startswith("_hmoe")]  # fmt: skip
+    if getattr(module, "_hmoe_step", (None, None))[0] != (act, numbers):
+        module._hmoe_step = (act, numbers), _tried(module)
+    return module._hmoe_step[1]
+
+
+def _tried(module):
     generator = torch.Generator().manual_seed(1)
-    values = 6 * torch.randn((64, 2 * 64), generator=generator)
+    values = 6 * torch.randn((64, 2 * 64), generator=generator, dtype=torch.float64, device="cpu")
     values[:4] *= 20  # beyond limits
     step = UNKNOWN
     with torch.no_grad(), torch.autocast("cpu", enabled=False):
         if not module.has_gate:
-            actual = module.act_fn(values)
+            actual = module.act_fn(values).double()
             for name, act in _activations.items():
                 if torch.allclose(actual, act(values), rtol=1e-5, atol=1e-6):
                     step = (name, math.inf, 1.0, False)
                     break
         else:
-            actual = module._apply_gate(values).float()
+            actual = module._apply_gate(values).double()
             layouts = {False: values.chunk(2, dim=-1), True: (values[:, ::2], values[:, 1::2])}
             for interleaved, (g, u) in layouts.items():
                 for (name, limit, alpha), compute in _steps(module):
@@ -284,6 +301,5 @@ def _recognise(module):
                     break
     if step == UNKNOWN:
         warnings.warn(f"hmoe knows no kernel for what {type(module).__name__} computes between its projections: "
-                      "transformers' grouped_mm computes these experts", stacklevel=2)
-    module._hmoe_step = step
+                      "transformers' grouped_mm computes these experts", stacklevel=3)
     return step

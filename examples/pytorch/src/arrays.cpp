@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "arrays.hpp"
 
+#include <cstdint>
+
 namespace hmoe::python {
 
 namespace {
@@ -76,6 +78,14 @@ void* values_of_any_shape(const array_view& values, scalar type, std::size_t siz
           size);
   require_contiguous(values, name);
   return values.data;
+}
+
+void require_disjoint(const array_view& written, std::string_view name, const array_view& read,
+                      std::string_view name_of_read) {
+  const auto first = [](const array_view& values) { return reinterpret_cast<std::uintptr_t>(values.data); };
+  const auto end = [&](const array_view& values) { return first(values) + values.size * values.type.bits / 8; };
+  require(first(written) >= end(read) || first(read) >= end(written), name, " and ", name_of_read, " of shapes ",
+          shape_text(written), " and ", shape_text(read), " share memory: give an array of its own for ", name);
 }
 
 } // namespace hmoe::python

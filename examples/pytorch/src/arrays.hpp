@@ -59,4 +59,8 @@ void require_contiguous(const array_view& values, std::string_view name);
 /// A contiguous array of `size` values and any shape.
 [[nodiscard]] void* values_of_any_shape(const array_view& values, scalar type, std::size_t size, std::string_view name);
 
+/// hmoe::error where the two have bytes in common.
+void require_disjoint(const array_view& written, std::string_view name, const array_view& read,
+                      std::string_view name_of_read);
+
 } // namespace hmoe::python

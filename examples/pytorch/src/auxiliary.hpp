@@ -12,10 +12,12 @@
 #include <hmoe/losses/router_entropy.hpp>
 #include <hmoe/losses/z.hpp>
 
+#include "kernels/batch_rows.hpp"
 #include "routes.hpp"
 
 #include <algorithm>
 #include <cstddef>
+#include <memory_resource>
 #include <string>
 #include <utility>
 #include <vector>
@@ -23,7 +25,7 @@
 namespace hmoe::python {
 
 /// The value of a loss without a coefficient; its gradients are written to d_logits and d_probabilities [tokens × N].
-/// hmoe::error for another name, and for ids that are no experts.
+/// Ids that are no expert are skipped, an expert that a token names twice counts once. hmoe::error for another name.
 template <class T>
 [[nodiscard]] double evaluate_loss(const std::string& name, const routed& in, const std::vector<std::size_t>& widths,
                                    T* d_logits, T* d_probabilities) {
@@ -36,39 +38,23 @@ template <class T>
   trace.set_inputs(inputs);
   std::copy_n(static_cast<const T*>(in.logits), values, trace.logits().data());
   std::copy_n(static_cast<const T*>(in.probabilities), values, trace.probabilities().data());
-  assignment<T> assigned;
-  assigned.resize_tokens(in.tokens);
+  const batch chosen{in.tokens, in.choices, in.ids, in.weights, nullptr};
+  assignment<T> assigned = batch_rows<T>(chosen, experts, std::pmr::get_default_resource()).assigned();
   assigned.set_padding(in.tokens - trace.valid_tokens());
-  for (std::size_t t = 0; t < in.tokens; ++t)
-    for (std::size_t i = 0; i < in.choices; ++i) {
-      const std::int64_t id = in.ids[t * in.choices + i];
-      require(id < static_cast<std::int64_t>(experts), "token ", t, " has expert ", id, " of ", experts);
-      assigned.offsets()[t + 1] += id >= 0 ? 1 : 0;
-    }
-  assigned.sum_counts();
-  assigned.resize_entries();
-  for (std::size_t t = 0; t < in.tokens; ++t) {
-    std::size_t entry = assigned.offsets()[t];
-    for (std::size_t choice = t * in.choices; choice < (t + 1) * in.choices; ++choice)
-      if (in.ids[choice] >= 0) {
-        const auto id = static_cast<index_t>(in.ids[choice]);
-        assigned.experts()[entry] = id;
-        assigned.weights()[entry++] = static_cast<const T*>(in.weights)[choice];
-        ++trace.tokens_per_expert()[id];
-      }
-  }
-  routed_batch<T> batch{trace, assigned, vector_view<const std::size_t>(widths.data(), experts)};
+  for (const index_t id : std::as_const(assigned).experts())
+    ++trace.tokens_per_expert()[id];
+  routed_batch<T> routing{trace, assigned, vector_view<const std::size_t>(widths.data(), experts)};
   double value = 0;
   if (name == losses::load_balance::name)
-    value = losses::load_balance{.coefficient = 1}.evaluate(batch);
+    value = losses::load_balance{.coefficient = 1}.evaluate(routing);
   else if (name == losses::parameter_penalty::name)
-    value = losses::parameter_penalty{.coefficient = 1}.evaluate(batch);
+    value = losses::parameter_penalty{.coefficient = 1}.evaluate(routing);
   else if (name == losses::router_entropy::name)
-    value = losses::router_entropy{.coefficient = 1}.evaluate(batch);
+    value = losses::router_entropy{.coefficient = 1}.evaluate(routing);
   else if (name == losses::z::name)
-    value = losses::z{.coefficient = 1}.evaluate(batch);
+    value = losses::z{.coefficient = 1}.evaluate(routing);
   else if (name == losses::importance::name)
-    value = losses::importance{.coefficient = 1}.evaluate(batch);
+    value = losses::importance{.coefficient = 1}.evaluate(routing);
   else
     fail("no auxiliary loss named '" + name +
          "': known are load_balance, parameter_penalty, router_entropy, z and importance");

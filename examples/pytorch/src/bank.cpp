@@ -28,7 +28,8 @@ step step_named(const std::string& name) {
 }
 
 bank::bank(std::size_t d_model, const std::vector<std::size_t>& widths, array input, array output,
-           std::optional<array> input_bias, std::optional<array> output_bias, const options& how) {
+           std::optional<array> input_bias, std::optional<array> output_bias, const options& how, bool writable)
+    : writable_(writable) {
   memory_.type = type_of(input, "input weights");
   memory_.d_model = d_model;
   memory_.gated = how.gated;

@@ -24,11 +24,13 @@ public:
     double limit = std::numeric_limits<double>::infinity(), alpha = 1.702;
     bool gated = true, interleaved = false;
   };
-  /// hmoe::error where shapes and types do not fit.
+  /// hmoe::error where shapes and types do not fit. `writable`: the arrays may be written.
   bank(std::size_t d_model, const std::vector<std::size_t>& widths, array input, array output,
-       std::optional<array> input_bias, std::optional<array> output_bias, const options& how);
+       std::optional<array> input_bias, std::optional<array> output_bias, const options& how, bool writable);
 
   [[nodiscard]] const bank_memory& memory() const noexcept { return memory_; }
+  /// Whether it may hold gradients.
+  [[nodiscard]] bool writable() const noexcept { return writable_; }
   [[nodiscard]] std::size_t lanes() const noexcept { return memory_.gated ? 2 : 1; }
   /// Values that a forward pass keeps for backward at most: those of the widest expert for each choice.
   [[nodiscard]] std::size_t saved_values(std::size_t tokens, std::size_t choices) const noexcept;
@@ -36,6 +38,7 @@ public:
 private:
   bank_memory memory_;
   std::vector<array> owners_;
+  bool writable_;
 };
 
 [[nodiscard]] step step_named(const std::string& name);

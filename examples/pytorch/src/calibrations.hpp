@@ -18,11 +18,14 @@
 #include <hmoe/experts/glu.hpp>
 #include <hmoe/experts/mlp.hpp>
 
+#include "kernels/batch_rows.hpp"
 #include "passes.hpp"
 
 #include <algorithm>
 #include <cstddef>
 #include <memory>
+#include <memory_resource>
+#include <mutex>
 #include <numeric>
 #include <string>
 #include <utility>
@@ -84,6 +87,7 @@ public:
   explicit sums_of(const bank_memory& bank) : sums_(layer_on<Bank, Lanes>(bank)) {}
 
   void add(const bank_memory& bank, const batch& in, const void* saved, const void* outputs) override {
+    const std::lock_guard lock(mutex_);
     const auto layer = layer_on<Bank, Lanes>(bank);
     tape<T> pass;
     fill(pass, layer, in, saved);
@@ -91,6 +95,7 @@ public:
     sums_.add(layer, pass);
   }
   void add_gradient(const bank_memory& bank, const batch& in, const void* saved, const void* dy) override {
+    const std::lock_guard lock(mutex_);
     const auto layer = layer_on<Bank, Lanes>(bank);
     tape<T> pass;
     fill(pass, layer, in, saved);
@@ -98,6 +103,7 @@ public:
                        matrix_view<const T>(static_cast<const T*>(dy), in.tokens, layer.d_model()));
   }
   [[nodiscard]] compress::neuron_values importance(const bank_memory& bank, const std::string& name) const override {
+    const std::lock_guard lock(mutex_);
     const auto layer = layer_on<Bank, Lanes>(bank);
     if (name == "magnitude_times_activation")
       return compress::magnitude_times_activation(layer, sums_);
@@ -109,6 +115,7 @@ public:
   }
   [[nodiscard]] compress::neuron_choice within(const bank_memory& bank, const compress::neuron_values& importance,
                                                const compress::neuron_budget& budget) const override {
+    const std::lock_guard lock(mutex_);
     const std::vector<std::size_t> widths =
         compress::widths_within(layer_on<Bank, Lanes>(bank), importance, sums_, budget);
     compress::neuron_choice kept(importance.size());
@@ -125,6 +132,7 @@ public:
     return kept;
   }
   [[nodiscard]] std::vector<double> loads() const override {
+    const std::lock_guard lock(mutex_);
     std::vector<double> result(sums_.size());
     for (std::size_t e = 0; e < result.size(); ++e)
       result[e] = sums_.load(e);
@@ -134,29 +142,8 @@ public:
 private:
   /// The tape of a pass with these choices.
   template <class Layer> static void fill(tape<T>& pass, const Layer& layer, const batch& in, const void* saved) {
-    assignment<T>& assigned = pass.assignment();
-    assigned.resize_tokens(in.tokens);
-    const auto used = [&](std::int64_t id) { return id >= 0 && static_cast<std::uint64_t>(id) < layer.size(); };
-    for (std::size_t t = 0; t < in.tokens; ++t)
-      for (std::size_t i = 0; i < in.choices; ++i)
-        assigned.offsets()[t + 1] += used(in.ids[t * in.choices + i]) ? 1 : 0;
-    assigned.sum_counts();
-    assigned.resize_entries();
-    std::vector<std::pair<index_t, T>> chosen;
-    for (std::size_t t = 0; t < in.tokens; ++t) {
-      chosen.clear();
-      for (std::size_t choice = t * in.choices; choice < (t + 1) * in.choices; ++choice)
-        if (used(in.ids[choice]))
-          chosen.emplace_back(static_cast<index_t>(in.ids[choice]), static_cast<const T*>(in.weights)[choice]);
-      std::ranges::sort(chosen, {}, &std::pair<index_t, T>::first);
-      std::size_t entry = assigned.offsets()[t];
-      for (const auto& [id, weight] : chosen) {
-        assigned.experts()[entry] = id;
-        assigned.weights()[entry++] = weight;
-      }
-    }
-    assigned.validate(layer.size());
-    dispatch::build_plan(std::as_const(assigned), layer.size(), pass.plan());
+    pass.assignment() = batch_rows<T>(in, layer.size(), std::pmr::get_default_resource()).assigned();
+    dispatch::build_plan(std::as_const(pass).assignment(), layer.size(), pass.plan());
     dispatch::lay_out_tape(layer.experts(), pass);
     pass.input().resize_for_overwrite(in.tokens, layer.d_model());
     const T* values = static_cast<const T*>(saved);
@@ -170,6 +157,7 @@ private:
   }
 
   compress::calibration sums_;
+  mutable std::mutex mutex_; ///< of sums_: passes are added without the interpreter's lock
 };
 
 } // namespace calibration_detail

@@ -50,7 +50,9 @@ void forward(const bank& experts, const array& x, const array& ids, const array&
   pass.bank = &memory;
   pass.in = batch_of(memory.type, memory.d_model, x, ids, weights);
   pass.y = values_of(y, memory.type, {pass.in.tokens, memory.d_model}, "y");
+  require_disjoint(y, "y", x, "x");
   require(saved.has_value() == outputs.has_value(), "saved and outputs: give both, or neither");
+  pass.record = saved.has_value();
   if (saved) {
     const scalar sums = sums_of(memory.type);
     pass.saved = values_of(*saved, sums, {experts.saved_values(pass.in.tokens, pass.in.choices)}, "saved");
@@ -78,7 +80,11 @@ void backward(const bank& experts, const array& x, const array& ids, const array
   pass.saved = values_of(saved, sums, {experts.saved_values(pass.in.tokens, pass.in.choices)}, "saved");
   pass.outputs = values_of(outputs, sums, {pass.in.tokens * pass.in.choices, memory.d_model}, "outputs");
   pass.d_weights = values_of(d_weights, sums, {pass.in.tokens, pass.in.choices}, "d_weights");
+  require_disjoint(dx, "dx", x, "x");
+  require_disjoint(dx, "dx", dy, "dy");
+  require_disjoint(d_weights, "d_weights", weights, "weights");
   if (gradients != nullptr) {
+    require(gradients->writable(), "the gradients are a bank on arrays that are read-only");
     const bank_memory& to = gradients->memory();
     bool same = to.type == memory.type && to.d_model == memory.d_model && to.gated == memory.gated &&
                 to.biased == memory.biased && to.experts.size() == memory.experts.size();
@@ -109,6 +115,7 @@ public:
   void forward(const array& x, const array& ids, const array& weights, const output_array& y, size_t threads) const {
     const batch in = batch_of(type_, d_model_, x, ids, weights);
     void* const to = values_of(y, type_, {in.tokens, d_model_}, "y");
+    require_disjoint(y, "y", x, "x");
     const pool_threads pool(threads);
     const nb::gil_scoped_release released;
     const lent_workspace scratch;
@@ -132,6 +139,25 @@ private:
   std::unique_ptr<packed_bank> held_;
 };
 
+/// Bank(...) on arrays that may be written, or that may not.
+template <class Array> void add_constructor(nb::class_<bank>& experts, bool writable) {
+  experts.def(
+      "__init__",
+      [writable](bank* self, size_t d_model, const std::vector<size_t>& widths, const Array& input, const Array& output,
+                 const std::optional<Array>& input_bias, const std::optional<Array>& output_bias,
+                 const std::string& function, double limit, double alpha, bool gated, bool interleaved) {
+        const auto given = [](const std::optional<Array>& biases) {
+          return biases ? std::optional<array>(*biases) : std::nullopt;
+        };
+        new (self) bank(d_model, widths, array(input), array(output), given(input_bias), given(output_bias),
+                        {function, limit, alpha, gated, interleaved}, writable);
+      },
+      nb::arg("d_model"), nb::arg("widths"), nb::arg("input"), nb::arg("output"), nb::arg("input_bias") = nb::none(),
+      nb::arg("output_bias") = nb::none(), nb::kw_only(), nb::arg("function") = "silu",
+      nb::arg("limit") = std::numeric_limits<double>::infinity(), nb::arg("alpha") = 1.702, nb::arg("gated") = true,
+      nb::arg("interleaved") = false);
+}
+
 } // namespace
 
 NB_MODULE(_core, module) {
@@ -139,20 +165,10 @@ NB_MODULE(_core, module) {
                                std::to_string(HMOE_VERSION_PATCH);
   nb::exception<hmoe::error>(module, "Error", PyExc_ValueError);
 
-  nb::class_<bank>(module, "Bank", "Experts on the memory of arrays.")
-      .def(
-          "__init__",
-          [](bank* self, size_t d_model, const std::vector<size_t>& widths, array input, array output,
-             std::optional<array> input_bias, std::optional<array> output_bias, const std::string& function,
-             double limit, double alpha, bool gated, bool interleaved) {
-            new (self) bank(d_model, widths, std::move(input), std::move(output), std::move(input_bias),
-                            std::move(output_bias), {function, limit, alpha, gated, interleaved});
-          },
-          nb::arg("d_model"), nb::arg("widths"), nb::arg("input"), nb::arg("output"),
-          nb::arg("input_bias") = nb::none(), nb::arg("output_bias") = nb::none(), nb::kw_only(),
-          nb::arg("function") = "silu", nb::arg("limit") = std::numeric_limits<double>::infinity(),
-          nb::arg("alpha") = 1.702, nb::arg("gated") = true, nb::arg("interleaved") = false)
-      .def("saved_values", &bank::saved_values, nb::arg("tokens"), nb::arg("choices"));
+  nb::class_<bank> experts(module, "Bank", "Experts on the memory of arrays.");
+  add_constructor<output_array>(experts, true);
+  add_constructor<array>(experts, false);
+  experts.def("saved_values", &bank::saved_values, nb::arg("tokens"), nb::arg("choices"));
 
   nb::class_<packed>(module, "PackedBank", "The weights of a Bank in the order of the kernels, for inference.")
       .def(nb::init<const bank&, const std::string&>(), nb::arg("bank"), nb::arg("format"))

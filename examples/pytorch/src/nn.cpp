@@ -135,10 +135,9 @@ void run_bank(const bank_memory& bank, size_t tokens, size_t choices, address id
   pass.bank = &bank;
   pass.in = make_batch(tokens, choices, ids, weights, x);
   pass.y = at(y);
-  // Without rows to keep both are empty tensors at no address.
-  static std::byte nothing;
-  pass.saved = record ? (saved == 0 ? &nothing : at(saved)) : nullptr;
-  pass.outputs = record ? (outputs == 0 ? &nothing : at(outputs)) : nullptr;
+  pass.record = record;
+  pass.saved = at(saved);
+  pass.outputs = at(outputs);
   run_released(pass, threads, bank.type == scalar::float64 ? isa::select(forward_double) : isa::select(forward_float));
 }
 

@@ -62,11 +62,13 @@ struct batch {
   const void* x = nullptr;           ///< [tokens × d_model] in the bank's type
 };
 
-/// y_t = Σ_i weights(t, i) · expert_{ids(t, i)}(x_t). With `saved` and `outputs`, which backward takes again: values of
-/// hidden layers, saved_values() of them at most, and [tokens · choices × d_model], float or double.
+/// y_t = Σ_i weights(t, i) · expert_{ids(t, i)}(x_t). With `record` it writes `saved` and `outputs`, which backward
+/// takes again: values of hidden layers, saved_values() of them at most, and [tokens · choices × d_model], float or
+/// double. Either may be empty, at no address.
 struct forward_pass {
   const bank_memory* bank = nullptr;
   batch in;
+  bool record = false;
   void *y = nullptr, *saved = nullptr, *outputs = nullptr;
   const workers* threads = nullptr;
   workspace* scratch = nullptr;

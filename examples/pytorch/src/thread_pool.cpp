@@ -5,6 +5,7 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <exception>
@@ -99,6 +100,8 @@ struct thread_pool::state {
   }
 };
 
+thread_pool::thread_pool() : state_(new state) {}
+
 thread_pool& thread_pool::instance() { return own_memory().pool; }
 
 void thread_pool::run(std::size_t threads, std::size_t count, void* task, workers::call of) {
@@ -108,12 +111,6 @@ void thread_pool::run(std::size_t threads, std::size_t count, void* task, worker
   };
   if (threads == 1 || count <= 1)
     return alone();
-  static std::mutex making;
-  {
-    const std::lock_guard lock(making);
-    if (state_ == nullptr)
-      state_ = new state;
-  }
   state& s = *state_;
   const std::unique_lock lock(s.in_use, std::try_to_lock);
   if (!lock.owns_lock())
@@ -137,9 +134,8 @@ void thread_pool::run(std::size_t threads, std::size_t count, void* task, worker
     std::rethrow_exception(std::exchange(s.failure, nullptr));
 }
 
-pool_threads::pool_threads(std::size_t threads) : threads_(threads) {
-  require(threads >= 1 && threads <= most_threads, "a pass on ", threads, " threads: 1 to ", most_threads,
-          " are possible");
+pool_threads::pool_threads(std::size_t threads) : threads_(std::min(threads, most_threads)) {
+  require(threads >= 1, "a pass on ", threads, " threads: at least 1 is needed");
 }
 
 lent_workspace::lent_workspace() {

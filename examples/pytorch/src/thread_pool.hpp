@@ -13,6 +13,7 @@ namespace hmoe::python {
 /// One call uses them at a time; a call beside it runs on its own thread alone, with the same results.
 class thread_pool {
 public:
+  thread_pool();
   /// The pool of this process.
   [[nodiscard]] static thread_pool& instance();
 
@@ -21,13 +22,13 @@ public:
 
 private:
   struct state;
-  state* state_ = nullptr; ///< never deleted: at exit threads may still wait for work
+  state* state_; ///< never deleted: at exit threads may still wait for work
 };
 
 /// A number of threads of the pool, for one pass.
 class pool_threads final : public workers {
 public:
-  /// hmoe::error unless 1 ≤ threads ≤ 256.
+  /// 256 of them at most. hmoe::error for none.
   explicit pool_threads(std::size_t threads);
   void run(std::size_t count, void* task, call of) const override {
     thread_pool::instance().run(threads_, count, task, of);

@@ -71,7 +71,7 @@ class Core(unittest.TestCase):
     def test_same_bits_on_any_number_of_threads(self):
         layer = Layer(np.float32, widths=(200, 70, 130, 300), d=90)
         one = layer.forward()
-        for threads in (2, 3, 8):
+        for threads in (2, 3, 8, 300):
             np.testing.assert_array_equal(layer.forward(threads), one)
 
     def test_ids_that_are_no_expert_are_skipped(self):
@@ -117,6 +117,22 @@ class Core(unittest.TestCase):
                 self.assertAlmostEqual(gradient[place], expected, delta=1e-7 * max(1, abs(expected)),
                                        msg=f"{name} {place}")
 
+    def test_experts_of_width_0_have_weights_with_gradients(self):
+        layer = Layer(np.float32, biased=True, widths=(0, 0))
+        kept = np.empty(layer.bank.saved_values(9, 2), np.float32), np.empty((18, 6), np.float32)
+        y, dx, d_weights = np.empty_like(layer.x), np.empty_like(layer.x), np.empty_like(layer.weights)
+        _core.forward(layer.bank, layer.x, layer.ids, layer.weights, y, *kept)
+        np.testing.assert_allclose(y, layer.expected(), 1e-5, 1e-5)
+        dy = np.random.default_rng(8).standard_normal(y.shape).astype(np.float32)
+        arguments = layer.bank, layer.x, layer.ids, layer.weights, dy, *kept, dx, d_weights
+        _core.backward(*arguments)
+        np.testing.assert_allclose(d_weights, np.einsum("td,tid->ti", dy, np.stack(layer.output_biases)[layer.ids]), 1e-5, 1e-5)
+        np.testing.assert_array_equal(dx, 0)
+        sums = [np.zeros_like(a) for a in (layer.input, layer.output, np.zeros(0, np.float32), np.zeros((2, 6), np.float32))]
+        sums[3].flags.writeable = False
+        with self.assertRaisesRegex(hmoe.Error, "a bank on arrays that are read-only"):
+            _core.backward(*arguments, _core.Bank(6, layer.widths, *sums))
+
     def test_mistakes_are_sentences(self):
         layer = Layer()
         y = layer.x.copy()
@@ -127,7 +143,8 @@ class Core(unittest.TestCase):
             (dict(x=layer.x.astype(np.float32)), "x is of float32, needed is float64"),
             (dict(ids=layer.ids.astype(np.int32)), "ids are of another type than int64"),
             (dict(weights=layer.weights[:, :2].copy()), r"weights has the shape \[9, 2\], needed is \[9, 3\]"),
-            (dict(threads=0), "a pass on 0 threads: 1 to 256 are possible"),
+            (dict(threads=0), "a pass on 0 threads: at least 1 is needed"),
+            (dict(y=layer.x), r"y and x of shapes \[9, 6\] and \[9, 6\] share memory"),
         ):
             with self.subTest(text), self.assertRaisesRegex(hmoe.Error, text):
                 _core.forward(**{**arguments, **change})

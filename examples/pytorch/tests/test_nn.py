@@ -171,6 +171,17 @@ def test_second_derivatives_are_refused():
         dx.sum().backward()
 
 
+def test_second_derivatives_of_losses_are_refused():
+    def router(x):
+        p = x[:, :4].softmax(1)
+        return hmoe.nn.Routing(p.argmax(1, True), torch.ones_like(p[:, :1]), x[:, :4], p)
+
+    moe, x = make(router=router, p=None, losses={"z": 1.0}), tokens().requires_grad_()
+    (dx,) = torch.autograd.grad(moe(x, return_routed=True)[1].loss, x, create_graph=True)
+    with pytest.raises(hmoe.Error, match="losses have no second derivatives"):
+        dx.sum().backward()
+
+
 LOSSES = ["load_balance", "parameter_penalty", "router_entropy", "z", "importance"]
 
 
@@ -238,6 +249,26 @@ def test_a_router_in_python():
     assert_close([plain(x)], [expert(plain, 0, x)])
     with pytest.raises(hmoe.Error, match="need the router's logits"):
         make(router=OwnRouter(), p=None, losses={"z": 1.0})(x, return_routed=True)
+
+
+def test_losses_of_a_router_in_python():
+    """Weights of choices in any order, or of each expert; ids that are no expert, in place of −1."""
+    moe, x = make(losses={"importance": 1.0}), tokens()
+    routing = moe.route(x)
+    own = moe(x, return_routed=True)[1].loss
+    of_experts = torch.zeros(len(x), 4, dtype=x.dtype).scatter_add(1, routing.ids.clamp(min=0), routing.weights)
+    assert int((routing.ids >= 0).sum(1).max()) <= 3  # so the last choice may go
+    for ids, weights in ((routing.ids.flip(1), routing.weights.flip(1)),
+                         (routing.ids.where(routing.ids >= 0, 99), routing.weights),
+                         (routing.ids[:, :3], of_experts)):  # fmt: skip
+        given = routing._replace(ids=ids, weights=weights)
+        other = make(router=lambda x, given=given: given, p=None, losses={"importance": 1.0})
+        other.experts = moe.experts
+        y, routed = other(x, return_routed=True)
+        assert_close([routed.loss, y], [own, reference(moe, x)[0]])
+    wrong = make(router=lambda x: routing._replace(weights=of_experts[:, :2]), p=None)
+    with pytest.raises(hmoe.Error, match=r"weights \(11, 2\): needed are .* weights of \[tokens, 4 experts\]"):
+        wrong(x)
 
 
 def test_padding_has_no_expert_and_no_share():
@@ -390,6 +421,37 @@ def test_mistakes_in_a_pass():
     wrong = make(router=lambda x: (torch.zeros(2, 1, dtype=torch.int64), torch.ones(2, 1)), p=None)
     with pytest.raises(hmoe.Error, match=r"ids are \(2, 1\)"):
         wrong(tokens(3))
+    narrow = make(router=hmoe.nn.Router(4, 4, "top_k", k=2, dtype=torch.float64), p=None)
+    with pytest.raises(hmoe.Error, match=r"weight is \(4, 4\) and x \(3, 6\)"):
+        narrow(tokens(3))
+    with pytest.raises(hmoe.Error, match=r"weight is torch.float64 and x torch.float32"):
+        torch.ops.hmoe.nn_route(tokens(3).float(), moe.router.weight, None, 4, "softmax", "top_p", 0.6, "renormalized")
+    with pytest.raises(hmoe.Error, match=r"the mask is \(2,\) of torch.bool, needed is \(3,\)"):
+        moe.router(tokens(3), torch.ones(2))
+    routing = moe.route(tokens(3))
+    with pytest.raises(hmoe.Error, match=r"x is \(3, 1, 6\): needed is \[tokens, d_model\]"):
+        moe.experts(tokens(3).reshape(3, 1, D), routing.ids, routing.weights)
+    with pytest.raises(hmoe.Error, match="ids are torch.float32: needed are integers"):
+        moe.experts(tokens(3), routing.ids.float(), routing.weights)
+    with pytest.raises(hmoe.Error, match="an expert has the width -1"):
+        make(widths=[3, -1])
+
+
+def test_a_mask_of_numbers_and_another_default_device():
+    moe, x = make(losses={"z": 0.1}), tokens().requires_grad_()
+    mask = torch.arange(len(x)) % 3
+    assert torch.equal(moe.router(x, mask).ids, moe.router(x, mask != 0).ids)
+    y, routed = moe(x, return_routed=True)
+    expected = gradients(y.sum() + routed.loss, moe, x)
+    torch.set_default_device("meta")
+    try:
+        y, routed = moe(x, return_routed=True)
+        found = gradients(y.sum() + routed.loss, moe, x)
+        pruned = hmoe.prune.neurons(moe, calibrated(moe, x), 0.5)
+    finally:
+        torch.set_default_device(None)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected))
+    assert pruned.experts[0].down.device.type == "cpu"
 
 
 def test_widths():
@@ -510,11 +572,14 @@ def test_pruned_layers_are_narrower_layers():
         empty.importance("heapr")
     with pytest.raises(hmoe.Error, match="give ids and weights"):
         hmoe.prune.Calibration(moe.experts).add(x)
-    by_hand = hmoe.prune.Calibration(moe.experts)
+    by_hand, by_name = hmoe.prune.Calibration(moe.experts), hmoe.prune.Calibration(moe.experts)
     with torch.no_grad():
         routing, dy = moe.route(x), 2 * moe(x)
     by_hand.add(x, routing.ids, routing.weights, dy)
     assert all(torch.equal(a, b) for a, b in zip(by_hand.importance("heapr"), sums.importance("heapr")))
+    with by_name.watch():
+        moe.experts(x=x, ids=routing.ids, weights=routing.weights)
+    assert by_name.loads == sums.loads
 
 
 def test_the_walkthrough_prints_what_the_readme_shows(capsys):

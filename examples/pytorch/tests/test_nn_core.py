@@ -95,13 +95,16 @@ class Pieces(unittest.TestCase):
         step[2, 1] = 1e-5
         slope = (loss(logits + step)[0] - loss(logits - step)[0]) / 2e-5
         self.assertAlmostEqual(gradient[2, 1], slope, places=8)
+        self.assertTrue((ids < 0).any())
+        ids = np.where(ids < 0, 2**40, ids)  # no expert either
+        self.assertEqual(loss(logits)[0], value)
         with self.assertRaisesRegex(hmoe.Error, "known are load_balance"):
             _core.auxiliary_loss("balance", True, WIDTHS, 0, 3, 0, 0, 0, 0, 0, 0, 0)
 
     def test_importance_and_budget(self):
         layer = Layer()
-        ids = np.array([[0, 2, -1]] * TOKENS, np.int64)
-        weights = np.array([[0.25, 0.75, 0.0]] * TOKENS)
+        ids = np.array([[0, 2, 2]] * TOKENS, np.int64)  # an expert twice: its weights are added
+        weights = np.array([[0.25, 0.5, 0.25]] * TOKENS)
         _, saved, outputs = layer.run(ids, weights)
         sums = _core.make_calibration(layer.bank)
         sums.add(layer.bank, TOKENS, 3, address(ids), address(weights), address(saved), address(outputs))

@@ -222,6 +222,12 @@ def test_mistakes_are_sentences():
         experts(ids=ids, **tensors, widths=(24, 8, 40, 0))
     with pytest.raises(hmoe.Error, match='there is no activation "tanh"'):
         experts(ids=ids, **tensors, widths=WIDTHS, function="tanh")
+    with pytest.raises(hmoe.Error, match="an expert has the width -1: needed is 0 or more"):
+        experts(ids=ids, **tensors, widths=(24, 8, 40, -1))
+    with pytest.raises(hmoe.Error, match="ids are torch.float32: needed are integers"):
+        experts(ids=ids.float(), **tensors, widths=WIDTHS)
+    with pytest.raises(hmoe.Error, match="a tensor is on meta: hmoe computes on the CPU"):
+        experts(ids=ids.to("meta"), **tensors, widths=WIDTHS)
 
 
 if __name__ == "__main__":

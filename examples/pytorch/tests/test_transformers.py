@@ -147,6 +147,55 @@ def test_weights_that_are_held(which, form, tolerance):
     assert drop_in.packed_bytes(module) == 0
 
 
+def test_other_weights_at_the_same_address_are_noticed():
+    module = build(*MIXTRAL)
+    x, ids, weights = inputs(module)
+    module.config._experts_implementation = "hmoe"
+    drop_in.configure(module, weights="f32")
+    memory = module.down_proj.detach().numpy().copy()
+
+    def new_parameter():
+        module.down_proj = None
+        module.down_proj = torch.nn.Parameter(torch.frombuffer(memory, dtype=torch.float32).view(memory.shape))
+
+    with torch.no_grad():
+        new_parameter()
+        y = module(x, ids, weights)
+        held = drop_in._held[module._hmoe_key]
+        assert torch.equal(module(x, ids, weights), y) and drop_in._held[module._hmoe_key] is held
+        memory *= 2
+        new_parameter()
+        torch.testing.assert_close(module(x, ids, weights), 2 * y)
+    with torch.inference_mode():  # these tensors have no versions
+        module.down_proj = torch.nn.Parameter(module.down_proj.clone(), requires_grad=False)
+        y = module(x, ids, weights)
+        module.down_proj.mul_(2)
+        torch.testing.assert_close(module(x, ids, weights), 2 * y)
+
+
+def test_another_activation_is_noticed():
+    module = build(*MIXTRAL)
+    x, ids, weights = inputs(module)
+    for name, act in ("silu", torch.nn.SiLU()), ("gelu", torch.nn.GELU()), ("relu", torch.nn.ReLU()):
+        module.act_fn = act
+        torch.testing.assert_close(run(module, "hmoe", x, ids, weights)[0], run(module, "eager", x, ids, weights)[0],
+                                   atol=1e-5, rtol=1e-5)  # fmt: skip
+        assert drop_in._recognise(module)[0] == name
+
+
+def test_weights_of_each_expert():
+    module = build(*MIXTRAL)
+    x, ids, _ = inputs(module)
+    shares = torch.rand(len(x), 6, generator=torch.Generator().manual_seed(4))
+    module.config._experts_implementation = "hmoe"
+    with torch.no_grad():
+        ids[0, 1] = 6  # of another rank
+        y = module(x, ids, shares)
+        assert torch.equal(y, module(x, ids, shares.gather(1, ids.clamp(max=5))))
+        with pytest.raises(hmoe.Error, match=r"weights \(13, 2\): needed are"):
+            module(x, ids, shares[:, :2])
+
+
 def test_a_copy_of_a_module_has_weights_of_its_own():
     module = build(*GPT_OSS)
     x, ids, weights = inputs(module)

@@ -8,9 +8,9 @@ using hmoe::bfloat16;
 
 void HMOE_ISA::forward_float(const forward_pass& pass) {
   const bool narrow = pass.bank->type == scalar::bfloat16;
-  if (pass.saved == nullptr && narrow)
+  if (!pass.record && narrow)
     pass.bank->gated ? in_place_forward<bfloat16_rows, 2>::run(pass) : in_place_forward<bfloat16_rows, 1>::run(pass);
-  else if (pass.saved == nullptr)
+  else if (!pass.record)
     pass.bank->gated ? in_place_forward<float_rows, 2>::run(pass) : in_place_forward<float_rows, 1>::run(pass);
   else if (narrow)
     pass.bank->gated ? run_forward<float, bfloat16, 2>(pass) : run_forward<float, bfloat16, 1>(pass);

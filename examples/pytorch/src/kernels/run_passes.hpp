@@ -109,7 +109,7 @@ template <class T, class S, std::size_t Lanes> void run_forward(const forward_pa
                              [&](expert_rows<T>& r, std::size_t slot, std::size_t place, std::size_t columns) {
                                r.x = x;
                                r.y = y;
-                               if (pass.saved != nullptr) {
+                               if (pass.record) {
                                  r.saved = {static_cast<T*>(pass.saved) + place, r.count, columns};
                                  r.outputs = {static_cast<T*>(pass.outputs) + slot * d, r.count, d};
                                }
