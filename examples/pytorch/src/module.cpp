@@ -147,7 +147,10 @@ template <class Array> void add_constructor(nb::class_<bank>& experts, bool writ
                  const std::optional<Array>& input_bias, const std::optional<Array>& output_bias,
                  const std::string& function, double limit, double alpha, bool gated, bool interleaved) {
         const auto given = [](const std::optional<Array>& biases) {
-          return biases ? std::optional<array>(*biases) : std::nullopt;
+          std::optional<array> result;
+          if (biases)
+            result.emplace(*biases);
+          return result;
         };
         new (self) bank(d_model, widths, array(input), array(output), given(input_bias), given(output_bias),
                         {function, limit, alpha, gated, interleaved}, writable);
