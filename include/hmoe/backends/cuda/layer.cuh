@@ -458,12 +458,19 @@ template <class Layer, class S = float, class W = S> struct cuda_kernels {
   /// needs one.
   static auto instantiate() {
     const auto inference = static_cast<void (layer::*)(const cuda_context&, input, output) const>(&layer::forward);
-    if constexpr (layer::trainable && cuda_detail::has_selection_bias<typename Layer::router_type>)
-      return std::tuple_cat(training(),
-                            std::tuple(inference, &layer::update_bias_by_sign, &layer::update_bias_in_proportion));
-    else if constexpr (layer::trainable && cuda_detail::selects_top_p<typename Layer::router_type>)
-      return std::tuple_cat(training(), std::tuple(inference, &layer::update_top_p));
-    else if constexpr (layer::trainable)
+    if constexpr (layer::trainable && cuda_detail::has_selection_bias<typename Layer::router_type>) {
+      using load = matrix_view<const double, device_space>;
+      const auto by_sign =
+          static_cast<void (layer::*)(const cuda_context&, load, double, std::size_t)>(&layer::update_bias_by_sign);
+      const auto in_proportion = static_cast<void (layer::*)(const cuda_context&, load, double, double, std::size_t)>(
+          &layer::update_bias_in_proportion);
+      return std::tuple_cat(training(), std::tuple(inference, by_sign, in_proportion));
+    } else if constexpr (layer::trainable && cuda_detail::selects_top_p<typename Layer::router_type>) {
+      const auto top_p =
+          static_cast<void (layer::*)(const cuda_context&, const typename layer::tape_type&, cuda_top_p_controller&)>(
+              &layer::update_top_p);
+      return std::tuple_cat(training(), std::tuple(inference, top_p));
+    } else if constexpr (layer::trainable)
       return std::tuple_cat(training(), std::tuple(inference));
     else
       return std::tuple(inference, &layer::workspace_bytes);
