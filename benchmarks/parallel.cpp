@@ -22,11 +22,11 @@
 #include <hmoe/parallel/mpi.hpp>
 
 #include "dispatch/loads.hpp"
+#include "support/option_number.hpp"
 
 #include <time.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cstdio>
 #include <exception>
 #include <fstream>
@@ -35,7 +35,6 @@
 #include <numeric>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -62,14 +61,6 @@ struct chosen_options {
   std::string out;
 };
 
-template <class T> T number(std::string_view name, std::string_view text) {
-  T value{};
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  hmoe::require(error == std::errc{} && end == text.data() + text.size() && value > 0, name, " is \"", text,
-                "\": give a number above 0");
-  return value;
-}
-
 chosen_options parse(int count, char** values) {
   chosen_options chosen;
   for (int i = 1; i < count; ++i) {
@@ -79,17 +70,17 @@ chosen_options parse(int count, char** values) {
       return std::string(values[++i]);
     };
     if (name == "--tokens")
-      chosen.tokens.push_back(number<std::size_t>(name, value()));
+      chosen.tokens.push_back(benchmarks::option_number<std::size_t>(name, value()));
     else if (name == "--d-model")
-      chosen.d_model = number<std::size_t>(name, value());
+      chosen.d_model = benchmarks::option_number<std::size_t>(name, value());
     else if (name == "--width")
-      chosen.width = number<std::size_t>(name, value());
+      chosen.width = benchmarks::option_number<std::size_t>(name, value());
     else if (name == "--experts")
-      chosen.experts = number<std::size_t>(name, value());
+      chosen.experts = benchmarks::option_number<std::size_t>(name, value());
     else if (name == "--k")
-      chosen.k = number<std::size_t>(name, value());
+      chosen.k = benchmarks::option_number<std::size_t>(name, value());
     else if (name == "--seconds")
-      chosen.seconds = number<double>(name, value());
+      chosen.seconds = benchmarks::option_number<double>(name, value());
     else if (name == "--kernels")
       chosen.kernels = true;
     else if (name == "--out")

@@ -16,8 +16,8 @@
 #include "pruned/race.hpp"
 #include "pruned/shapes.hpp"
 #include "support/machine.hpp"
+#include "support/option_number.hpp"
 
-#include <charconv>
 #include <cstdio>
 #include <cstring>
 #include <exception>
@@ -27,7 +27,6 @@
 #include <memory>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -53,14 +52,6 @@ struct chosen_options {
   bool quick = false;
 };
 
-template <class T> T number(std::string_view name, std::string_view text) {
-  T value{};
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  hmoe::require(error == std::errc{} && end == text.data() + text.size() && value > 0, name, " is \"", text,
-                "\": give a number above 0");
-  return value;
-}
-
 chosen_options parse(int count, char** values) {
   chosen_options chosen;
   for (int i = 1; i < count; ++i) {
@@ -76,11 +67,11 @@ chosen_options parse(int count, char** values) {
     else if (name == "--format")
       chosen.formats.push_back(value());
     else if (name == "--threads")
-      chosen.threads.push_back(number<std::size_t>(name, value()));
+      chosen.threads.push_back(option_number<std::size_t>(name, value()));
     else if (name == "--tokens")
-      chosen.tokens.push_back(number<std::size_t>(name, value()));
+      chosen.tokens.push_back(option_number<std::size_t>(name, value()));
     else if (name == "--seconds")
-      chosen.seconds = number<double>(name, value());
+      chosen.seconds = option_number<double>(name, value());
     else if (name == "--load")
       chosen.load = value();
     else if (name == "--out")

@@ -2,10 +2,10 @@
 // Layers whose experts are divided among the processes that mpirun has started.
 #include <hmoe/parallel/by_cost.hpp>
 #include <hmoe/parallel/expert_parallel.hpp>
+#include <hmoe/parallel/global_batch.hpp>
 #include <hmoe/parallel/gradients.hpp>
 #include <hmoe/parallel/mpi.hpp>
 
-#include "gathered_batch.hpp"
 #include "moe_feed_forward.hpp"
 #include "process_group.hpp"
 
@@ -39,22 +39,16 @@ class parallel_feed_forward final : public moe_feed_forward<float, hmoe::expert_
   using base = moe_feed_forward<float, hmoe::expert_set<swiglu_bank<float>>, strategy>;
 
 public:
-  parallel_feed_forward(const process_group& group, const layer_setup& s, const layer_router<float>& router,
+  parallel_feed_forward(const communicator& ranks, const layer_setup& s, const layer_router<float>& router,
                         std::unique_ptr<adaptation<float>> rule, strategy dispatch)
-      : base(s, router, std::move(rule), std::move(dispatch)), group_(group) {}
+      : base(s, router, std::move(rule), std::move(dispatch)), ranks_(ranks) {}
 
-  double add_auxiliary_losses() override {
-    all_.gather(group_, std::as_const(tape_).trace(), std::as_const(tape_).assignment(), layer_.size());
-    auto batch = all_.batch(layer_.routing(tape_).widths);
-    const double value = losses_.evaluate(batch);
-    all_.return_gradients(tape_.trace());
-    return value;
-  }
+  double add_auxiliary_losses() override { return hmoe::parallel::evaluate(ranks_, losses_, layer_, tape_, all_); }
   void after_step() override { follow(all_.trace()); }
 
 private:
-  const process_group& group_;
-  gathered_batch all_;
+  const communicator& ranks_;
+  hmoe::parallel::global_batch<float> all_; ///< memory for it is little here: routers know eight experts
 };
 
 /// A list of parameters as the functions of hmoe/parallel take gradients.
@@ -84,14 +78,11 @@ public:
   std::size_t size() const override { return ranks_->size(); }
   void sum(std::span<std::uint64_t> values) const override { ranks_->all_reduce(values); }
   void gather(std::span<const float> own, std::span<float> all) const override { ranks_->all_gather<float>(own, all); }
-  void gather(std::span<const hmoe::index_t> own, std::span<hmoe::index_t> all) const override {
-    ranks_->all_gather<hmoe::index_t>(own, all);
-  }
   std::unique_ptr<feed_forward<float>> make_layer(const layer_setup& setup, const layer_router<float>& router,
                                                   std::unique_ptr<adaptation<float>> rule) const override {
     auto placed = place(setup.what, size());
     placed_ = placed; // the same for all layers of a model, which have experts of the same sizes
-    return std::make_unique<parallel_feed_forward>(*this, setup, router, std::move(rule),
+    return std::make_unique<parallel_feed_forward>(*ranks_, setup, router, std::move(rule),
                                                    strategy(*ranks_, std::move(placed)));
   }
   void finish_gradients(const parameters& list, double most) const override {

@@ -18,7 +18,7 @@ namespace language_model {
 struct layer_setup;
 
 /// Processes that train one model together, each with a part of every batch and of the experts. Whatever is no expert
-/// is on all of them. All functions but rank, size, make_layer and abort are called by all processes at the same time.
+/// is on all of them. All functions but rank, size and abort are called by all processes at the same time.
 class process_group {
 public:
   using parameters = std::vector<hmoe::parameter<float>>;
@@ -35,9 +35,8 @@ public:
   virtual void sum(std::span<std::uint64_t> values) const = 0;
   /// all = the values of all processes, by rank.
   virtual void gather(std::span<const float> own, std::span<float> all) const = 0;
-  virtual void gather(std::span<const hmoe::index_t> own, std::span<hmoe::index_t> all) const = 0;
 
-  /// A layer whose experts are divided among the processes. Made by all processes at the same time.
+  /// A layer whose experts are divided among the processes.
   virtual std::unique_ptr<feed_forward<float>> make_layer(const layer_setup& setup, const layer_router<float>& router,
                                                           std::unique_ptr<adaptation<float>> rule) const = 0;
   /// Adds up the gradients of what several processes have, and cuts their norm over all processes to `most`.

@@ -134,10 +134,10 @@ public:
     friend class nccl;
     pending(const nccl& self, const void* send, std::size_t sent, void* receive, std::size_t received)
         : comm_(self.comm_), stream_(self.stream_), send_(send, sent, stream_), receive_(receive, received, stream_),
-          waits_(host_reads(receive, received)) {
+          waits_(host_reaches(send, sent) || host_reaches(receive, received)) {
       send_.bring();
     }
-    [[nodiscard]] static bool host_reads(const void* memory, std::size_t bytes) {
+    [[nodiscard]] static bool host_reaches(const void* memory, std::size_t bytes) {
       if (bytes == 0)
         return false;
       cudaPointerAttributes found{};
@@ -148,7 +148,7 @@ public:
     ncclComm_t comm_;
     cudaStream_t stream_;
     detail::device_memory send_, receive_;
-    bool waits_; ///< the host may read what comes
+    bool waits_; ///< the host may read what comes, or write over what goes
     bool open_ = true;
   };
 

@@ -138,11 +138,10 @@ void run_phase(const Context& ctx, vector_view<const Chunk> chunks, const work_s
     cut_into_pieces(all, target, pieces);
     const auto run = [&](std::size_t i, std::size_t worker) { f(chunks[pieces[i].chunk], pieces[i], worker); };
     const piece_told<Chunk, Told> tell{chunks, pieces, told};
-    if (who == workers::one)
-      return probes::as_one_task(ctx, count, run, tell);
-    if (ctx.executor().concurrency() > 1)
+    const bool alone = who == workers::one;
+    if (!alone && ctx.executor().concurrency() > 1)
       simd_detail::sort_by_cost(pieces);
-    probes::for_each_task(ctx, count, run, tell);
+    probes::for_each_block_of_tasks(ctx, count, alone && count != 0 ? count : 1, run, tell);
   });
 }
 
