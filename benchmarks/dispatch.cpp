@@ -54,6 +54,7 @@ std::string limits_line(const dispatch_point& at, const dispatch::machine_limits
                   {"read_by_token", machine.read_by_token},
                   {"not_hidden", machine.not_hidden},
                   {"scattered_read", machine.scattered_read},
+                  {"scattered_row", machine.scattered_row},
                   {"cache_bytes", machine.cache_bytes},
                   {"row_copy", machine.row_copy},
                   {"wait_seconds", machine.wait_seconds},

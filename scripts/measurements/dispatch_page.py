@@ -308,11 +308,11 @@ def setup_section(results, command):
     cells = measured(results)
     facts = [("Command", command), ("Points", str(len(points(cells)))), ("Cells", str(len(cells))), *cells_facts(results)]
     head = ["Layer", "Format", "Threads", "GFLOP/s", "First read, GB/s", "Next read, GB/s", "By token, GB/s", "Not hidden",
-            "Scattered read", "Rows, GB/s", "Wait, µs", "Loop, µs"]  # fmt: skip
+            "Scattered read", "Scattered row, ns", "Rows, GB/s", "Wait, µs", "Loop, µs"]  # fmt: skip
     limits = [
         [m["shape"], m["format"], str(m["threads"]), f"{m['flops'] / 1e9:.0f}", f"{m['first_read'] / 1e9:.1f}",
          f"{m['next_read'] / 1e9:.1f}", f"{m['read_by_token'] / 1e9:.1f}", f"{m['not_hidden']:.2f}",
-         f"{m['scattered_read']:.2f}", f"{m['row_copy'] / 1e9:.1f}", f"{m['wait_seconds'] * 1e6:.2f}",
+         f"{m['scattered_read']:.2f}", f"{m['scattered_row'] * 1e9:.0f}", f"{m['row_copy'] / 1e9:.1f}", f"{m['wait_seconds'] * 1e6:.2f}",
          f"{m['loop_seconds'] * 1e6:.2f}"]
         for m in results["machine"]
     ]  # fmt: skip

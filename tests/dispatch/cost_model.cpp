@@ -15,6 +15,7 @@ constexpr machine_limits unit{.flops = 1,
                               .read_by_token = 5,
                               .not_hidden = 0.25,
                               .scattered_read = 1.5,
+                              .scattered_row = -0.5,
                               .cache_bytes = 0,
                               .row_copy = 1,
                               .wait_seconds = 1,
@@ -45,7 +46,8 @@ TEST_CASE("the parts of the model against its formulas, by hand") {
   CHECK(at(strategy::sorted).total() == doctest::Approx(107 + 0.25 * 20 + 18 + 3));
   CHECK(at(strategy::per_token).weights == 100 + 2 * 100 / 5.0 + 7);
   CHECK(at(strategy::scattered).weights == 1.5 * 107);
-  CHECK(at(strategy::scattered).rows == 4 * 4 + 2);
+  CHECK(at(strategy::scattered).rows == 4 * 4 + 2 - 4 * 0.5);
+  CHECK(at(strategy::scattered, true).rows == 3 * (4 * 4 + 2)); // in training only what copies say
   CHECK(at(strategy::per_token).flops == 0);
   CHECK(at(strategy::per_token).rows == 2 * 4 + 2);
   CHECK(at(strategy::per_token, true).weights == at(strategy::sorted, true).weights);
@@ -59,7 +61,7 @@ TEST_CASE("the parts of the model against its formulas, by hand") {
   CHECK(predict(strategy::sorted, load(experts, 2), cached).weights == 107 / 2.0);
   dispatch_load packed = load(experts, 2);
   packed.scatter_copies = 2;
-  CHECK(predict(strategy::scattered, packed, unit).rows == 2 * 4 + 2);
+  CHECK(predict(strategy::scattered, packed, unit).rows == 2 * 4 + 2 - 4 * 0.5);
   const std::vector<expert_work> long_rows{{130, 10, 100}};
   CHECK(predict(strategy::blocked, load(long_rows, 130), unit).weights == 100 + 2 * 100 / 2.0);
   CHECK(predict(strategy::blocked, load(long_rows, 130), unit).waits == 3 + 2);

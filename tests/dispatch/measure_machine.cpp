@@ -20,5 +20,7 @@ TEST_CASE("limits of a machine are found: all of them are positive numbers") {
   CHECK(found.not_hidden >= 0);
   CHECK(found.not_hidden <= 1);
   CHECK(found.loop_seconds >= 0);
+  CHECK(std::isfinite(found.scattered_row));
+  CHECK(found.scattered_row != 0);
   CHECK(found.threads == 2);
 }

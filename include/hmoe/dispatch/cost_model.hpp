@@ -23,6 +23,8 @@ struct machine_limits {
   double not_hidden = 1; ///< share of the shorter one of reading and multiplying that the longer one does not hide:
                          ///< 1 where rows wait until weights are packed
   double scattered_read = 1.05; ///< time of reading weights in the order of `scattered` ÷ in that of `sorted`
+  double scattered_row = 0;     ///< seconds that a row takes longer by `scattered` than this model says; often less
+                                ///< than 0: small copies of rows cost more than bytes / row_copy
   double cache_bytes = 32e6;    ///< weights of a batch up to here stay cached from one batch to the next; 0: other
                                 ///< layers run in between
   double row_copy = 11e9;       ///< bytes of rows per second, read and written, beyond the caches
@@ -82,7 +84,8 @@ struct predicted_time {
 ///   flops    Σ (r_e − passes_e) · flops_e / flops (the first row of a pass is in `weights`); 3 times that in training
 ///   hidden   (1 − not_hidden) of the shorter one of these two
 ///   rows     copies · d_model bytes / row_copy; copies = 4n + T for sorted and blocked, 6n for looped,
-///            scatter_copies · n + T for scattered, 2n + T for per_token, N T + 3n for dense; 3 times that in training
+///            scatter_copies · n + T for scattered, 2n + T for per_token, N T + 3n for dense; 3 times that in training;
+///            scattered n · scattered_row more, in inference
 ///   waits    parallel phases: those of the experts, and one each for gather and combine of more than 64 rows; looped
 ///   and
 ///            dense, which take experts one after the other, loop_seconds for a phase of each
@@ -130,6 +133,8 @@ struct predicted_time {
   if (!each_token && s != strategy::dense)
     result.tasks += (n + static_cast<double>(load.experts.size())) * machine.plan_seconds;
   result.waits = machine.threads > 1 ? all_phases * machine.wait_seconds : 0;
+  if (s == strategy::scattered && !load.training)
+    result.rows = std::max(0.0, result.rows + n * machine.scattered_row);
   if (loops)
     result.waits += phases * used * machine.loop_seconds;
   return result;

@@ -90,6 +90,7 @@ private:
 ///   not_hidden      16 rows of every expert by `sorted`, not cached, against the sum of the above
 ///   loop_seconds    16 rows of every expert, not cached, by `looped` against `sorted`
 ///   scattered_read  4 rows of every expert, not cached, by `scattered` against `sorted`
+///   scattered_row   16 rows of every expert, not cached, by `scattered` against `sorted`
 ///   row_copy        256 rows or more, which no cache holds
 ///   the others      tasks without work
 /// All of these take turns, so that a slow moment of the machine does not fall on one of them, three times at least;
@@ -137,8 +138,8 @@ template <execution_context Context, class Experts>
   const detail::other_memory<T> other(last_cache_bytes());
   constexpr std::size_t tasks = 2000;
   const auto idle = [](std::size_t, std::size_t) {};
-  detail::run_times copies, waits, many_tasks, first, again, long_run, in_order, few_in_order, in_loop, few_scattered,
-      several_by_token;
+  detail::run_times copies, waits, many_tasks, first, again, long_run, in_order, few_in_order, in_loop, all_scattered,
+      few_scattered, several_by_token;
   const auto copy_row = [&](std::size_t i) { std::copy_n(std::as_const(x).row(i).begin(), d, y.row(i).begin()); };
   const auto cold = [&](detail::run_times& times, const auto& f) {
     other.read(ctx);
@@ -159,6 +160,7 @@ template <execution_context Context, class Experts>
     again.add([&] { run(single); });
     long_run.add([&] { run(long_one); });
     cold(in_order, [&] { batch(sorted<>{}, most); });
+    cold(all_scattered, [&] { batch(scattered{}, most); });
     cold(few_in_order, [&] { batch(sorted<>{}, few); });
     cold(few_scattered, [&] { batch(scattered{}, few); });
     cold(several_by_token, [&] { batch(per_token{}, several); });
@@ -195,6 +197,15 @@ template <execution_context Context, class Experts>
   const double saved = (copies_of_sorted - static_cast<double>(experts.scatter_copies(ctx))) * copy_of(few);
   found.scattered_read =
       std::clamp(1 + (few_scattered.typical() + saved - few_in_order.typical()) / first.typical(), 1.0, 2.0);
+  if (most > few) {
+    std::vector<expert_work> work(n);
+    assignment<T> even;
+    detail::assign_evenly(n, most, even);
+    const dispatch_load load = load_of(ctx, experts, even, false, work);
+    const double more =
+        predict(strategy::scattered, load, found).total() - predict(strategy::sorted, load, found).total();
+    found.scattered_row = (all_scattered.typical() - in_order.typical() - more) / static_cast<double>(even.size());
+  }
   return found;
 }
 
