@@ -204,7 +204,7 @@ template <class S> double tolerance(device::float_math math, std::size_t terms) 
   const double growth = std::sqrt(static_cast<double>(std::max<std::size_t>(terms, 100)) / 100);
   if constexpr (std::is_same_v<S, bfloat16>)
     return 2e-2 * growth;
-  else if constexpr (std::is_same_v<S, half>)
+  else if constexpr (std::is_same_v<S, hmoe::half>)
     return 2e-3 * growth;
   else
     return (math == device::float_math::tf32 ? 3e-3 : 1e-5) * growth;

@@ -5,11 +5,12 @@
 #include <hmoe/core/macros_off.hpp>
 // clang-format on
 
-/// The CUDA backend as a host compiler sees it: contexts, device memory, and layers on the device. Kernels come from
-/// one .cu file of the program, which includes hmoe/backends/cuda/layer.cuh and instantiates its layers
-/// (docs/backends/cuda.md).
+/// The CUDA backend as a host compiler sees it: contexts, device memory, layers on the device, and experts with the
+/// choices of another router. Kernels come from one .cu file of the program, which includes
+/// hmoe/backends/cuda/layer.cuh and instantiates its layers (docs/backends/cuda.md).
 
 #include <hmoe/backends/cuda/context.hpp>
+#include <hmoe/backends/cuda/experts_pass.hpp>
 #include <hmoe/backends/cuda/gradients.hpp>
 #include <hmoe/backends/cuda/layer.hpp>
 #include <hmoe/backends/cuda/losses.hpp>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // One of each kernel, for what compilers say about them. Nothing here runs.
+#include <hmoe/backends/cuda/experts_pass.cuh>
 #include <hmoe/backends/cuda/layer.cuh>
 #include <hmoe/hmoe.hpp>
 
@@ -24,3 +25,4 @@ template struct backends::cuda_kernels<quantized_layer, bfloat16, q4_block>;
 template struct backends::cuda_kernels<quantized_layer, bfloat16, q4_offset_block>;
 template struct backends::cuda_kernels<quantized_layer, bfloat16, mxfp4_block>;
 template struct backends::cuda_objective_kernels<float_layer, all_losses>;
+template class backends::cuda_experts<2, float, experts::gated<experts::silu>>;

@@ -30,8 +30,8 @@ struct launch_target {
 
 /// The weights of a bank of two-layer feed-forward experts (hmoe::experts::ffn_weights), in the order of checkpoints.
 /// Weight is S, or one of the blocks of hmoe/core/quantized_block.hpp, which lie along the rows; offsets and strides
-/// count in Weights. Each row starts at a multiple of 16 bytes from an aligned base where Weight is S; what is behind
-/// the end of a row is never read. Biases are null where there are none.
+/// count in Weights. Where Weight is S, rows that start at multiples of 16 bytes are read in packets, others value by
+/// value; what is behind the end of a row is never read. Biases are null where there are none.
 template <class Weight> struct ffn_arrays {
   const Weight* in;                   ///< expert i, row r: in + in_offsets[i] + r · in_stride; Lanes·width rows of d
   const Weight* out;                  ///< expert i, row r: out + out_offsets[i] + r · out_strides[i]; d rows of width
@@ -41,13 +41,13 @@ template <class Weight> struct ffn_arrays {
   const std::size_t* out_offsets;     ///< [experts]
   const std::size_t* in_bias_offsets; ///< [experts]
   const index_t* out_strides;         ///< [experts]
-  const index_t* widths;              ///< [experts], each at least 1
+  const index_t* widths;              ///< [experts]
   index_t experts;                    ///< of this bank
   index_t first_expert;               ///< id of the bank's first expert in the layer
   index_t d, in_stride;
 };
 
-/// Gradients in float at the offsets and strides of the weights; kernels add to them. Null biases are left out.
+/// Gradients in float at the offsets and strides of the weights; kernels add to them. Those that are null are left out.
 struct ffn_gradient_arrays {
   float *in, *out, *in_bias, *out_bias;
 };

@@ -163,14 +163,16 @@ void backward_products(cudaStream_t stream, const launch_target& target, const b
   const row_source<S> activated{pass.activated, nullptr, pass.hidden_stride},
       d_projected{pass.d_projected, nullptr, Lanes * pass.hidden_stride};
   using gradient = weight_gradient<S, Atom, Large>;
-  launch_tiles(
-      stream, target,
-      gradient{pass.d_outputs, activated, d, hidden, gradients.out, weights.out_offsets, weights.out_strides, 0}, bank,
-      sizes[2], request.schedules[2], "weight_gradient");
-  launch_tiles(
-      stream, target,
-      gradient{d_projected, pass.x, projected, d, gradients.in, weights.in_offsets, nullptr, weights.in_stride}, bank,
-      sizes[3], request.schedules[3], "weight_gradient");
+  if (gradients.out != nullptr)
+    launch_tiles(
+        stream, target,
+        gradient{pass.d_outputs, activated, d, hidden, gradients.out, weights.out_offsets, weights.out_strides, 0},
+        bank, sizes[2], request.schedules[2], "weight_gradient");
+  if (gradients.in != nullptr)
+    launch_tiles(
+        stream, target,
+        gradient{d_projected, pass.x, projected, d, gradients.in, weights.in_offsets, nullptr, weights.in_stride}, bank,
+        sizes[3], request.schedules[3], "weight_gradient");
   if (gradients.out_bias != nullptr)
     add_column_sums(stream, bank, pass.d_outputs, d, weights.d, gradients.out_bias, nullptr, weights.d);
   if (gradients.in_bias != nullptr)
