@@ -36,8 +36,12 @@ def sum_type(tensor):
     return torch.float64 if tensor.dtype == torch.float64 else torch.float32
 
 
+def _type_name(tensor):
+    return str(tensor.dtype).removeprefix("torch.")
+
+
 def make_bank(tensors, widths, kind, biased, d_model):
-    return _core.TensorBank(kind, str(tensors[0].dtype).removeprefix("torch."), d_model, widths, biased,
+    return _core.TensorBank(kind, _type_name(tensors[0]), d_model, widths, biased,
                             [tensor.data_ptr() for tensor in tensors])  # fmt: skip
 
 
@@ -134,21 +138,27 @@ def _(x, ids, weights, tensors, widths, kind, biased, bounded):
 
 @torch.library.custom_op("hmoe::nn_experts_backward", mutates_args=(), device_types="cpu")
 def nn_experts_backward(dy: Tensor, x: Tensor, ids: Tensor, weights: Tensor, saved: Tensor, outputs: Tensor,
-                        tensors: List[Tensor], widths: List[int], kind: str,
-                        biased: bool) -> tuple[Tensor, Tensor, List[Tensor]]:  # fmt: skip
+                        tensors: List[Tensor], widths: List[int], kind: str, biased: bool,
+                        wanted: List[bool]) -> List[Tensor]:  # fmt: skip
+    """Gradients of x, weights and tensors; empty ones of those that are not wanted."""
     dy, x, ids, weights, *tensors = _contiguous(dy, x, ids, weights, *tensors)
-    dx, d_weights, gradients = torch.empty_like(x), torch.empty_like(weights), [torch.zeros_like(t) for t in tensors]
+    gradients = _empty_gradients((x, weights, *tensors), wanted)
+    dx, d_weights, *of_experts = [g.data_ptr() if w else 0 for g, w in zip(gradients, wanted)]
+    sums = _core.TensorBank(kind, _type_name(x), x.shape[1], widths, biased, of_experts)
     _core.run_bank_backward(make_bank(tensors, widths, kind, biased, x.shape[1]), *ids.shape, ids.data_ptr(),
                             weights.data_ptr(), x.data_ptr(), dy.data_ptr(), saved.data_ptr(), outputs.data_ptr(),
-                            dx.data_ptr(), d_weights.data_ptr(),
-                            make_bank(gradients, widths, kind, biased, x.shape[1]), torch.get_num_threads())  # fmt: skip
-    return dx, d_weights, gradients
+                            dx, d_weights, sums, torch.get_num_threads())  # fmt: skip
+    return gradients
+
+
+def _empty_gradients(tensors, wanted):
+    return [torch.empty_like(t, memory_format=torch.contiguous_format) if w else t.new_empty(0)
+            for t, w in zip(tensors, wanted)]  # fmt: skip
 
 
 @nn_experts_backward.register_fake
-def _(dy, x, ids, weights, saved, outputs, tensors, widths, kind, biased):
-    like = [torch.empty_like(t, memory_format=torch.contiguous_format) for t in (x, weights, *tensors)]
-    return like[0], like[1], like[2:]
+def _(dy, x, ids, weights, saved, outputs, tensors, widths, kind, biased, wanted):
+    return _empty_gradients((x, weights, *tensors), wanted)
 
 
 def _keep_for_experts(ctx, inputs, output):
@@ -161,8 +171,11 @@ def _experts_gradients(ctx, dy, d_saved, d_outputs):
     x, ids, weights, saved, outputs, *tensors = ctx.saved_tensors
     if dy is None:
         return None, None, None, [None] * len(tensors), None, None, None, None
-    dx, d_weights, gradients = torch.ops.hmoe.nn_experts_backward(
-        dy.to(x.dtype), x, ids, weights, saved, outputs, tensors, ctx.widths, ctx.kind, ctx.biased)
+    of_x, _, of_weights, of_tensors, *_ = ctx.needs_input_grad
+    wanted = [of_x, of_weights, *of_tensors]
+    gradients = torch.ops.hmoe.nn_experts_backward(
+        dy.to(x.dtype), x, ids, weights, saved, outputs, tensors, ctx.widths, ctx.kind, ctx.biased, wanted)
+    dx, d_weights, *gradients = [g if w else None for g, w in zip(gradients, wanted)]
     return dx, None, d_weights, gradients, None, None, None, None
 
 
@@ -256,26 +269,26 @@ def _(x, weight, mask, choices, score, select, parameter, weighting):
 @torch.library.custom_op("hmoe::nn_route_backward", mutates_args=(), device_types="cpu")
 def nn_route_backward(x: Tensor, weight: Tensor, mask: Optional[Tensor], logits: Tensor, probabilities: Tensor,
                       ids: Tensor, weights: Tensor, d_logits: Optional[Tensor], d_probabilities: Optional[Tensor],
-                      d_weights: Optional[Tensor], score: str, select: str, parameter: float,
-                      weighting: str) -> tuple[Tensor, Tensor]:  # fmt: skip
+                      d_weights: Optional[Tensor], score: str, select: str, parameter: float, weighting: str,
+                      wanted: List[bool]) -> tuple[Tensor, Tensor]:  # fmt: skip
     _check_router(x, weight, mask)
     x, weight = _contiguous(x, weight)
     given = [None if t is None else t.contiguous() for t in (mask, d_logits, d_probabilities, d_weights)]
-    dx, d_weight = torch.empty_like(x), torch.empty_like(weight)
+    gradients = _empty_gradients((x, weight), wanted)
     (tokens, d_model), experts = x.shape, weight.shape[0]
     policies = _core.RouterPolicies(d_model, experts, score, select, parameter, weighting)
     _core.run_router_backward(policies, x.dtype == torch.float64, weight.data_ptr(), tokens, x.data_ptr(),
                               _address(given[0]), logits.data_ptr(), probabilities.data_ptr(), ids.data_ptr(),
                               weights.data_ptr(), _address(given[1]), _address(given[2]), _address(given[3]),
-                              dx.data_ptr(), d_weight.data_ptr(), torch.get_num_threads())  # fmt: skip
-    return dx, d_weight
+                              *(g.data_ptr() if w else 0 for g, w in zip(gradients, wanted)),
+                              torch.get_num_threads())  # fmt: skip
+    return tuple(gradients)
 
 
 @nn_route_backward.register_fake
 def _(x, weight, mask, logits, probabilities, ids, weights, d_logits, d_probabilities, d_weights, score, select,
-      parameter, weighting):  # fmt: skip
-    return (torch.empty_like(x, memory_format=torch.contiguous_format),
-            torch.empty_like(weight, memory_format=torch.contiguous_format))  # fmt: skip
+      parameter, weighting, wanted):  # fmt: skip
+    return tuple(_empty_gradients((x, weight), wanted))
 
 
 def _keep_for_route(ctx, inputs, output):
@@ -287,10 +300,11 @@ def _keep_for_route(ctx, inputs, output):
 
 def _route_gradients(ctx, d_logits, d_probabilities, d_ids, d_weights):
     x, weight, logits, probabilities, ids, weights, *mask = ctx.saved_tensors
-    dx, d_weight = torch.ops.hmoe.nn_route_backward(
+    wanted = list(ctx.needs_input_grad[:2])
+    gradients = torch.ops.hmoe.nn_route_backward(
         x, weight, mask[0] if ctx.has_mask else None, logits, probabilities, ids, weights, d_logits, d_probabilities,
-        d_weights, *ctx.policies)
-    return dx, d_weight, None, None, None, None, None, None
+        d_weights, *ctx.policies, wanted)
+    return *(g if w else None for g, w in zip(gradients, wanted)), None, None, None, None, None, None
 
 
 nn_route.register_autograd(_route_gradients, setup_context=_keep_for_route)

@@ -6,7 +6,7 @@ module sees nothing of torch but the memory of its tensors.
 """
 
 import math
-from typing import Optional, Sequence  # older versions of torch know no other lists in schemas
+from typing import List, Optional, Sequence  # older versions of torch know no other lists in schemas
 
 import torch
 from torch import Tensor
@@ -159,33 +159,28 @@ def _experts_backward(
     alpha: float,
     gated: bool,
     interleaved: bool,
-    of_experts: bool,
+    wanted: List[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    dx, d_weights = torch.empty_like(x), torch.empty_like(weights)
+    """Gradients of x, weights, and the four tensors of the experts; empty ones of those that are not wanted."""
     parameters = (input, output, input_bias, output_bias)
-    gradients = [
-        x.new_zeros((0,)) if t is None or not of_experts else torch.zeros_like(t, memory_format=torch.contiguous_format)
-        for t in parameters
-    ]
-    how = (function, limit, alpha, gated, interleaved)
-    bank = _bank(x.shape[1], widths, *parameters, *how)
-    sums = None
-    if of_experts:
-        given = [g if t is not None else None for g, t in zip(gradients, parameters)]
-        sums = _bank(x.shape[1], widths, *given, *how)
+    gradients = _empty_gradients(x, (x, weights, *parameters), wanted)
+    dx, d_weights, *of_experts = [g if w else None for g, w in zip(gradients, wanted)]
+    bank = _bank(x.shape[1], widths, *parameters, function, limit, alpha, gated, interleaved)
+    sums = bank.gradients(*of_experts) if any(wanted[2:]) else None
     _core.backward(bank, x.detach(), ids, weights.detach(), dy.detach(), saved, outputs, dx, d_weights, sums,
                    threads=torch.get_num_threads())
-    return dx, d_weights, *gradients
+    return tuple(gradients)
+
+
+def _empty_gradients(x, tensors, wanted):
+    return [torch.empty_like(t, memory_format=torch.contiguous_format) if w else x.new_empty((0,))
+            for t, w in zip(tensors, wanted)]
 
 
 @_experts_backward.register_fake
 def _(dy, saved, outputs, x, ids, weights, input, output, input_bias, output_bias, widths, function, limit, alpha,
-      gated, interleaved, of_experts):
-    def gradient(t):
-        return x.new_empty((0,)) if t is None or not of_experts else torch.empty_like(t)
-
-    return (torch.empty_like(x), torch.empty_like(weights), gradient(input), gradient(output), gradient(input_bias),
-            gradient(output_bias))
+      gated, interleaved, wanted):
+    return tuple(_empty_gradients(x, (x, weights, input, output, input_bias, output_bias), wanted))
 
 
 def _keep(ctx, inputs, output):
@@ -202,14 +197,11 @@ def _gradients(ctx, dy, *_):
         raise _core.Error("experts: backward of a pass that kept nothing: call hmoe.ops.experts, which keeps what "
                           "gradients need")
     *tensors, saved, outputs = ctx.saved_tensors
-    x, ids, weights, *parameters = tensors
-    of_experts = any(ctx.needs_input_grad[3:7])
-    dx, d_weights, *gradients = torch.ops.hmoe.experts_backward(
+    wanted = [ctx.needs_input_grad[i] for i in (0, 2, 3, 4, 5, 6)]
+    gradients = torch.ops.hmoe.experts_backward(
         dy.contiguous(), saved, outputs, *tensors, ctx.widths, ctx.function, ctx.limit, ctx.alpha, ctx.gated,
-        ctx.interleaved, of_experts)
-    if not of_experts:
-        gradients = [None] * 4
-    gradients = [None if t is None else g for g, t in zip(gradients, parameters)]
+        ctx.interleaved, wanted)
+    dx, d_weights, *gradients = [g if w else None for g, w in zip(gradients, wanted)]
     return (dx, None, d_weights, *gradients, *nothing)
 
 

@@ -50,43 +50,56 @@ bank::bank(std::size_t d_model, const std::vector<std::size_t>& widths, array in
           " clamps a gate and up: the experts have no gate");
   require(input_bias.has_value() == output_bias.has_value(),
           "biases of one projection only: give both, zeros where there are none");
-  std::size_t hidden = 0;
-  for (const std::size_t h : widths)
-    hidden += h;
-  const std::size_t bytes = bytes_of(memory_.type);
-  auto* in =
-      static_cast<std::byte*>(values_of_any_shape(input, memory_.type, lanes() * hidden * d_model, "input weights"));
-  auto* out = static_cast<std::byte*>(values_of_any_shape(output, memory_.type, hidden * d_model, "output weights"));
-  std::byte *in_bias = nullptr, *out_bias = nullptr;
-  if (memory_.biased) {
-    in_bias = static_cast<std::byte*>(values_of_any_shape(*input_bias, memory_.type, lanes() * hidden, "input biases"));
-    out_bias = static_cast<std::byte*>(
-        values_of_any_shape(*output_bias, memory_.type, widths.size() * d_model, "output biases"));
-  }
+  interleaved_ = how.interleaved;
   for (const std::size_t h : widths) {
     expert_memory e;
     e.width = h;
     e.lane_stride = (how.interleaved ? lanes() : 1) * d_model;
     e.output_stride = h;
-    e.output = out;
-    for (std::size_t l = 0; l < lanes(); ++l) {
-      e.lanes[l] = in + l * (how.interleaved ? 1 : h) * d_model * bytes;
-      if (memory_.biased)
-        e.lane_biases[l] = in_bias + l * h * bytes;
-    }
-    e.output_bias = out_bias;
     memory_.experts.push_back(e);
-    in += lanes() * h * d_model * bytes;
-    out += h * d_model * bytes;
-    if (memory_.biased) {
-      in_bias += lanes() * h * bytes;
-      out_bias += d_model * bytes;
-    }
   }
-  owners_ = {std::move(input), std::move(output)};
-  if (memory_.biased) {
-    owners_.push_back(std::move(*input_bias));
-    owners_.push_back(std::move(*output_bias));
+  place(std::move(input), std::move(output), std::move(input_bias), std::move(output_bias));
+}
+
+bank bank::gradients(std::optional<array> input, std::optional<array> output, std::optional<array> input_bias,
+                     std::optional<array> output_bias) const {
+  require(memory_.biased || !(input_bias || output_bias), "gradients of biases: the experts have none");
+  bank result(*this);
+  result.owners_.clear();
+  result.writable_ = true;
+  result.place(std::move(input), std::move(output), std::move(input_bias), std::move(output_bias));
+  return result;
+}
+
+void bank::place(std::optional<array> input, std::optional<array> output, std::optional<array> input_bias,
+                 std::optional<array> output_bias) {
+  const std::size_t bytes = bytes_of(memory_.type), d_model = memory_.d_model;
+  std::size_t hidden = 0;
+  for (const expert_memory& e : memory_.experts)
+    hidden += e.width;
+  const auto first_of = [&](std::optional<array>& values, std::size_t size, std::string_view name) -> std::byte* {
+    if (!values)
+      return nullptr;
+    auto* const first = static_cast<std::byte*>(values_of_any_shape(*values, memory_.type, size, name));
+    owners_.push_back(std::move(*values));
+    return first;
+  };
+  std::byte* in = first_of(input, lanes() * hidden * d_model, "input weights");
+  std::byte* out = first_of(output, hidden * d_model, "output weights");
+  std::byte* in_bias = first_of(input_bias, lanes() * hidden, "input biases");
+  std::byte* out_bias = first_of(output_bias, memory_.experts.size() * d_model, "output biases");
+  const auto behind = [&](std::byte* at, std::size_t values) { return at == nullptr ? at : at + values * bytes; };
+  for (expert_memory& e : memory_.experts) {
+    for (std::size_t l = 0; l < lanes(); ++l) {
+      e.lanes[l] = behind(in, l * (interleaved_ ? 1 : e.width) * d_model);
+      e.lane_biases[l] = behind(in_bias, l * e.width);
+    }
+    e.output = out;
+    e.output_bias = out_bias;
+    in = behind(in, lanes() * e.width * d_model);
+    out = behind(out, e.width * d_model);
+    in_bias = behind(in_bias, lanes() * e.width);
+    out_bias = behind(out_bias, d_model);
   }
 }
 

@@ -28,6 +28,10 @@ public:
   bank(std::size_t d_model, const std::vector<std::size_t>& widths, array input, array output,
        std::optional<array> input_bias, std::optional<array> output_bias, const options& how, bool writable);
 
+  /// A bank of the same shape on arrays to write gradients to; of those that are missing none are computed.
+  [[nodiscard]] bank gradients(std::optional<array> input, std::optional<array> output, std::optional<array> input_bias,
+                               std::optional<array> output_bias) const;
+
   [[nodiscard]] const bank_memory& memory() const noexcept { return memory_; }
   /// Whether it may hold gradients.
   [[nodiscard]] bool writable() const noexcept { return writable_; }
@@ -36,9 +40,13 @@ public:
   [[nodiscard]] std::size_t saved_values(std::size_t tokens, std::size_t choices) const noexcept;
 
 private:
+  /// Sets where the weights of all experts are.
+  void place(std::optional<array> input, std::optional<array> output, std::optional<array> input_bias,
+             std::optional<array> output_bias);
+
   bank_memory memory_;
   std::vector<array> owners_;
-  bool writable_;
+  bool writable_, interleaved_ = false;
 };
 
 [[nodiscard]] step step_named(const std::string& name);

@@ -4,6 +4,7 @@
 
 #include "arrays.hpp"
 #include "bank.hpp"
+#include "kernel.hpp"
 #include "nn.hpp"
 #include "passes.hpp"
 #include "thread_pool.hpp"
@@ -25,11 +26,6 @@ namespace {
 using std::size_t;
 
 [[nodiscard]] scalar sums_of(scalar type) noexcept { return type == scalar::float64 ? type : scalar::float32; }
-
-/// The kernels of this CPU; hmoe::error, once and again, where it has none of the instruction sets.
-template <class Signature> [[nodiscard]] Signature* kernel(const isa::function<Signature>& built) {
-  return isa::select(built);
-}
 
 [[nodiscard]] batch batch_of(scalar type, size_t d_model, const array& x, const array& ids, const array& weights) {
   const array_view tokens(ids);
@@ -59,7 +55,7 @@ void forward(const bank& experts, const array& x, const array& ids, const array&
     pass.outputs = values_of(*outputs, sums, {pass.in.tokens * pass.in.choices, memory.d_model}, "outputs");
   }
   const pool_threads pool(threads);
-  auto* const run = memory.type == scalar::float64 ? kernel(forward_double) : kernel(forward_float);
+  auto* const run = memory.type == scalar::float64 ? kernel<forward_double>() : kernel<forward_float>();
   const nb::gil_scoped_release released;
   const lent_workspace scratch;
   pass.threads = &pool;
@@ -68,21 +64,25 @@ void forward(const bank& experts, const array& x, const array& ids, const array&
 }
 
 void backward(const bank& experts, const array& x, const array& ids, const array& weights, const array& dy,
-              const array& saved, const array& outputs, const output_array& dx, const output_array& d_weights,
-              const bank* gradients, size_t threads) {
+              const array& saved, const array& outputs, const std::optional<output_array>& dx,
+              const std::optional<output_array>& d_weights, const bank* gradients, size_t threads) {
   const bank_memory& memory = experts.memory();
   const scalar sums = sums_of(memory.type);
   backward_pass pass;
   pass.bank = &memory;
   pass.in = batch_of(memory.type, memory.d_model, x, ids, weights);
   pass.dy = values_of(dy, memory.type, {pass.in.tokens, memory.d_model}, "dy");
-  pass.dx = values_of(dx, memory.type, {pass.in.tokens, memory.d_model}, "dx");
   pass.saved = values_of(saved, sums, {experts.saved_values(pass.in.tokens, pass.in.choices)}, "saved");
   pass.outputs = values_of(outputs, sums, {pass.in.tokens * pass.in.choices, memory.d_model}, "outputs");
-  pass.d_weights = values_of(d_weights, sums, {pass.in.tokens, pass.in.choices}, "d_weights");
-  require_disjoint(dx, "dx", x, "x");
-  require_disjoint(dx, "dx", dy, "dy");
-  require_disjoint(d_weights, "d_weights", weights, "weights");
+  if (dx) {
+    pass.dx = values_of(*dx, memory.type, {pass.in.tokens, memory.d_model}, "dx");
+    require_disjoint(*dx, "dx", x, "x");
+    require_disjoint(*dx, "dx", dy, "dy");
+  }
+  if (d_weights) {
+    pass.d_weights = values_of(*d_weights, sums, {pass.in.tokens, pass.in.choices}, "d_weights");
+    require_disjoint(*d_weights, "d_weights", weights, "weights");
+  }
   if (gradients != nullptr) {
     require(gradients->writable(), "the gradients are a bank on arrays that are read-only");
     const bank_memory& to = gradients->memory();
@@ -94,7 +94,7 @@ void backward(const bank& experts, const array& x, const array& ids, const array
     pass.gradients = &to;
   }
   const pool_threads pool(threads);
-  auto* const run = memory.type == scalar::float64 ? kernel(backward_double) : kernel(backward_float);
+  auto* const run = memory.type == scalar::float64 ? kernel<backward_double>() : kernel<backward_float>();
   const nb::gil_scoped_release released;
   const lent_workspace scratch;
   pass.threads = &pool;
@@ -108,7 +108,7 @@ public:
   packed(const bank& experts, const std::string& format)
       : type_(experts.memory().type), d_model_(experts.memory().d_model) {
     const weight_format which = format_named(format);
-    auto* const pack = kernel(pack_experts);
+    auto* const pack = kernel<pack_experts>();
     const nb::gil_scoped_release released;
     held_ = pack(experts.memory(), which);
   }
@@ -139,6 +139,13 @@ private:
   std::unique_ptr<packed_bank> held_;
 };
 
+template <class Array> [[nodiscard]] std::optional<array> given(const std::optional<Array>& values) {
+  std::optional<array> result;
+  if (values)
+    result.emplace(*values);
+  return result;
+}
+
 /// Bank(...) on arrays that may be written, or that may not.
 template <class Array> void add_constructor(nb::class_<bank>& experts, bool writable) {
   experts.def(
@@ -146,12 +153,6 @@ template <class Array> void add_constructor(nb::class_<bank>& experts, bool writ
       [writable](bank* self, size_t d_model, const std::vector<size_t>& widths, const Array& input, const Array& output,
                  const std::optional<Array>& input_bias, const std::optional<Array>& output_bias,
                  const std::string& function, double limit, double alpha, bool gated, bool interleaved) {
-        const auto given = [](const std::optional<Array>& biases) {
-          std::optional<array> result;
-          if (biases)
-            result.emplace(*biases);
-          return result;
-        };
         new (self) bank(d_model, widths, array(input), array(output), given(input_bias), given(output_bias),
                         {function, limit, alpha, gated, interleaved}, writable);
       },
@@ -171,6 +172,15 @@ NB_MODULE(_core, module) {
   nb::class_<bank> experts(module, "Bank", "Experts on the memory of arrays.");
   add_constructor<output_array>(experts, true);
   add_constructor<array>(experts, false);
+  experts.def(
+      "gradients",
+      [](const bank& self, const std::optional<output_array>& input, const std::optional<output_array>& output,
+         const std::optional<output_array>& input_bias, const std::optional<output_array>& output_bias) {
+        return self.gradients(given(input), given(output), given(input_bias), given(output_bias));
+      },
+      nb::arg("input") = nb::none(), nb::arg("output") = nb::none(), nb::arg("input_bias") = nb::none(),
+      nb::arg("output_bias") = nb::none(),
+      "A bank of the same shape on arrays to write gradients to: backward computes those that are given.");
   experts.def("saved_values", &bank::saved_values, nb::arg("tokens"), nb::arg("choices"));
 
   nb::class_<packed>(module, "PackedBank", "The weights of a Bank in the order of the kernels, for inference.")
@@ -182,8 +192,9 @@ NB_MODULE(_core, module) {
   module.def("forward", forward, nb::arg("bank"), nb::arg("x"), nb::arg("ids"), nb::arg("weights"), nb::arg("y"),
              nb::arg("saved") = nb::none(), nb::arg("outputs") = nb::none(), nb::kw_only(), nb::arg("threads") = 1);
   module.def("backward", backward, nb::arg("bank"), nb::arg("x"), nb::arg("ids"), nb::arg("weights"), nb::arg("dy"),
-             nb::arg("saved"), nb::arg("outputs"), nb::arg("dx"), nb::arg("d_weights"),
-             nb::arg("gradients") = nb::none(), nb::kw_only(), nb::arg("threads") = 1);
+             nb::arg("saved"), nb::arg("outputs"), nb::arg("dx") = nb::none(), nb::arg("d_weights") = nb::none(),
+             nb::arg("gradients") = nb::none(), nb::kw_only(), nb::arg("threads") = 1,
+             "Writes those gradients that are given and computes no others.");
 
   add_nn(module);
   module.def(

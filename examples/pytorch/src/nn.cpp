@@ -12,6 +12,7 @@
 
 #include "auxiliary.hpp"
 #include "calibrations.hpp"
+#include "kernel.hpp"
 #include "layer_files.hpp"
 #include "passes.hpp"
 #include "routes.hpp"
@@ -138,7 +139,7 @@ void run_bank(const bank_memory& bank, size_t tokens, size_t choices, address id
   pass.record = record;
   pass.saved = at(saved);
   pass.outputs = at(outputs);
-  run_released(pass, threads, bank.type == scalar::float64 ? isa::select(forward_double) : isa::select(forward_float));
+  run_released(pass, threads, bank.type == scalar::float64 ? kernel<forward_double>() : kernel<forward_float>());
 }
 
 void run_bank_backward(const bank_memory& bank, size_t tokens, size_t choices, address ids, address weights, address x,
@@ -153,8 +154,7 @@ void run_bank_backward(const bank_memory& bank, size_t tokens, size_t choices, a
   pass.dx = at(dx);
   pass.d_weights = at(d_weights);
   pass.gradients = &gradients;
-  run_released(pass, threads,
-               bank.type == scalar::float64 ? isa::select(backward_double) : isa::select(backward_float));
+  run_released(pass, threads, bank.type == scalar::float64 ? kernel<backward_double>() : kernel<backward_float>());
 }
 
 /// A router by the names of its parts; hmoe::error for others and for a parameter that does not fit.
@@ -211,7 +211,7 @@ void run_router(const router_memory& router, bool wide, address weight, size_t t
   pass.router = &on;
   pass.x = at(x);
   pass.out = make_routed(tokens, choices_of(on), logits, probabilities, ids, weights, mask);
-  run_released(pass, threads, wide ? isa::select(route_double) : isa::select(route_float));
+  run_released(pass, threads, wide ? kernel<route_double>() : kernel<route_float>());
 }
 
 void run_router_backward(const router_memory& router, bool wide, address weight, size_t tokens, address x, address mask,
@@ -228,7 +228,7 @@ void run_router_backward(const router_memory& router, bool wide, address weight,
   pass.d_weights = at(d_weights);
   pass.dx = at(dx);
   pass.d_weight = at(d_weight);
-  run_released(pass, threads, wide ? isa::select(route_backward_double) : isa::select(route_backward_float));
+  run_released(pass, threads, wide ? kernel<route_backward_double>() : kernel<route_backward_float>());
 }
 
 [[nodiscard]] double auxiliary_loss(const std::string& name, bool wide, const std::vector<size_t>& widths,

@@ -74,7 +74,7 @@ struct forward_pass {
   workspace* scratch = nullptr;
 };
 
-/// dx and d_weights are written, gradients are added to. Where `gradients` is null, those of weights are not kept.
+/// dx, d_weights and gradients are written. What is null, these or tensors of `gradients`, is not computed.
 struct backward_pass {
   const bank_memory* bank = nullptr;
   batch in;

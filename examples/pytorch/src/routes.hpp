@@ -46,7 +46,7 @@ struct route_pass {
   workspace* scratch = nullptr;
 };
 
-/// dx and d_weight are written. Gradients of outputs that are null are 0.
+/// dx and d_weight are written, unless they are null. Gradients of outputs that are null are 0.
 struct route_backward_pass {
   const router_memory* router = nullptr;
   const void* x = nullptr;

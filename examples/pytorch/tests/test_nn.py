@@ -394,6 +394,29 @@ def test_legal_edges():
     assert_close(torch.autograd.grad(frozen(x).sum(), x), torch.autograd.grad(reference(frozen, x)[0].sum(), x))
 
 
+def test_gradients_that_nobody_needs_are_not_computed(monkeypatch):
+    moe, x = make(bias=True), tokens().requires_grad_()
+    everything = {"x": x, **dict(moe.named_parameters())}
+    full = dict(zip(everything, gradients((moe(x) ** 2).sum(), moe, x)))
+    calls = {}
+    for name in ("run_bank_backward", "run_router_backward"):
+        own = getattr(hmoe._core, name)
+        monkeypatch.setattr(hmoe._core, name, lambda *given, n=name, f=own: (calls.update({n: given}), f(*given)))
+    for chosen in (["x"], ["experts.1.up"], ["experts.0.down", "experts.3.gate_bias"], ["router.weight"],
+                   ["router.weight", "experts.2.gate"], ["x", "experts.3.down_bias"]):  # fmt: skip
+        for name, values in everything.items():
+            values.requires_grad_(name in chosen)
+        calls.clear()
+        found = torch.autograd.grad((moe(x) ** 2).sum(), [everything[name] for name in chosen])
+        assert all(torch.equal(g, full[name]) for name, g in zip(chosen, found))
+        routed = "x" in chosen or "router.weight" in chosen
+        assert [a != 0 for a in calls["run_bank_backward"][9:11]] == ["x" in chosen, routed]
+        assert ("run_router_backward" in calls) == routed
+        if routed:
+            addresses = calls["run_router_backward"][13:15]
+            assert [a != 0 for a in addresses] == ["x" in chosen, "router.weight" in chosen]
+
+
 @pytest.mark.parametrize("change, message", [
     (dict(router="top_k", k=5, p=None), "k must be 1 to 4"),
     (dict(p=1.5), r"p must be in \(0, 1\]"),

@@ -169,6 +169,24 @@ def test_only_what_needs_gradients_gets_some():
         assert not experts(ids=ids, **tensors, widths=WIDTHS).requires_grad
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_gradients_that_nobody_needs_are_not_computed(dtype, monkeypatch):
+    tensors, ids = layer(dtype, biased=True)
+    ids[ids == 2] = -1  # an expert without tokens, whose gradients are 0
+    full = dict(zip(tensors, gradients(experts(ids=ids, **tensors, widths=WIDTHS), tensors)))
+    assert not full["input"][64:144].any() and full["input"][144:].any()
+    asked, backward = [], hmoe._core.backward
+    monkeypatch.setattr(hmoe._core, "backward", lambda *given, **how: (asked.append(given), backward(*given, **how)))
+    for name in tensors:
+        for chosen in ({name}, tensors.keys() - {name}):
+            some = {n: t if n in chosen else t.detach() for n, t in tensors.items()}
+            found = gradients(experts(ids=ids, **some, widths=WIDTHS), {n: some[n] for n in tensors if n in chosen})
+            assert all(torch.equal(g, full[n]) for n, g in zip((n for n in tensors if n in chosen), found))
+            *_, dx, d_weights, of_experts = asked.pop()
+            wanted = ["x" in chosen, "weights" in chosen, bool(chosen - {"x", "weights"})]
+            assert [t is not None for t in (dx, d_weights, of_experts)] == wanted
+
+
 def test_shapes():
     tensors, ids = layer()
     tensors = {n: t.detach() for n, t in tensors.items()}

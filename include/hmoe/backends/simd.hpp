@@ -85,10 +85,13 @@ struct simd : simd_detail::activations<Arch>,
                            vector_view<const expert_rows<typename Bank::value_type>> rows) {
     simd_detail::ffn_forward<simd_detail::feed_forward_t<Bank>, Arch>::run(ctx, bank, rows);
   }
+  /// What nobody needs may have no memory: dx of the rows, tensors of the gradients. It is not computed then, and the
+  /// bits of the rest stay.
   template <execution_context Context, simd_detail::feed_forward Bank>
   static void backward_bank(const Context& ctx, const Bank& bank,
-                            vector_view<const expert_rows<typename Bank::value_type>> rows, Bank& gradients) {
-    simd_detail::ffn_backward<simd_detail::feed_forward_t<Bank>, Arch>::run(ctx, bank, rows, gradients);
+                            vector_view<const expert_rows<typename Bank::value_type>> rows, Bank& gradients,
+                            sums_from from = sums_from::gradients) {
+    simd_detail::ffn_backward<simd_detail::feed_forward_t<Bank>, Arch>::run(ctx, bank, rows, gradients, from);
   }
 
   /// Rows may scatter: they are gathered while they are packed.

@@ -16,7 +16,8 @@ namespace hmoe {
 ///           weights are on the input, row i is weights[entries[i]] · x[tokens[i]] and y[tokens[i]] += out[i]
 ///   saved   [count × saved_per_row(expert)] what backward needs of forward; no memory where nothing is to be kept
 ///   outputs [count × d] out as well, where rows scatter and are kept; else no memory
-/// Backward reads x, saved and dy = ∂L/∂out and writes dx = ∂L/∂x, all of them contiguous: row i of each. Where rows
+/// Backward reads x, saved and dy = ∂L/∂out and writes dx = ∂L/∂x, all of them contiguous: row i of each. dx without
+/// memory is not wanted, which feed-forward banks take (experts/ffn_weights.hpp) and other kinds need not. Where rows
 /// scatter, row i of ∂L/∂out is weights[entries[i]] · dy[tokens[i]], and dx[tokens[i]] += ∂L/∂x; saved is contiguous,
 /// weights are on the output, and a list has each expert once. Only for sets with gathers_rows(ctx).
 /// A list of them: experts ascend and none is without rows; a token comes at most once per expert. Either all rows of a

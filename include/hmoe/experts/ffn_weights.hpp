@@ -186,7 +186,8 @@ public:
     if (has_biases())
       add_to_rows(output_bias(e).row(0), y);
   }
-  /// d_activated = dy W_out; gradients of W_out and b_out.
+  /// d_activated = dy W_out; gradients of W_out and b_out. What has no memory is not computed: tensors of the
+  /// gradients, and dx in backward_in.
   template <class Math>
   void backward_out(const Math& math, std::size_t e, matrix_view<const T> activated, matrix_view<const T> dy,
                     matrix_view<T> d_activated, ffn_weights& gradients) const {
@@ -194,8 +195,9 @@ public:
     if constexpr (probes::observed<Math>)
       watched.begin(math, product(probes::stage::down, true, e, dy.rows()));
     math.multiply(dy, output(e), d_activated);
-    math.accumulate_transposed(dy, activated, gradients.output(e));
-    if (has_biases())
+    if (gradients.output(e).data() != nullptr)
+      math.accumulate_transposed(dy, activated, gradients.output(e));
+    if (gradients.output_bias(e).data() != nullptr)
       add_column_sums(dy, gradients.output_bias(e).row(0));
   }
   /// dx = d_hidden W_in; gradients of W_in and b_in. Where lanes lie apart, dx is the sum of a product for each, which
@@ -207,21 +209,24 @@ public:
     [[maybe_unused]] probes::watch<Math> watched;
     if constexpr (probes::observed<Math>)
       watched.begin(math, product(probes::stage::gate_up, true, e, x.rows()));
-    if (stacked(e))
-      math.multiply(d_hidden, input(e), dx);
-    else
-      for (std::size_t l = 0; l < Lanes; ++l)
-        if (l == 0)
-          math.multiply(d_hidden.column_block(0, h), lane(e, 0), dx);
-        else
-          math.accumulate(d_hidden.column_block(l * h, h), lane(e, l), dx);
-    if (gradients.stacked(e))
+    if (dx.data() != nullptr) {
+      if (stacked(e))
+        math.multiply(d_hidden, input(e), dx);
+      else
+        for (std::size_t l = 0; l < Lanes; ++l)
+          if (l == 0)
+            math.multiply(d_hidden.column_block(0, h), lane(e, 0), dx);
+          else
+            math.accumulate(d_hidden.column_block(l * h, h), lane(e, l), dx);
+    }
+    const bool together = gradients.lane(e, 0).data() != nullptr && gradients.stacked(e);
+    if (together)
       math.accumulate_transposed(d_hidden, x, gradients.input(e));
     for (std::size_t l = 0; l < Lanes; ++l) {
       const matrix_view<const T> d_lane = d_hidden.column_block(l * h, h);
-      if (!gradients.stacked(e))
+      if (!together && gradients.lane(e, l).data() != nullptr)
         math.accumulate_transposed(d_lane, x, gradients.lane(e, l));
-      if (has_biases())
+      if (gradients.lane_bias(e, l).data() != nullptr)
         add_column_sums(d_lane, gradients.lane_bias(e, l).row(0));
     }
   }

@@ -74,7 +74,7 @@ TEST_CASE_TEMPLATE("products onto packed columns have the bits of the plain ones
         form::pack(columns, 0, half, packed.data());
         form::pack(columns, half, form::panels(n) - half, packed.data());
         matrix<T> ours = support::random_matrix<T>(random, m, n + 2), expected = ours;
-        accumulate_packed_columns<arch, T>(turned, packed.data(), ours.view().column_block(1, n));
+        accumulate_packed_columns<arch, T>(true, turned, packed.data(), ours.view().column_block(1, n));
         backends::simd<>::accumulate_transposed(turned, columns, expected.view().column_block(1, n));
         CHECK(same_bits(ours, expected));
       }

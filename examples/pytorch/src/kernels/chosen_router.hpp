@@ -57,7 +57,8 @@ struct chosen_score {
   }
 };
 
-/// logits = W x on a weight of the caller; the gradient object has the memory of the gradient.
+/// logits = W x on a weight of the caller; the gradient object has the memory of the gradient. A gradient without
+/// memory is not computed, nor is dx.
 template <class T> class linear_on_memory {
 public:
   using value_type = T;
@@ -79,14 +80,16 @@ public:
   template <execution_context Context>
   void backward(const Context& ctx, matrix_view<const T> x, const router_trace<T>&, matrix_view<const T> d_logits,
                 matrix_view<T> dx, linear_on_memory& gradients) const {
-    hmoe::for_each_row_block(ctx, x.rows(), [&](std::size_t first, std::size_t rows) {
-      ctx.backend().accumulate(d_logits.row_block(first, rows), matrix_view<const T>(weight_),
-                               dx.row_block(first, rows));
-    });
-    hmoe::for_each_row_block(ctx, x.cols(), [&](std::size_t first, std::size_t cols) { // no two tasks share a column
-      ctx.backend().accumulate_transposed(d_logits, x.column_block(first, cols),
-                                          gradients.weight_.column_block(first, cols));
-    });
+    if (dx.data() != nullptr)
+      hmoe::for_each_row_block(ctx, x.rows(), [&](std::size_t first, std::size_t rows) {
+        ctx.backend().accumulate(d_logits.row_block(first, rows), matrix_view<const T>(weight_),
+                                 dx.row_block(first, rows));
+      });
+    if (gradients.weight_.data() != nullptr)
+      hmoe::for_each_row_block(ctx, x.cols(), [&](std::size_t first, std::size_t cols) { // no two tasks share a column
+        ctx.backend().accumulate_transposed(d_logits, x.column_block(first, cols),
+                                            gradients.weight_.column_block(first, cols));
+      });
   }
   template <class Visitor> void visit_parameters(Visitor&& visit) { visit(parameter_info{"router.weight"}, weight_); }
   /// The module draws the values.

@@ -87,6 +87,7 @@ template <class T, std::size_t Lanes>
 }
 
 /// Memory of type T for the experts `ids` of a bank, from `memory`, which takes it back by itself (a workspace).
+/// Tensors at no address have no copy.
 template <class T, std::size_t Lanes> class copied_tensors {
 public:
   copied_tensors(const bank_memory& all, std::span<const std::size_t> ids, std::pmr::memory_resource* memory)
@@ -94,11 +95,14 @@ public:
     for (const std::size_t e : ids) {
       matrix_view<T> matrices[most_matrices<Lanes>];
       std::size_t next = 0;
-      for_each_matrix<Lanes>(all, all.experts[e], [&](void*, std::size_t rows, std::size_t cols, std::size_t) {
-        auto* data = static_cast<T*>(memory->allocate(std::max<std::size_t>(rows * cols, 1) * sizeof(T), alignof(T)));
-        matrices[next++] = {data, rows, cols};
-        copies_.push_back({data, rows, cols});
-      });
+      for_each_matrix<Lanes>(
+          all, all.experts[e], [&](const void* tensor, std::size_t rows, std::size_t cols, std::size_t) {
+            T* data = nullptr;
+            if (tensor != nullptr)
+              data = static_cast<T*>(memory->allocate(std::max<std::size_t>(rows * cols, 1) * sizeof(T), alignof(T)));
+            matrices[next++] = {data, rows, cols};
+            copies_.push_back({data, rows, cols});
+          });
       tensors_.push_back(as_tensors<T, Lanes>(matrices, all.biased));
     }
   }
@@ -107,30 +111,22 @@ public:
   template <class S, class Context> void read(const Context& ctx) const {
     for_each_row<S>(ctx, [](const S* tensor, T* copy, std::size_t cols) { convert_row(tensor, cols, copy); });
   }
-  template <class Context> void set_zero(const Context& ctx) const {
-    for (const matrix_view<T>& m : copies_)
-      hmoe::for_each_row(ctx, m.rows(), [&](std::size_t r) { std::fill(m.row(r).begin(), m.row(r).end(), T(0)); });
-  }
-  /// Adds the copies to the tensors of `to`, a bank of the same shape.
-  template <class S, class Context> void add_to(const Context& ctx, const bank_memory& to) const {
-    copied_tensors other(*this);
-    other.all_ = &to;
-    other.template for_each_row<S>(ctx, [](S* tensor, const T* copy, std::size_t cols) {
-      for (std::size_t i = 0; i < cols; ++i)
-        tensor[i] = static_cast<S>(static_cast<T>(tensor[i]) + copy[i]);
-    });
+  template <class S, class Context> void write(const Context& ctx) const {
+    for_each_row<S>(ctx, [](S* tensor, const T* copy, std::size_t cols) { convert_row(copy, cols, tensor); });
   }
 
 private:
   template <class S, class Context, class F> void for_each_row(const Context& ctx, const F& f) const {
     std::size_t next = 0;
     for (const std::size_t e : ids_)
-      for_each_matrix<Lanes>(
-          *all_, all_->experts[e], [&](void* data, std::size_t rows, std::size_t cols, std::size_t stride) {
-            const matrix_view<T> copy = copies_[next++];
-            hmoe::for_each_row(ctx, rows,
-                               [&](std::size_t r) { f(static_cast<S*>(data) + r * stride, copy.row(r).data(), cols); });
-          });
+      for_each_matrix<Lanes>(*all_, all_->experts[e],
+                             [&](void* data, std::size_t rows, std::size_t cols, std::size_t stride) {
+                               const matrix_view<T> copy = copies_[next++];
+                               if (data != nullptr)
+                                 hmoe::for_each_row(ctx, rows, [&](std::size_t r) {
+                                   f(static_cast<S*>(data) + r * stride, copy.row(r).data(), cols);
+                                 });
+                             });
   }
 
   const bank_memory* all_;

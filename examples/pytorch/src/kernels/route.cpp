@@ -93,8 +93,10 @@ template <class T> void route_backward(const route_backward_pass& pass) {
         assigned.weights()[entry] = static_cast<const T*>(out.weights)[choice];
         d_weights[entry++] = pass.d_weights == nullptr ? T(0) : static_cast<const T*>(pass.d_weights)[choice];
       }
-  std::fill_n(static_cast<T*>(pass.dx), out.tokens * given.d_model, T(0));
-  std::fill_n(static_cast<T*>(pass.d_weight), given.experts * given.d_model, T(0));
+  if (pass.dx != nullptr)
+    std::fill_n(static_cast<T*>(pass.dx), out.tokens * given.d_model, T(0));
+  if (pass.d_weight != nullptr)
+    std::fill_n(static_cast<T*>(pass.d_weight), given.experts * given.d_model, T(0));
   auto gradients = make_router<T>(given, pass.d_weight);
   router.backward(ctx, as_matrix<T>(pass.x, out.tokens, given.d_model), trace, assigned,
                   std::as_const(d_weights).view(), as_matrix<T>(pass.dx, out.tokens, given.d_model), gradients);

@@ -8,6 +8,7 @@
 #include "context.hpp"
 #include "group_bank.hpp"
 
+#include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <span>
@@ -15,7 +16,7 @@
 
 namespace hmoe::python {
 
-/// Widened weights, or gradients that nobody keeps, are in memory for some experts at a time.
+/// Widened weights and their gradients are in memory for some experts at a time.
 inline constexpr std::size_t bytes_of_group = std::size_t{64} << 20U;
 
 /// Those experts that have rows; f(ids, first slot of each, first saved value of each) for groups of them. `copies`:
@@ -55,24 +56,41 @@ void with_bank(const Context& ctx, const bank_memory& all, std::span<const std::
     f(make_bank<T, Lanes>(all, experts::ffn_weights<T, Lanes>(copies.tensors())));
   }
 }
-/// The same with a bank of gradients: f(bank, gradients).
+/// The same with a bank of gradients, some of which may be at no address: f(bank, gradients), which f writes.
 template <class T, class S, std::size_t Lanes, class Context, class F>
-void with_gradients(const Context& ctx, const bank_memory& all, const bank_memory* gradients,
+void with_gradients(const Context& ctx, const bank_memory& all, const bank_memory& gradients,
                     std::span<const std::size_t> ids, const F& f) {
   with_bank<T, S, Lanes>(ctx, all, ids, [&](const auto& bank) {
-    if constexpr (std::same_as<T, S>)
-      if (gradients != nullptr) {
-        auto sums =
-            make_bank<T, Lanes>(all, experts::ffn_weights<T, Lanes>(tensors_in_place<T, Lanes>(*gradients, ids)));
-        return f(bank, sums);
-      }
-    const copied_tensors<T, Lanes> copies(all, ids, &ctx.workspace());
-    copies.set_zero(ctx);
-    auto sums = make_bank<T, Lanes>(all, experts::ffn_weights<T, Lanes>(copies.tensors()));
-    f(bank, sums);
-    if (gradients != nullptr)
-      copies.template add_to<S>(ctx, *gradients);
+    if constexpr (std::same_as<T, S>) {
+      auto sums = make_bank<T, Lanes>(all, experts::ffn_weights<T, Lanes>(tensors_in_place<T, Lanes>(gradients, ids)));
+      f(bank, sums);
+    } else {
+      const copied_tensors<T, Lanes> copies(gradients, ids, &ctx.workspace());
+      auto sums = make_bank<T, Lanes>(all, experts::ffn_weights<T, Lanes>(copies.tensors()));
+      f(bank, sums);
+      copies.template write<S>(ctx);
+    }
   });
+}
+/// Zeros in the gradients of experts without rows.
+template <class S, std::size_t Lanes, class Context>
+void clear_unused(const Context& ctx, const plan& rows, const bank_memory& gradients) {
+  for (std::size_t e = 0; e < gradients.experts.size(); ++e)
+    if (rows.rows_of(e) == 0)
+      for_each_matrix<Lanes>(
+          gradients, gradients.experts[e], [&](void* data, std::size_t count, std::size_t cols, std::size_t stride) {
+            if (data != nullptr)
+              hmoe::for_each_row(ctx, count,
+                                 [&](std::size_t r) { std::fill_n(static_cast<S*>(data) + r * stride, cols, S(0)); });
+          });
+}
+/// A bank of gradients without any.
+[[nodiscard]] inline bank_memory without_tensors(bank_memory bank) {
+  for (expert_memory& e : bank.experts) {
+    e.lanes = e.lane_biases = {};
+    e.output = e.output_bias = nullptr;
+  }
+  return bank;
 }
 
 /// The rows of a group under the group's own numbers. complete(rows, first slot, its place in `saved`).
@@ -130,16 +148,19 @@ template <class T, class S, std::size_t Lanes> void run_backward(const backward_
   matrix<T> x_copy(memory), dy_copy(memory), dx_copy(memory);
   const matrix_view<const T> x = read_rows<T, S>(ctx, pass.in.x, tokens, d, x_copy);
   const matrix_view<const T> dy = read_rows<T, S>(ctx, pass.dy, tokens, d, dy_copy);
-  const matrix_view<T> dx = zero_rows<T, S>(ctx, pass.dx, tokens, d, dx_copy);
-  hmoe::for_each_row(ctx, tokens * choices, [&](std::size_t choice) {
-    const index_t entry = rows.entry(choice);
-    static_cast<T*>(pass.d_weights)[choice] =
-        entry == no_index
-            ? T(0)
-            : rows::dot(ctx.backend(), dy.row(choice / choices),
-                        vector_view<const T>(static_cast<const T*>(pass.outputs) + rows.plan().slots()[entry] * d, d));
-  });
-  const std::size_t copies = (std::same_as<T, S> ? 0 : 1) + (std::same_as<T, S> && pass.gradients != nullptr ? 0 : 1);
+  const matrix_view<T> dx = pass.dx == nullptr ? matrix_view<T>() : zero_rows<T, S>(ctx, pass.dx, tokens, d, dx_copy);
+  if (pass.d_weights != nullptr)
+    hmoe::for_each_row(ctx, tokens * choices, [&](std::size_t choice) {
+      const index_t entry = rows.entry(choice);
+      static_cast<T*>(pass.d_weights)[choice] =
+          entry == no_index ? T(0)
+                            : rows::dot(ctx.backend(), dy.row(choice / choices),
+                                        vector_view<const T>(
+                                            static_cast<const T*>(pass.outputs) + rows.plan().slots()[entry] * d, d));
+    });
+  const bank_memory gradients = pass.gradients == nullptr ? without_tensors(bank) : *pass.gradients;
+  clear_unused<S, Lanes>(ctx, rows.plan(), gradients);
+  const std::size_t copies = std::same_as<T, S> ? 0 : pass.gradients == nullptr ? 1 : 2;
   for_each_group<T, Lanes>(bank, rows.plan(), copies, [&](std::span<const std::size_t> ids, std::size_t saved) {
     const workspace::scope group(ctx.workspace());
     const auto work = group_rows<T, Lanes>(
@@ -150,11 +171,12 @@ template <class T, class S, std::size_t Lanes> void run_backward(const backward_
           // Read only: the member is what forward writes.
           r.saved = {const_cast<T*>(static_cast<const T*>(pass.saved)) + place, r.count, columns};
         });
-    with_gradients<T, S, Lanes>(ctx, bank, pass.gradients, ids, [&](const auto& some, auto& sums) {
-      ctx.backend().backward_bank(ctx, some, work.view(), sums);
+    with_gradients<T, S, Lanes>(ctx, bank, gradients, ids, [&](const auto& some, auto& sums) {
+      ctx.backend().backward_bank(ctx, some, work.view(), sums, backends::sums_from::zero);
     });
   });
-  write_rows<T, S>(ctx, dx, pass.dx);
+  if (pass.dx != nullptr)
+    write_rows<T, S>(ctx, dx, pass.dx);
 }
 
 } // namespace hmoe::python

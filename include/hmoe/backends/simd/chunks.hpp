@@ -13,10 +13,12 @@
 
 namespace hmoe::backends::simd_detail {
 
-/// Rows of one expert that are in work together, and where their part of the batch's memory begins.
+/// Rows of one expert that are in work together, where their part of the batch's memory begins, and whether they are
+/// the first of an entry of the list.
 template <class T> struct chunk {
   expert_rows<T> rows;
   std::size_t memory;
+  bool first;
 };
 
 /// What a chunk has in the memory of its batch: values for each of its rows, and behind them values for each of its
@@ -71,7 +73,7 @@ void for_each_batch(const Context& ctx, vector_view<const expert_rows<T>> all_ro
     for (const expert_rows<T>& r : all_rows)
       for (std::size_t p = 0, parts = parts_of(r); p < parts; ++p) {
         const block_range part = even_part(p, parts, r.count);
-        chunks[next++] = {r.part(part.first, part.count), 0};
+        chunks[next++] = {r.part(part.first, part.count), 0, p == 0};
       }
     for (std::size_t first = 0, last = 0; first < count; first = last) {
       std::size_t size = 0;

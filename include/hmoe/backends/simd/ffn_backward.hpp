@@ -20,6 +20,14 @@
 #include <array>
 #include <cstddef>
 
+namespace hmoe::backends {
+
+/// What the gradients of weights begin with: what the bank of gradients has, which sums are added to; or zero, and then
+/// those of the experts that have rows are written, whatever was there. Gradients of other experts stay as they are.
+enum class sums_from { gradients, zero };
+
+} // namespace hmoe::backends
+
 namespace hmoe::backends::simd_detail {
 
 /// The backward pass of all feed-forward experts of a bank, in four phases, each shared among the workers:
@@ -33,6 +41,8 @@ namespace hmoe::backends::simd_detail {
 /// packs it; and a piece of dx is some columns of all chunks, in order of experts, which it adds to the tokens.
 /// No two workers write the same value, and each is one sum over ascending rows or columns: the bits of gradients do
 /// not depend on the number of workers. Of an expert one chunk at a time is in work, in the order of its rows.
+/// What has no memory, dx or tensors of the gradients, is not computed, nor what only they need; the bits of the others
+/// stay.
 template <class Bank, class Arch> class ffn_backward {
   using T = typename Bank::value_type;
   using kind = ffn_kind<Bank>;
@@ -42,12 +52,12 @@ template <class Bank, class Arch> class ffn_backward {
 public:
   template <execution_context Context>
   static void run(const Context& ctx, const Bank& bank, vector_view<const expert_rows<T>> all_rows, Bank& gradients,
-                  const work_sizes& sizes = plain_work_sizes) {
+                  sums_from from = sums_from::gradients, const work_sizes& sizes = plain_work_sizes) {
     simd_detail::for_each_batch<T>(
         ctx, all_rows, [&](const expert_rows<T>& r) { return values_of(bank, r.expert, r.scatters()); },
         same_expert::in_turn, sizes,
         [&](vector_view<const chunk<T>> chunks, T* memory) {
-          run_phases(ctx, bank, chunks, memory, gradients, sizes);
+          run_phases(ctx, bank, chunks, memory, gradients, from, sizes);
         });
   }
 
@@ -78,13 +88,14 @@ private:
   struct part {
     const expert_rows<T>& all;
     std::size_t expert, width, count;
+    bool first;
     T* columns;
     matrix_view<T> dz, d_rows;
     T* rows;
 
     part(const Bank& bank, const chunk<T>& c, T* memory)
-        : all(c.rows), expert(all.expert), width(bank.width(expert)), count(all.count), columns(memory + c.memory),
-          dz(columns + count * columns_per_row(bank, expert), count, lanes * width),
+        : all(c.rows), expert(all.expert), width(bank.width(expert)), count(all.count), first(c.first),
+          columns(memory + c.memory), dz(columns + count * columns_per_row(bank, expert), count, lanes * width),
           d_rows(columns + count * columns_per_row(bank, expert) + dz.size(), count, bank.d_model()),
           rows(columns + count * values_of(bank, expert, all.scatters()).per_row) {}
     [[nodiscard]] matrix_view<const T> dy() const noexcept { return all.scatters() ? d_rows : all.dy; }
@@ -93,11 +104,29 @@ private:
     }
   };
 
+  /// What of a chunk is to be computed.
+  struct wanted {
+    bool dx, output, input; ///< the gradients of the two matrices or of their biases
+
+    wanted(const chunk<T>& c, const Bank& gradients) : dx(c.rows.dx.data() != nullptr), output(false), input(false) {
+      const auto& to = gradients.weights();
+      const std::size_t e = c.rows.expert;
+      output = to.output(e).data() != nullptr || to.output_bias(e).data() != nullptr;
+      for (std::size_t l = 0; l < lanes; ++l)
+        input = input || to.lane(e, l).data() != nullptr || to.lane_bias(e, l).data() != nullptr;
+    }
+    [[nodiscard]] bool dz() const noexcept { return dx || input; }
+  };
+  [[nodiscard]] static divisible_work only_if(bool needed, const divisible_work& w) noexcept {
+    return needed ? w : divisible_work{0, 0};
+  }
+
   template <execution_context Context>
   static void run_phases(const Context& ctx, const Bank& bank, vector_view<const chunk<T>> chunks, T* memory,
-                         Bank& gradients, const work_sizes& sizes) {
+                         Bank& gradients, sums_from from, const work_sizes& sizes) {
     const std::size_t d = bank.d_model();
     auto& sums = gradients.weights();
+    const auto resumes = [from](const part& c) { return from == sums_from::gradients || !c.first; };
     // One kind of work for rows, one for columns.
     using enum probes::stage;
     constexpr auto backward = probes::direction::backward;
@@ -105,7 +134,7 @@ private:
       simd_detail::run_phase(
           ctx, chunks, sizes,
           [&](const chunk<T>& c) -> std::array<divisible_work, kinds> {
-            return work_of(c.rows.count, bank.width(c.rows.expert));
+            return work_of(c.rows.count, bank.width(c.rows.expert), wanted(c, gradients));
           },
           [&](const chunk<T>& c, const work_piece& w, std::size_t worker) {
             const part p(bank, c, memory);
@@ -113,25 +142,28 @@ private:
           },
           told...);
     };
-    phase([&](std::size_t rows,
-              std::size_t h) { return std::array{work::rows_to_pack(rows, d), work::columns_to_pack(rows, h)}; },
-          [&](const part& c, const work_piece& w, std::size_t) {
-            if (c.all.scatters()) {
-              const block_range some = work::rows_of(w, c.count);
-              for (std::size_t r = some.first; r < some.first + some.count; ++r)
-                rows::copy_scaled(ctx.backend(), c.all.output_weight(r), c.all.dy.row(c.all.tokens[r]),
-                                  c.d_rows.row(r));
-            }
-            work::pack_rows(c.dy(), w, c.rows);
-          },
-          [](const part& c, const work_piece& w, std::size_t) { work::pack_columns(c.activated(), w, c.columns); },
-          [&](const chunk<T>& c, const work_piece& w) {
-            return w.kind == 0 ? work::gathering(c.rows.scatters() ? gather : down, backward, c, d, w)
-                               : work::packing(down, backward, c, bank.width(c.rows.expert), w);
-          });
     phase(
-        [&](std::size_t rows, std::size_t h) {
-          return std::array{work::columns_to_compute(rows, d, h), work::gradient_to_add(rows, d, h)};
+        [&](std::size_t rows, std::size_t h, const wanted& some) {
+          return std::array{only_if(some.dz() || some.output, work::rows_to_pack(rows, d)),
+                            only_if(some.output, work::columns_to_pack(rows, h))};
+        },
+        [&](const part& c, const work_piece& w, std::size_t) {
+          if (c.all.scatters()) {
+            const block_range some = work::rows_of(w, c.count);
+            for (std::size_t r = some.first; r < some.first + some.count; ++r)
+              rows::copy_scaled(ctx.backend(), c.all.output_weight(r), c.all.dy.row(c.all.tokens[r]), c.d_rows.row(r));
+          }
+          work::pack_rows(c.dy(), w, c.rows);
+        },
+        [](const part& c, const work_piece& w, std::size_t) { work::pack_columns(c.activated(), w, c.columns); },
+        [&](const chunk<T>& c, const work_piece& w) {
+          return w.kind == 0 ? work::gathering(c.rows.scatters() ? gather : down, backward, c, d, w)
+                             : work::packing(down, backward, c, bank.width(c.rows.expert), w);
+        });
+    phase(
+        [&](std::size_t rows, std::size_t h, const wanted& some) {
+          return std::array{only_if(some.dz(), work::columns_to_compute(rows, d, h)),
+                            only_if(some.output, work::gradient_to_add(rows, d, h))};
         },
         [&](const part& c, const work_piece& w, std::size_t worker) { hidden_gradient(ctx, worker, bank, c, w); },
         [&](const part& c, const work_piece& w, [[maybe_unused]] std::size_t worker) {
@@ -139,11 +171,13 @@ private:
           if constexpr (probes::observed<Context>)
             watched.begin(ctx,
                           work::gradient(down, c.expert, c.count, c.width, work::gradient_rows_of(w, d)).by(worker));
-          work::template add_gradient<1>(c.dy(), c.columns, w, {sums.output(c.expert)}, {sums.output_bias(c.expert)});
+          work::template add_gradient<1>(resumes(c), c.dy(), c.columns, w, {sums.output(c.expert)},
+                                         {sums.output_bias(c.expert)});
         });
     phase(
-        [&](std::size_t rows, std::size_t h) {
-          return std::array{work::rows_to_pack(rows, lanes * h), work::columns_to_pack(rows, d)};
+        [&](std::size_t rows, std::size_t h, const wanted& some) {
+          return std::array{only_if(some.dx, work::rows_to_pack(rows, lanes * h)),
+                            only_if(some.input, work::columns_to_pack(rows, d))};
         },
         [](const part& c, const work_piece& w, std::size_t) { work::pack_rows(c.dz, w, c.rows); },
         [](const part& c, const work_piece& w, std::size_t) {
@@ -165,12 +199,13 @@ private:
         gradient[l] = sums.lane(c.expert, l);
         bias_gradient[l] = sums.lane_bias(c.expert, l);
       }
-      work::template add_gradient<lanes>(c.dz, c.columns, w, gradient, bias_gradient);
+      work::template add_gradient<lanes>(resumes(c), c.dz, c.columns, w, gradient, bias_gradient);
     };
     if (!chunks[0].rows.scatters())
       return phase(
-          [&](std::size_t rows, std::size_t h) {
-            return std::array{work::columns_to_compute(rows, lanes * h, d), work::gradient_to_add(rows, lanes * h, d)};
+          [&](std::size_t rows, std::size_t h, const wanted& some) {
+            return std::array{only_if(some.dx, work::columns_to_compute(rows, lanes * h, d)),
+                              only_if(some.input, work::gradient_to_add(rows, lanes * h, d))};
           },
           [&](const part& c, const work_piece& w, [[maybe_unused]] std::size_t worker) {
             const block_range columns = work::columns_of(w, c.count, d);
@@ -190,8 +225,9 @@ private:
     simd_detail::run_phase(
         ctx, chunks, sizes,
         [&](const chunk<T>& c) -> std::array<divisible_work, kinds> {
-          return {&c == &chunks[0] ? work::shared_columns(most_rows, cost, d) : divisible_work{0, 0},
-                  work::gradient_to_add(c.rows.count, lanes * bank.width(c.rows.expert), d)};
+          const wanted some(c, gradients);
+          return {only_if(some.dx && &c == &chunks[0], work::shared_columns(most_rows, cost, d)),
+                  only_if(some.input, work::gradient_to_add(c.rows.count, lanes * bank.width(c.rows.expert), d))};
         },
         [&](const chunk<T>& own, const work_piece& w, std::size_t worker) {
           if (w.kind == 1)

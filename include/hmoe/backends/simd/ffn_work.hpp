@@ -80,10 +80,11 @@ template <class T, class Arch> struct ffn_work {
     return {blocks_of(m, gradient_rows), static_cast<double>((rows + packing_rows) * gradient_rows * columns)};
   }
   static block_range gradient_rows_of(const work_piece& w, std::size_t m) noexcept { return w.of(gradient_rows, m); }
-  /// gradient += dᵀ · columns, bias_gradient (which may be empty) += the sums of d's columns; the gradient of several
-  /// matrices one above the other, as many rows each, which may lie anywhere.
+  /// gradient = or, where the sum is resumed, += dᵀ · columns, bias_gradient likewise the sums of d's columns; the
+  /// gradient of several matrices one above the other, as many rows each, which may lie anywhere. Those without memory
+  /// are left out.
   template <std::size_t Parts>
-  static void add_gradient(matrix_view<const T> d, const T* columns, const work_piece& w,
+  static void add_gradient(bool resume, matrix_view<const T> d, const T* columns, const work_piece& w,
                            const std::array<matrix_view<T>, Parts>& gradient,
                            const std::array<matrix_view<T>, Parts>& bias_gradient) noexcept {
     const block_range all = gradient_rows_of(w, d.cols());
@@ -91,15 +92,17 @@ template <class T, class Arch> struct ffn_work {
     for (std::size_t part = 0; part < Parts; ++part) {
       const std::size_t before = part * rows; // rows of other parts
       const std::size_t first = std::max(all.first, before), last = std::min(end, before + rows);
-      for (std::size_t m = first; m < last; m += gradient_rows) {
-        const std::size_t count = std::min(gradient_rows, last - m);
-        accumulate_packed_columns<Arch, T>(d.column_block(m, count), columns,
-                                           gradient[part].row_block(m - before, count));
-      }
-      if (bias_gradient[part].rows() != 0)
+      if (gradient[part].data() != nullptr)
+        for (std::size_t m = first; m < last; m += gradient_rows) {
+          const std::size_t count = std::min(gradient_rows, last - m);
+          accumulate_packed_columns<Arch, T>(resume, d.column_block(m, count), columns,
+                                             gradient[part].row_block(m - before, count));
+        }
+      if (bias_gradient[part].data() != nullptr)
         for (std::size_t r = 0; r < d.rows(); ++r)
           for (std::size_t m = first; m < last; ++m)
-            bias_gradient[part](0, m - before) += d(r, m);
+            bias_gradient[part](0, m - before) =
+                (resume || r != 0 ? bias_gradient[part](0, m - before) : T(0)) + d(r, m);
     }
   }
 

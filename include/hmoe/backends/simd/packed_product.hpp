@@ -169,9 +169,9 @@ void multiply_packed_rows(const T* a, const std::array<matrix_view<const T>, Par
       c);
 }
 
-/// C += Aᵀ·B for at most cache_blocks::rows rows of C; A as it is, B packed in columns.
+/// C = or, where the sum is resumed, += Aᵀ·B for at most cache_blocks::rows rows of C; A as it is, B packed in columns.
 template <class Arch, class T>
-void accumulate_packed_columns(matrix_view<const T> a, const T* b, matrix_view<T> c) noexcept {
+void accumulate_packed_columns(bool resume, matrix_view<const T> a, const T* b, matrix_view<T> c) noexcept {
   constexpr tile_shape tile = tile_for<Arch>;
   constexpr std::size_t panel = panel_width<T, Arch>;
   alignas(memory_alignment) T packed[cache_blocks<T, Arch>::rows * tile.depth];
@@ -187,7 +187,7 @@ void accumulate_packed_columns(matrix_view<const T> a, const T* b, matrix_view<T
         T* to = c.data() + first * c.stride() + p * panel;
         for (std::size_t r = 0; r < rows; ++r) // the next panel's part of these rows
           __builtin_prefetch(to + r * c.stride() + panel, 1);
-        multiply_block<T, Arch>(rows, std::min(panel, c.cols() - p * panel), true, depth,
+        multiply_block<T, Arch>(rows, std::min(panel, c.cols() - p * panel), resume || k != 0, depth,
                                 packed_operand<T, tile.rows>{packed + block * tile.rows * tile.depth}, columns_of_b,
                                 panel, to, c.stride());
       });
