@@ -2,6 +2,8 @@
 """The custom operators of hmoe.nn: experts as lists of tensors, routers, auxiliary losses."""
 
 import functools
+import itertools
+import weakref
 from typing import List, Optional  # older versions of torch know no other lists in schemas
 
 import torch
@@ -13,6 +15,9 @@ from ._core import Error
 
 #: What experts of hmoe.nn have between their projections, in the words of docs/checkpoints.md.
 ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "relu", "squared_relu", "linear", "gpt_oss")
+#: Kinds of experts that have no neurons; such experts of a layer are run together.
+SIMPLE_KINDS = ("identity", "zero", "constant")
+WITHOUT_NEURONS = "without neurons"
 
 
 def _address(tensor):
@@ -25,6 +30,8 @@ def _lanes(kind):
 
 def expert_shapes(d_model, kind, biased):
     """(name, shape) of the tensors of an expert, in the order in which operators take them; None: its width."""
+    if kind in SIMPLE_KINDS:
+        return [("mix", (2, d_model)), ("constant", (1, d_model))] if kind == "constant" else []
     lanes = ("gate", "up") if kind.startswith("glu.") else ("up",)
     shapes = [(name, (None, d_model)) for name in lanes] + [("down", (d_model, None))]
     if biased:
@@ -40,9 +47,67 @@ def _type_name(tensor):
     return str(tensor.dtype).removeprefix("torch.")
 
 
+def parameters_of(d_model, width, kind, biased):
+    """Weights and biases of an expert."""
+    return sum((width if rows is None else rows) * (width if cols is None else cols)
+               for _, (rows, cols) in expert_shapes(d_model, kind, biased))  # fmt: skip
+
+
+def check_kinds(kinds, d_model, widths):
+    """A list of the kinds of experts, from one for all or a list."""
+    kinds = [kinds] * len(widths) if isinstance(kinds, str) else list(kinds)
+    if len(kinds) != len(widths):
+        raise Error(f"{len(kinds)} kinds for {len(widths)} experts")
+    for e, (kind, width) in enumerate(zip(kinds, widths)):
+        if kind in SIMPLE_KINDS and width != 0:
+            raise Error(f"expert {e} is of the kind {kind}, which has no neurons: its width is {width}, needed is 0")
+        if kind not in SIMPLE_KINDS and kind.partition(".")[0] not in ("glu", "mlp"):
+            raise Error(f"no kind of experts named {kind!r}: known are glu.ACTIVATION, mlp.ACTIVATION, {', '.join(SIMPLE_KINDS)}")
+    for kind in {kind for kind in kinds if kind not in SIMPLE_KINDS} or {"glu.silu"}:
+        _core.check_experts(kind, d_model, widths)
+    return kinds
+
+
+def groups_of(kinds):
+    """(kind, ids of its experts) for each kind that has neurons; those without any come last, together."""
+    groups = {kind: [] for kind in dict.fromkeys(kinds) if kind not in SIMPLE_KINDS}
+    groups[WITHOUT_NEURONS] = []
+    for e, kind in enumerate(kinds):
+        groups[WITHOUT_NEURONS if kind in SIMPLE_KINDS else kind].append(e)
+    return [(kind, own) for kind, own in groups.items() if own]
+
+
+def renumbered(ids, own, count):
+    """Ids as places in a list of ids; −1 for those that are not in it."""
+    places = [-1] * (count + 1)  # the last one is that of −1
+    for place, e in enumerate(own):
+        places[e] = place
+    return torch.tensor(places, device=ids.device)[ids.clamp(-1, count)]
+
+
+def first_neurons(tensor, name, width):
+    """The part of an expert's tensor that belongs to its first neurons."""
+    if name in ("gate", "up"):
+        return tensor[:width]
+    return tensor[:, :width] if name in ("down", "gate_bias", "up_bias") else tensor
+
+
 def make_bank(tensors, widths, kind, biased, d_model):
+    """Experts where the tensors are. The tensors must outlive them."""
+    lanes, per_expert = _lanes(kind), len(tensors) // len(widths)
     return _core.TensorBank(kind, _type_name(tensors[0]), d_model, widths, biased,
-                            [tensor.data_ptr() for tensor in tensors])  # fmt: skip
+                            [tensor.data_ptr() for tensor in tensors],
+                            [tensor.stride(0) for tensor in tensors[lanes::per_expert]])  # fmt: skip
+
+
+def _in_rows(tensors, kind, biased):
+    """Tensors of experts as the kernels take them: contiguous, but that rows of down may lie apart."""
+    lanes, per_expert = _lanes(kind), (_lanes(kind) + 1) * (2 if biased else 1)
+
+    def fits(place, tensor):
+        return tensor.is_contiguous() or (place % per_expert == lanes and tensor.stride(1) == 1 and tensor.stride(0) > 1)
+
+    return [tensor if fits(place, tensor) else tensor.contiguous() for place, tensor in enumerate(tensors)]
 
 
 def _check(x, ids, weights, tensors, widths, kind, biased):
@@ -85,7 +150,7 @@ def _contiguous(*tensors):
 def nn_experts(x: Tensor, ids: Tensor, weights: Tensor, tensors: List[Tensor], widths: List[int], kind: str,
                biased: bool) -> Tensor:  # fmt: skip
     _check(x, ids, weights, tensors, widths, kind, biased)
-    x, ids, weights, *tensors = _contiguous(x, ids, weights, *tensors)
+    x, ids, weights, *tensors = *_contiguous(x, ids, weights), *_in_rows(tensors, kind, biased)
     y = torch.empty_like(x)
     _core.run_bank(make_bank(tensors, widths, kind, biased, x.shape[1]), *ids.shape, ids.data_ptr(), weights.data_ptr(),
                    x.data_ptr(), y.data_ptr(), 0, 0, False, torch.get_num_threads())  # fmt: skip
@@ -108,7 +173,7 @@ def nn_experts_recorded(x: Tensor, ids: Tensor, weights: Tensor, tensors: List[T
     """The output, and what backward needs: hidden values and outputs of experts. `bounded`: their sizes are the largest
     that any routing needs, so that a graph knows them; else they are exact."""
     _check(x, ids, weights, tensors, widths, kind, biased)
-    x, ids, weights, *tensors = _contiguous(x, ids, weights, *tensors)
+    x, ids, weights, *tensors = *_contiguous(x, ids, weights), *_in_rows(tensors, kind, biased)
     (tokens, choices), count = ids.shape, len(widths)
     if bounded:
         values, rows = _most_saved(tokens, choices, widths, kind), tokens * choices
@@ -141,7 +206,7 @@ def nn_experts_backward(dy: Tensor, x: Tensor, ids: Tensor, weights: Tensor, sav
                         tensors: List[Tensor], widths: List[int], kind: str, biased: bool,
                         wanted: List[bool]) -> List[Tensor]:  # fmt: skip
     """Gradients of x, weights and tensors; empty ones of those that are not wanted."""
-    dy, x, ids, weights, *tensors = _contiguous(dy, x, ids, weights, *tensors)
+    dy, x, ids, weights, *tensors = *_contiguous(dy, x, ids, weights), *_in_rows(tensors, kind, biased)
     gradients = _empty_gradients((x, weights, *tensors), wanted)
     dx, d_weights, *of_experts = [g.data_ptr() if w else 0 for g, w in zip(gradients, wanted)]
     sums = _core.TensorBank(kind, _type_name(x), x.shape[1], widths, biased, of_experts)
@@ -221,6 +286,124 @@ def run_experts(x, ids, weights, tensors, widths, kind, biased):
         bounded = torch.compiler.is_compiling()
         return torch.ops.hmoe.nn_experts_recorded(x, ids, weights, tensors, widths, kind, biased, bounded)[0]
     return torch.ops.hmoe.nn_experts(x, ids, weights, tensors, widths, kind, biased)
+
+
+# Experts without neurons.
+
+
+@torch.library.custom_op("hmoe::nn_simple", mutates_args=(), device_types="cpu")
+def nn_simple(x: Tensor, ids: Tensor, weights: Tensor, tensors: List[Tensor], kinds: str) -> Tensor:
+    """`kinds`: with spaces between them; `tensors`: mix and constant of each constant expert."""
+    d_model = x.shape[1]
+    if any(t.numel() != (1 if i % 2 else 2) * d_model or t.dtype != x.dtype for i, t in enumerate(tensors)):
+        raise Error(f"constant experts have mix [2, {d_model}] and constant [1, {d_model}] of {x.dtype}")
+    if ids.dim() != 2 or ids.shape != weights.shape or ids.shape[0] != x.shape[0]:
+        raise Error(f"ids are {tuple(ids.shape)} and weights {tuple(weights.shape)} for {x.shape[0]} tokens: needed "
+                    "is [tokens, choices] for both")  # fmt: skip
+    x, ids, weights, *tensors = _contiguous(x, ids, weights, *tensors)
+    y = torch.empty_like(x)
+    _core.run_simple_experts(kinds.split(), [t.data_ptr() for t in tensors], x.dtype == torch.float64, d_model, *ids.shape,
+                             ids.data_ptr(), weights.data_ptr(), x.data_ptr(), y.data_ptr())  # fmt: skip
+    return y
+
+
+@nn_simple.register_fake
+def _(x, ids, weights, tensors, kinds):
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
+@torch.library.custom_op("hmoe::nn_simple_backward", mutates_args=(), device_types="cpu")
+def nn_simple_backward(dy: Tensor, x: Tensor, ids: Tensor, weights: Tensor, tensors: List[Tensor],
+                       kinds: str) -> List[Tensor]:  # fmt: skip
+    dy, x, ids, weights, *tensors = _contiguous(dy, x, ids, weights, *tensors)
+    gradients = [torch.empty_like(t) for t in (x, weights, *tensors)]
+    dx, d_weights, *of_tensors = [g.data_ptr() for g in gradients]
+    _core.run_simple_experts_backward(kinds.split(), [t.data_ptr() for t in tensors], x.dtype == torch.float64, x.shape[1],
+                                      *ids.shape, ids.data_ptr(), weights.data_ptr(), x.data_ptr(), dy.data_ptr(), dx,
+                                      d_weights, of_tensors)  # fmt: skip
+    return gradients
+
+
+@nn_simple_backward.register_fake
+def _(dy, x, ids, weights, tensors, kinds):
+    return [torch.empty_like(t, memory_format=torch.contiguous_format) for t in (x, weights, *tensors)]
+
+
+def _keep_for_simple(ctx, inputs, output):
+    x, ids, weights, tensors, ctx.kinds = inputs
+    ctx.save_for_backward(x, ids, weights, *tensors)
+
+
+def _simple_gradients(ctx, dy):
+    x, ids, weights, *tensors = ctx.saved_tensors
+    dx, d_weights, *gradients = torch.ops.hmoe.nn_simple_backward(dy, x, ids, weights, tensors, ctx.kinds)
+    return dx, None, d_weights, gradients, None
+
+
+nn_simple.register_autograd(_simple_gradients, setup_context=_keep_for_simple)
+
+
+def run_without_neurons(x, ids, weights, tensors, kinds):
+    """y_t = Σ_i weights(t, i) · expert_{ids(t, i)}(x_t) in the type of sums."""
+    _require_cpu(x)
+    kind = sum_type(x)
+    return torch.ops.hmoe.nn_simple(x.to(kind), ids, weights.to(kind), [t.to(kind) for t in tensors], " ".join(kinds))
+
+
+# Packed experts.
+
+
+class Kept:
+    """Tensors that copies of their owner share."""
+
+    def __init__(self, tensors):
+        self.tensors, self.bytes = tensors, sum(t.nbytes for t in tensors)
+
+
+class PackedWeights:
+    """Weights of experts of one kind in the order in which the kernels read them. Copies are the same object."""
+
+    def __init__(self, tensors, widths, kind, biased, d_model, format):
+        _require_cpu(tensors[0])
+        tensors = _in_rows(tensors, kind, biased)
+        bank = _core.PackedBank(make_bank(tensors, widths, kind, biased, d_model), format)
+        self.bytes, self.dtype, self.key = bank.bytes, tensors[0].dtype, next(_keys)
+        _packed[self.key] = bank
+        weakref.finalize(self, _packed.pop, self.key, None)
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def __reduce__(self):
+        raise Error("packed weights are not saved: save the layer that they were made of, and pack it again")
+
+
+_keys, _packed = itertools.count(), {}
+
+
+@torch.library.custom_op("hmoe::nn_packed", mutates_args=(), device_types="cpu")
+def nn_packed(x: Tensor, ids: Tensor, weights: Tensor, key: int) -> Tensor:
+    x, ids, weights = (t.detach() for t in _contiguous(x, ids, weights))
+    y = torch.empty_like(x)
+    _packed[key].forward(x, ids, weights, y, threads=torch.get_num_threads())
+    return y
+
+
+@nn_packed.register_fake
+def _(x, ids, weights, key):
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
+def _no_gradients(ctx, dy):
+    raise Error("packed weights are for inference: train the layer that they were made of")
+
+
+nn_packed.register_autograd(_no_gradients)
+
+
+def run_packed(x, ids, weights, held):
+    _require_cpu(x)
+    return torch.ops.hmoe.nn_packed(x, ids, weights.to(sum_type(x)), held.key)
 
 
 # Routers.

@@ -9,6 +9,9 @@
 
 In a model of transformers, unstack(model) makes hmoe.nn.Experts of its experts; these are pruned alike. Formulas and
 sources are those of docs/compress.md.
+
+    ordered, importance = hmoe.prune.order_by_importance(moe, sums.importance("heapr"))
+    half = hmoe.prune.nested(ordered, sums.widths_within(importance, share=0.5))     # on the memory of `ordered`
 """
 
 import contextlib
@@ -19,9 +22,9 @@ from torch import Tensor, nn
 
 from . import _core, _nn_ops as ops
 from ._core import Error
-from .nn import Experts, MoE
+from .nn import Experts, MoE, NestedExperts, PackedExperts
 
-__all__ = ["Calibration", "neurons", "replace", "take_neurons", "unstack"]
+__all__ = ["Calibration", "cut", "nested", "neurons", "order_by_importance", "replace", "take_neurons", "unstack"]
 
 
 class Calibration:
@@ -51,7 +54,7 @@ class Calibration:
         if ids is None:
             if not isinstance(self.layer, MoE):
                 raise Error("add: experts have no router: give ids and weights")
-            ids, weights, *_ = self.layer.route(x)
+            ids, weights = self.layer.choices(x, self.layer.route(x))
         recorded = self._add(x, ids, weights)
         if dy is not None:
             self._add_gradient(recorded, dy)
@@ -115,6 +118,10 @@ class Calibration:
         values = [list(map(float, of_expert)) for of_expert in importance]
         return self._sums.within(bank, values, share, counted, multiple, least_width)
 
+    def widths_within(self, importance, share, counted="parameters", multiple=1, least_width=0):
+        """The widths that a budget leaves; arguments as those of within()."""
+        return [len(own) for own in self.within(importance, share, counted, multiple, least_width)]
+
 
 @torch.no_grad()
 def take_neurons(layer, chosen):
@@ -122,6 +129,7 @@ def take_neurons(layer, chosen):
     its own."""
     if len(chosen) != len(layer.widths):
         raise Error(f"neurons of {len(chosen)} experts were chosen, the layer has {len(layer.widths)}")
+    _check_own(layer)
     result = copy.deepcopy(layer)
     experts = result.experts if isinstance(result, MoE) else result
     for e, (expert, own) in enumerate(zip(experts, chosen)):
@@ -129,7 +137,7 @@ def take_neurons(layer, chosen):
         if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < expert.width:
             raise Error(f"neurons {int(index.min())} to {int(index.max())} of expert {e} were chosen, it has {expert.width}")
         for name, values in list(expert.named_parameters()):
-            if name != "down_bias":  # neurons are rows of gate and up, columns of down and of lanes' biases
+            if name not in ("down_bias", "mix", "constant"):  # neurons are rows of gate and up, columns of down and of lanes' biases
                 kept = values.index_select(1 if name == "down" or name.endswith("_bias") else 0, index)
                 setattr(expert, name, nn.Parameter(kept, requires_grad=values.requires_grad))
         expert.width = experts.widths[e] = index.numel()
@@ -141,6 +149,43 @@ def neurons(layer, sums, share, *, importance="squared_contribution", counted="p
     `importance`: a name, or a tensor [h] for each expert."""
     values = sums.importance(importance) if isinstance(importance, str) else importance
     return take_neurons(layer, sums.within(values, share, counted, multiple, least_width))
+
+
+def _check_own(layer):
+    experts = layer.experts if isinstance(layer, MoE) else layer
+    if not isinstance(experts, Experts):
+        what = "packed" if isinstance(experts, PackedExperts) else "nested"
+        raise Error(f"the experts are {what}: take the layer that they were made of" + (", or cut()" if what == "nested" else ""))
+
+
+def order_by_importance(layer, importance):
+    """(layer, importance): a layer (MoE or Experts) whose neurons stand in descending order of importance, a tensor [h] for
+    each expert, ties in their old order; and that importance, in the same order. Outputs stay but for rounding. It has
+    memory of its own."""
+    values = [torch.as_tensor(own, dtype=torch.float64, device="cpu") for own in importance]
+    if [own.numel() for own in values] != list(layer.widths):
+        raise Error(f"importance is of widths {[own.numel() for own in values]}, the layer's are {list(layer.widths)}")
+    order = [own.argsort(descending=True, stable=True) for own in values]
+    return take_neurons(layer, order), [own[index] for own, index in zip(values, order)]
+
+
+def nested(layer, widths):
+    """The layer (MoE or Experts) at smaller widths: of each expert the first neurons, where order_by_importance has put the
+    important ones. It has no memory of its own: its router is the layer's, its experts are views, so it sees changed
+    weights at once, and its gradients go to the layer's parameters. Several of them, for several widths, train together."""
+    _check_own(layer)
+    if isinstance(layer, MoE):
+        return layer._with_experts(NestedExperts(layer.experts, widths))
+    return NestedExperts(layer, widths)
+
+
+def cut(layer):
+    """A nested layer with memory of its own."""
+    experts = layer.experts if isinstance(layer, MoE) else layer
+    if not isinstance(experts, NestedExperts):
+        raise Error("cut: the experts are not nested")
+    whole = layer._with_experts(experts.whole) if isinstance(layer, MoE) else experts.whole
+    return take_neurons(whole, [range(h) for h in experts.widths])
 
 
 # Models of transformers.

@@ -32,11 +32,11 @@ public:
   [[nodiscard]] std::size_t size() const noexcept { return widths_.size(); }
   [[nodiscard]] std::size_t width(std::size_t e) const noexcept { return widths_[e]; }
   [[nodiscard]] const std::vector<std::size_t>& widths() const noexcept { return widths_; }
-  /// What the reader and the writer ask of a set of experts; one of width 0 is of the kind "vector".
+  /// What the reader and the writer ask of a set of experts; a GLU or an MLP of width 0 is of the kind "vector".
   [[nodiscard]] friend std::vector<std::string> kinds_of(const named_experts& experts) {
     std::vector<std::string> kinds = experts.kinds_;
     for (std::size_t e = 0; e < kinds.size(); ++e)
-      if (experts.width(e) == 0)
+      if (experts.width(e) == 0 && (kinds[e].starts_with("glu.") || kinds[e].starts_with("mlp.")))
         kinds[e] = "vector";
     return kinds;
   }

@@ -105,12 +105,12 @@ void backward(const bank& experts, const array& x, const array& ids, const array
 /// What `_core.PackedBank` is: packed weights for inference, on memory of its own.
 class packed {
 public:
-  packed(const bank& experts, const std::string& format)
-      : type_(experts.memory().type), d_model_(experts.memory().d_model) {
+  packed(const bank& experts, const std::string& format) : packed(experts.memory(), format) {}
+  packed(const bank_memory& experts, const std::string& format) : type_(experts.type), d_model_(experts.d_model) {
     const weight_format which = format_named(format);
     auto* const pack = kernel<pack_experts>();
     const nb::gil_scoped_release released;
-    held_ = pack(experts.memory(), which);
+    held_ = pack(experts, which);
   }
   void forward(const array& x, const array& ids, const array& weights, const output_array& y, size_t threads) const {
     const batch in = batch_of(type_, d_model_, x, ids, weights);
@@ -185,6 +185,7 @@ NB_MODULE(_core, module) {
 
   nb::class_<packed>(module, "PackedBank", "The weights of a Bank in the order of the kernels, for inference.")
       .def(nb::init<const bank&, const std::string&>(), nb::arg("bank"), nb::arg("format"))
+      .def(nb::init<const bank_memory&, const std::string&>(), nb::arg("bank"), nb::arg("format"))
       .def("forward", &packed::forward, nb::arg("x"), nb::arg("ids"), nb::arg("weights"), nb::arg("y"), nb::kw_only(),
            nb::arg("threads") = 1)
       .def_prop_ro("bytes", &packed::bytes);

@@ -17,6 +17,7 @@
 #include "passes.hpp"
 #include "routes.hpp"
 #include "thread_pool.hpp"
+#include "without_neurons.hpp"
 
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
@@ -74,10 +75,10 @@ struct kind_of_experts {
 }
 
 /// The experts of a layer on tensors of their own. `tensors`: expert after expert gate, up and down (an MLP has no
-/// gate), then their biases, where there are some.
+/// gate), then their biases, where there are some. `output_strides`: values from row to row of down; none: its width.
 [[nodiscard]] bank_memory make_bank(const std::string& kind, const std::string& type, size_t d_model,
-                                    const std::vector<size_t>& widths, bool biased,
-                                    const std::vector<address>& tensors) {
+                                    const std::vector<size_t>& widths, bool biased, const std::vector<address>& tensors,
+                                    const std::vector<size_t>& output_strides) {
   constexpr std::string_view types[] = {"float32", "float64", "bfloat16"};
   const kind_of_experts form = parse_kind(kind);
   bank_memory bank;
@@ -91,13 +92,15 @@ struct kind_of_experts {
   const size_t lanes = bank.gated ? 2 : 1, per_expert = (lanes + 1) * (biased ? 2 : 1);
   require(tensors.size() == per_expert * widths.size(), "given are ", tensors.size(), " tensors, needed are ",
           per_expert, " for each of ", widths.size(), " experts");
+  require(output_strides.empty() || output_strides.size() == widths.size(), "given are ", output_strides.size(),
+          " distances of rows for ", widths.size(), " experts");
   bank.experts.resize(widths.size());
   for (size_t e = 0; e < widths.size(); ++e) {
     expert_memory& expert = bank.experts[e];
     const address* next = tensors.data() + e * per_expert;
     expert.width = widths[e];
     expert.lane_stride = d_model;
-    expert.output_stride = widths[e];
+    expert.output_stride = output_strides.empty() ? widths[e] : output_strides[e];
     for (size_t l = 0; l < lanes; ++l)
       expert.lanes[l] = at(*next++);
     expert.output = at(*next++);
@@ -240,17 +243,58 @@ void run_router_backward(const router_memory& router, bool wide, address weight,
               : evaluate_loss<float>(name, in, widths, at<float>(d_logits), at<float>(d_probabilities));
 }
 
-/// prefix, whether values are double, d_model, kind, widths, tensors: name, expert, address, rows, columns.
+/// Experts without neurons; `tensors`: mix and constant of each constant expert.
+[[nodiscard]] std::vector<simple_expert> make_simple(const std::vector<std::string>& kinds,
+                                                     const std::vector<address>& tensors) {
+  constexpr std::string_view names[] = {"zero", "identity", "constant"};
+  std::vector<simple_expert> experts(kinds.size());
+  size_t next = 0;
+  for (size_t e = 0; e < kinds.size(); ++e) {
+    experts[e].kind = static_cast<simple_kind>(place_of(kinds[e], "kind of experts without neurons", names));
+    if (experts[e].kind != simple_kind::constant)
+      continue;
+    require(next + 2 <= tensors.size(), "expert ", e, " is constant, and there are no tensors of it");
+    experts[e].mix = at(tensors[next++]);
+    experts[e].constant = at(tensors[next++]);
+  }
+  require(next == tensors.size(), tensors.size(), " tensors of experts without neurons, of which ", next,
+          " are needed");
+  return experts;
+}
+
+void run_simple(const std::vector<std::string>& kinds, const std::vector<address>& tensors, bool wide, size_t d_model,
+                size_t tokens, size_t choices, address ids, address weights, address x, address y) {
+  const std::vector<simple_expert> experts = make_simple(kinds, tensors);
+  const batch in = make_batch(tokens, choices, ids, weights, x);
+  const nb::gil_scoped_release released;
+  wide ? run_simple_experts(experts, in, d_model, at<double>(y))
+       : run_simple_experts(experts, in, d_model, at<float>(y));
+}
+
+void run_simple_backward(const std::vector<std::string>& kinds, const std::vector<address>& tensors, bool wide,
+                         size_t d_model, size_t tokens, size_t choices, address ids, address weights, address x,
+                         address dy, address dx, address d_weights, const std::vector<address>& gradients) {
+  const std::vector<simple_expert> experts = make_simple(kinds, tensors), sums = make_simple(kinds, gradients);
+  const batch in = make_batch(tokens, choices, ids, weights, x);
+  const nb::gil_scoped_release released;
+  if (wide)
+    run_simple_experts_backward(experts, in, d_model, at<const double>(dy), at<double>(dx), at<double>(d_weights),
+                                sums);
+  else
+    run_simple_experts_backward(experts, in, d_model, at<const float>(dy), at<float>(dx), at<float>(d_weights), sums);
+}
+
+/// prefix, whether values are double, d_model, kinds, widths, tensors: name, expert, address, rows, columns.
 using tensor_tuple = std::tuple<std::string, size_t, address, size_t, size_t>;
-using layer_tuple = std::tuple<std::string, bool, size_t, std::string, std::vector<size_t>, std::vector<tensor_tuple>>;
+using layer_tuple =
+    std::tuple<std::string, bool, size_t, std::vector<std::string>, std::vector<size_t>, std::vector<tensor_tuple>>;
 
 template <class T> [[nodiscard]] named_layer<T> make_layer(const layer_tuple& given) {
-  const auto& [prefix, wide, d_model, kind, widths, tensors] = given;
+  const auto& [prefix, wide, d_model, kinds, widths, tensors] = given;
   std::vector<named_tensor> named;
   for (const auto& [name, expert, where, rows, cols] : tensors)
     named.push_back({name, expert < widths.size() ? expert : parameter_info::no_expert, at(where), rows, cols});
-  return named_layer<T>(d_model, named_experts(std::vector<std::string>(widths.size(), kind), widths),
-                        std::move(named));
+  return named_layer<T>(d_model, named_experts(kinds, widths), std::move(named));
 }
 
 void save_layers(const std::string& path, const std::vector<layer_tuple>& layers, const std::string& what,
@@ -285,16 +329,23 @@ void load_layer(const std::string& path, const std::string& prefix, const layer_
 
 void add_nn(nb::module_& module) {
   nb::class_<bank_memory>(module, "TensorBank", "Experts on tensors of their own, which must outlive it.")
-      .def("__init__", [](bank_memory* self, const std::string& kind, const std::string& type, size_t d_model,
-                          const std::vector<size_t>& widths, bool biased, const std::vector<address>& tensors) {
-        new (self) bank_memory(make_bank(kind, type, d_model, widths, biased, tensors));
-      });
+      .def(
+          "__init__",
+          [](bank_memory* self, const std::string& kind, const std::string& type, size_t d_model,
+             const std::vector<size_t>& widths, bool biased, const std::vector<address>& tensors,
+             const std::vector<size_t>& output_strides) {
+            new (self) bank_memory(make_bank(kind, type, d_model, widths, biased, tensors, output_strides));
+          },
+          nb::arg("kind"), nb::arg("type"), nb::arg("d_model"), nb::arg("widths"), nb::arg("biased"),
+          nb::arg("tensors"), nb::arg("output_strides") = std::vector<size_t>());
   module.def("check_experts", [](const std::string& kind, size_t d_model, const std::vector<size_t>& widths) {
     static_cast<void>(parse_kind(kind));
     require(d_model >= 1 && !widths.empty(), "experts of d_model ", d_model, " and ", widths.size(),
             " widths: needed are d_model >= 1 and at least one expert");
   });
   module.def("run_bank", run_bank);
+  module.def("run_simple_experts", run_simple);
+  module.def("run_simple_experts_backward", run_simple_backward);
   module.def("run_bank_backward", run_bank_backward);
 
   nb::class_<router_memory>(module, "RouterPolicies", "A score function, a selection and a weighting by their names.")

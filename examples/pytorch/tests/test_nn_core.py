@@ -125,7 +125,7 @@ class Pieces(unittest.TestCase):
 
         def described(of, router, widths=WIDTHS):
             tensors = [(name, e, address(t), *t.shape) for e, own in enumerate(of) for name, t in zip(names, own)]
-            return ("layers.0.", True, D, "glu.silu", widths, [*tensors, ("router.weight", 3, address(router), 3, D)])
+            return ("layers.0.", True, D, ["glu.silu"] * 3, widths, [*tensors, ("router.weight", 3, address(router), 3, D)])
 
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "layer.safetensors")
