@@ -7,6 +7,7 @@
 #include <mpi.h>
 #include <simgrid/s4u.hpp>
 
+#include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -21,13 +22,15 @@
 /// Expert parallelism in the simulator SimGrid.
 namespace scale {
 
-/// A communicator inside of SimGrid's SMPI. Counts and ids travel by its MPI, so that ranks know what they would. Of
-/// rows of float only the bytes do, row_bytes for each row, between the simulated machines: step s of an exchange sends
-/// to rank + s and receives from rank − s (the pairwise algorithm), in an actor of its own, so that it goes on while
-/// the rank computes, as messages do that no core has to push. Before rows leave and after they have come, each is read
-/// and written once, at memory_bandwidth.
+/// A communicator inside of SimGrid's SMPI. Counts, ids and weights travel by its MPI, so that ranks know what they
+/// would. Of rows of float, which have row_columns values, only the bytes do, row_bytes for each row, between the
+/// simulated machines: step s of an exchange sends to rank + s and receives from rank − s (the pairwise algorithm), in
+/// an actor of its own, so that it goes on while the rank computes, as messages do that no core has to push. Before
+/// rows leave and after they have come, each is read and written once, at memory_bandwidth.
 class communicator : public hmoe::communicators::waiting_forms<communicator> {
 public:
+  static constexpr std::size_t row_columns = 2; ///< so that rows differ from weights, which are single values
+
   communicator(double row_bytes, double memory_bandwidth)
       : row_bytes_(row_bytes), seconds_per_row_(2 * row_bytes / memory_bandwidth) {
     int rank = 0, size = 0;
@@ -70,7 +73,8 @@ public:
     hmoe::communicators::lengths::check_rows(size_, "send", send.size(), send_rows, columns);
     hmoe::communicators::lengths::check_rows(size_, "receive", receive.size(), receive_rows, columns);
     if constexpr (std::same_as<T, float>)
-      return begin_rows(send_rows, receive_rows);
+      if (columns == row_columns)
+        return begin_rows(send_rows, receive_rows);
     const part from(send_rows, columns * sizeof(T)), to(receive_rows, columns * sizeof(T));
     MPI_Alltoallv(send.data(), from.counts.data(), from.begins.data(), MPI_BYTE, receive.data(), to.counts.data(),
                   to.begins.data(), MPI_BYTE, MPI_COMM_WORLD);
@@ -87,6 +91,36 @@ public:
     const int bytes = static_cast<int>(own.size_bytes());
     MPI_Allgather(own.data(), bytes, MPI_BYTE, all.data(), bytes, MPI_BYTE, MPI_COMM_WORLD);
     return {};
+  }
+
+  /// Bytes to and from each rank of which nothing but their number is simulated, as rows are.
+  [[nodiscard]] pending begin_bytes(const std::vector<double>& out, const std::vector<double>& in) const {
+    const double seconds_per_byte = seconds_per_row_ / row_bytes_;
+    simgrid::s4u::this_actor::sleep_for(seconds_per_byte * std::accumulate(out.begin(), out.end(), 0.0));
+    const std::shared_ptr<arrivals> shared = next_exchange();
+    const auto none = [](const std::vector<double>& bytes) {
+      return std::ranges::all_of(bytes, [](double b) { return b == 0; });
+    };
+    if (none(out) && none(in))
+      return {};
+    auto exchange = [rank = rank_, size = size_, shared, out, in] {
+      for (std::size_t step = 1; step < size; ++step) {
+        const std::size_t to = (rank + step) % size, from = (rank + size - step) % size;
+        if (out[to] != 0) {
+          simgrid::s4u::Comm::sendto(host(rank), host(to), static_cast<std::uint64_t>(out[to]));
+          shared->came[to][step] = true;
+          if (shared->waits_for[to] == step)
+            shared->awake[to]->release();
+        }
+        if (in[from] != 0 && !shared->came[rank][step]) {
+          shared->waits_for[rank] = step;
+          shared->awake[rank]->acquire();
+          shared->waits_for[rank] = 0;
+        }
+      }
+    };
+    return {simgrid::s4u::Actor::create("bytes", host(rank_), std::move(exchange)),
+            seconds_per_byte * std::accumulate(in.begin(), in.end(), 0.0)};
   }
 
 private:
@@ -124,30 +158,13 @@ private:
   }
 
   pending begin_rows(std::span<const std::size_t> out, std::span<const std::size_t> in) const {
-    const auto seconds = [&](std::span<const std::size_t> rows) {
-      return seconds_per_row_ * static_cast<double>(std::accumulate(rows.begin(), rows.end(), std::size_t{0}));
+    const auto bytes = [&](std::span<const std::size_t> rows) {
+      std::vector<double> result;
+      for (const std::size_t r : rows)
+        result.push_back(row_bytes_ * static_cast<double>(r));
+      return result;
     };
-    simgrid::s4u::this_actor::sleep_for(seconds(out));
-    auto exchange = [rank = rank_, size = size_, bytes = row_bytes_, shared = next_exchange(),
-                     sent = std::vector<std::size_t>(out.begin(), out.end()),
-                     received = std::vector<std::size_t>(in.begin(), in.end())] {
-      for (std::size_t step = 1; step < size; ++step) {
-        const std::size_t to = (rank + step) % size, from = (rank + size - step) % size;
-        if (sent[to] != 0) {
-          simgrid::s4u::Comm::sendto(host(rank), host(to),
-                                     static_cast<std::uint64_t>(bytes * static_cast<double>(sent[to])));
-          shared->came[to][step] = true;
-          if (shared->waits_for[to] == step)
-            shared->awake[to]->release();
-        }
-        if (received[from] != 0 && !shared->came[rank][step]) {
-          shared->waits_for[rank] = step;
-          shared->awake[rank]->acquire();
-          shared->waits_for[rank] = 0;
-        }
-      }
-    };
-    return {simgrid::s4u::Actor::create("rows", host(rank_), std::move(exchange)), seconds(in)};
+    return begin_bytes(bytes(out), bytes(in));
   }
   static simgrid::s4u::Host* host(std::size_t rank) {
     return simgrid::s4u::Host::by_name("rank-" + std::to_string(rank));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// A simulation: the forward pass of one layer with expert parallelism on many ranks, run by smpirun. Routing, plans,
-// placement and what travels are those of the library's own sources; how long it travels SimGrid says, and how long
-// experts take a table of times. See scripts/scale.
+// A simulation: the forward pass and the training step of one layer with expert parallelism on many ranks, run by
+// smpirun. Routing, plans, placement and what travels are those of the library's own sources; how long it travels
+// SimGrid says, and how long experts take a table of times. See scripts/scale.
 #include <hmoe/backends/reference.hpp>
 #include <hmoe/core/matrix.hpp>
 #include <hmoe/core/tape.hpp>
@@ -70,13 +70,22 @@ struct timed_experts {
   template <class Context, class Experts, class T>
   void forward(const Context&, const Experts&, hmoe::matrix_view<const T>, hmoe::matrix_view<T>,
                hmoe::tape<T>& tape) const {
+    work(std::as_const(tape), 1);
+  }
+  /// Each product of the forward pass has two in the backward pass, of as many FLOPs each.
+  template <class Context, class Experts, class T>
+  void backward(const Context&, const Experts&, hmoe::tape<T>& tape, hmoe::matrix_view<const T>, hmoe::matrix_view<T>,
+                hmoe::vector_view<T>, Experts&) const {
+    work(std::as_const(tape), 2);
+  }
+  template <class T> void work(const hmoe::tape<T>& tape, double times) const {
     std::map<hmoe::index_t, double> rows;
-    for (const hmoe::index_t e : std::as_const(tape).assignment().experts())
+    for (const hmoe::index_t e : tape.assignment().experts())
       ++rows[e];
     double seconds = 0;
     for (const auto& [e, count] : rows)
       seconds += of->times.seconds(count, of->flops_per_row(e));
-    simgrid::s4u::this_actor::sleep_for(seconds);
+    simgrid::s4u::this_actor::sleep_for(times * seconds);
   }
 };
 
@@ -157,17 +166,50 @@ hmoe::expert_placement place(const scenario& s, const std::string& how) {
 
 using bank = hmoe::experts::glu_bank<float, hmoe::experts::silu>;
 
-double pass(const scenario& s, const scale::communicator& ranks, const hmoe::expert_set<bank>& experts,
-            const hmoe::expert_placement& placed, std::size_t chunks) {
+/// Gradients that several ranks have parts of, as training::sum_gradients adds them up: those of the router, of which
+/// each rank adds up a part for all, and those of each expert with replicas, of which each of its ranks does, expert
+/// after expert.
+void sum_gradients(const scenario& s, const scale::communicator& ranks, const hmoe::expert_placement& placed) {
+  const std::size_t self = ranks.rank();
+  const auto both_ways = [&](const std::vector<double>& bytes) { // parts, then their sums
+    ranks.begin_bytes(bytes, bytes).finish();
+    ranks.begin_bytes(bytes, bytes).finish();
+  };
+  const double router = 4 * s.d_model * static_cast<double>(s.experts());
+  std::vector<double> bytes(s.ranks, router / static_cast<double>(s.ranks));
+  bytes[self] = 0;
+  both_ways(bytes);
+  for (std::size_t e = 0; e < s.experts(); ++e) {
+    const auto replicas = placed.replicas(e);
+    if (replicas.size() == 1)
+      continue;
+    std::ranges::fill(bytes, 0.0);
+    if (placed.has(self, e)) // three matrices, in values of a row
+      for (const hmoe::replica& r : replicas)
+        if (r.rank != self)
+          bytes[r.rank] = 3 * s.widths[e] * s.row_bytes / static_cast<double>(replicas.size());
+    both_ways(bytes);
+  }
+}
+
+/// Seconds of the slowest rank, of a forward pass, or of a training step: forward, backward and the sums of gradients.
+double pass(const scenario& s, const scale::communicator& ranks, hmoe::expert_set<bank>& experts,
+            const hmoe::expert_placement& placed, std::size_t chunks, bool training) {
   const hmoe::dispatch::expert_parallel strategy{ranks, placed, timed_experts{&s}, hmoe::dispatch::overlap{chunks}};
   const hmoe::context ctx{hmoe::backends::reference{}};
   const hmoe::workspace::scope scope(ctx.workspace());
-  hmoe::matrix<float> x(s.tokens, 1), y(s.tokens, 1);
-  hmoe::tape<float> tape(&ctx.workspace(), false);
+  hmoe::matrix<float> x(s.tokens, scale::communicator::row_columns), y(s.tokens, scale::communicator::row_columns);
+  hmoe::tape<float> tape(&ctx.workspace(), training);
   tape.assignment() = draw(s, ranks.rank());
   MPI_Barrier(MPI_COMM_WORLD);
   const double begin = MPI_Wtime();
   strategy.forward(ctx, experts, std::as_const(x).view(), y.view(), tape);
+  if (training) {
+    std::vector<float> d_weights(tape.assignment().size());
+    strategy.backward(ctx, experts, tape, std::as_const(y).view(), x.view(), hmoe::vector_view<float>(d_weights),
+                      experts); // of which nothing is written
+    sum_gradients(s, ranks, placed);
+  }
   double seconds = MPI_Wtime() - begin;
   MPI_Allreduce(MPI_IN_PLACE, &seconds, 1, MPI_DOUBLE, MPI_MAX, MPI_COMM_WORLD);
   return seconds;
@@ -182,7 +224,8 @@ int main(int count, char** values) {
     MPI_Comm_size(MPI_COMM_WORLD, &size);
     // Made once, by the rank that comes first: ranks share the memory of the process.
     static const scenario s = make_scenario(static_cast<std::size_t>(size));
-    static const hmoe::expert_set<bank> experts{bank{1, std::vector<std::size_t>(s.experts(), 1)}};
+    static hmoe::expert_set<bank> experts{
+        bank{scale::communicator::row_columns, std::vector<std::size_t>(s.experts(), 1)}};
     static std::map<std::string, hmoe::expert_placement> placements;
     const scale::communicator ranks(s.row_bytes, s.memory_bandwidth);
     for (int i = 1; i + 1 < count; i += 2) { // PLACEMENT CHUNKS …
@@ -191,13 +234,16 @@ int main(int count, char** values) {
       auto found = placements.find(how);
       if (found == placements.end())
         found = placements.emplace(how, place(s, how)).first;
-      const double seconds = pass(s, ranks, experts, found->second, chunks);
-      if (ranks.rank() != 0)
-        continue;
-      std::printf("{\"platform\": \"%s\", \"ranks\": %d, \"placement\": \"%s\", \"chunks\": %zu, \"seconds\": %.9g, "
-                  "\"replicas\": %zu}\n",
-                  std::getenv("HMOE_SCALE_PLATFORM"), size, how.c_str(), chunks, seconds, found->second.slots());
-      std::fflush(stdout);
+      for (const bool training : {false, true}) {
+        const double seconds = pass(s, ranks, experts, found->second, chunks, training);
+        if (ranks.rank() != 0)
+          continue;
+        std::printf("{\"what\": \"%s\", \"platform\": \"%s\", \"ranks\": %d, \"placement\": \"%s\", \"chunks\": %zu, "
+                    "\"seconds\": %.9g, \"replicas\": %zu}\n",
+                    training ? "step" : "forward", std::getenv("HMOE_SCALE_PLATFORM"), size, how.c_str(), chunks,
+                    seconds, found->second.slots());
+        std::fflush(stdout);
+      }
     }
   } catch (const std::exception& reason) {
     std::fprintf(stderr, "scale: %s\n", reason.what());

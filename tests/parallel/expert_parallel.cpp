@@ -26,10 +26,11 @@ constexpr std::size_t whole_batch = 61;
 
 template <class Inner>
 support::part_result<double> run_on_ranks(std::size_t ranks, const hmoe::expert_placement& placed, bool on_input,
-                                          const Inner& inner, std::size_t chunks = 1) {
-  return support::run_on_threads(support::parts_of(whole_batch, ranks), on_input, [&](const rank_of_group& self) {
-    return expert_parallel{self, placed, inner, hmoe::dispatch::overlap{chunks}};
-  });
+                                          const Inner& inner, std::size_t chunks = 1, bool share_memory = true) {
+  return support::run_on_threads(
+      support::parts_of(whole_batch, ranks), on_input,
+      [&](const rank_of_group& self) { return expert_parallel{self, placed, inner, hmoe::dispatch::overlap{chunks}}; },
+      share_memory);
 }
 /// dispatch::sorted, which notes the experts that it runs in training, and fails where one comes twice.
 struct watched_sorted : hmoe::dispatch::sorted<> {
@@ -84,8 +85,8 @@ TEST_CASE("on any number of ranks and by any placement results have the bits of 
     for (const std::size_t ranks : {1U, 2U, 3U, 8U}) {
       CAPTURE(ranks);
       const auto check = [&](const hmoe::expert_placement& placed, bool replicas, const auto& inner,
-                             std::size_t chunks = 1) {
-        const auto got = run_on_ranks(ranks, placed, on_input, inner, chunks);
+                             std::size_t chunks = 1, bool share_memory = true) {
+        const auto got = run_on_ranks(ranks, placed, on_input, inner, chunks, share_memory);
         CHECK(support::same_bits(got.y, expected.y));
         CHECK(support::same_bits(got.inferred, expected.y));
         CHECK(support::same_bits(got.dx, expected.dx));
@@ -99,6 +100,7 @@ TEST_CASE("on any number of ranks and by any placement results have the bits of 
       check(contiguous(support::parallel_experts, ranks), false, hmoe::dispatch::sorted<>{});
       check(round_robin(support::parallel_experts, ranks), false, hmoe::dispatch::per_token{});
       check(support::with_replicas(ranks), true, hmoe::dispatch::sorted<>{});
+      check(support::with_replicas(ranks), true, hmoe::dispatch::sorted<>{}, 1, false);
       check(support::with_replicas(ranks), true, hmoe::dispatch::sorted<>{}, 3);
       check(round_robin(support::parallel_experts, ranks), false, hmoe::dispatch::sorted<>{}, 4);
     }
@@ -150,6 +152,80 @@ TEST_CASE("a layer on ranks: nothing of the layer changes, batches vary, tapes a
       CHECK(router_gradients[0][i] == doctest::Approx(view.data()[i]).epsilon(1e-12));
   });
   CHECK(router_gradients[0] == router_gradients[2]);
+}
+
+TEST_CASE("a limit to the rows of a rank: memory for these is announced, and more are an error on every rank") {
+  constexpr std::size_t tokens = 12, k = 2, d = support::parallel_d;
+  support::random_source random(67);
+  const auto x = support::random_matrix<double>(random, 2 * tokens, d);
+  for (const bool share_memory : {true, false})
+    for (const std::size_t chunks : {1U, 3U}) {
+      CAPTURE(share_memory);
+      CAPTURE(chunks);
+      std::vector<std::size_t> rows(2);
+      std::vector<std::vector<std::string>> texts(2);
+      hmoe::communicators::threads(2, share_memory).run([&](const rank_of_group& self) {
+        const auto make = [&](hmoe::dispatch::most_rows limit) {
+          hmoe::moe_layer layer{support::make_unequal_experts<double>(),
+                                hmoe::routing::top_k_router<double>(d, support::parallel_experts, k),
+                                expert_parallel{self, hmoe::placement::round_robin(support::parallel_experts, 2),
+                                                hmoe::dispatch::sorted<>{}, hmoe::dispatch::overlap{chunks}, limit}};
+          layer.initialize(hmoe::seed{8}, {.router_stddev = 1});
+          return layer;
+        };
+        const auto own = x.view().row_block(tokens * self.rank(), tokens);
+        hmoe::matrix<double> y(tokens, d), expected(tokens, d), dx(tokens, d);
+        const hmoe::context plain{hmoe::backends::reference{}};
+        const auto unlimited = make({});
+        auto gradients = unlimited.make_gradients();
+        auto tape = unlimited.make_tape(tokens);
+        unlimited.forward(plain, own, expected, tape);
+        const auto loads = tape.plan().offsets(); // experts 0, 2, 4 and 6 are on rank 0
+        std::vector<std::size_t> counts(2, 0);
+        for (std::size_t e = 0; e < support::parallel_experts; ++e)
+          counts[e % 2] += loads[e + 1] - loads[e];
+        self.all_reduce(std::span<std::size_t>(counts));
+        rows[self.rank()] = counts[self.rank()];
+
+        // Exactly what comes: it suffices, and takes less memory than what might come.
+        const auto exact = make({counts[self.rank()]});
+        const std::size_t announced = exact.workspace_bytes(plain, tokens);
+        hmoe::require(announced < unlimited.workspace_bytes(plain, tokens), "a limit saves memory");
+        std::vector<std::byte> block(announced + hmoe::memory_alignment);
+        hmoe::workspace memory(std::span<std::byte>(block), std::pmr::null_memory_resource());
+        const hmoe::context ctx{hmoe::backends::reference{}, hmoe::executors::serial{}, memory};
+        exact.forward(ctx, own, y);
+        texts[self.rank()].push_back(support::same_bits(y, expected) ? "same" : "other");
+        exact.forward(ctx, own, y, tape);
+        exact.backward(ctx, tape, own, dx, gradients);
+        texts[self.rank()].push_back(support::same_bits(y, expected) ? "same" : "other");
+        // One less on rank 1.
+        const auto less = make({counts[self.rank()] - self.rank()});
+        texts[self.rank()].push_back(support::error_of([&] { less.forward(ctx, own, y); }));
+        texts[self.rank()].push_back(support::error_of([&] { less.forward(ctx, own, y, tape); }));
+      });
+      CHECK(rows[0] + rows[1] == 2 * tokens * k);
+      const std::string reason = "rank 1 gets " + std::to_string(rows[1]) + " rows for its experts, its limit is " +
+                                 std::to_string(rows[1] - 1) +
+                                 ": route smaller batches, place experts by their load, or raise dispatch::most_rows";
+      const std::string own = "hmoe: expert_parallel: " + reason,
+                        told = "hmoe: expert_parallel: rank 1 has failed: expert_parallel: " + reason;
+      CHECK(texts[1] == std::vector<std::string>{"same", "same", own, own});
+      CHECK(texts[0] == std::vector<std::string>{"same", "same", told, told});
+    }
+  CHECK(support::error_of([&] {
+          hmoe::moe_layer alone{support::make_unequal_experts<double>(),
+                                hmoe::routing::top_k_router<double>(d, support::parallel_experts, k),
+                                expert_parallel{hmoe::communicators::single{},
+                                                hmoe::placement::contiguous(support::parallel_experts, 1),
+                                                hmoe::dispatch::sorted<>{},
+                                                {},
+                                                hmoe::dispatch::most_rows{47}}};
+          alone.initialize(hmoe::seed{8});
+          hmoe::matrix<double> y(2 * tokens, d);
+          alone.forward(hmoe::context{hmoe::backends::reference{}}, x, y);
+        }) == "hmoe: expert_parallel: rank 0 gets 48 rows for its experts, its limit is 47: route smaller batches, "
+              "place experts by their load, or raise dispatch::most_rows");
 }
 
 TEST_CASE("training in chunks runs each expert once, on all its rows") {

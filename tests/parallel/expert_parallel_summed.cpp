@@ -56,6 +56,13 @@ TEST_CASE("summed at the experts: one process to rounding, and the same bits for
       const auto placed = hmoe::placement::round_robin(support::parallel_experts, ranks);
       const results got = run(placed, support::parts_of(whole, ranks));
       check(got);
+      // Chunks of tokens change nothing.
+      const results in_chunks =
+          support::run_on_threads(support::parts_of(whole, ranks), on_input, [&](const auto& self) {
+            return expert_parallel_summed{self, placed, hmoe::dispatch::sorted<>{}, hmoe::dispatch::overlap{3}};
+          });
+      CHECK(same_results(in_chunks, got));
+      CHECK(in_chunks.gradients == got.gradients);
       check(run(support::with_replicas(ranks), support::parts_of(whole, ranks)));
       // Where each rank has one expert, the order of ranks is that of experts.
       if (ranks == 1 || (on_input && ranks > support::parallel_experts))

@@ -57,7 +57,7 @@ TEST_CASE("what goes wrong in a pass on one rank is an error on all, and all go 
   check(2, chunks(1));
   check(3, chunks(3));
   check(3, [](const failing_rank& self, const hmoe::expert_placement& placed) {
-    return hmoe::dispatch::expert_parallel_summed{self, placed};
+    return hmoe::dispatch::expert_parallel_summed{self, placed, hmoe::dispatch::sorted<>{}, hmoe::dispatch::overlap{2}};
   });
 }
 

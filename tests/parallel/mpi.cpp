@@ -55,14 +55,24 @@ TEST_CASE("messages of two communicators and of the program's own keep apart") {
 
 TEST_CASE("experts on the ranks of MPI: the bits of one process") {
   constexpr std::size_t whole = 61;
-  const communicators::mpi ranks(MPI_COMM_WORLD, 256); // rows in pieces
+  const communicators::mpi ranks(MPI_COMM_WORLD, 256);                                           // rows in pieces
+  const communicators::mpi apart(MPI_COMM_WORLD, 256, communicators::mpi::no_time_limit, false); // by messages only
+  CHECK(communicators::share_memory(ranks)); // all ranks of tests are on one machine
+  CHECK(!communicators::share_memory(apart));
   const auto begin = support::parts_of(whole, ranks.size());
   const std::size_t first = begin[ranks.rank()], last = begin[ranks.rank() + 1];
   const auto experts = support::make_unequal_experts<double>();
   const hmoe::context ctx{hmoe::backends::reference{}};
-  const hmoe::dispatch::expert_parallel strategy{ranks, support::with_replicas(ranks.size()),
-                                                 hmoe::dispatch::sorted<>{}, hmoe::dispatch::overlap{2}};
-  for (const bool on_input : {false, true}) {
+  const hmoe::expert_placement placed = support::with_replicas(ranks.size());
+  const std::array strategies{
+      hmoe::dispatch::expert_parallel{ranks, placed},
+      hmoe::dispatch::expert_parallel{apart, placed},
+      hmoe::dispatch::expert_parallel{ranks, placed, hmoe::dispatch::sorted<>{}, hmoe::dispatch::overlap{2}},
+  };
+  for (std::size_t i = 0; i < 2 * strategies.size(); ++i) {
+    CAPTURE(i);
+    const bool on_input = i >= strategies.size();
+    const auto& strategy = strategies[i % strategies.size()];
     const auto expected =
         support::run_part<double>(ctx, hmoe::dispatch::sorted<>{}, experts, whole, 0, whole, on_input);
     const auto got = support::run_part<double>(ctx, strategy, experts, whole, first, last, on_input);
@@ -84,14 +94,18 @@ TEST_CASE("experts on the ranks of MPI: the bits of one process") {
 TEST_CASE("what goes wrong in a pass on one rank is an error on all, and all go on") {
   // With a time limit: a fault ends the test instead of hanging.
   const communicators::mpi ranks(MPI_COMM_WORLD, 1024, std::chrono::seconds(60));
-  const auto faults = support::faults_of_failing_passes(
-      ranks,
-      [](const communicators::mpi& self, const hmoe::expert_placement& placed) {
-        return hmoe::dispatch::expert_parallel{self, placed, hmoe::dispatch::sorted<>{}, hmoe::dispatch::overlap{2}};
-      },
-      8);
-  for (const std::string& fault : ranks.size() == 1 ? std::vector<std::string>() : faults)
-    FAIL_CHECK(fault);
+  for (const std::size_t chunks : {1U, 2U}) {
+    CAPTURE(chunks);
+    const auto faults = support::faults_of_failing_passes(
+        ranks,
+        [&](const communicators::mpi& self, const hmoe::expert_placement& placed) {
+          return hmoe::dispatch::expert_parallel{self, placed, hmoe::dispatch::sorted<>{},
+                                                 hmoe::dispatch::overlap{chunks}};
+        },
+        8);
+    for (const std::string& fault : ranks.size() == 1 ? std::vector<std::string>() : faults)
+      FAIL_CHECK(fault);
+  }
 }
 
 TEST_CASE("what an MPI communicator refuses") {

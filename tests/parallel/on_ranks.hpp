@@ -128,10 +128,11 @@ template <class T> part_result<T> joined(const std::vector<part_result<T>>& part
 
 /// The whole batch on threads, whose tokens begin at these places; make(self) gives the strategy of a rank.
 template <class Make>
-part_result<double> run_on_threads(const std::vector<std::size_t>& begin, bool on_input, const Make& make) {
+part_result<double> run_on_threads(const std::vector<std::size_t>& begin, bool on_input, const Make& make,
+                                   bool share_memory = true) {
   const auto experts = make_unequal_experts<double>();
   std::vector<part_result<double>> parts(begin.size() - 1);
-  hmoe::communicators::threads(parts.size()).run([&](const hmoe::communicators::threads::member& self) {
+  hmoe::communicators::threads(parts.size(), share_memory).run([&](const hmoe::communicators::threads::member& self) {
     const std::size_t r = self.rank();
     parts[r] = run_part<double>(hmoe::context{hmoe::backends::reference{}}, make(self), experts, begin.back(), begin[r],
                                 begin[r + 1], on_input);

@@ -67,7 +67,7 @@ TEST_CASE("entries in the order of the assignment find their results in the orde
   CHECK(list(ranks[0].rows_of_results_in()) == ids{0, 0, 1});
   CHECK(list(ranks[1].rows_in()) == counts{2, 0});
   CHECK(ranks[1].tokens_out().empty());
-  ranks[0].index_rows_of_tokens(3);
+  ranks[0].index_rows_of_tokens({0, 3});
   CHECK(list(ranks[0].rows_of_token(0)) == ids{0, 2});
   CHECK(ranks[0].rows_of_token(1).empty());
   CHECK(list(ranks[0].rows_of_token(2)) == ids{1, 3});

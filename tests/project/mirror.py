@@ -30,6 +30,8 @@ ELSEWHERE = {
     "parallel/across_ranks": "parallel/expert_parallel.cpp",
     "parallel/improvement": "parallel/by_cost.cpp",
     "parallel/packing": "parallel/by_cost.cpp",
+    "parallel/parallel_memory": "parallel/expert_parallel.cpp",
+    "parallel/rows_in_place": "parallel/expert_parallel.cpp",
     "parallel/thread_group": "parallel/threads.cpp",
     "io/packed_checkpoint_writer": "io/packed_checkpoint.cpp",
     "io/packed_kinds": "io/packed_checkpoint.cpp",

@@ -10,8 +10,9 @@ from pathlib import Path
 from paths import SCRIPTS
 
 
-def entry(platform, ranks, placement, chunks, seconds):
-    return json.dumps({"platform": platform, "ranks": ranks, "placement": placement, "chunks": chunks, "seconds": seconds})
+def entry(platform, ranks, placement, chunks, seconds, what="forward"):
+    return json.dumps({"what": what, "platform": platform, "ranks": ranks, "placement": placement, "chunks": chunks,
+                       "seconds": seconds})
 
 
 class ScaleReport(unittest.TestCase):
@@ -37,13 +38,27 @@ class ScaleReport(unittest.TestCase):
         self.assertEqual(len(ElementTree.fromstring(plot).findall("{*}polyline")), 8)
         self.assertIn("simulated", plot)
 
+    def test_training_steps_have_a_table_and_panels_of_their_own(self):
+        done, table, plot = self.report("\n".join(
+            entry(platform, ranks, "by_cost", 1, factor * ranks * 1e-4, what) for what, factor in (("forward", 1), ("step", 3))
+            for platform in ("ethernet", "gpus") for ranks in (8, 64)))
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        forward, step = table.split("Simulated, not measured: ")[1:]
+        self.assertTrue(forward.startswith("milliseconds of the forward pass"))
+        self.assertTrue(step.startswith("milliseconds of the training step"))
+        self.assertIn("| nodes of 8 GPUs | 64 |  | 6.4 |  |  |", forward)
+        self.assertIn("| nodes of 8 GPUs | 64 |  | 19.2 |  |  |", step)
+        self.assertEqual(plot.count("simulated: ms of a forward pass"), 2)
+        self.assertEqual(plot.count("simulated: ms of a training step"), 2)
+        self.assertEqual(len(ElementTree.fromstring(plot).findall("{*}circle")), 8)
+
     def test_one_number_of_ranks(self):
         done, _, plot = self.report(entry("gpus", 8, "replicas", 3, 0.5))
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         self.assertEqual(len(ElementTree.fromstring(plot).findall("{*}circle")), 1)
 
     def test_what_is_no_result(self):
-        for text, words in (("", "has no results"), ("x\n", "line 1 is no result"), ('{"ranks": 8}\n', "'platform'")):
+        for text, words in (("", "has no results"), ("x\n", "line 1 is no result"), ('{"ranks": 8}\n', "'what'")):
             done, table, _ = self.report(text)
             self.assertNotEqual(done.returncode, 0)
             self.assertIn(words, done.stderr)

@@ -29,6 +29,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <limits>
 #include <memory>
 #include <memory_resource>
 #include <optional>
@@ -40,6 +41,19 @@
 #include <vector>
 
 namespace hmoe::dispatch {
+
+/// The work of a pass in so many chunks of nearly the same number of tokens, or, where expert_parallel trains, of each
+/// rank's experts: rows of the next chunks travel while the experts of one are run.
+struct overlap {
+  std::size_t chunks = 1;
+};
+
+/// At most so many rows for the experts of this rank in a pass, a token counted once for each expert that it has here:
+/// memory is announced for these (moe_layer::workspace_bytes), and a pass in which more come is an hmoe::error on every
+/// rank, before rows travel. Without a limit all rows of all ranks may come to one. Ranks may have different limits.
+struct most_rows {
+  std::size_t of_experts = std::numeric_limits<std::size_t>::max();
+};
 
 namespace detail {
 
@@ -89,6 +103,9 @@ public:
   [[nodiscard]] const Communicator& ranks() const noexcept { return ranks_; }
   [[nodiscard]] const expert_placement& placed() const noexcept { return placed_; }
   [[nodiscard]] const Inner& inner() const noexcept { return inner_; }
+  static constexpr std::size_t most_chunks = 7;
+  /// In how many chunks a pass communicates and computes.
+  [[nodiscard]] std::size_t chunks() const noexcept { return chunks_; }
 
   /// Rows are computed at other ranks, and what this one keeps of those that it gets is not in the tape's arrays.
   template <class Experts> [[nodiscard]] static std::size_t slots(const Experts&, const batch_limits&) noexcept {
@@ -143,9 +160,10 @@ public:
 protected:
   /// Collective: hmoe::error on every rank where the placements or the numbers of chunks differ, or a placement is for
   /// another number of ranks. `name`, a literal, is that of the strategy.
-  across_ranks(std::string_view name, Communicator ranks, expert_placement placed, Inner inner, std::size_t chunks)
-      : ranks_(std::move(ranks)), placed_(std::move(placed)), inner_(std::move(inner)), name_(name),
-        progress_(std::make_shared<detail::pass_progress>()) {
+  across_ranks(std::string_view name, Communicator ranks, expert_placement placed, Inner inner, std::size_t chunks,
+               std::size_t most_rows)
+      : ranks_(std::move(ranks)), placed_(std::move(placed)), inner_(std::move(inner)), chunks_(chunks),
+        most_rows_(most_rows), name_(name), progress_(std::make_shared<detail::pass_progress>()) {
     const std::vector<std::uint64_t> own{detail::fingerprint(placed_), placed_.experts(), placed_.ranks(), chunks};
     std::vector<std::uint64_t> all(own.size() * ranks_.size());
     ranks_.template all_gather<std::uint64_t>(own, std::span(all));
@@ -158,6 +176,8 @@ protected:
       require(other[3] == chunks, "expert_parallel: rank ", p, " overlaps ", other[3], " chunks of tokens, rank ",
               ranks_.rank(), " overlaps ", chunks);
     }
+    require(chunks != 0 && chunks <= most_chunks, "expert_parallel: ", chunks, " chunks of tokens: 1 to ", most_chunks,
+            " are possible");
   }
 
   template <class Experts> void check_experts(const Experts& experts) const {
@@ -193,32 +213,40 @@ protected:
     std::vector<header> in(ranks_.size());
     meet(out, in, own);
   }
-  /// Every rank goes on, or none.
-  void agree(const std::exception_ptr& own) const {
+  /// Every rank goes on, or none. Returns the sum of the ranks' numbers.
+  std::uint64_t agree(const std::exception_ptr& own, std::uint64_t number = 0) const {
     if (ranks_.size() == 1 && own == nullptr)
-      return;
-    const std::exception_ptr all = exception_of([&] { communicators::agree(ranks_, own, who); });
+      return number;
+    std::uint64_t sum = 0;
+    const std::exception_ptr all = exception_of([&] { sum = communicators::agree(ranks_, own, who, number); });
     if (all == nullptr)
-      return;
+      return sum;
     progress_->told = true;
     std::rethrow_exception(all);
   }
-  /// Fills `exchange` for the wanted entries of some tokens; make_room() then takes what else the pass needs, so that
-  /// nobody who has begun to receive rows runs out of memory. Returns what was wrong with the lists that came in.
-  template <class T, class MakeRoom, class Wanted = row_exchange::all_entries>
-  [[nodiscard]] std::exception_ptr exchange_counts(row_exchange& exchange, const assignment<T>& assigned,
-                                                   const plan& by_expert, row_exchange::token_range tokens,
-                                                   std::size_t d_model, std::pmr::memory_resource* memory,
-                                                   const MakeRoom& make_room, const Wanted& wanted = {}) const {
-    std::optional<row_exchange::scratch> work;
+  /// How many rows come from and go to each rank, for the wanted entries of some tokens; `work` is for what follows.
+  template <class T, class Wanted = row_exchange::all_entries>
+  void meet_forward(row_exchange& exchange, const assignment<T>& assigned, const plan& by_expert,
+                    row_exchange::token_range tokens, std::size_t d_model, std::pmr::memory_resource* memory,
+                    std::optional<row_exchange::scratch>& work, const Wanted& wanted = {}) const {
     if (const std::exception_ptr counted = exception_of([&] {
           work.emplace(memory, assigned.offsets()[tokens.end] - assigned.offsets()[tokens.first], ranks_.size());
           exchange.count(ranks_.rank(), placed_, assigned, by_expert, tokens, d_model, *work, wanted);
         }))
       tell_failure(counted);
     meet(work->sent_headers(), work->received_headers(), nullptr);
+  }
+  /// Fills `exchange` for the wanted entries of some tokens; make_room() then takes what else the pass needs, so that
+  /// nobody who has begun to receive rows runs out of memory. Returns what was wrong with the lists that came in.
+  template <class T, class MakeRoom, class Wanted = row_exchange::all_entries>
+  [[nodiscard]] std::exception_ptr
+  exchange_counts(row_exchange& exchange, const assignment<T>& assigned, const plan& by_expert,
+                  row_exchange::token_range tokens, std::size_t d_model, std::pmr::memory_resource* memory,
+                  row_exchange::allowance& allowed, const MakeRoom& make_room, const Wanted& wanted = {}) const {
+    std::optional<row_exchange::scratch> work;
+    meet_forward(exchange, assigned, by_expert, tokens, d_model, memory, work, wanted);
     agree(exception_of([&] {
-      exchange.take_counts(ranks_.rank(), assigned, tokens, *work);
+      exchange.take_counts(ranks_.rank(), assigned, tokens, *work, allowed);
       make_room();
     }));
     exchange.exchange_words(ranks_, *work);
@@ -235,6 +263,8 @@ protected:
     out.reserve(ranks_.size());
     in.reserve(ranks_.size());
   }
+  /// Of the rows that all ranks might send, as many as this one takes.
+  [[nodiscard]] std::size_t most_of(std::size_t rows) const noexcept { return std::min(rows, most_rows_); }
   template <class T> static std::span<T> values_of(matrix<T>& m) noexcept { return {m.data(), m.size()}; }
 
   /// The rows of tokens to the ranks that need them. Where gathering them throws, which goes to `failed` unless there
@@ -263,6 +293,7 @@ protected:
   Communicator ranks_;
   expert_placement placed_;
   Inner inner_;
+  std::size_t chunks_, most_rows_;
 
 private:
   static const char* name_of(header::pass state) noexcept {

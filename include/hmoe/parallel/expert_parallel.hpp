@@ -2,7 +2,6 @@
 #pragma once
 
 #include <hmoe/core/buffer.hpp>
-#include <hmoe/core/config.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix.hpp>
 #include <hmoe/core/tape.hpp>
@@ -16,12 +15,16 @@
 #include <hmoe/execution/row_operations.hpp>
 #include <hmoe/parallel/across_ranks.hpp>
 #include <hmoe/parallel/communicator.hpp>
+#include <hmoe/parallel/parallel_memory.hpp>
 #include <hmoe/parallel/placement.hpp>
 #include <hmoe/parallel/row_exchange.hpp>
+#include <hmoe/parallel/rows_in_place.hpp>
+#include <hmoe/parallel/shared_memory.hpp>
 
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <memory_resource>
 #include <numeric>
@@ -32,31 +35,6 @@
 
 namespace hmoe::dispatch {
 
-namespace detail {
-
-/// What a rank keeps of a pass for its experts' part.
-template <class T> struct parallel_memory {
-  parallel_memory() : inner(std::pmr::get_default_resource(), true) {}
-  parallel_memory(std::pmr::memory_resource* memory, bool recording)
-      : exchange(memory), inner(memory, recording), results(memory) {}
-
-  row_exchange exchange;
-  tape<T> inner;     ///< a token for each result of this rank's experts: its row, one expert, weight 1
-  matrix<T> results; ///< [results×d] what experts returned for the entries of this rank's tokens
-};
-/// Of all parts of a pass that is recorded.
-template <class T> struct parallel_parts {
-  std::vector<parallel_memory<T>> parts;
-};
-
-} // namespace detail
-
-/// The work of a pass in so many chunks of nearly the same number, of tokens in inference and of each rank's experts in
-/// training: rows of the next chunks travel while the experts of one are run.
-struct overlap {
-  std::size_t chunks = 1;
-};
-
 /// The experts of a layer on several ranks, each with tokens of its own: each rank runs the layer on its part of the
 /// batch at the same time, and the experts that the placement gives it on the rows that all ranks send.
 ///   x ─ rows, once to each rank that needs them ─▶ experts there, by the inner strategy ─ results ─▶ combine ─▶ y
@@ -65,29 +43,35 @@ struct overlap {
 /// that promise this within a process). Gradients are added to those of the experts that this rank has; for an expert
 /// without replicas they have the bits that one process gets for the ranks' batches one after the other. The context
 /// needs memory for the rows that come in: workspace_bytes announces what suffices when every rank has a batch of that
-/// size and all of it goes to one. Passes are collective. The inner strategy must not drop entries. Chunks that overlap
-/// change no bit. In inference they are of tokens, so that an expert's weights are read once for each chunk, and a row
-/// travels once; in training of experts, whose gradients are then sums over all rows, and a row travels once for each
-/// chunk that needs it on a rank.
+/// size and all of it goes to one, or as many rows as most_rows says. Passes are collective. The inner strategy must
+/// not drop entries. Chunks that overlap change no bit. In inference they are of tokens, so that an expert's weights
+/// are read once for each chunk, and a row travels once; in training of experts, whose gradients are then sums over all
+/// rows, and a row travels once for each chunk that needs it on a rank.
+///
+/// One rank runs the inner strategy on its tokens. Where ranks share memory (communicators::shared_memory) and there is
+/// one chunk, no rows are sent forward: experts read them, and tokens the results, where they are. For that a rank
+/// takes the bytes of its batch and of its experts' results in shared memory, beside the workspace, once for all layers
+/// of a communicator.
 template <communicator Communicator, class Inner = sorted<>>
 class expert_parallel : public across_ranks<Communicator, Inner> {
   using base = across_ranks<Communicator, Inner>;
   using base::begin_rows;
+  using base::chunks_;
   using base::inner_;
+  using base::most_of;
   using base::placed_;
   using base::ranks_;
   using base::values_of;
 
 public:
-  static constexpr std::size_t most_chunks = 7;
+  using base::most_chunks;
 
   /// Collective: hmoe::error on every rank where the placements or the numbers of chunks differ, or a placement is for
   /// another number of ranks; and for a number of chunks that is not 1 to most_chunks.
-  expert_parallel(Communicator ranks, expert_placement placed, Inner inner = {}, overlap chunks = {})
-      : base("expert_parallel", std::move(ranks), std::move(placed), std::move(inner), chunks.chunks),
-        chunks_(chunks.chunks) {
-    require(chunks_ != 0 && chunks_ <= most_chunks, "expert_parallel: ", chunks_, " chunks of tokens: 1 to ",
-            most_chunks, " are possible");
+  expert_parallel(Communicator ranks, expert_placement placed, Inner inner = {}, overlap chunks = {},
+                  most_rows limit = {})
+      : base("expert_parallel", std::move(ranks), std::move(placed), std::move(inner), chunks.chunks,
+             limit.of_experts) {
     std::vector<std::size_t> experts(ranks_.size(), 0), next(ranks_.size(), 0);
     for (std::size_t e = 0; e < placed_.experts(); ++e)
       for (const replica& r : placed_.replicas(e))
@@ -100,10 +84,8 @@ public:
   }
   /// The same with another placement. Collective.
   [[nodiscard]] expert_parallel with_placement(expert_placement placed) const {
-    return {ranks_, std::move(placed), inner_, overlap{chunks_}};
+    return {ranks_, std::move(placed), inner_, overlap{chunks_}, most_rows{this->most_rows_}};
   }
-  /// In how many chunks a pass communicates and computes.
-  [[nodiscard]] std::size_t chunks() const noexcept { return chunks_; }
 
   template <execution_context Context, dispatched_experts<Context> Experts, class T>
   void forward(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y,
@@ -117,8 +99,13 @@ public:
     this->run_pass([&] { run_backward(ctx, experts, tape, dy, dx, d_weights, gradients); });
   }
 
+  template <class Experts> [[nodiscard]] std::size_t slots(const Experts& experts, const batch_limits& limits) const {
+    return alone() ? inner_.slots(experts, limits) : base::slots(experts, limits);
+  }
   template <execution_context Context, dispatched_experts<Context> Experts, class T>
   void lay_out_forward(const Context& dry, const Experts& experts, tape<T>& tape, const batch_limits& limits) const {
+    if (alone())
+      return inner_.lay_out_forward(dry, experts, tape, limits);
     workspace not_of_this{dry_run{}};
     const workspace::scope scope(not_of_this);
     std::pmr::memory_resource* own = &dry.workspace();
@@ -129,33 +116,41 @@ public:
     // Of a chunk: tokens, and entries where each of them has as many as there can be.
     const std::size_t tokens = parts ? limits.tokens : (limits.tokens + chunks_ - 1) / chunks_;
     const std::size_t each = limits.tokens == 0 ? 0 : (limits.entries + limits.tokens - 1) / limits.tokens;
-    const std::size_t entries = std::min(limits.entries, tokens * each), in = entries * count;
+    const std::size_t entries = std::min(limits.entries, tokens * each);
+    // What comes to this rank comes in any of the parts, or of the chunks where there is a limit to it: all is counted
+    // to the first, and a row to each of the others for the cache lines that their arrays begin.
+    const std::size_t all = parts ? limits.entries * count : entries * count * chunks_;
+    const bool any_chunk = parts || most_of(all) < all;
     std::array<std::optional<detail::parallel_memory<T>>, most_chunks> memory;
-    std::array<std::optional<forward_memory<T>>, most_chunks> rows;
+    rows_in_place<T> in_place(own);
+    std::array<std::optional<detail::parallel_forward_memory<T>>, most_chunks> rows;
     for (std::size_t i = 0; i < chunks_; ++i) {
+      const bool first = i == 0 || !any_chunk;
+      const std::size_t in = first ? most_of(any_chunk ? all : entries * count) : std::min<std::size_t>(all, 1);
+      const std::size_t rows_in = std::min(in, rows_of_parts((any_chunk ? limits.tokens : tokens) * count, parts));
       memory[i].emplace(parts ? &not_of_this : own, parts);
-      memory[i]->exchange.lay_out(count, tokens, entries, own);
-      // Parts have the rows of a batch together: all are counted to the first.
-      if (parts && i != 0) {
-        rows[i].emplace(own, 0, 0, 0, d, true, false, 0);
-        continue;
-      }
+      memory[i]->exchange.lay_out(count, tokens, entries, rows_in, in, own);
       memory[i]->results.resize_for_overwrite(entries, d);
-      rows[i].emplace(own, std::min(rows_of_parts(tokens * count, parts), entries),
-                      std::min(rows_of_parts(tokens * count, parts), std::max(in, tokens * count)), in, d, true, !parts,
-                      in);
+      const std::size_t rows_out = std::min(rows_of_parts(tokens * count, parts), entries);
+      rows[i].emplace(own, parts && i != 0 ? std::min<std::size_t>(rows_out, 1) : rows_out, rows_in, in, d, true,
+                      !parts, parts && i != 0 ? std::min<std::size_t>(entries, 1) : std::max(in, entries));
+      memory[i]->inner.assignment().reserve(in, in);
+      if (i == 0)
+        in_place.lay_out(in, entries, tape.weights_on_input());
     }
-    memory[0]->inner.assignment().reserve(in, in);
+    const std::size_t in = most_of(entries * count);
     inner_.lay_out_forward(dry, experts, memory[0]->inner, batch_limits{in, in, experts.size(), false});
   }
   template <execution_context Context, dispatched_experts<Context> Experts, class T>
   void lay_out_backward(const Context& dry, const Experts& experts, tape<T>& tape, const batch_limits& limits) const {
+    if (alone())
+      return inner_.lay_out_backward(dry, experts, tape, limits);
     this->lay_out_meeting(&dry.workspace());
-    const std::size_t count = ranks_.size(), in = limits.entries * count, rows_in = limits.tokens * count;
-    std::array<std::optional<backward_memory<T>>, most_chunks> memory;
+    const std::size_t count = ranks_.size(), in = most_of(limits.entries * count), rows_in = limits.tokens * count;
+    std::array<std::optional<detail::parallel_backward_memory<T>>, most_chunks> memory;
     const std::size_t all_rows = rows_of_parts(rows_in, true), d = experts.d_model();
-    memory[0].emplace(&dry.workspace(), std::min(all_rows, limits.entries), std::min(all_rows, std::max(in, rows_in)),
-                      in, limits.entries, d, tape.weights_on_input());
+    memory[0].emplace(&dry.workspace(), std::min(all_rows, limits.entries), std::min(all_rows, in), in, limits.entries,
+                      d, tape.weights_on_input());
     for (std::size_t i = 1; i < chunks_; ++i)
       memory[i].emplace(&dry.workspace(), 0, 0, 0, 0, d, tape.weights_on_input());
     workspace not_of_this{dry_run{}};
@@ -168,6 +163,8 @@ private:
   static constexpr std::size_t every_part = most_chunks;
   template <class T> struct chunk;
 
+  /// One rank that needs no chunks runs the inner strategy on its tokens as they are.
+  [[nodiscard]] bool alone() const noexcept { return ranks_.size() == 1 && chunks_ == 1; }
   /// A row goes to a rank once for each part.
   [[nodiscard]] std::size_t rows_of_parts(std::size_t rows, bool parts) const noexcept {
     return parts ? rows * chunks_ : rows;
@@ -184,10 +181,24 @@ private:
   void run_forward(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y,
                    tape<T>& tape) const {
     this->check_experts(experts);
+    if (alone()) {
+      row_exchange::allowance{this->most_rows_}.take(0, tape.assignment().size());
+      return inner_.forward(ctx, experts, x, y, tape);
+    }
     build_plan(ctx, experts, tape);
-    std::array<chunk<T>, most_chunks> chunks;
     if (tape.recording())
       tape.template kept<detail::parallel_parts<T>>().parts.resize(chunks_);
+    if (chunks_ == 1 && communicators::share_memory(ranks_)) {
+      if (tape.recording()) {
+        if (forward_in_place(ctx, experts, x, y, tape, tape.template kept<detail::parallel_parts<T>>().parts[0]))
+          return;
+      } else {
+        detail::parallel_memory<T> memory(&ctx.workspace(), false);
+        if (forward_in_place(ctx, experts, x, y, tape, memory))
+          return;
+      }
+    }
+    std::array<chunk<T>, most_chunks> chunks;
     for (std::size_t i = 0; i < chunks_; ++i) {
       if (tape.recording()) {
         chunks[i].kept = &tape.template kept<detail::parallel_parts<T>>().parts[i];
@@ -205,6 +216,8 @@ private:
   template <execution_context Context, class Experts, class T>
   void run_backward(const Context& ctx, const Experts& experts, tape<T>& tape, matrix_view<const T> dy,
                     matrix_view<T> dx, vector_view<T> d_weights, Experts& gradients) const {
+    if (alone())
+      return inner_.backward(ctx, experts, tape, dy, dx, d_weights, gradients);
     auto& kept = tape.template kept<detail::parallel_parts<T>>().parts;
     const auto& assigned = std::as_const(tape).assignment();
     const bool on_input = tape.weights_on_input();
@@ -269,7 +282,7 @@ private:
   template <execution_context Context, class Experts, class T>
   void run_backward(const Context& ctx, const Experts& experts, bool on_input, chunk<T>& c, Experts& gradients) const {
     const row_exchange& exchange = c.kept->exchange;
-    backward_memory<T>& memory = *c.backward;
+    detail::parallel_backward_memory<T>& memory = *c.backward;
     hmoe::for_each_row(ctx, exchange.experts_in().size(), [&](std::size_t i) {
       const auto from = std::as_const(memory.rows_in).row(exchange.rows_of_results_in()[i]);
       if (on_input)
@@ -287,31 +300,6 @@ private:
       ++i;
     return chunks[i];
   }
-
-  template <class T> struct forward_memory {
-    forward_memory(std::pmr::memory_resource* memory, std::size_t rows_out_count, std::size_t rows_in_count,
-                   std::size_t results_in, std::size_t d, bool spread, bool own_input, std::size_t weights)
-        : rows_out(matrix<T>::for_overwrite(rows_out_count, d, memory)),
-          rows_in(matrix<T>::for_overwrite(spread ? rows_in_count : 0, d, memory)),
-          input(matrix<T>::for_overwrite(own_input ? results_in : 0, d, memory)),
-          out(matrix<T>::for_overwrite(results_in, d, memory)), weights_out(weights, memory),
-          weights_in(weights, memory) {}
-
-    matrix<T> rows_out, rows_in, input, out;
-    buffer<T> weights_out, weights_in;
-  };
-  template <class T> struct backward_memory {
-    backward_memory(std::pmr::memory_resource* memory, std::size_t rows_out_count, std::size_t rows_in_count,
-                    std::size_t results_in, std::size_t results, std::size_t d, bool on_input)
-        : rows_out(matrix<T>::for_overwrite(rows_out_count, d, memory)),
-          rows_in(matrix<T>::for_overwrite(rows_in_count, d, memory)),
-          d_out(matrix<T>::for_overwrite(results_in, d, memory)), d_in(matrix<T>::for_overwrite(results_in, d, memory)),
-          d_results(matrix<T>::for_overwrite(results, d, memory)), weights_out(on_input ? 0 : results, memory),
-          weights_in(on_input ? 0 : results_in, memory), unused(results_in, memory) {}
-
-    matrix<T> rows_out, rows_in, d_out, d_in, d_results;
-    buffer<T> weights_out, weights_in, unused;
-  };
 
   /// to[t] = Σ over t's entries, experts ascending, of weight(entry) · result(entry), for these tokens.
   template <execution_context Context, class T, class Weight, class Result>
@@ -337,8 +325,8 @@ private:
         std::size_t{}));
 
     std::optional<detail::parallel_memory<T>> own; ///< where no tape keeps it
-    std::optional<forward_memory<T>> memory;
-    std::optional<backward_memory<T>> backward;
+    std::optional<detail::parallel_forward_memory<T>> memory;
+    std::optional<detail::parallel_backward_memory<T>> backward;
     std::optional<operation> rows, results;
     detail::parallel_memory<T>* kept = nullptr;
     matrix<T>* input = nullptr;  ///< what experts read
@@ -348,9 +336,90 @@ private:
     std::size_t part = every_part;
   };
 
+  /// Without messages of rows: see rows_in_place. Returns false, on all ranks and before anything is computed, where
+  /// the shared memory is too small and does not grow.
+  template <execution_context Context, class Experts, class T>
+  bool forward_in_place(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y,
+                        tape<T>& tape, detail::parallel_memory<T>& kept) const {
+    const auto& assigned = std::as_const(tape).assignment();
+    const bool on_input = tape.weights_on_input();
+    const row_exchange::token_range tokens{0, x.rows()};
+    std::pmr::memory_resource* const memory = &ctx.workspace();
+    row_exchange& exchange = kept.exchange;
+    std::optional<row_exchange::scratch> work;
+    this->meet_forward(exchange, assigned, tape.plan(), tokens, x.cols(), memory, work);
+
+    rows_in_place<T> rows(memory);
+    matrix<T> own_input(memory);
+    matrix<T>& input = tape.recording() ? kept.inner.input() : own_input;
+    std::size_t in = 0, bytes = 0;
+    const auto part_of = [&]([[maybe_unused]] std::size_t p) -> std::byte* {
+      if constexpr (communicators::shares_memory<Communicator>)
+        return ranks_.shared()->part(p);
+      else
+        return nullptr;
+    };
+    const auto publish = [&] {
+      rows.publish(ctx, part_of(ranks_.rank()), exchange, work->lists(), assigned.weights(), x);
+    };
+    std::uint64_t small = 0;
+    const std::exception_ptr prepared = exception_of([&] {
+      row_exchange::allowance allowed{this->most_rows_};
+      exchange.take_counts(ranks_.rank(), assigned, tokens, *work, allowed);
+      in = exchange.experts_in().size();
+      bytes = rows.make_room(exchange, ranks_.rank(), x.rows(), x.cols(), on_input);
+      input.resize_for_overwrite(in, x.cols());
+      kept.results.resize_for_overwrite(tape.recording() ? exchange.results().size() : 0, x.cols());
+      if constexpr (communicators::shares_memory<Communicator>)
+        small = ranks_.shared()->bytes() < bytes ? 1 : 0;
+      if (small == 0)
+        publish();
+    });
+    if (this->agree(prepared, small) != 0) {
+      if constexpr (communicators::shares_memory<Communicator>)
+        if (!ranks_.shared()->grow(ranks_, bytes))
+          return false;
+      this->agree(exception_of(publish));
+    }
+
+    const matrix_view<T> results = rows.results_in(part_of(ranks_.rank()), exchange);
+    this->agree(exception_of([&] {
+      const typename Context::workspace_scope scope(ctx.workspace());
+      rows.find(part_of, exchange, placed_.experts(), work->lists(), assigned.weights(), x,
+                matrix_view<const T>(results));
+      hmoe::for_each_row(
+          ctx, in,
+          [&](std::size_t i) {
+            if (on_input)
+              rows::copy_scaled(ctx.backend(), rows.weight(i), rows.source(i), input.row(i));
+            else
+              std::ranges::copy(rows.source(i), input.row(i).begin());
+          },
+          probes::row<Context>(probes::stage::gather, probes::direction::forward,
+                               static_cast<double>(2 * x.cols() * sizeof(T))));
+      assign(exchange, kept.inner);
+      inner_.forward(ctx, experts, std::as_const(input).view(), results, kept.inner);
+    }));
+    const bool keeps = tape.recording();
+    combine(
+        ctx, assigned, y, tokens, [&](std::size_t a) { return on_input ? T(1) : assigned.weights()[a]; },
+        [&](std::size_t a) {
+          const std::size_t place = exchange.result_of()[a];
+          if (!keeps)
+            return rows.result(place);
+          const vector_view<T> own = kept.results.row(place); // for backward; the others' memory is used again
+          std::ranges::copy(rows.result(place), own.begin());
+          return vector_view<const T>(own);
+        },
+        probes::direction::forward);
+    tape.expert_output().resize_for_overwrite(0, x.cols());
+    return true;
+  }
+
   /// Tells the other ranks, and makes room.
   template <execution_context Context, class T>
-  void prepare(const Context& ctx, const tape<T>& tape, std::size_t d, chunk<T>& c) const {
+  void prepare(const Context& ctx, const tape<T>& tape, std::size_t d, row_exchange::allowance& allowed,
+               chunk<T>& c) const {
     const auto& assigned = tape.assignment();
     const bool on_input = tape.weights_on_input();
     row_exchange& exchange = c.kept->exchange;
@@ -369,7 +438,8 @@ private:
       c.input->resize_for_overwrite(in, d);
       c.kept->results.resize_for_overwrite(results, d);
     };
-    c.failed = this->exchange_counts(exchange, assigned, tape.plan(), c.tokens, d, &ctx.workspace(), make_room, wanted);
+    c.failed = this->exchange_counts(exchange, assigned, tape.plan(), c.tokens, d, &ctx.workspace(), allowed, make_room,
+                                     wanted);
     if (!on_input)
       return;
     for (std::size_t i = 0; i < results; ++i)
@@ -400,8 +470,9 @@ private:
                       tape<T>& tape, std::span<chunk<T>> chunks) const {
     const auto& assigned = std::as_const(tape).assignment();
     const bool on_input = tape.weights_on_input();
+    row_exchange::allowance allowed{this->most_rows_};
     for (chunk<T>& c : chunks)
-      prepare(ctx, std::as_const(tape), x.cols(), c);
+      prepare(ctx, std::as_const(tape), x.cols(), allowed, c);
     for (chunk<T>& c : chunks)
       c.rows.emplace(begin_rows(ctx, c.kept->exchange, x, c.memory->rows_out.view(),
                                 c.spread ? c.memory->rows_in : *c.input, probes::direction::forward, c.failed));
@@ -453,7 +524,6 @@ private:
     std::size_t rank, part;
   };
 
-  std::size_t chunks_;
   std::vector<part_of_replica> parts_;   ///< of every replica, expert after expert
   std::vector<std::size_t> first_parts_; ///< [experts] where they begin
 };

@@ -67,16 +67,19 @@ template <communicator Communicator>
   fail(std::string(who) + ": rank " + std::to_string(first) + " has failed: " + all[first].text.data());
 }
 
-/// Collective: returns when no rank has an exception, else throws as fail_together does, on every rank.
+/// Collective: returns when no rank has an exception, else throws as fail_together does, on every rank. Returns the sum
+/// of the ranks' numbers.
 template <communicator Communicator>
-void agree(const Communicator& ranks, const std::exception_ptr& own, std::string_view who) {
-  std::uint64_t failed = own != nullptr ? 1 : 0;
+std::uint64_t agree(const Communicator& ranks, const std::exception_ptr& own, std::string_view who,
+                    std::uint64_t number = 0) {
+  std::array<std::uint64_t, 2> sums{own != nullptr ? std::uint64_t{1} : std::uint64_t{0}, number};
   if (ranks.size() != 1)
-    ranks.template all_reduce<std::uint64_t>(std::span(&failed, 1));
+    ranks.template all_reduce<std::uint64_t>(std::span(sums));
   else if (own != nullptr)
     std::rethrow_exception(own);
-  if (failed != 0)
+  if (sums[0] != 0)
     fail_together(ranks, own, who);
+  return sums[1];
 }
 
 } // namespace hmoe::communicators

@@ -3,6 +3,7 @@
 
 #include <hmoe/core/error.hpp>
 #include <hmoe/parallel/communicator.hpp>
+#include <hmoe/parallel/shared_memory.hpp>
 
 // The C functions are all that is used; these leave out the C++ bindings that MPI had once.
 #if !defined(OMPI_SKIP_MPICXX)
@@ -58,8 +59,9 @@ public:
   /// with the last copy of this object, or left to MPI when that has been finalised. All ranks of `borrowed` make one
   /// together. `largest_message`: the bytes of a piece, the same on all ranks. `time_limit`: how long a rank waits for
   /// an operation; it must be longer than ranks compute between two of them. Without one it waits as MPI does.
+  /// `share_memory`: whether ranks may read each other's shared memory where all are on one machine; the same on all.
   explicit mpi(MPI_Comm borrowed, std::size_t largest_message = std::size_t{1} << 30,
-               std::chrono::milliseconds time_limit = no_time_limit)
+               std::chrono::milliseconds time_limit = no_time_limit, bool share_memory = true)
       : largest_message_(largest_message), time_limit_(time_limit) {
     int initialized = 0;
     MPI_Initialized(&initialized);
@@ -84,12 +86,16 @@ public:
     check(MPI_Comm_size(own, &size), "MPI_Comm_size");
     rank_ = static_cast<std::size_t>(rank);
     size_ = static_cast<std::size_t>(size);
+    if (share_memory && on_one_machine(own, rank, size))
+      shared_ = std::make_shared<shared_memory>(shared_memory::between::processes, size_);
   }
 
   [[nodiscard]] std::size_t rank() const noexcept { return rank_; }
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
   /// The duplicate that messages go through.
   [[nodiscard]] MPI_Comm handle() const noexcept { return *comm_; }
+  /// What ranks on one machine read of each other's memory; nullptr elsewhere.
+  [[nodiscard]] shared_memory* shared() const noexcept { return shared_.get(); }
 
   class pending {
   public:
@@ -225,6 +231,14 @@ private:
       length = 0;
     fail(std::string("communicators::mpi: ") + function + ": " + std::string(text, static_cast<std::size_t>(length)));
   }
+  [[nodiscard]] static bool on_one_machine(MPI_Comm comm, int rank, int size) {
+    MPI_Comm machine = MPI_COMM_NULL;
+    check(MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, &machine), "MPI_Comm_split_type");
+    int there = 0;
+    check(MPI_Comm_size(machine, &there), "MPI_Comm_size");
+    MPI_Comm_free(&machine);
+    return there == size;
+  }
   [[nodiscard]] bool fits(std::size_t bytes) const noexcept { return bytes <= largest_message_; }
 
   /// Messages from and to each rank: sent(p) and received(p) bytes, one part behind the other; or the same ones to all,
@@ -276,6 +290,7 @@ private:
   }
 
   std::shared_ptr<MPI_Comm> comm_;
+  std::shared_ptr<shared_memory> shared_;
   std::size_t largest_message_, rank_ = 0, size_ = 1;
   std::chrono::milliseconds time_limit_;
 };

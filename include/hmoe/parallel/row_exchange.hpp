@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory_resource>
 #include <numeric>
 #include <span>
@@ -60,7 +61,8 @@ public:
   [[nodiscard]] vector_view<const index_t> first_entries_in() const noexcept { return first_entries_.view(); }
   /// After index_rows_of_tokens: the rows that went out for a token, in ascending order of ranks.
   [[nodiscard]] vector_view<const index_t> rows_of_token(std::size_t token) const noexcept {
-    return rows_of_tokens_.view().subview(first_rows_[token], first_rows_[token + 1] - first_rows_[token]);
+    const std::size_t t = token - first_token_;
+    return rows_of_tokens_.view().subview(first_rows_[t], first_rows_[t + 1] - first_rows_[t]);
   }
   [[nodiscard]] std::size_t rows_in_total() const noexcept { return detail::sum_of(rows_in_); }
 
@@ -87,6 +89,8 @@ public:
           entries_of_row(memory), sent(memory), received(memory) {}
     [[nodiscard]] std::span<const header> sent_headers() noexcept { return detail::span_of(headers_out); }
     [[nodiscard]] std::span<header> received_headers() noexcept { return detail::span_of(headers_in); }
+    /// After take_counts: for rank after rank the number of entries of each row, then the experts of all entries.
+    [[nodiscard]] std::span<const index_t> lists() noexcept { return detail::span_of(sent); }
 
   private:
     friend class row_exchange;
@@ -114,10 +118,22 @@ public:
     for (std::size_t p = 0; p < placed.ranks(); ++p)
       work.headers_out[p] = {rows_out_[p], entries_out_[p], d_model, sizeof(T), header::pass::forward};
   }
+  /// How many rows the experts of a rank may get in a pass, and have got in parts of it before.
+  struct allowance {
+    std::size_t most = std::numeric_limits<std::size_t>::max(), before = 0;
+
+    /// hmoe::error where `rank` then has more than `most`.
+    void take(std::size_t rank, std::size_t rows) {
+      before += rows;
+      require(before <= most, "expert_parallel: rank ", rank, " gets ", before, " rows for its experts, its limit is ",
+              most, ": route smaller batches, place experts by their load, or raise dispatch::most_rows");
+    }
+  };
   /// Second, after the headers have travelled: the room for what the others send. hmoe::error for more rows than 32-bit
-  /// ids can number.
+  /// ids can number, and for more than are allowed.
   template <class T>
-  void take_counts(std::size_t self, const assignment<T>& assigned, token_range tokens, scratch& work) {
+  void take_counts(std::size_t self, const assignment<T>& assigned, token_range tokens, scratch& work,
+                   allowance& allowed) {
     const std::size_t count = rows_out_.size();
     rows_in_.resize_for_overwrite(count);
     entries_in_.resize_for_overwrite(count);
@@ -127,6 +143,7 @@ public:
     }
     require(detail::sum_of(entries_in_) < no_index, "expert_parallel: rank ", self, " gets ",
             detail::sum_of(entries_in_), " rows for its experts, too many for 32-bit ids: route smaller batches");
+    allowed.take(self, detail::sum_of(entries_in_));
     // Of each row how many entries it has, then the experts of all entries, rank by rank.
     for (std::size_t p = 0; p < count; ++p) {
       work.words_out[p] = rows_out_[p] + entries_out_[p];
@@ -144,7 +161,17 @@ public:
                                        detail::span_of(work.received), detail::span_of(work.words_in));
   }
   /// Last. hmoe::error for lists that cannot be.
-  void read_words(std::size_t experts, const scratch& work);
+  void read_words(std::size_t experts, const scratch& work) {
+    const index_t* next = work.received.data();
+    read_lists(experts, [&](std::size_t p) {
+      const index_t* const own = next;
+      next += rows_in_[p] + entries_in_[p];
+      return own;
+    });
+  }
+  /// In place of the last two, where the lists of others can be read where they are: list_of(p) is that of rank p for
+  /// this one, asked for in ascending order.
+  template <class ListOf> void read_lists(std::size_t experts, const ListOf& list_of);
 
   /// All steps, for ranks of which none fails. Collective.
   template <communicator Communicator, class T>
@@ -153,26 +180,29 @@ public:
     scratch work(memory, assigned.offsets()[tokens.end] - assigned.offsets()[tokens.first], ranks.size());
     count(ranks.rank(), placed, assigned, by_expert, tokens, d_model, work, all_entries{});
     ranks.template all_to_all<header>(work.sent_headers(), work.received_headers());
-    take_counts(ranks.rank(), assigned, tokens, work);
+    allowance all;
+    take_counts(ranks.rank(), assigned, tokens, work, all);
     exchange_words(ranks, work);
     read_words(placed.experts(), work);
   }
 
-  void index_rows_of_tokens(std::size_t tokens) {
-    first_rows_.resize_for_overwrite(tokens + 2);
+  void index_rows_of_tokens(token_range tokens) {
+    first_token_ = tokens.first;
+    first_rows_.resize_for_overwrite(tokens.end - tokens.first + 2);
     rows_of_tokens_.resize_for_overwrite(tokens_.size());
     first_rows_.fill(0);
     for (const index_t t : tokens_)
-      ++first_rows_[t + 2];
+      ++first_rows_[t - first_token_ + 2];
     for (std::size_t t = 2; t < first_rows_.size(); ++t)
       first_rows_[t] += first_rows_[t - 1];
     for (std::size_t i = 0; i < tokens_.size(); ++i) // [t + 1] is where t's next row goes, and in the end where it ends
-      rows_of_tokens_[first_rows_[tokens_[i] + 1]++] = static_cast<index_t>(i);
+      rows_of_tokens_[first_rows_[tokens_[i] - first_token_ + 1]++] = static_cast<index_t>(i);
   }
 
   /// Takes what `build` and index_rows_of_tokens take at most of `memory`, where each rank has up to `tokens` tokens
-  /// and `entries` entries.
-  void lay_out(std::size_t ranks, std::size_t tokens, std::size_t entries, std::pmr::memory_resource* memory);
+  /// and `entries` entries, and this one gets up to `rows_in` rows, for its experts `results_in`.
+  void lay_out(std::size_t ranks, std::size_t tokens, std::size_t entries, std::size_t rows_in, std::size_t results_in,
+               std::pmr::memory_resource* memory);
 
 private:
   template <class T, class Wanted>
@@ -241,6 +271,7 @@ private:
     }
   }
   std::size_t first_entry_ = 0; ///< of the tokens
+  std::size_t first_token_ = 0; ///< of those that rows_of_token knows
   buffer<std::size_t> rows_out_, rows_in_, entries_out_, entries_in_;
   buffer<index_t> tokens_, entries_, places_; ///< by row out, by result, by entry
   buffer<index_t> rows_of_, experts_;         ///< by result that goes back
@@ -248,8 +279,8 @@ private:
   buffer<index_t> first_rows_, rows_of_tokens_;
 };
 
-inline void row_exchange::lay_out(std::size_t ranks, std::size_t tokens, std::size_t entries,
-                                  std::pmr::memory_resource* memory) {
+inline void row_exchange::lay_out(std::size_t ranks, std::size_t tokens, std::size_t entries, std::size_t rows_in,
+                                  std::size_t results_in, std::pmr::memory_resource* memory) {
   rows_out_.reserve(ranks);
   entries_out_.reserve(ranks);
   rows_in_.reserve(ranks);
@@ -258,28 +289,29 @@ inline void row_exchange::lay_out(std::size_t ranks, std::size_t tokens, std::si
   tokens_.reserve(rows);
   entries_.reserve(entries);
   places_.reserve(entries);
-  rows_of_.reserve(entries * ranks);
-  experts_.reserve(entries * ranks);
-  first_entries_.reserve(std::min(entries, tokens) * ranks + 1);
+  rows_of_.reserve(results_in);
+  experts_.reserve(results_in);
+  first_entries_.reserve(rows_in + 1);
   first_rows_.reserve(tokens + 2);
   rows_of_tokens_.reserve(rows);
   scratch work(memory, entries, ranks);
   work.entries_of_row.reserve(rows);
   work.sent.reserve(rows + entries);
-  work.received.reserve(std::min(entries, tokens) * ranks + entries * ranks);
+  work.received.reserve(rows_in + results_in);
 }
-inline void row_exchange::read_words(std::size_t experts, const scratch& work) {
+template <class ListOf> void row_exchange::read_lists(std::size_t experts, const ListOf& list_of) {
   first_entries_[0] = 0;
-  std::size_t word = 0, first_row = 0, entry = 0;
+  std::size_t first_row = 0, entry = 0;
   for (std::size_t p = 0; p < rows_in_.size(); ++p) {
-    const std::size_t counts = word, end = entry + entries_in_[p];
-    word += rows_in_[p];
+    const std::size_t end = entry + entries_in_[p];
+    const index_t* const counts = list_of(p);
+    const index_t* expert = counts + rows_in_[p];
     for (std::size_t i = 0; i < rows_in_[p]; ++i) {
-      for (index_t n = work.received[counts + i]; n != 0; --n) {
-        require(entry < end && work.received[word] < experts, "expert_parallel: rank ", p,
+      for (index_t n = counts[i]; n != 0; --n) {
+        require(entry < end && *expert < experts, "expert_parallel: rank ", p,
                 " sent a list of experts that cannot be: do all ranks run the same program?");
         rows_of_[entry] = static_cast<index_t>(first_row + i);
-        experts_[entry++] = work.received[word++];
+        experts_[entry++] = *expert++;
       }
       first_entries_[first_row + i + 1] = static_cast<index_t>(entry);
     }

@@ -5,6 +5,7 @@
 #include <hmoe/core/error.hpp>
 #include <hmoe/parallel/communicator.hpp>
 #include <hmoe/parallel/failure.hpp>
+#include <hmoe/parallel/shared_memory.hpp>
 #include <hmoe/parallel/thread_group.hpp>
 
 #include <algorithm>
@@ -27,8 +28,8 @@ class threads {
 public:
   class member;
 
-  /// hmoe::error for 0 ranks.
-  explicit threads(std::size_t ranks) : ranks_(ranks) {
+  /// hmoe::error for 0 ranks. `share_memory`: whether ranks may read each other's memory without a message.
+  explicit threads(std::size_t ranks, bool share_memory = true) : ranks_(ranks), share_memory_(share_memory) {
     require(ranks != 0, "communicators::threads of 0 ranks: give at least 1");
   }
   [[nodiscard]] std::size_t size() const noexcept { return ranks_; }
@@ -43,6 +44,7 @@ public:
 
 private:
   std::size_t ranks_;
+  bool share_memory_;
 };
 
 /// One rank of communicators::threads: a communicator. Copies are the same rank.
@@ -67,12 +69,19 @@ public:
   /// Says that this rank will take part in nothing more: operations of the others end with an hmoe::error that has the
   /// reason. threads::run calls it for a function that throws.
   void fail(const std::string& reason) const { group_->fail(rank_, reason); }
+  /// What the ranks read of each other's memory, where that saves messages; nullptr where they may not.
+  [[nodiscard]] shared_memory* shared() const noexcept { return shared_.get(); }
 
 private:
   friend class threads;
-  member(std::shared_ptr<thread_group> group, std::size_t rank) noexcept : group_(std::move(group)), rank_(rank) {}
+  member(std::shared_ptr<thread_group> group, std::size_t rank, bool share_memory)
+      : group_(std::move(group)),
+        shared_(share_memory ? std::make_shared<shared_memory>(shared_memory::between::threads, group_->size())
+                             : nullptr),
+        rank_(rank) {}
 
   std::shared_ptr<thread_group> group_;
+  std::shared_ptr<shared_memory> shared_;
   std::size_t rank_;
 };
 
@@ -206,7 +215,7 @@ inline std::vector<threads::member> threads::members() const {
   const auto group = std::make_shared<thread_group>(ranks_);
   std::vector<member> all;
   for (std::size_t r = 0; r < ranks_; ++r)
-    all.push_back(member(group, r));
+    all.push_back(member(group, r, share_memory_));
   return all;
 }
 
