@@ -25,6 +25,9 @@ endif()
 
 option(HMOE_GROUP_TESTS "Compile several sources of tests together" ON)
 set(hmoe_group_bytes 40000)
+if(CMAKE_CXX_COMPILER_ID MATCHES "Clang") # takes less memory: a sixth of its time is saved
+  set(hmoe_group_bytes 120000)
+endif()
 set(hmoe_group_script "${CMAKE_CURRENT_LIST_FILE}")
 
 # hmoe_group_sources(<result> <target> <source>...): the translation units of a program of tests.
