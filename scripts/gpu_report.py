@@ -82,8 +82,9 @@ def page(folder):
         "",
         "Made by `scripts/gpu report` from what `scripts/gpu` ran there. In bfloat16; medians of passes that begin with an L2",
         "cache full of something else. FLOPs are those of the activated experts; a training step counts three times a forward",
-        "pass. *graph*: the same as a CUDA graph. *grouped* and *looped*: a layer in PyTorch by `torch._grouped_mm`, unequal",
-        "experts padded to the widest, and expert by expert.",
+        "pass. *graph*: the same as a CUDA graph. *grouped* and *looped*: a layer in PyTorch by `torch._grouped_mm`, whose",
+        "experts are padded to the widest where widths are unequal (the shapes `_equal` are the same without), and expert",
+        "by expert.",
         "",
     ]
     if limits:

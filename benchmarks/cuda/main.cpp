@@ -191,7 +191,7 @@ int main(int argc, char** argv) try {
   }
   workshop shop;
   for (const layer_shape& shape : chosen_shapes(argc, argv))
-    for (const std::size_t tokens : {1U, 4U, 16U, 64U, 256U, 1024U, 4096U})
+    for (const std::size_t tokens : {1U, 4U, 16U, 64U, 256U, 1024U, 4096U, 32768U})
       for (const auto& type : device_types)
         for (const auto subject : {device_subject::hmoe, device_subject::cublas_per_expert,
                                    device_subject::cublas_grouped, device_subject::training_step})

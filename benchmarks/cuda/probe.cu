@@ -125,7 +125,9 @@ int run(std::string_view only_shape, std::size_t only_tokens) {
     return list;
   };
   const std::vector<shape> shapes{{"hmoe_0.4b", list_of(paper(12288)), 768, 2},
+                                  {"hmoe_0.4b_equal", std::vector<std::size_t>(8, 1536), 768, 2},
                                   {"hmoe_3b", list_of(paper(32768)), 2048, 2},
+                                  {"hmoe_3b_equal", std::vector<std::size_t>(8, 4096), 2048, 2},
                                   {"qwen3_30b_a3b", std::vector<std::size_t>(128, 768), 2048, 8},
                                   {"mixtral", std::vector<std::size_t>(8, 14336), 4096, 2}};
   stopwatch watch(gpu);

@@ -16,26 +16,35 @@ constexpr auto weights_of = [](const glu& bank) -> const experts::ffn_weights<fl
 
 template <class S>
 void check(std::size_t d, std::vector<std::size_t> widths, experts::biases biases, const backward_case& batch,
-           device::float_math math = device::float_math::f32) {
+           device::ffn_options options = {}) {
   glu bank = random_weights(glu(d, std::move(widths), biases));
   round_weights<S>(bank);
-  check_backward<2, S>(bank, weights_of, bank.gate_function(), batch, {math, false});
+  check_backward<2, S>(bank, weights_of, bank.gate_function(), batch, options);
 }
 
 template <class S> void check_all(device::float_math math = device::float_math::f32) {
+  const device::ffn_options plain{math};
   const std::vector<std::size_t> ragged{1, 40, 7, 33, 16};
-  check<S>(24, ragged, experts::biases::all, {23, load::random, false}, math);
-  check<S>(24, ragged, experts::biases::all, {9, load::every_third, true}, math);
-  check<S>(24, ragged, experts::biases::all, {0, load::random, true}, math);
-  check<S>(24, ragged, experts::biases::none, {1, load::random, false}, math);
-  check<S>(50, {9, 17}, experts::biases::none, {12, load::random, true, 50}, math); // rows without alignment
-  check<S>(1, {1}, experts::biases::all, {5, load::random, false, 1}, math);
-  check<S>(136, {3, 130}, experts::biases::all, {260, load::random, true}, math); // the tiles for many rows
+  check<S>(24, ragged, experts::biases::all, {23, load::random, false}, plain);
+  check<S>(24, ragged, experts::biases::all, {9, load::every_third, true}, plain);
+  check<S>(24, ragged, experts::biases::all, {0, load::random, true}, plain);
+  check<S>(24, ragged, experts::biases::none, {1, load::random, false}, plain);
+  check<S>(50, {9, 17}, experts::biases::none, {12, load::random, true, 50}, plain); // rows without alignment
+  check<S>(1, {1}, experts::biases::all, {5, load::random, false, 1}, plain);
+  check<S>(136, {3, 130}, experts::biases::all, {260, load::random, true}, plain); // the tiles for many rows
+  if constexpr (sizeof(S) == 2) {
+    const device::ffn_options largest{math, false, device::tile_size::largest};
+    check<S>(136, {3, 130}, experts::biases::all, {290, load::one_expert, true}, largest); // two tiles of 256 rows
+    check<S>(50, {9, 17}, experts::biases::none, {12, load::random, true, 50}, largest);
+  }
 }
 
 template <class S> void check_races(device::float_math math = device::float_math::f32) {
-  check<S>(40, {7, 33}, experts::biases::all, {11, load::random, true}, math);
-  check<S>(70, {40}, experts::biases::none, {200, load::one_expert, false}, math);
+  const device::ffn_options plain{math};
+  check<S>(40, {7, 33}, experts::biases::all, {11, load::random, true}, plain);
+  check<S>(70, {40}, experts::biases::none, {200, load::one_expert, false}, plain);
+  if constexpr (sizeof(S) == 2)
+    check<S>(70, {20}, experts::biases::none, {40, load::one_expert, false}, {math, false, device::tile_size::largest});
 }
 
 TEST_CASE("Gradients of glu experts of any widths are the reference's: bfloat16") { check_all<bfloat16>(); }

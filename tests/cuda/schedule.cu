@@ -95,13 +95,15 @@ TEST_CASE("A schedule has each tile once, those of the dearest experts first [ra
 TEST_CASE("A schedule of more experts than threads") { check(300, 4); }
 
 TEST_CASE("The number of stages is what fits into the shared memory of a multiprocessor") {
-  constexpr block_shape large = product_tiles<hmoe::bfloat16>().many, small = product_tiles<hmoe::bfloat16>().few;
+  constexpr block_shape large = product_tiles<hmoe::bfloat16>().many, small = product_tiles<hmoe::bfloat16>().few,
+                        largest = product_tiles<hmoe::bfloat16>().most;
   static_assert(large.stage_bytes(2) == 16 * 1024 && large.threads() == 128);
   CHECK(pipeline_stages(80, large, 2) == 4);
   CHECK(pipeline_stages(86, large, 2) == 3);
   CHECK(pipeline_stages(90, large, 2) == 4);
+  CHECK(pipeline_stages(80, largest, 2) == 4); // 96 KiB of 164
   for (const int capability : {80, 86, 87, 89, 90, 100, 103, 110, 120, 121, 999})
-    for (const block_shape& shape : {large, small}) {
+    for (const block_shape& shape : {large, small, largest}) {
       const int stages = pipeline_stages(capability, shape, 2);
       CHECK(stages >= 2);
       CHECK(shape.blocks * (stages * shape.stage_bytes(2) + 1024) <= shared_memory_of(capability));

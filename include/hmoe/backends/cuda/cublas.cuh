@@ -5,6 +5,7 @@
 #include <hmoe/backends/cuda/device.hpp>
 #include <hmoe/backends/cuda/device_scalar.cuh>
 #include <hmoe/backends/cuda/device_weight.hpp>
+#include <hmoe/backends/cuda/epilogue.cuh>
 #include <hmoe/backends/cuda/ffn_arrays.hpp>
 #include <hmoe/backends/cuda/launch.cuh>
 #include <hmoe/backends/cuda/memory.hpp>
@@ -14,6 +15,7 @@
 #include <algorithm>
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <limits>
 #include <memory>
 #include <vector>
@@ -21,7 +23,9 @@
 /// cuBLAS in place of hmoe's own products, as a baseline to compare with (cuda_layer::forward_with). Everything else is
 /// the same: router, plan, activation, combine. What it costs besides: cuBLAS takes the numbers of rows from the host,
 /// so the offsets are copied there and the host waits; rows are gathered in a pass of their own, and so is the
-/// activation. Inference without biases and quantised weights; link CUDA::cublas.
+/// activation: one launch of each for all experts. Products of 16-bit values that write float outputs do so
+/// (cublasGemmEx); the grouped product writes the type that it reads, so its outputs are widened in a pass of their
+/// own. Inference without biases and quantised weights; link CUDA::cublas.
 namespace hmoe::backends {
 
 enum class cublas_calls {
@@ -40,18 +44,44 @@ inline constexpr cudaDataType_t cublas_type = std::same_as<S, float>      ? CUDA
                                               : std::same_as<S, bfloat16> ? CUDA_R_16BF
                                                                           : CUDA_R_16F;
 
+/// What a thread moves at once: 16 bytes where rows allow it, else a value.
+template <class S, int Count> struct alignas(sizeof(S) * Count) packet_of {
+  static constexpr index_t count = Count;
+  S values[Count];
+};
+template <class S> using whole_packet = packet_of<S, static_cast<int>(16 / sizeof(S))>;
+
 /// to[slot] = the row that a slot reads, for slots below plan.offsets[end].
-template <class S>
+template <class Packet, class S>
 __global__ void __launch_bounds__(256)
     gather_rows_kernel(plan_arrays plan, index_t end, row_source<S> x, S* to, std::size_t to_stride, index_t d) {
   for (index_t slot = blockIdx.x; slot < plan.offsets[end]; slot += gridDim.x) {
     const std::size_t row = x.index == nullptr ? slot : x.index[slot];
-    for (index_t c = threadIdx.x; c < d; c += blockDim.x)
-      to[slot * to_stride + c] = x.rows[row * x.stride + c];
+    for (index_t c = threadIdx.x * Packet::count; c < d; c += blockDim.x * Packet::count)
+      *reinterpret_cast<Packet*>(to + slot * to_stride + c) =
+          *reinterpret_cast<const Packet*>(x.rows + row * x.stride + c);
   }
 }
 
-/// activated = gate(projected) for the rows of all experts of a bank. `offsets`: of the plan, from its first expert on.
+/// activated = gate(projected) in a row of an expert of that width.
+template <std::size_t Lanes, class Packet, class S, class Gate>
+__device__ void activate_row(const S* projected, S* activated, index_t width, const Gate& gate) {
+  for (index_t column = threadIdx.x * Packet::count; column < width; column += blockDim.x * Packet::count) {
+    const auto first = *reinterpret_cast<const Packet*>(projected + column);
+    const auto second = *reinterpret_cast<const Packet*>(projected + (Lanes - 1) * std::size_t{width} + column);
+    Packet result;
+#pragma unroll
+    for (index_t i = 0; i < Packet::count; ++i) {
+      if constexpr (Lanes == 2)
+        result.values[i] = static_cast<S>(gate.value(to_float(first.values[i]), to_float(second.values[i])));
+      else
+        result.values[i] = static_cast<S>(gate.value(to_float(first.values[i])));
+    }
+    *reinterpret_cast<Packet*>(activated + column) = result;
+  }
+}
+
+/// The same for the rows of all experts of a bank. `offsets`: of the plan, from its first expert on.
 template <std::size_t Lanes, class S, class Gate>
 __global__ void __launch_bounds__(256)
     activate_rows_kernel(const index_t* offsets, const index_t* widths, index_t experts, const S* projected,
@@ -60,14 +90,13 @@ __global__ void __launch_bounds__(256)
   for (index_t slot = offsets[0] + blockIdx.x; slot < offsets[experts]; slot += gridDim.x) {
     while (slot >= offsets[e + 1])
       ++e;
-    for (index_t column = threadIdx.x; column < widths[e]; column += blockDim.x) {
-      const S* const from = projected + std::size_t{slot} * Lanes * stride + column;
-      S* const to = activated + std::size_t{slot} * stride + column;
-      if constexpr (Lanes == 2)
-        *to = static_cast<S>(gate.value(to_float(from[0]), to_float(from[widths[e]])));
-      else
-        *to = static_cast<S>(Gate::value(to_float(from[0])));
-    }
+    const S* const from = projected + std::size_t{slot} * Lanes * stride; // rows are multiples of 16 bytes apart
+    S* const to = activated + std::size_t{slot} * stride;
+    const auto end = epilogue_of<S>(gate);
+    if (widths[e] % whole_packet<S>::count == 0)
+      activate_row<Lanes, whole_packet<S>>(from, to, widths[e], end);
+    else
+      activate_row<Lanes, packet_of<S, 1>>(from, to, widths[e], end);
   }
 }
 
@@ -107,10 +136,20 @@ public:
     const auto blocks = static_cast<unsigned>(8 * target.multiprocessors);
     rows_.resize_for_overwrite(capacity * row);
     projected_.resize_for_overwrite(capacity * kind::lanes * hidden);
-    results_.resize_for_overwrite(capacity * d);
-    cuda_detail::launch{"gather_rows", ctx.stream(), blocks, 256}(cuda_detail::gather_rows_kernel<S>, plan,
-                                                                  static_cast<index_t>(first_expert + layout.size()),
-                                                                  pass.x, rows_.data(), row, static_cast<index_t>(d));
+    const bool widens = calls_ == cublas_calls::grouped && !std::same_as<S, float>;
+    results_.resize_for_overwrite(widens ? capacity * d : 0);
+    const cuda_detail::launch gather{"gather_rows", ctx.stream(), blocks, 256};
+    const auto copy_rows = [&](auto kernel) {
+      gather(kernel, plan, static_cast<index_t>(first_expert + layout.size()), pass.x, rows_.data(), row,
+             static_cast<index_t>(d));
+    };
+    using packet = cuda_detail::whole_packet<S>;
+    const bool whole = d % packet::count == 0 && pass.x.stride % packet::count == 0 &&
+                       reinterpret_cast<std::uintptr_t>(pass.x.rows) % sizeof(packet) == 0;
+    if (whole)
+      copy_rows(cuda_detail::gather_rows_kernel<packet, S>);
+    else
+      copy_rows(cuda_detail::gather_rows_kernel<cuda_detail::packet_of<S, 1>, S>);
 
     std::vector<index_t> offsets(layout.size() + 1);
     cuda_detail::require_cuda(cudaMemcpyAsync(offsets.data(), plan.offsets + first_expert,
@@ -125,15 +164,21 @@ public:
       in.push_back({weights.in + layout[e].in, row, rows_.data() + first * row, row,
                     projected_.data() + first * kind::lanes * hidden, kind::lanes * hidden, kind::lanes * h, count, d});
       out.push_back({weights.out + layout[e].out, layout[e].out_stride, pass.activated + first * hidden, hidden,
-                     results_.data() + first * d, d, d, count, h});
+                     widens ? static_cast<void*>(results_.data() + first * d) : pass.outputs + first * d, d, d, count,
+                     h});
     }
-    multiply(ctx, in);
+    if (in.empty())
+      return;
+    if (calls_ == cublas_calls::grouped)
+      copy_pointers(ctx, in, out);
+    const auto type = cuda_detail::cublas_type<S>;
+    multiply(ctx, in, type, 0);
     cuda_detail::launch{"activate_rows", ctx.stream(), blocks, 256}(
         cuda_detail::activate_rows_kernel<kind::lanes, S, typename kind::gate_type>, plan.offsets + first_expert,
         weights.widths, static_cast<index_t>(layout.size()), projected_.data(), pass.activated, hidden, bank.gate());
-    multiply(ctx, out);
-    const std::size_t first = offsets.front() * d, count = (offsets.back() - offsets.front()) * d;
-    if (count != 0) {
+    multiply(ctx, out, widens ? type : CUDA_R_32F, 3 * in.size());
+    if (widens) {
+      const std::size_t first = offsets.front() * d, count = (offsets.back() - offsets.front()) * d;
       cuda_detail::launch{"widen", ctx.stream(), blocks, 256}(cuda_detail::widen_kernel<S>, results_.data() + first,
                                                               pass.outputs + first, count);
     }
@@ -146,23 +191,36 @@ private:
     std::size_t a_stride;
     const S* b;
     std::size_t b_stride;
-    S* c;
+    void* c;
     std::size_t c_stride, m, n, k;
   };
 
-  void multiply(const cuda_context& ctx, const std::vector<product>& list) {
+  /// Those to a, b and c of the products of `in`, then of `out`: one copy for both.
+  void copy_pointers(const cuda_context& ctx, const std::vector<product>& in, const std::vector<product>& out) {
+    std::vector<const void*> pointers;
+    for (const auto* list : {&in, &out}) {
+      for (const product& p : *list)
+        pointers.push_back(p.a);
+      for (const product& p : *list)
+        pointers.push_back(p.b);
+      for (const product& p : *list)
+        pointers.push_back(p.c);
+    }
+    pointers_.assign(ctx.executor(), pointers);
+  }
+
+  /// `result`: the type of c. `first`: of the pointers to the grouped products.
+  void multiply(const cuda_context& ctx, const std::vector<product>& list, cudaDataType_t result, std::size_t first) {
     const float one = 1, zero = 0;
     const auto type = cuda_detail::cublas_type<S>;
     const auto arithmetic = std::same_as<S, float> && ctx.backend().math == float_math::tf32
                                 ? CUBLAS_COMPUTE_32F_FAST_TF32
                                 : CUBLAS_COMPUTE_32F;
-    if (list.empty())
-      return;
     if (calls_ == cublas_calls::per_expert) {
       for (const product& p : list)
         cuda_detail::require_cublas(cublasGemmEx(handle_.get(), CUBLAS_OP_T, CUBLAS_OP_N, narrow(p.m), narrow(p.n),
                                                  narrow(p.k), &one, p.a, type, narrow(p.a_stride), p.b, type,
-                                                 narrow(p.b_stride), &zero, p.c, type, narrow(p.c_stride), arithmetic,
+                                                 narrow(p.b_stride), &zero, p.c, result, narrow(p.c_stride), arithmetic,
                                                  CUBLAS_GEMM_DEFAULT),
                                     "cublasGemmEx");
       return;
@@ -171,7 +229,6 @@ private:
     std::vector<cublasOperation_t> transposed(groups, CUBLAS_OP_T), plain(groups, CUBLAS_OP_N);
     std::vector<float> ones(groups, 1), zeros(groups, 0);
     std::vector<int> m, n, k, a_strides, b_strides, c_strides, sizes(groups, 1);
-    std::vector<const void*> pointers; // those to a, to b and to c
     for (const product& p : list) {
       m.push_back(narrow(p.m));
       n.push_back(narrow(p.n));
@@ -179,20 +236,14 @@ private:
       a_strides.push_back(narrow(p.a_stride));
       b_strides.push_back(narrow(p.b_stride));
       c_strides.push_back(narrow(p.c_stride));
-      pointers.push_back(p.a);
     }
-    for (const product& p : list)
-      pointers.push_back(p.b);
-    for (const product& p : list)
-      pointers.push_back(p.c);
-    pointers_.assign(ctx.executor(), pointers);
-    const void** const device = pointers_.data();
-    cuda_detail::require_cublas(cublasGemmGroupedBatchedEx(handle_.get(), transposed.data(), plain.data(), m.data(),
-                                                           n.data(), k.data(), ones.data(), device, type,
-                                                           a_strides.data(), device + groups, type, b_strides.data(),
-                                                           zeros.data(), const_cast<void**>(device + 2 * groups), type,
-                                                           c_strides.data(), narrow(groups), sizes.data(), arithmetic),
-                                "cublasGemmGroupedBatchedEx");
+    const void** const device = pointers_.data() + first;
+    cuda_detail::require_cublas(
+        cublasGemmGroupedBatchedEx(handle_.get(), transposed.data(), plain.data(), m.data(), n.data(), k.data(),
+                                   ones.data(), device, type, a_strides.data(), device + groups, type, b_strides.data(),
+                                   zeros.data(), const_cast<void**>(device + 2 * groups), result, c_strides.data(),
+                                   narrow(groups), sizes.data(), arithmetic),
+        "cublasGemmGroupedBatchedEx");
   }
   [[nodiscard]] static int narrow(std::size_t value) {
     require(value <= static_cast<std::size_t>(std::numeric_limits<int>::max()), "cuBLAS takes ", value, " as an int");

@@ -158,7 +158,7 @@ void cuda_experts<Lanes, S, Gate>::run_forward(const cuda_context& ctx, input x,
                                            keeps ? kept.hidden + tokens * choices * stride : nullptr,
                                            outputs,
                                            stride},
-                                          gate_, scratch, {ctx.backend().math, false});
+                                          gate_, scratch, {ctx.backend().math, false, ctx.backend().tiles});
   }
   cuda_detail::combine<S>(ctx.stream(), assigned, plan.slots, outputs, assigned.weights, nullptr, 0, y.data(),
                           y.stride(), static_cast<index_t>(layout_->d_model()));
@@ -204,7 +204,7 @@ void cuda_experts<Lanes, S, Gate>::backward(const cuda_context& ctx, input x, co
                                          pass.d_rows,
                                          stride},
                                         {gradients.in, gradients.out, gradients.in_bias, gradients.out_bias}, gate_,
-                                        scratch, {ctx.backend().math, false});
+                                        scratch, {ctx.backend().math, false, ctx.backend().tiles});
     cuda_detail::launch_spread(source, entries, pass.d_entries, d_weights.data(), d_weights.stride(), ctx.stream());
   }
   cuda_detail::combine<S>(ctx.stream(), assigned, plan.slots, pass.d_rows, nullptr, nullptr, 0, dx.data(), dx.stride(),

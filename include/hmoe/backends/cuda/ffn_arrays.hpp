@@ -2,6 +2,7 @@
 #pragma once
 
 #include <hmoe/backends/cuda/arrays.hpp>
+#include <hmoe/backends/cuda/tuning.hpp>
 #include <hmoe/core/config.hpp>
 #include <hmoe/core/scalar.hpp>
 
@@ -20,6 +21,7 @@ enum class float_math { f32, tf32 };
 struct ffn_options {
   float_math math = float_math::f32;
   bool residual = false; ///< the expert is x + expert(x): hmoe::experts::low_rank_bank, with Lanes = 1 and linear
+  tile_size tiles = tile_size::automatic;
 };
 
 /// What sizes a launch.

@@ -9,6 +9,8 @@
 #include <hmoe/backends/cuda/tile_product.cuh>
 #include <hmoe/backends/cuda/tile_selection.cuh>
 
+#include <algorithm>
+#include <cstddef>
 #include <type_traits>
 
 namespace hmoe::backends::cuda_detail {
@@ -186,7 +188,8 @@ void ffn_backward(cudaStream_t stream, const launch_target& target, const plan_a
                   const ffn_gradient_arrays& gradients, Gate gate, void* workspace, const ffn_options& options) {
   const bank_rows bank{plan.offsets + weights.first_expert, weights.widths, weights.experts};
   with_atom<S>(options.math, [&]<class Atom, block_shapes Shapes>() {
-    with_tiles<Shapes>(plan, [&]<block_shape Shape>() {
+    const std::size_t columns = std::min<std::size_t>(weights.d, pass.hidden_stride);
+    with_tiles<Shapes>(options, target, plan, columns, [&]<block_shape Shape>() {
       backward_products<Lanes, Atom, Shape, Shapes.many>(stream, target, bank, weights, pass, gradients, gate,
                                                          workspace, options.residual);
     });

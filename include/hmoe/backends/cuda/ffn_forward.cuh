@@ -8,6 +8,9 @@
 #include <hmoe/backends/cuda/tile_product.cuh>
 #include <hmoe/backends/cuda/tile_selection.cuh>
 
+#include <algorithm>
+#include <cstddef>
+
 namespace hmoe::backends::cuda_detail {
 
 /// activated = act(x W_inᵀ + b): the tile's columns are rows of W_in with the lanes interleaved, so that a thread has
@@ -141,7 +144,8 @@ void ffn_forward(cudaStream_t stream, const launch_target& target, const plan_ar
                  const ffn_options& options) {
   const bank_rows bank{plan.offsets + weights.first_expert, weights.widths, weights.experts};
   with_atom<S>(options.math, [&]<class Atom, block_shapes Shapes>() {
-    with_tiles<Shapes>(plan, [&]<block_shape Shape>() {
+    const std::size_t columns = std::min<std::size_t>(weights.d, pass.hidden_stride);
+    with_tiles<Shapes>(options, target, plan, columns, [&]<block_shape Shape>() {
       forward_products<Lanes, Atom, Shape>(stream, target, bank, weights, pass, gate, workspace, options.residual);
     });
   });

@@ -57,7 +57,7 @@ struct grouped_products {
     const auto weights = bank.arrays(first_expert);
     using weight = std::remove_const_t<std::remove_pointer_t<decltype(weights.in)>>;
     ffn_forward<kind::lanes, S, weight>(ctx.stream(), target, plan, weights, pass, bank.gate(), scratch,
-                                        {ctx.backend().math, kind::residual});
+                                        {ctx.backend().math, kind::residual, ctx.backend().tiles});
   }
 };
 
@@ -270,7 +270,7 @@ void cuda_layer<Experts, Router, S, W>::run_experts_backward(
                                                        shape_.hidden_stride};
       cuda_detail::ffn_backward<kind::lanes, S>(ctx.stream(), target(ctx), pass.plan, bank.arrays(first), arrays,
                                                 gradients.bank(b), bank.gate(), scratch,
-                                                {ctx.backend().math, kind::residual});
+                                                {ctx.backend().math, kind::residual, ctx.backend().tiles});
     } else if constexpr (Bank::form == cuda_detail::bank_form::own) {
       cuda_detail::own_experts_backward<typename Bank::functions>(ctx.stream(), bank.rows(pass.plan, first), x,
                                                                   d_outputs, back.d_rows, gradients.bank(b).in);

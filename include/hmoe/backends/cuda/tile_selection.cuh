@@ -18,12 +18,21 @@ template <class S, class F> void with_atom(float_math math, const F& f) {
     f.template operator()<fma_atom, product_tiles<S>()>();
 }
 
-/// f.operator()<shape>() with the tiles for as many rows as the plan has room for.
-template <block_shapes Shapes, class F> void with_tiles(const plan_arrays& plan, const F& f) {
-  if (plan.capacity >= rows_for_large_tiles * plan.experts)
+/// f.operator()<shape>() with the tiles that the options ask for, or those for as many rows as the plan has room for,
+/// in products of at least `columns` columns.
+template <block_shapes Shapes, class F>
+void with_tiles(const ffn_options& options, const launch_target& target, const plan_arrays& plan, std::size_t columns,
+                const F& f) {
+  const tile_size size =
+      options.tiles != tile_size::automatic
+          ? options.tiles
+          : chosen_tiles(target.compute_capability, target.multiprocessors, plan.capacity, plan.experts, columns);
+  if (size == tile_size::small)
+    f.template operator()<Shapes.few>();
+  else if (size == tile_size::large)
     f.template operator()<Shapes.many>();
   else
-    f.template operator()<Shapes.few>();
+    f.template operator()<Shapes.most>();
 }
 
 } // namespace hmoe::backends::cuda_detail

@@ -26,9 +26,10 @@ struct block_shape {
   }
 };
 
-/// Tiles for experts with many rows, and for few (a warp then has all rows and a part of the columns).
+/// Tiles for experts with many rows, for few (a warp then has all rows and a part of the columns), and for so many that
+/// what is read from L2 counts more than rows that are not there.
 struct block_shapes {
-  block_shape many, few;
+  block_shape many, few, most;
 };
 
 /// The tiles for products of values of S. None of these figures has been measured on a GPU yet: they follow from
@@ -42,17 +43,49 @@ template <class S> [[nodiscard]] constexpr block_shapes product_tiles() noexcept
         // per value that is read from L2.
         {128, 128, 32, 2, 2, 2},
         // Few rows: reading weights is the limit, so steps are long (128 bytes of a row) and blocks are small and many.
-        {32, 64, 64, 1, 4, 3}};
+        {32, 64, 64, 1, 4, 3},
+        // The warps of `many`, eight of them in one block: three quarters of the bytes from L2 for the same products,
+        // and half of what is written to shared memory for B. One block has nothing beside it at the ends of tiles.
+        {256, 128, 32, 4, 2, 1}};
   else
     return {// 64 sums in a thread. The operands of 256 multiply-adds, or of two steps of tf32, take 64 registers
             // and more besides: one block. A step is 64 bytes of a row.
             {128, 128, 16, 2, 4, 1},
-            {32, 64, 32, 1, 4, 3}};
+            {32, 64, 32, 1, 4, 3},
+            {128, 128, 16, 2, 4, 1}}; // 128 sums beside such operands do not fit into 255 registers
 }
 
 /// From how many rows per expert, on average over what the capacity allows, the large tiles pay: below, more than half
 /// of their arithmetic would be on rows that are not there.
 inline constexpr std::size_t rows_for_large_tiles = 64;
+
+/// From how many rows per expert the largest tiles pay on 9.0 and 10.x, where the L2 cache is the limit of the large
+/// ones: on average half a tile of an expert's rows is empty, so that they multiply (512 + 128) / (512 + 64) = 1.11
+/// times as much, for .83 of the bytes. On 8.x the tensor cores are the limit of both
+/// (docs/backends/cuda_kernels.md counts).
+inline constexpr std::size_t rows_for_largest_tiles = 512;
+
+/// Tiles of products. A token has the same bits with each.
+enum class tile_size {
+  automatic, ///< by the rule of chosen_tiles
+  small,     ///< block_shapes::few
+  large,     ///< block_shapes::many
+  largest    ///< block_shapes::most
+};
+
+/// The tiles for products of `rows` rows of `experts` experts, all of at least `columns` columns. There must be several
+/// of the largest tiles for each multiprocessor, or some have one more than others.
+[[nodiscard]] constexpr tile_size chosen_tiles(int compute_capability, int multiprocessors, std::size_t rows,
+                                               std::size_t experts, std::size_t columns) noexcept {
+  if (rows < rows_for_large_tiles * experts)
+    return tile_size::small;
+  const bool bound_by_l2 = compute_capability >= 90 && compute_capability < 110;
+  const std::size_t tiles = rows / 256 * ((columns + 127) / 128);
+  return bound_by_l2 && rows >= rows_for_largest_tiles * experts &&
+                 tiles >= 4 * static_cast<std::size_t>(multiprocessors)
+             ? tile_size::largest
+             : tile_size::large;
+}
 
 /// Shared memory of a multiprocessor in bytes (CUDA C++ Programming Guide, technical specifications per compute
 /// capability).
