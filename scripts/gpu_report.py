@@ -4,6 +4,7 @@
 
 usage: gpu_report.py FOLDER PAGE.md
 """
+import csv
 import json
 import re
 import sys
@@ -66,6 +67,48 @@ def memory(probe):
             yield [row["shape"], str(row["tokens"]), f"{row['tape_bytes'] / 1e9:.3f}", f"{row['workspace_bytes'] / 1e9:.3f}"]
 
 
+def beside_cublas(path):
+    """Rows of benchmarks/cuda: times in µs of hmoe and both forms of cuBLAS, and hmoe's part of what the limits allow."""
+    try:
+        found = json.loads(path.read_text(errors="replace") or "{}").get("benchmarks", [])
+    except ValueError:  # cut off
+        return
+    cells = {}
+    for row in found:
+        match = re.match(r"cuda/([^/]+)/([^/]+)/([^/]+)/tokens:(\d+)/(\w+)", row.get("name", ""))
+        if match and not row.get("error_occurred") and row.get("run_type", "iteration") == "iteration":
+            shape, values, subject, tokens, routing = match.groups()
+            cells.setdefault((shape, values, int(tokens), routing), {})[subject] = row
+    for (shape, values, tokens, routing), subjects in cells.items():
+        times = [subjects.get(s, {}).get("real_time") for s in ("hmoe", "cublas_per_expert", "cublas_grouped", "training_step")]
+        own = subjects.get("hmoe", {})
+        yield [f"{shape}, {routing}", values, str(tokens), *map(number, times), number(own.get("TFLOP/s")),
+               number(own.get("efficiency"))]  # fmt: skip
+
+
+COUNTERS = (
+    "Duration", "Compute (SM) Throughput", "L2 Cache Throughput", "DRAM Throughput", "Achieved Occupancy",
+    "Registers Per Thread", "L1/TEX Hit Rate", "L2 Hit Rate",
+)  # fmt: skip
+
+
+def counters(path):
+    """Rows of ncu's table: a kernel, and of COUNTERS what is there."""
+    lines = path.read_text(errors="replace").splitlines()
+    start = next((i for i, line in enumerate(lines) if line.startswith('"ID"')), len(lines))
+    kernels = {}
+    for row in csv.DictReader(lines[start:]):
+        if not (row.get("ID") or "").isdigit():  # what ncu says at the end
+            continue
+        name = re.sub(r"\(.*|<.*>$", "", row.get("Kernel Name") or "")
+        inner = re.search(r"(project_in|project_out|backward_hidden|backward_rows|weight_gradient)", row.get("Kernel Name") or "")
+        values = kernels.setdefault(row["ID"], {"kernel": inner[1] if inner else name})
+        if row.get("Metric Name") in COUNTERS:
+            values.setdefault(row["Metric Name"], f"{row.get('Metric Value')} {row.get('Metric Unit') or ''}".strip())
+    for values in kernels.values():
+        yield [values["kernel"], "", *(values.get(name, "") for name in COUNTERS)]
+
+
 def page(folder):
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
@@ -99,6 +142,20 @@ def page(folder):
         speeds(probe, torch),
     )  # fmt: skip
     lines += ["", "Memory of training, in GB:", "", *table(["shape", "tokens", "tape", "workspace"], memory(probe))]
+    rows = list(beside_cublas(folder / "benchmark.json"))
+    if rows:
+        head = ["shape, routing", "values", "tokens", "hmoe µs", "cuBLAS each µs", "cuBLAS grouped µs", "training µs", "TFLOP/s",
+                "part of the limits"]  # fmt: skip
+        lines += [
+            "",
+            "Beside cuBLAS (`benchmarks/cuda`), which makes the host wait for the plan; the limits are a dense product of 8192 × 8192",
+            "random values and a copy, measured in the same run:",
+            "",
+            *table(head, rows),
+        ]
+    rows = list(counters(folder / "ncu.csv"))
+    if rows:
+        lines += ["", "Counters (ncu, clocks as they are):", "", *table(["kernel", "", *COUNTERS], rows)]
     lines += ["", "## Tests", "", f"{len(found.get('ok', []))} passed."]
     for word, text in (("FAILED", "Failed"), ("no time", "Cut off"), ("skipped", "Skipped")):
         if word in found:

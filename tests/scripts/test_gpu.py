@@ -5,6 +5,7 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
 import unittest
 from pathlib import Path
@@ -62,12 +63,36 @@ class Run(unittest.TestCase):
         (self.folder / "results/torch.jsonl").write_text(
             '{"dense_tflops": 700}\n{"shape": "s", "tokens": 256, "grouped_us": 150.5}\n{"cut of'
         )
+        times = {"hmoe": 50.0, "cublas_per_expert": 80.5, "cublas_grouped": 70.0}
+        (self.folder / "results/benchmark.json").write_text(json.dumps({"benchmarks": [
+            {"name": f"cuda/s/bf16/{subject}/tokens:16/uniform/manual_time", "real_time": time, "TFLOP/s": 200.0, "efficiency": 0.5}
+            for subject, time in times.items()
+        ] + [{"name": "cuda/s/bf16/training_step/tokens:16/uniform/manual_time", "error_occurred": True}]}))  # fmt: skip
+        (self.folder / "results/ncu.csv").write_text(
+            '==PROF== Connected\n"ID","Kernel Name","Section Name","Metric Name","Metric Unit","Metric Value"\n'
+            '"0","void run_tiles<project_in<2>>(x, y)","S","Duration","us","12.5"\n'
+            '"0","void run_tiles<project_in<2>>(x, y)","S","L2 Cache Throughput","%","61.2"\n'
+        )
         text = gpu_report.page(self.folder / "results")
+        self.assertIn("| s, uniform | bf16 | 16 | 50 | 80.5 | 70 |  | 200 | 0.5 |", text)
+        self.assertIn("| project_in |  | 12.5 us |  | 61.2 % |", text)
         self.assertIn("# Measured on Some GPU\n", text)
         self.assertIn("| s | 256 | 100 | 90 | 20 | 150 |  | 400 | 380 | 15 |  |", text)
         self.assertIn("| s | 256 | 0.003 | 0.001 |", text)
         self.assertIn("reaches 700 TFLOP/s", text)
         self.assertIn("Failed: test layer (status 3).", text)
+
+
+class Torch(unittest.TestCase):
+    def test_both_ways_compute_the_same_layer(self):
+        try:
+            import torch  # noqa: F401
+        except ImportError:
+            self.skipTest("PyTorch is not there")
+        script = str(paths.SCRIPTS / "lib/torch_baseline.py")
+        done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(done.stdout.count("grouped and looped differ by"), 3)
 
 
 if __name__ == "__main__":
