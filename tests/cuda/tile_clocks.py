@@ -16,7 +16,7 @@ shortest that multiplies and copies all. Clocks of a multiprocessor for a step, 
   L2       bytes of both operands ÷ (bytes of the L2 cache a clock ÷ multiprocessors)
   DRAM     bytes of the weights ÷ (bytes of DRAM a clock ÷ multiprocessors), for tiles of few rows, which read each weight
            for themselves; tiles of many rows find them in the L2 cache
-The longest is the bound of the tile. Loads of single values count as one pass of shared memory, of 128 bits as four.
+The longest is the bound of the tile. Loads count as if the lanes of a warp read different values.
 """
 
 import heapq
@@ -134,7 +134,7 @@ def bytes_of(operation):
     """What a warp reads or writes by an operation on shared memory."""
     if operation.startswith("LDSM"):
         return 128 * int(operation[-1])
-    return 512 if "128" in operation else 128
+    return 32 * (16 if "128" in operation else 8 if ".64" in operation else 4)
 
 
 def step(code, name, arch):
@@ -154,7 +154,9 @@ def step(code, name, arch):
     weight = WEIGHT_BYTES.get(weights, value)
     whole = [ends for ends in loops(code) if count([c for c in code if ends[0] <= c[0] <= ends[1]], product)]
     copies_a, copies_b = m * k * value // 512 // warps, n * k * value // 512 // warps
-    copies, stores = (copies_a, copies_b) if weights else (copies_a + copies_b, 0)
+    if "weight_cell<" in name:  # copied as they are stored; not every thread has a packet in the last pass
+        copies_b = -(-int(n * k * weight) // (512 * warps))
+    copies, stores = (copies_a, copies_b) if weights and "weight_cell<" not in name else (copies_a + copies_b, 0)
     for first, last in whole:
         body = loop(code, first, last)
         inner = [ends for ends in whole if first <= ends[0] and ends[1] <= last and ends != (first, last)]
