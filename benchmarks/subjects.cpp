@@ -33,6 +33,7 @@ std::vector<subject> subjects() {
       hmoe_subject<packed_runner<formats::f32>>("simd", f32),
       hmoe_subject<packed_runner<formats::f16>>("simd", {"f16", multiplier::f32, 2, 2e-3}),
       hmoe_subject<packed_runner<formats::bf16>>("simd", {"bf16", multiplier::bf16, 2, 2e-2}),
+      hmoe_subject<packed_runner<formats::fp8>>("simd", {"fp8", multiplier::bf16, 8.25 / 8, 8e-2}),
       hmoe_subject<packed_runner<formats::q8>>("simd", {"q8", multiplier::int8, 8.5 / 8, 5e-2}),
       hmoe_subject<packed_runner<formats::q8_channel>>("simd", {"q8_channel", multiplier::int8, 1, 8e-2}),
       hmoe_subject<packed_runner<formats::q4>>("simd", {"q4", multiplier::int8, 4.5 / 8, 0.4}),

@@ -8,10 +8,14 @@ with the subject as its strategy, and goes on where the file ends. A turn is som
 another, so a round sees one state of the machine, and `ratio` is the median over rounds of a subject's time ÷ hmoe's.
 Who has no turn is stopped, so that it computes nothing. Where memory does not suffice for all, peers race in groups, hmoe
 in each of them.
+
+With --minutes layers share the time in equal parts, and what one leaves goes to those that follow; coarse points come first. A
+point gets as many rounds as the time of its layer allows, LEAST_ROUNDS at least. What had no time is left to the next run.
 """
 
 import argparse
 import json
+import math
 import os
 import re
 import select
@@ -22,6 +26,7 @@ import sys
 import tempfile
 from pathlib import Path
 from statistics import median, quantiles
+from time import monotonic
 
 sys.dont_write_bytecode = True
 HERE = Path(__file__).resolve().parent
@@ -38,6 +43,10 @@ QUICK = {"shapes": SHAPES[:2], "formats": FORMATS, "tokens": (1, 16, 256, 1024),
 # What a result may differ by from hmoe's in float before it counts as wrong: formats with as many bits differ in scales.
 MOST_DIFFERENCE = {"f32": 1e-4, "bf16": 2e-2, "q8": 5e-2, "q8_channel": 8e-2, "q8_row": 8e-2, "q4": 0.4, "q4_row": 0.4,
                    "mxfp4": 0.4}  # fmt: skip
+# What a run with --minutes measures first: points, and in each of them formats with their number of threads.
+COARSE = (((1, 16, 64, 256, 1024), LOADS[:1]), ((4, 4096), LOADS[:1]), ((1, 64, 1024), LOADS[1:]))
+FIRST = (("bf16", 1), ("f32", 1), ("q8_channel", 1), ("q4", 1), ("q8", 1), ("bf16", 2), ("mxfp4", 1), ("q4", 2))
+LEAST_ROUNDS, LEAST_PART = 3, 45  # rounds of a point; seconds of a layer, whose weights have to be made first
 LOADING, ANSWERING = 900, 300  # seconds that a process has for its start, and for an answer
 
 
@@ -175,9 +184,30 @@ def environment_of(peer, package, threads):
     return found | ({"LD_PRELOAD": str(libraries[-1])} if libraries else {})
 
 
+class Pace:
+    """What work took until now, to tell what the next will take."""
+
+    def __init__(self):
+        self.loading = 0.5e-9  # seconds for a byte of a process, while all of them load
+        self.slowness = {}  # {format: seconds of a pass in the mean of subjects ÷ those that the limits allow}
+
+    def load(self, seconds, subjects, size):
+        self.loading = max(seconds / (subjects * size), 0.5 * self.loading)
+
+    def to_load(self, subjects, size):
+        return subjects * size * self.loading
+
+    def round(self, form, bound, subjects, turn):
+        """Seconds of a round."""
+        return subjects * max(1.3 * turn, bound * self.slowness.get(form, 3.0))
+
+
 class Race:
     def __init__(self, options):
         self.options = options
+        self.pace = Pace()
+        minutes = getattr(options, "minutes", None)
+        self.end = math.inf if minutes is None else monotonic() + 60 * minutes
         self.results = Results(options.out)
         self.folder = Path(tempfile.mkdtemp(prefix="problem-", dir=options.packages))
         cores = sorted(os.sched_getaffinity(0))
@@ -186,30 +216,50 @@ class Race:
     def subjects(self, form):
         return [OURS, *(name for name, peer in PEERS.items() if form in peer.formats)]
 
-    def wanted(self, shape, form, threads):
+    def wanted(self, shape, form, threads, tokens=None, loads=None):
         """{(tokens, load): subjects} of what is selected and not there yet."""
         found = {}
-        for tokens in self.options.tokens:
-            for load in self.options.loads:
-                names = {s: name_of(shape, form, s, tokens, load, threads) for s in self.subjects(form)}
+        for count in self.options.tokens if tokens is None else tokens:
+            for load in self.options.loads if loads is None else loads:
+                names = {s: name_of(shape, form, s, count, load, threads) for s in self.subjects(form)}
                 chosen = [s for s, name in names.items() if self.options.filter.search(name)]
                 if any(names[s] not in self.results.known for s in chosen):
-                    found[tokens, load] = [OURS, *(s for s in chosen if s != OURS)]
+                    found[count, load] = [OURS, *(s for s in chosen if s != OURS)]
         return found
+
+    def levels(self):
+        """(tokens, loads) in the order in which they are measured."""
+        o = self.options
+        coarse = COARSE if self.end < math.inf else ()
+        return [*((tuple(t for t in o.tokens if t in ts), tuple(x for x in o.loads if x in ls)) for ts, ls in coarse),
+                (o.tokens, o.loads)]  # fmt: skip
+
+    def kinds(self, shape, tokens, loads):
+        """(format, threads, points) of what is left to do."""
+        pairs = [(f, n) for f in self.options.formats for n in self.options.threads]
+        if self.end < math.inf:
+            pairs.sort(key=lambda pair: FIRST.index(pair) if pair in FIRST else len(FIRST))
+        found = [(form, threads, self.wanted(shape, form, threads, tokens, loads)) for form, threads in pairs]
+        return [kind for kind in found if kind[2]]
 
     def run(self):
         try:
-            for shape in self.options.shapes:
-                kinds = [(f, n, self.wanted(shape, f, n)) for f in self.options.formats for n in self.options.threads]
-                kinds = [(form, threads, points) for form, threads, points in kinds if points]
-                if kinds:
-                    self.run_shape(shape, kinds)
-            self.results.write({"end": len(self.results.known)})
+            for tokens, loads in self.levels():
+                shapes = [shape for shape in self.options.shapes if self.kinds(shape, tokens, loads)]
+                for number, shape in enumerate(shapes):
+                    now = monotonic()
+                    if now < self.end:
+                        part = max((self.end - now) / (len(shapes) - number), min(LEAST_PART, self.end - now))
+                        self.run_shape(shape, self.kinds(shape, tokens, loads), now + part)
             print(f"  {self.results.measured} of {self.results.cells} cells could be measured", flush=True)
+            if monotonic() < self.end:
+                self.results.write({"end": len(self.results.known)})
+            else:
+                print("  the time is over; the same command goes on", flush=True)
         finally:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def run_shape(self, shape, kinds):
+    def run_shape(self, shape, kinds, until=math.inf):
         tokens = sorted({t for _, _, points in kinds for t, _ in points})
         loads = sorted({load for _, _, points in kinds for _, load in points})
         print(f"  {shape}", flush=True)
@@ -224,23 +274,52 @@ class Race:
         self.problem = json.loads((self.folder / "problem.json").read_text(encoding="utf-8"))
         self.results.write({"described": shape, **{k: self.problem[k] for k in ("d_model", "widths", "top_k")}})
         for form, threads, points in kinds:
-            self.run_kind(shape, form, threads, points)
+            self.run_kind(shape, form, threads, points, until)
 
-    def run_kind(self, shape, form, threads, points):
+    def run_kind(self, shape, form, threads, points, until=math.inf):
         problem = self.problem
         weights = 3 * problem["d_model"] * len(problem["widths"]) * max(problem["widths"])
         width = {"f32": 4, "bf16": 2, "q4": 0.5625, "q4_row": 0.5625, "mxfp4": 0.53}.get(form, 1.0625)
         own = max(weights * width, problem["cold_bytes"]) * ROOM.get(form, 2.5) + 0.6e9
         subjects = list(dict.fromkeys(s for selected in points.values() for s in selected))
         for group in groups_of(subjects, own, 0.85 * available_memory()):
+            start = monotonic()
+            if start + self.pace.to_load(len(group), own) > until:
+                continue
             racing = self.started(group, shape, form, threads, points)
+            self.pace.load(monotonic() - start, len(group), own)
             try:
-                if OURS in racing:
-                    for (tokens, load), selected in points.items():
-                        self.run_point(shape, form, threads, tokens, load, {s: racing[s] for s in racing if s in selected})
+                for number, (point, selected) in enumerate(points.items() if OURS in racing else ()):
+                    chosen = {s: racing[s] for s in racing if s in selected}
+                    rounds = self.rounds_of(form, point, chosen, until, len(points) - number)
+                    if rounds > 0:
+                        self.run_point(shape, form, threads, *point, chosen, rounds)
             finally:
                 for process, _ in racing.values():
                     process.end()
+
+    def bound(self, tokens, load, limits, bytes_per_weight):
+        """Seconds of a pass that the limits allow, of the mean input; its FLOPs, and the weights that it reads."""
+        inputs = next(i for i in self.problem["inputs"] if (i["tokens"], i["load"]) == (tokens, load))
+        flops, read = (sum(inputs[key]) / inputs["count"] for key in ("flops", "weights"))
+        return max(flops / limits["peak"], read * bytes_per_weight / limits["dram"]), flops, read
+
+    def rounds_of(self, form, point, racing, until, points):
+        """How many rounds a point gets, the first of `points` that share the time that is left; 0: there is too little."""
+        most = self.options.rounds
+        left = until - monotonic()
+        if left == math.inf:
+            return most
+        process, said = racing[OURS]
+        try:
+            bound, *_ = self.bound(*point, process.ask(do="limits"), said["bytes_per_weight"])
+        except Failed:  # the point will tell
+            return LEAST_ROUNDS
+        each = self.pace.round(form, bound, len(racing), self.options.seconds)
+        least = min(LEAST_ROUNDS, most)
+        if (least + 2) * each > left:  # one to check, one to warm up
+            return 0
+        return min(most, max(least, int(left / points / each) - 2))
 
     def command(self, subject, form, threads):
         """(command, environment) of a subject's process."""
@@ -295,7 +374,7 @@ class Race:
             raise Failed(f"its result {words}; allowed is {MOST_DIFFERENCE[form]:g}")
         return difference
 
-    def run_point(self, shape, form, threads, tokens, load, racing):
+    def run_point(self, shape, form, threads, tokens, load, racing, rounds):
         differences, times, failed = {}, {}, {}
         for subject, (process, _) in list(racing.items()):
             try:
@@ -305,7 +384,7 @@ class Race:
                 failed[subject] = str(reason)
         limits = racing[OURS][0].ask(do="limits") if OURS in times else {}
         request = {"do": "run", "tokens": tokens, "load": load, "seconds": self.options.seconds}
-        for turn in range(self.options.rounds):
+        for turn in range(rounds):
             order = list(times)
             for subject in order[turn % len(order) :] + order[: turn % len(order)] if order else ():
                 try:
@@ -313,8 +392,7 @@ class Race:
                 except Failed as reason:
                     failed[subject] = str(reason)
                     times.pop(subject)
-        inputs = next(i for i in self.problem["inputs"] if (i["tokens"], i["load"]) == (tokens, load))
-        flops, read = (sum(inputs[key]) / inputs["count"] for key in ("flops", "weights"))
+        slowness = []
         for subject in racing:
             entry = self.cell(shape, form, subject, tokens, load, threads)
             if subject in failed or OURS not in times:
@@ -323,13 +401,16 @@ class Race:
             low, middle, high = quartiles(times[subject])
             ratios = quartiles([mine / ours for mine, ours in zip(times[subject], times[OURS])])
             said = racing[subject][1]
-            bound = max(flops / limits["peak"], read * said["bytes_per_weight"] / limits["dram"])
+            bound, flops, read = self.bound(tokens, load, limits, said["bytes_per_weight"])
+            slowness.append(middle / bound)
             self.results.write(entry | {
                 "seconds": middle, "q25": low, "q75": high, "runs": len(times[subject]), "ratio": ratios[1],
                 "ratio_q25": ratios[0], "ratio_q75": ratios[2], "difference": differences[subject],
                 "bytes_per_weight": said["bytes_per_weight"], "copies": said["copies"], "version": said["version"],
                 "flops": flops, "bytes": read * said["bytes_per_weight"], **limits, "efficiency": bound / middle,
             })  # fmt: skip
+        if slowness:
+            self.pace.slowness[form] = sum(slowness) / len(slowness)
         told = ", ".join(f"{s} {median(t) * 1e3:.3g}" for s, t in times.items())
         print(f"    {form}, {threads} threads, {load}, {tokens} tokens: {told} ms", flush=True)
 
@@ -343,6 +424,7 @@ def main():
     parser.add_argument("--new", action="store_true", help="begin the file anew")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--filter", default="")
+    parser.add_argument("--minutes", type=float, help="that the run may take, about")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--seconds", type=float, help="of a turn")
     options = parser.parse_args()
@@ -350,6 +432,8 @@ def main():
         options.filter = re.compile(options.filter)
     except re.error as error:
         parser.error(f"--filter needs a regular expression: {error}")
+    if options.minutes is not None and not options.minutes > 0:
+        parser.error(f"--minutes needs a number above 0, not {options.minutes:g}")
     small = options.quick and not options.filter.pattern
     options.shapes, options.formats = (QUICK["shapes"], QUICK["formats"]) if small else (SHAPES, FORMATS)
     if SMALL in options.filter.pattern:

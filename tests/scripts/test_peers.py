@@ -114,6 +114,38 @@ class Racing(unittest.TestCase):
         self.assertEqual(len(found), 14)
         self.assertEqual(again.wanted("hmoe_0.4b", "bf16", 1), {})
 
+    def test_a_run_of_some_minutes_goes_on_with_coarse_points_first_and_leaves_what_it_has_no_time_for(self):
+        grid = {"tokens": (1, 2, 16), "loads": ("uniform", "zipf"), "threads": (1, 2), "formats": ("f32", "bf16")}
+        self.addCleanup(setattr, race, "PEERS", race.PEERS)
+        race.PEERS = {"zentorch": race.PEERS["zentorch"]}
+        out = Path(tempfile.mkdtemp(dir=FOLDER.name), "cells.jsonl")
+        out.write_text('{"selection": "s"}\n')
+        raced(out, minutes=1e-9, **grid)
+        self.assertFalse(dispatch_results.read(out)["complete"])
+        self.assertEqual(dispatch_results.read(out)["cells"], [])
+        raced(out, minutes=5, **grid)
+        results = dispatch_results.read(out)
+        self.assertTrue(results["complete"])
+        order = [(c["format"], c["threads"], c["tokens"], c["load"]) for c in results["cells"] if c["strategy"] == "zentorch"]
+        self.assertEqual(len(set(order)), 24)
+        self.assertEqual(order[:5], [("bf16", 1, 1, "uniform"), ("bf16", 1, 16, "uniform"), ("f32", 1, 1, "uniform"),
+                                     ("f32", 1, 16, "uniform"), ("bf16", 2, 1, "uniform")])  # fmt: skip
+        self.assertEqual({o[2:] for o in order[-12:]}, {(2, "uniform"), (2, "zipf"), (16, "zipf")})
+
+    def test_rounds_that_a_part_of_the_time_allows(self):
+        _, held = raced(formats=(), rounds=9, seconds=0.1)
+        held.problem = {"inputs": [{"tokens": 1, "load": "zipf", "count": 1, "flops": [1e9], "weights": [1e6]}]}
+
+        class Own:
+            def ask(self, do):
+                return {"peak": 1e9, "dram": 1e9}
+
+        racing = {"hmoe": (Own(), {"bytes_per_weight": 2}), "slow": None}
+        held.pace.slowness["f32"] = 2.0  # 1 s of FLOPs: a round of two subjects is 4 s
+        rounds = [held.rounds_of("f32", (1, "zipf"), racing, race.monotonic() + left, 2) for left in (19, 21, 60, 900)]
+        self.assertEqual(rounds, [0, 3, 5, 9])
+        self.assertEqual(held.rounds_of("f32", (1, "zipf"), racing, float("inf"), 2), 9)
+
     def test_a_layer_that_memory_does_not_suffice_for_is_named(self):
         results = dispatch_results.read(raced(shapes=("wide", "hmoe_0.4b"))[0])
         self.assertEqual(results["refused"], [{"refused": "wide", "reason": "wide needs 99 GB of memory"}])

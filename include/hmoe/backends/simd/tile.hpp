@@ -15,6 +15,7 @@ struct tile_tuning {
   std::size_t rows;          ///< rows of activations in registers at a time: a block
   std::size_t ahead;         ///< a block alone on its panel prefetches that many bytes before they are needed ...
   std::size_t ahead_per_row; ///< ... and that many more for each of its rows
+  std::size_t unasked_rows;  ///< that many rows or fewer in such a block leave prefetching to the CPU
   std::size_t paired_rows;   ///< that many rows or fewer read two panels side by side, each with half of that distance
 };
 
@@ -27,20 +28,32 @@ struct tile_tuning {
 ///   | 16 bits | 256 bytes a row |    18 |     16 |        |            |
 ///   | 16 bits | 2 KB            |    21 |     20 |        |            |
 /// Time of two panels side by side ÷ one after the other there: 0.8 for 1 and 2 rows, 0.85 for 4 (a plain read in two
-/// places: 0.8); above 1 for quantised weights. On a Zen 4 with AVX-512 4 KB is best,
-/// and 32 KB (into L2) for quantised weights: 1.3 times (8 bits) to 1.4 times (4 bits) as fast as 4 KB; no difference
-/// on a Zen 3.
+/// places: 0.8); above 1 for quantised weights, for which 4 KB and 32 KB are alike.
+/// GB/s on a Zen 4 with AVX-512 and huge pages, a plain read 34; none: the CPU's own prefetching alone; 0: each line is
+/// asked for just before it is loaded:
+///   | weights       |     rows | none |    0 | 512 B | 4 KB | 8 KB | 32 KB |
+///   | 32 or 16 bits |        1 |   19 |   34 |    33 |   33 |   33 |    33 |
+///   | 32 or 16 bits |  4 to 12 |   19 |   33 |    32 |   30 |   31 |    31 |
+///   | q8            | 1, 2, 4  |   33 |   31 |    31 |   26 |   23 |    23 |
+///   | q8            |        8 |   19 |   19 |    17 |   20 |   22 |    22 |
+///   | q4            |     1, 2 |   33 |   32 |    32 |   22 |   24 |    23 |
+///   | q4            |        4 |   22 |   22 |    22 |   22 |   24 |    24 |
+///   | fp8           |  1; 4    | 28; 20 | 28; 20 | 28; 20 | 24; 21 | 30; 25 | 29; 25 |
+/// In layers, whose experts have 1 to 3 rows, mxfp4 is slower without prefetches: its decoding is longer.
 template <class Format, class Arch>
 inline constexpr tile_tuning tuning_of = [] {
   constexpr std::size_t n = xsimd::batch<float, Arch>::size,
                         rows = n == 16 || std::is_base_of_v<xsimd::neon64, Arch> ? 12 : 6;
   constexpr std::size_t weights = n * 2 * 128, bytes = Format::template panel_bytes<Arch>(128);
   constexpr bool quantised = bytes < 2 * weights, narrow = bytes < 4 * weights;
+  constexpr bool in_bytes = std::is_same_v<typename Format::row_value, std::byte>;
+  constexpr std::size_t unasked_rows = n == 16 && in_bytes && Format::name != "mxfp4" ? 4 * bytes / weights : 0;
   constexpr std::size_t paired_rows = n < 16 && !quantised ? 4 : 0;
   if constexpr (paired_rows > 0 && !narrow)
-    return tile_tuning{rows, 0, 256, paired_rows};
+    return tile_tuning{rows, 0, 256, 0, paired_rows};
   else
-    return tile_tuning{rows, quantised ? 32768U : n == 16 ? 4096U : 2048U, 0, paired_rows};
+    return tile_tuning{rows, n == 16 ? (quantised ? 8192U : 0U) : (quantised ? 32768U : 2048U), 0, unasked_rows,
+                       paired_rows};
 }();
 
 /// tile[p][r][c] = Σ_k row_r(k) · panel_p(k, c) for 1 to MaxRows rows; `step` row_values lie between rows, and 2·n
