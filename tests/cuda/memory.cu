@@ -5,6 +5,9 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
+#include <cstddef>
+#include <initializer_list>
 #include <string>
 #include <vector>
 
@@ -88,6 +91,113 @@ TEST_CASE("A workspace allocates when it has to, as it was told to") {
     growing.reserve(300);
     CHECK(growing.capacity() == 300);
   }
+}
+
+/// Bytes of arrays one behind the other, each from a multiple of 256 on.
+std::size_t bytes_of(std::initializer_list<std::size_t> arrays) {
+  std::size_t sum = 0;
+  for (const std::size_t bytes : arrays)
+    sum += (bytes + 255) / 256 * 256;
+  return sum;
+}
+/// What a pass over T tokens, each with k of N experts, has: a tape, and workspaces without the scratch of the router.
+struct pass_bytes {
+  std::size_t tape, inference, forward, backward;
+};
+/// As the layer takes them. `row_bytes`: what set_row_bytes gives.
+template <class S>
+pass_bytes taken(const backends::cuda_detail::pass_shape& shape, std::size_t T, std::size_t k,
+                 std::size_t row_bytes = std::size_t{512} << 20U) {
+  namespace kernels = backends::cuda_detail;
+  kernels::carver inference, forward, backward;
+  (void)kernels::pass_arrays<S>::take(inference, shape, T, T * k, false);
+  (void)kernels::forward_rows<S>::take(inference, shape, T * k, row_bytes / 4);
+  (void)kernels::forward_rows<S>::take(forward, shape, T * k, row_bytes / 4);
+  (void)kernels::backward_arrays<S>::take(backward, shape, T, T * k, row_bytes / 4);
+  return {backends::cuda_tape<S>::bytes_for(shape, T, T * k), inference.used(), forward.used(), backward.used()};
+}
+/// By hand, for glu experts of width h, of which d and h need no padding. `rows`: floats of rows by slot.
+pass_bytes of_glu(std::size_t s, std::size_t d, std::size_t h, std::size_t N, std::size_t k, std::size_t T,
+                  std::size_t rows) {
+  const std::size_t e = T * k;
+  const std::size_t trace = bytes_of({4 * T * N, 4 * T * N, 4 * N}),
+                    plan = bytes_of({4 * (T + 1), 4 * e, 4 * e, 4 * (N + 1), 4 * e, 4 * e, 4 * e}),
+                    hidden_and_outputs = bytes_of({s * e * h, 4 * rows});
+  return {trace + plan + bytes_of({4 * T * N, 4 * T * N, s * e * 2 * h, s * T * d, 8 * 32}),
+          trace + plan + hidden_and_outputs, hidden_and_outputs,
+          bytes_of({4 * e, 4 * rows, 4 * T * d, s * e * 2 * h, s * e * h, 4 * e * ((h + 15) / 16)})};
+}
+void check_equal(const pass_bytes& got, const pass_bytes& expected) {
+  CHECK(got.tape == expected.tape);
+  CHECK(got.inference == expected.inference);
+  CHECK(got.forward == expected.forward);
+  CHECK(got.backward == expected.backward);
+}
+
+TEST_CASE("Bytes of tapes and workspaces are those of the arrays that passes need") {
+  // d, experts, routed, widest, one lane, two lanes, constants, experts of a user, weights on the input
+  const backends::cuda_detail::pass_shape small{32, 6, 6, 48, false, true, false, false, false},
+      qwen3{2048, 128, 128, 768, false, true, false, false, false};
+  check_equal(taken<float>(small, 100, 2), of_glu(4, 32, 48, 6, 2, 100, 200 * 32));
+  check_equal(taken<bfloat16>(small, 100, 2), of_glu(2, 32, 48, 6, 2, 100, 200 * 32));
+  check_equal(taken<bfloat16>(small, 0, 2), of_glu(2, 32, 48, 6, 2, 0, 0));
+
+  // The table of docs/backends/cuda.md, in GB: rows are made in pieces of 512 columns, 512 MiB.
+  constexpr std::size_t tokens = 32768, entries = 8 * tokens;
+  const pass_bytes narrow = taken<bfloat16>(qwen3, tokens, 8), wide = taken<float>(qwen3, tokens, 8);
+  check_equal(narrow, of_glu(2, 2048, 768, 128, 8, tokens, entries * 512));
+  check_equal(wide, of_glu(4, 2048, 768, 128, 8, tokens, entries * 512));
+  const auto hundredths = [](std::size_t bytes) { return std::lround(static_cast<double>(bytes) / 1e7); };
+  CHECK(hundredths(narrow.tape) == 101);
+  CHECK(hundredths(narrow.inference) == 98);
+  CHECK(hundredths(narrow.forward) == 94);
+  CHECK(hundredths(narrow.backward) == 206);
+  CHECK(hundredths(wide.tape) == 195);
+  CHECK(hundredths(wide.inference) == 138);
+  CHECK(hundredths(wide.forward) == 134);
+  CHECK(hundredths(wide.backward) == 327);
+  const pass_bytes least = taken<bfloat16>(qwen3, tokens, 8, 0), most = taken<bfloat16>(qwen3, tokens, 8, SIZE_MAX);
+  check_equal(least, of_glu(2, 2048, 768, 128, 8, tokens, entries * 128));
+  check_equal(most, of_glu(2, 2048, 768, 128, 8, tokens, entries * 2048));
+
+  // What other kinds and places of weights take besides.
+  auto other = small;
+  other.constants = true; // three floats for each slot, kept
+  CHECK(taken<float>(other, 100, 2).tape - taken<float>(small, 100, 2).tape == bytes_of({4 * 200 * 3}));
+  other = qwen3;
+  other.own = true; // whole rows, and weight · dy
+  CHECK(taken<bfloat16>(other, tokens, 8).forward == most.forward);
+  CHECK(taken<bfloat16>(other, tokens, 8).backward == most.backward + 2 * entries * 2048);
+  CHECK(taken<bfloat16>(other, tokens, 8).tape == narrow.tape);
+  other.own = false;
+  other.weights_on_input = true; // weight · x; whole rows in backward, and no partial sums
+  CHECK(taken<bfloat16>(other, tokens, 8).forward == narrow.forward + 2 * entries * 2048);
+  CHECK(taken<bfloat16>(other, tokens, 8).backward == most.backward + 2 * entries * 2048 - 4 * entries * 48);
+  CHECK(taken<bfloat16>(other, tokens, 8).tape == narrow.tape);
+}
+
+TEST_CASE("Pieces have every column once, and more entries never take less memory") {
+  using backends::cuda_detail::row_pieces;
+  for (const std::size_t d : {1U, 127U, 128U, 129U, 300U, 2048U})
+    for (const std::size_t most : {0U, 1000U, 100'000U}) {
+      std::size_t before = 0;
+      for (std::size_t entries = 0; entries < 900; ++entries) {
+        const row_pieces pieces(entries, d, most);
+        std::size_t next = 0;
+        pieces.for_each([&](const backends::cuda_detail::column_range& columns) {
+          CHECK(columns.first == next);
+          CHECK(columns.first % row_pieces::unit == 0);
+          CHECK(columns.count >= 1);
+          next += columns.count;
+        });
+        CHECK(next == d);
+        const std::size_t floats = row_pieces::floats(entries, d, most);
+        CHECK(entries * pieces.columns <= floats);
+        CHECK(floats >= before);
+        CHECK((floats <= most || floats <= entries * row_pieces::unit));
+        before = floats;
+      }
+    }
 }
 
 TEST_CASE("An error of CUDA is an hmoe::error with its words") {

@@ -34,6 +34,11 @@ struct plan_arrays {
   index_t experts, capacity;
 };
 
+/// Experts first … first + count − 1 of a plan.
+struct expert_range {
+  index_t first, count;
+};
+
 /// What went wrong on the device since it was last asked. Kernels only ever raise it, so that the host can look when it
 /// wants to; all zero is well.
 struct device_status {

@@ -31,10 +31,11 @@ __global__ void __launch_bounds__(combine_threads)
 /// A warp for each slot. Lane l adds up terms l, l + 32, …, then lanes are added in pairs: the order depends on d only.
 template <class S>
 __global__ void __launch_bounds__(combine_threads)
-    weigh_slots(plan_arrays plan, const float* weights, const S* from, std::size_t from_stride, S* scaled,
-                const float* rows, float* dots, index_t d) {
-  const index_t slot = (blockIdx.x * combine_threads + threadIdx.x) / 32, lane = threadIdx.x % 32;
-  if (slot >= plan.offsets[plan.experts])
+    weigh_slots(plan_arrays plan, expert_range experts, const float* weights, const S* from, std::size_t from_stride,
+                S* scaled, const float* rows, float* dots, index_t d) {
+  const index_t lane = threadIdx.x % 32,
+                slot = plan.offsets[experts.first] + (blockIdx.x * combine_threads + threadIdx.x) / 32;
+  if (slot >= plan.offsets[experts.first + experts.count])
     return;
   const index_t token = plan.tokens[slot], entry = plan.entries[slot];
   if (token == no_index) {
@@ -71,13 +72,13 @@ void combine(cudaStream_t stream, const assignment_arrays& assigned, const index
 }
 
 template <class S>
-void weigh_rows(cudaStream_t stream, const plan_arrays& plan, const float* weights, const S* from,
-                std::size_t from_stride, S* scaled, const float* rows, float* dots, index_t d) {
+void weigh_rows(cudaStream_t stream, const plan_arrays& plan, const expert_range& experts, const float* weights,
+                const S* from, std::size_t from_stride, S* scaled, const float* rows, float* dots, index_t d) {
   constexpr index_t slots_per_block = combine_threads / 32;
   if (plan.capacity == 0)
     return;
   launch{"weigh_slots", stream, (plan.capacity + slots_per_block - 1) / slots_per_block,
-         combine_threads}(weigh_slots<S>, plan, weights, from, from_stride, scaled, rows, dots, d);
+         combine_threads}(weigh_slots<S>, plan, experts, weights, from, from_stride, scaled, rows, dots, d);
 }
 
 } // namespace hmoe::backends::cuda_detail

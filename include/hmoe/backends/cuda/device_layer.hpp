@@ -75,6 +75,7 @@ template <class... Banks> struct banks_of<expert_set<Banks...>> {
   static constexpr bool one_lane = ((lanes_of<Banks>() == 1) || ...);
   static constexpr bool two_lanes = ((lanes_of<Banks>() == 2) || ...);
   static constexpr bool constants = ((device_kind<Banks>::form == bank_form::constant) || ...);
+  static constexpr bool own = ((device_kind<Banks>::form == bank_form::own) || ...);
 
   /// device_bank<Bank, W>(stream, bank) for each.
   template <class W>

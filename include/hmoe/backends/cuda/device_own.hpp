@@ -27,7 +27,8 @@ namespace hmoe::backends {
 ///                                                              vector_view<float> dx, vector_view<float> d_weights);
 ///   };                                                     // y =, dx =, d_weights +=
 /// A thread runs forward for a row, and a thread backward for all rows of an expert, in the order of tokens: right for
-/// experts with few operations. Others bring kernels: instead of the two functions
+/// experts with few operations. A backward pass runs forward once more, for the gradients of gate weights; dy is the
+/// gradient of the output, weighted. Others bring kernels: instead of the two functions
 ///   template <class S> static void launch_forward(cudaStream_t, const own_expert_rows& rows, row_source<S> x,
 ///                                                 float* outputs);
 ///   template <class S> static void launch_backward(cudaStream_t, const own_expert_rows& rows, row_source<S> x,

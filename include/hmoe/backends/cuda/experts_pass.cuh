@@ -81,18 +81,17 @@ template <class S> struct experts_forward_arrays {
 
 template <std::size_t Lanes, class S> struct experts_backward_arrays {
   chosen_arrays chosen;
-  S *d_outputs, *d_projected;
-  float *d_rows, *d_entries;
+  S* d_projected;
+  float *d_entries, *dots;
 
   [[nodiscard]] static experts_backward_arrays take(carver& memory, const experts_layout& layout, std::size_t tokens,
                                                     std::size_t choices) {
     const std::size_t entries = tokens * choices;
     experts_backward_arrays result{};
     result.chosen = chosen_arrays::take(memory, tokens, choices, layout.size());
-    result.d_outputs = memory.take<S>(entries * layout.d_model());
     result.d_projected = memory.take<S>(entries * Lanes * ffn_hidden_stride<S>(layout.widest()));
-    result.d_rows = memory.take<float>(entries * layout.d_model());
     result.d_entries = memory.take<float>(entries);
+    result.dots = memory.take<float>(entries * dot_parts(ffn_hidden_stride<S>(layout.widest())));
     return result;
   }
 };
@@ -193,21 +192,22 @@ void cuda_experts<Lanes, S, Gate>::backward(const cuda_context& ctx, input x, co
   } else {
     const auto source = cuda_detail::source_of(chosen, layout_->size());
     pass.chosen.make(source, ctx.stream());
-    cuda_detail::weigh_rows<S>(ctx.stream(), plan, assigned.weights, dy.data(), dy.stride(), pass.d_outputs,
-                               kept.outputs, pass.d_entries, static_cast<index_t>(d));
     cuda_detail::ffn_backward<Lanes, S>(ctx.stream(), {ctx.multiprocessors(), ctx.compute_capability()}, plan, arrays(),
                                         {{x.data(), plan.tokens, x.stride()},
-                                         {pass.d_outputs, nullptr, d},
-                                         kept.hidden,
+                                         {dy.data(), plan.tokens, dy.stride()},
+                                         {assigned.weights, plan.entries},
                                          kept.hidden + tokens * choices * stride,
                                          pass.d_projected,
-                                         pass.d_rows,
+                                         kept.hidden, // forward's hidden values are computed again, into their place
+                                         pass.dots,
+                                         pass.d_entries,
+                                         kept.outputs, // as the outputs, which nobody reads after forward
                                          stride},
                                         {gradients.in, gradients.out, gradients.in_bias, gradients.out_bias}, gate_,
                                         scratch, {ctx.backend().math, false, ctx.backend().tiles});
     cuda_detail::launch_spread(source, entries, pass.d_entries, d_weights.data(), d_weights.stride(), ctx.stream());
   }
-  cuda_detail::combine<S>(ctx.stream(), assigned, plan.slots, pass.d_rows, nullptr, nullptr, 0, dx.data(), dx.stride(),
+  cuda_detail::combine<S>(ctx.stream(), assigned, plan.slots, kept.outputs, nullptr, nullptr, 0, dx.data(), dx.stride(),
                           static_cast<index_t>(d));
 }
 

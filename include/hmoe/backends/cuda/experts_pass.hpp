@@ -120,10 +120,11 @@ public:
   struct gradients_type {
     float *in = nullptr, *out = nullptr, *in_bias = nullptr, *out_bias = nullptr;
   };
-  /// What a forward pass leaves for the backward pass, at addresses aligned to 16 bytes.
+  /// What a forward pass leaves for the backward pass, at addresses aligned to 16 bytes. Of hidden layers backward
+  /// reads the values before the activation; it writes the rest and `outputs`, and may run again.
   struct kept_type {
     S* hidden = nullptr;      ///< hidden_values(T, K)
-    float* outputs = nullptr; ///< [T · K × d]
+    float* outputs = nullptr; ///< [T · K × d], rows that both passes add up
   };
 
   /// `table`: layout.table() on the device.

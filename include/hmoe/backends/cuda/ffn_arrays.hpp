@@ -61,22 +61,61 @@ template <class S> struct row_source {
   std::size_t stride;
 };
 
+/// Columns first … first + count − 1 of rows of d values. Arrays of such pieces have rows of `count` values.
+struct column_range {
+  index_t first, count;
+};
+
+/// Which part of a pass over a bank is to be done, where rows of d values are made in pieces: what does not depend on
+/// the piece, then each piece.
+enum class ffn_part { all, hidden, rows };
+struct ffn_piece {
+  ffn_part part = ffn_part::all;
+  column_range columns{}; ///< of outputs and d_rows; count 0: all d
+
+  [[nodiscard]] bool hidden() const noexcept { return part != ffn_part::rows; }
+  [[nodiscard]] bool rows() const noexcept { return part != ffn_part::hidden; }
+  [[nodiscard]] column_range of(index_t d) const noexcept { return columns.count == 0 ? column_range{0, d} : columns; }
+};
+
 /// A forward pass. A hidden row is as wide as the widest expert, rounded up to a multiple of 16 bytes.
 template <class S> struct ffn_forward_arrays {
   row_source<S> x;
   S* activated;   ///< [capacity × hidden_stride] what the second projection reads
   S* projected;   ///< [capacity × Lanes·hidden_stride] before the activation, row [g | u] (2·width values); null: not
                   ///< kept
-  float* outputs; ///< [capacity × d] without the gate weight
+  float* outputs; ///< [capacity × columns of the piece] without the gate weight
   std::size_t hidden_stride;
 };
 
-/// A backward pass over what a forward pass has kept.
+/// The gate weight of a slot: weights[entries[slot]], or 1 where `weights` is null.
+struct slot_weights {
+  const float* weights;
+  const index_t* entries; ///< plan_arrays::entries
+
+  [[nodiscard]] HMOE_HOST_DEVICE float of(index_t slot) const {
+    return weights == nullptr ? 1 : weights[entries[slot]];
+  }
+};
+
+/// Hidden units of a row whose share of ∂L/∂weight is one partial sum: what four threads have of every tile, so that
+/// partial sums are the same for all shapes of tiles.
+inline constexpr std::size_t dot_columns = 16;
+[[nodiscard]] HMOE_HOST_DEVICE constexpr std::size_t dot_parts(std::size_t hidden_stride) noexcept {
+  return (hidden_stride + dot_columns - 1) / dot_columns;
+}
+
+/// A backward pass over what a forward pass has kept. The gradient of a gate weight is ⟨dy, expert(x)⟩ =
+/// ⟨dy W_out, activated⟩ + ⟨dy, b_out⟩ (+ ⟨dy, x⟩ where the expert is residual), so the outputs need not be kept.
 template <class S> struct ffn_backward_arrays {
-  row_source<S> x, d_outputs;     ///< what the experts read, ∂L/∂outputs
-  const S *activated, *projected; ///< of the forward pass
-  S* d_projected;                 ///< [capacity × Lanes·hidden_stride] scratch: ∂L/∂projected
-  float* d_rows;                  ///< [capacity × d] ∂L/∂(row that the expert read)
+  row_source<S> x, dy;  ///< what the experts read, ∂L/∂(weight · expert(x))
+  slot_weights weights; ///< of the outputs
+  const S* projected;   ///< of the forward pass
+  S* d_projected;       ///< [capacity × Lanes·hidden_stride] scratch: ∂L/∂projected
+  S* activated;         ///< [capacity × hidden_stride] scratch: weight · activated
+  float* dots;          ///< [capacity × dot_parts(hidden_stride)] scratch: partial sums of ⟨dy W_out, activated⟩
+  float* d_weights;     ///< [capacity] by entry, ∂L/∂weight; null: not wanted, as `dots` then
+  float* d_rows;        ///< [capacity × columns of the piece] ∂L/∂(row that the expert read)
   std::size_t hidden_stride;
 };
 

@@ -75,13 +75,14 @@ template <std::size_t Lanes, class S, class Weight, class Gate, class Atom, bloc
   }
 };
 
-/// outputs = activated W_outᵀ + b, and + x where the expert is residual.
+/// outputs = activated W_outᵀ + b, and + x where the expert is residual; some of their columns.
 template <class S, class Weight, class Atom, block_shape Shape> struct project_out {
   using value_type = S;
   static constexpr block_shape shape = Shape;
   ffn_arrays<Weight> weights;
   ffn_forward_arrays<S> pass;
   bool residual;
+  column_range columns;
 
   __device__ void operator()(const bank_rows& bank, const tile_place& place, int stages, S* shared) const {
     const auto sums = [&] {
@@ -92,18 +93,20 @@ template <class S, class Weight, class Atom, block_shape Shape> struct project_o
           slot_rows<S>{hidden, bank.first(i), rows, width}, place.row);
       using weight_rows = matrix_rows<Weight>;
       weight_loader<S, weight_rows, Shape.n, Shape.k, Shape.threads()> right(
-          weight_rows{weights.out + weights.out_offsets[i], weights.out_strides[i], static_cast<int>(weights.d), width},
+          weight_rows{weights.out + weights.out_offsets[i] + std::size_t{columns.first} * weights.out_strides[i],
+                      weights.out_strides[i], static_cast<int>(columns.count), width},
           place.column);
       return multiply_tile<Atom, Shape>(left, right, width, stages, shared);
     }();
 
     const index_t i = place.expert;
     const int m = place.row, n = place.column, rows = static_cast<int>(bank.rows(i)), d = static_cast<int>(weights.d);
-    const float* bias =
-        weights.out_bias != nullptr ? weights.out_bias + static_cast<std::size_t>(i) * weights.d : nullptr;
+    const float* bias = weights.out_bias != nullptr
+                            ? weights.out_bias + static_cast<std::size_t>(i) * weights.d + columns.first
+                            : nullptr;
     const slot_rows<S> inputs{pass.x, bank.first(i), residual ? rows : 0, d};
     sums.for_each_pair([&](int row, int column, const float* pair) {
-      const int c = n + column, count = d - c;
+      const int c = n + column, count = static_cast<int>(columns.count) - c;
       if (m + row >= rows || count <= 0)
         return;
       const S* input = inputs.row(m + row);
@@ -114,10 +117,10 @@ template <class S, class Weight, class Atom, block_shape Shape> struct project_o
         if (bias != nullptr && u < count)
           values[u] += bias[c + u];
         if (input != nullptr && u < count)
-          values[u] += to_float(input[c + u]);
+          values[u] += to_float(input[columns.first + static_cast<index_t>(c + u)]);
       }
       const std::size_t slot = bank.first(i) + static_cast<index_t>(m + row);
-      store_pair(pass.outputs + slot * weights.d + c, values[0], values[1], count);
+      store_pair(pass.outputs + slot * columns.count + c, values[0], values[1], count);
     });
   }
 };
@@ -126,27 +129,31 @@ template <class S, class Weight, class Atom, block_shape Shape> struct project_o
 template <std::size_t Lanes, class Atom, block_shape Shape, class S, class Weight, class Gate>
 void forward_products(cudaStream_t stream, const launch_target& target, const bank_rows& bank,
                       const ffn_arrays<Weight>& weights, const ffn_forward_arrays<S>& pass, Gate gate, void* workspace,
-                      bool residual) {
+                      bool residual, const ffn_piece& piece) {
+  const column_range columns = piece.of(weights.d);
   const product_sizes in = in_tiles_of<Shape>(all_rows, widths_times(Lanes), fixed_size(weights.d));
-  const product_sizes out = in_tiles_of<Shape>(all_rows, fixed_size(weights.d), widths_times(1));
+  const product_sizes out = in_tiles_of<Shape>(all_rows, fixed_size(columns.count), widths_times(1));
   const schedule_arrays in_schedule = schedule_arrays::in(workspace, bank.experts, 0),
                         out_schedule = schedule_arrays::in(workspace, bank.experts, 1);
   launch_schedules(stream, bank, schedule_request<2>{{in, out}, {in_schedule, out_schedule}});
-  launch_tiles(stream, target, project_in<Lanes, S, Weight, Gate, Atom, Shape>{weights, pass, gate}, bank, in,
-               in_schedule, "project_in");
-  launch_tiles(stream, target, project_out<S, Weight, Atom, Shape>{weights, pass, residual}, bank, out, out_schedule,
-               "project_out");
+  if (piece.hidden())
+    launch_tiles(stream, target, project_in<Lanes, S, Weight, Gate, Atom, Shape>{weights, pass, gate}, bank, in,
+                 in_schedule, "project_in");
+  if (piece.rows())
+    launch_tiles(stream, target, project_out<S, Weight, Atom, Shape>{weights, pass, residual, columns}, bank, out,
+                 out_schedule, "project_out");
 }
 
 template <std::size_t Lanes, class S, class Weight, class Gate>
 void ffn_forward(cudaStream_t stream, const launch_target& target, const plan_arrays& plan,
                  const ffn_arrays<Weight>& weights, const ffn_forward_arrays<S>& pass, Gate gate, void* workspace,
-                 const ffn_options& options) {
+                 const ffn_options& options, const ffn_piece& piece) {
   const bank_rows bank{plan.offsets + weights.first_expert, weights.widths, weights.experts};
   with_atom<S>(options.math, [&]<class Atom, block_shapes Shapes>() {
     const std::size_t columns = std::min<std::size_t>(weights.d, pass.hidden_stride);
     with_tiles<Shapes>(options, target, plan, columns, [&]<block_shape Shape>() {
-      forward_products<Lanes, Atom, Shape>(stream, target, bank, weights, pass, gate, workspace, options.residual);
+      forward_products<Lanes, Atom, Shape>(stream, target, bank, weights, pass, gate, workspace, options.residual,
+                                           piece);
     });
   });
 }

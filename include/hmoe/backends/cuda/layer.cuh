@@ -52,14 +52,17 @@ __global__ void __launch_bounds__(256)
 struct grouped_products {
   template <class S, class Bank>
   void operator()(const cuda_context& ctx, const launch_target& target, const plan_arrays& plan, const Bank& bank,
-                  std::size_t first_expert, const ffn_forward_arrays<S>& pass, std::byte* scratch) const {
+                  std::size_t first_expert, const ffn_forward_arrays<S>& pass, const ffn_piece& piece,
+                  std::byte* scratch) const {
     using kind = typename Bank::kind;
     const auto weights = bank.arrays(first_expert);
     using weight = std::remove_const_t<std::remove_pointer_t<decltype(weights.in)>>;
     ffn_forward<kind::lanes, S, weight>(ctx.stream(), target, plan, weights, pass, bank.gate(), scratch,
-                                        {ctx.backend().math, kind::residual, ctx.backend().tiles});
+                                        {ctx.backend().math, kind::residual, ctx.backend().tiles}, piece);
   }
 };
+/// Others make whole rows.
+template <class Products> inline constexpr bool makes_pieces = std::is_same_v<Products, grouped_products>;
 
 inline void set_zero(cudaStream_t stream, void* memory, std::size_t bytes) {
   require_cuda(cudaMemsetAsync(memory, 0, bytes, stream), "clearing device memory");
@@ -79,15 +82,18 @@ std::size_t cuda_layer<Experts, Router, S, W>::scratch_bytes(std::size_t tokens,
 
 template <class Experts, class Router, class S, class W>
 std::size_t cuda_layer<Experts, Router, S, W>::workspace_bytes(std::size_t tokens) const {
-  cuda_detail::carver inference, training;
+  cuda_detail::carver inference, recording, back;
   (void)pass_arrays::take(inference, shape_, tokens, max_entries(tokens), false);
+  (void)forward_rows::take(inference, shape_, max_entries(tokens), row_floats_);
   (void)inference.take<std::byte>(scratch_bytes(tokens, false));
   if constexpr (trainable) {
-    (void)take_backward(training, tokens, tokens * router_.max_selected());
-    (void)training.take<std::byte>(scratch_bytes(tokens, true));
+    (void)forward_rows::take(recording, shape_, tokens * router_.max_selected(), row_floats_);
+    (void)recording.take<std::byte>(scratch_bytes(tokens, false));
+    (void)backward_arrays::take(back, shape_, tokens, tokens * router_.max_selected(), row_floats_);
+    (void)back.take<std::byte>(scratch_bytes(tokens, true));
   }
   const std::size_t losses = trainable ? cuda_detail::carve_losses(tokens, shape_.routed, nullptr).bytes : 0;
-  return std::max({inference.used(), training.used(), losses});
+  return std::max({inference.used(), recording.used(), back.used(), losses});
 }
 
 template <class Experts, class Router, class S, class W>
@@ -105,15 +111,17 @@ void cuda_layer<Experts, Router, S, W>::forward_with(const cuda_context& ctx, in
   const std::size_t tokens = x.rows();
   if (tokens == 0)
     return;
+  const std::size_t most = cuda_detail::row_floats(!cuda_detail::makes_pieces<Products>, row_floats_);
   const auto lay_out = [&](std::byte* block) {
     cuda_detail::carver memory(block);
     const pass_arrays pass = pass_arrays::take(memory, shape_, tokens, max_entries(tokens), false);
+    const forward_rows rows = forward_rows::take(memory, shape_, max_entries(tokens), most);
     std::byte* const scratch = memory.take<std::byte>(scratch_bytes(tokens, false));
-    return std::tuple(pass, scratch, memory.used());
+    return std::tuple(pass, rows, scratch, memory.used());
   };
-  const std::size_t bytes = std::get<2>(lay_out(nullptr));
-  const auto [pass, scratch, used] = lay_out(ctx.workspace().block_for(bytes, ctx.executor()));
-  run_forward(ctx, x, y, pass, scratch, products);
+  const std::size_t bytes = std::get<3>(lay_out(nullptr));
+  const auto [pass, rows, scratch, used] = lay_out(ctx.workspace().block_for(bytes, ctx.executor()));
+  run_forward(ctx, x, y, pass, rows, scratch, products);
 }
 
 template <class Experts, class Router, class S, class W>
@@ -139,69 +147,75 @@ void cuda_layer<Experts, Router, S, W>::forward(const cuda_context& ctx, input x
   cuda_detail::launch{"copy_rows", ctx.stream(), static_cast<unsigned>(tokens),
                       256}(cuda_detail::copy_rows_kernel<S>, x.data(), x.stride(), pass.input,
                            pass_arrays::input_stride(d_model()), static_cast<index_t>(d_model()));
-  std::byte* const scratch = ctx.workspace().block_for(scratch_bytes(tokens, false), ctx.executor());
+  const auto lay_out = [&](std::byte* block) {
+    cuda_detail::carver memory(block);
+    const forward_rows rows = forward_rows::take(memory, shape_, most_entries(tape, tokens), row_floats_);
+    std::byte* const scratch = memory.take<std::byte>(scratch_bytes(tokens, false));
+    return std::tuple(rows, scratch, memory.used());
+  };
+  const std::size_t bytes = std::get<2>(lay_out(nullptr));
+  const auto [rows, scratch, used] = lay_out(ctx.workspace().block_for(bytes, ctx.executor()));
   cuda_detail::grouped_products products;
-  run_forward(ctx, {pass.input, tokens, d_model(), pass_arrays::input_stride(d_model())}, y, pass, scratch, products);
+  run_forward(ctx, {pass.input, tokens, d_model(), pass_arrays::input_stride(d_model())}, y, pass, rows, scratch,
+              products);
   tape.set_complete();
 }
 
-/// x ─ router ─▶ assignment ─ plan ─▶ experts, bank by bank ─ combine ─▶ y
+/// x ─ router ─▶ assignment ─ plan ─▶ experts, bank by bank ─ combine ─▶ y, the last two piece by piece of the columns
 template <class Experts, class Router, class S, class W>
 template <class Products>
 void cuda_layer<Experts, Router, S, W>::run_forward(const cuda_context& ctx, input x, output y, const pass_arrays& pass,
-                                                    std::byte* scratch, Products& products) const {
+                                                    const forward_rows& rows, std::byte* scratch,
+                                                    Products& products) const {
   const auto d = static_cast<index_t>(d_model());
   cuda_detail::router_forward(router_on_device(), x.data(), x.stride(), pass.trace, pass.assigned, status_.data(),
                               scratch, ctx.stream());
   cuda_detail::build_plan(pass.assigned, pass.plan, pass.trace.tokens_per_expert, pass.trace.experts, scratch,
                           ctx.stream());
-  cuda_detail::row_source<S> rows{x.data(), pass.plan.tokens, x.stride()};
+  cuda_detail::row_source<S> read{x.data(), pass.plan.tokens, x.stride()};
   if (shape_.weights_on_input) {
-    cuda_detail::weigh_rows<S>(ctx.stream(), pass.plan, pass.assigned.weights, x.data(), x.stride(), pass.scaled,
-                               nullptr, nullptr, d);
-    rows = {pass.scaled, nullptr, d_model()};
+    cuda_detail::weigh_rows<S>(ctx.stream(), pass.plan, {0, pass.plan.experts}, pass.assigned.weights, x.data(),
+                               x.stride(), rows.scaled, nullptr, nullptr, d);
+    read = {rows.scaled, nullptr, d_model()};
   }
-  run_experts(ctx, rows, pass, scratch, products);
-  cuda_detail::combine<S>(ctx.stream(), pass.assigned, pass.plan.slots, pass.outputs,
-                          shape_.weights_on_input ? nullptr : pass.assigned.weights, nullptr, 0, y.data(), y.stride(),
-                          d);
+  using part = cuda_detail::ffn_part;
+  const bool whole = rows.pieces.columns == d_model();
+  if (!whole)
+    run_experts(ctx, read, pass, rows, {part::hidden}, scratch, products);
+  rows.pieces.for_each([&](const cuda_detail::column_range& columns) {
+    run_experts(ctx, read, pass, rows, {whole ? part::all : part::rows, columns}, scratch, products);
+    cuda_detail::combine<S>(ctx.stream(), pass.assigned, pass.plan.slots, rows.outputs,
+                            shape_.weights_on_input ? nullptr : pass.assigned.weights, nullptr, 0,
+                            y.data() + columns.first, y.stride(), columns.count);
+  });
 }
 
 template <class Experts, class Router, class S, class W>
 template <class Products>
 void cuda_layer<Experts, Router, S, W>::run_experts(const cuda_context& ctx, const cuda_detail::row_source<S>& x,
-                                                    const pass_arrays& pass, std::byte* scratch,
+                                                    const pass_arrays& pass, const forward_rows& rows,
+                                                    const cuda_detail::ffn_piece& piece, std::byte* scratch,
                                                     Products& products) const {
+  const auto d = static_cast<index_t>(d_model());
   for_each_bank([&](const auto& bank, std::size_t first) {
     using Bank = std::remove_cvref_t<decltype(bank)>;
     if constexpr (requires { typename Bank::kind; }) {
-      const cuda_detail::ffn_forward_arrays<S> arrays{x, pass.activated, pass.projected[Bank::kind::lanes - 1],
-                                                      pass.outputs, shape_.hidden_stride};
-      products(ctx, target(ctx), pass.plan, bank, first, arrays, scratch);
+      const cuda_detail::ffn_forward_arrays<S> arrays{x, rows.activated, pass.projected[Bank::kind::lanes - 1],
+                                                      rows.outputs, shape_.hidden_stride};
+      if constexpr (cuda_detail::makes_pieces<Products>)
+        products(ctx, target(ctx), pass.plan, bank, first, arrays, piece, scratch);
+      else
+        products(ctx, target(ctx), pass.plan, bank, first, arrays, scratch);
+    } else if (!piece.rows()) {
+      return; // these have no hidden values
     } else if constexpr (Bank::form == cuda_detail::bank_form::own) {
       cuda_detail::own_experts_forward<typename Bank::functions>(ctx.stream(), target(ctx), bank.rows(pass.plan, first),
-                                                                 x, pass.outputs);
+                                                                 x, rows.outputs);
     } else {
       cuda_detail::zero_cost_forward<Bank::form>(ctx.stream(), target(ctx), pass.plan, bank.arrays(first), x,
-                                                 pass.outputs, pass.mixes, static_cast<index_t>(d_model()));
+                                                 rows.outputs, pass.mixes, piece.of(d), d);
     }
   });
-}
-
-template <class Experts, class Router, class S, class W>
-auto cuda_layer<Experts, Router, S, W>::take_backward(cuda_detail::carver& memory, std::size_t tokens,
-                                                      std::size_t entries) const -> backward_arrays {
-  backward_arrays back{};
-  back.d_weights = memory.take<float>(entries);
-  back.d_rows = memory.take<float>(entries * d_model());
-  back.base = memory.take<float>(tokens * d_model());
-  if (!shape_.weights_on_input)
-    back.d_outputs = memory.take<S>(entries * d_model());
-  if (shape_.one_lane)
-    back.d_projected[0] = memory.take<S>(entries * shape_.hidden_stride);
-  if (shape_.two_lanes)
-    back.d_projected[1] = memory.take<S>(entries * 2 * shape_.hidden_stride);
-  return back;
 }
 
 /// The same way in reverse: first the gradient of what experts returned, then that of what they read, then the
@@ -217,12 +231,12 @@ void cuda_layer<Experts, Router, S, W>::backward(const cuda_context& ctx, tape_t
   require(dy.rows() == tape.tokens(), "dy has ", dy.rows(), " rows, the tape holds ", tape.tokens(), " tokens");
   check_shapes(dy, dx, "dx");
   check_gradients(gradients);
-  const std::size_t tokens = dy.rows(), entries = tape.max_entries();
+  const std::size_t tokens = dy.rows(), entries = most_entries(tape, tokens);
   if (tokens == 0)
     return;
   const auto lay_out = [&](std::byte* block) {
     cuda_detail::carver memory(block);
-    const backward_arrays back = take_backward(memory, tokens, entries);
+    const backward_arrays back = backward_arrays::take(memory, shape_, tokens, entries, row_floats_);
     std::byte* const scratch = memory.take<std::byte>(scratch_bytes(tokens, true));
     return std::tuple(back, scratch, memory.used());
   };
@@ -233,51 +247,79 @@ void cuda_layer<Experts, Router, S, W>::backward(const cuda_context& ctx, tape_t
   const auto d = static_cast<index_t>(d_model());
   const std::size_t x_stride = pass_arrays::input_stride(d_model());
   const float* const weights = pass.assigned.weights;
+  const cuda_detail::row_source<S> from{dy.data(), pass.plan.tokens, dy.stride()};
+  const cuda_detail::expert_range all{0, pass.plan.experts};
+  cuda_detail::row_source<S> read{pass.input, pass.plan.tokens, x_stride};
   if (shape_.weights_on_input) {
-    run_experts_backward(ctx, {pass.scaled, nullptr, d_model()}, {dy.data(), pass.plan.tokens, dy.stride()}, pass, back,
-                         gradients, scratch);
-    cuda_detail::weigh_rows<S>(ctx.stream(), pass.plan, nullptr, pass.input, x_stride, nullptr, back.d_rows,
-                               back.d_weights, d);
-  } else {
-    cuda_detail::weigh_rows<S>(ctx.stream(), pass.plan, weights, dy.data(), dy.stride(), back.d_outputs, pass.outputs,
-                               back.d_weights, d);
-    run_experts_backward(ctx, {pass.input, pass.plan.tokens, x_stride}, {back.d_outputs, nullptr, d_model()}, pass,
-                         back, gradients, scratch);
+    cuda_detail::weigh_rows<S>(ctx.stream(), pass.plan, all, weights, pass.input, x_stride, back.scaled, nullptr,
+                               nullptr, d);
+    read = {back.scaled, nullptr, d_model()};
   }
+  using part = cuda_detail::ffn_part;
+  const bool whole = back.pieces.columns == d_model();
+  run_experts_backward(ctx, read, from, pass, back, gradients, {whole ? part::all : part::hidden}, scratch);
+  if (shape_.weights_on_input)
+    cuda_detail::weigh_rows<S>(ctx.stream(), pass.plan, all, nullptr, pass.input, x_stride, nullptr, back.d_rows,
+                               back.d_weights, d);
   cuda_detail::set_zero(ctx.stream(), back.base, tokens * d_model() * sizeof(float));
   cuda_detail::router_backward(router_on_device(), pass.input, x_stride, pass.trace, pass.assigned, back.d_weights,
                                back.base, d_model(), cuda_detail::view_router_gradients(router_, gradients.router()),
                                scratch, ctx.stream());
-  cuda_detail::combine<S>(ctx.stream(), pass.assigned, pass.plan.slots, back.d_rows,
-                          shape_.weights_on_input ? weights : nullptr, back.base, d_model(), dx.data(), dx.stride(), d);
+  back.pieces.for_each([&](const cuda_detail::column_range& columns) {
+    if (!whole)
+      run_experts_backward(ctx, read, from, pass, back, gradients, {part::rows, columns}, scratch);
+    cuda_detail::combine<S>(ctx.stream(), pass.assigned, pass.plan.slots, back.d_rows,
+                            shape_.weights_on_input ? weights : nullptr, back.base + columns.first, d_model(),
+                            dx.data() + columns.first, dx.stride(), columns.count);
+  });
 }
 
 template <class Experts, class Router, class S, class W>
 void cuda_layer<Experts, Router, S, W>::run_experts_backward(
-    const cuda_context& ctx, const cuda_detail::row_source<S>& x, const cuda_detail::row_source<S>& d_outputs,
-    const pass_arrays& pass, const backward_arrays& back, const cuda_gradients& gradients, std::byte* scratch) const {
+    const cuda_context& ctx, const cuda_detail::row_source<S>& x, const cuda_detail::row_source<S>& dy,
+    const pass_arrays& pass, const backward_arrays& back, const cuda_gradients& gradients,
+    const cuda_detail::ffn_piece& piece, std::byte* scratch) const {
+  const bool on_input = shape_.weights_on_input;
+  const cuda_detail::slot_weights weights{on_input ? nullptr : pass.assigned.weights, pass.plan.entries};
+  float* const d_weights = on_input ? nullptr : back.d_weights;
+  const auto d = static_cast<index_t>(d_model());
   std::size_t b = 0;
   for_each_bank([&](const auto& bank, std::size_t first) {
     using Bank = std::remove_cvref_t<decltype(bank)>;
     if constexpr (requires { typename Bank::kind; }) {
       using kind = typename Bank::kind;
       const cuda_detail::ffn_backward_arrays<S> arrays{x,
-                                                       d_outputs,
-                                                       pass.activated,
+                                                       dy,
+                                                       weights,
                                                        pass.projected[kind::lanes - 1],
                                                        back.d_projected[kind::lanes - 1],
+                                                       back.activated,
+                                                       back.dots,
+                                                       d_weights,
                                                        back.d_rows,
                                                        shape_.hidden_stride};
       cuda_detail::ffn_backward<kind::lanes, S>(ctx.stream(), target(ctx), pass.plan, bank.arrays(first), arrays,
                                                 gradients.bank(b), bank.gate(), scratch,
-                                                {ctx.backend().math, kind::residual, ctx.backend().tiles});
+                                                {ctx.backend().math, kind::residual, ctx.backend().tiles}, piece);
     } else if constexpr (Bank::form == cuda_detail::bank_form::own) {
-      cuda_detail::own_experts_backward<typename Bank::functions>(ctx.stream(), bank.rows(pass.plan, first), x,
-                                                                  d_outputs, back.d_rows, gradients.bank(b).in);
+      const auto rows = bank.rows(pass.plan, first);
+      cuda_detail::row_source<S> d_outputs = dy;
+      if (!on_input) { // their outputs once more, for the gradients of their weights
+        cuda_detail::own_experts_forward<typename Bank::functions>(ctx.stream(), target(ctx), rows, x, back.d_rows);
+        const cuda_detail::expert_range mine{static_cast<index_t>(first), rows.experts};
+        cuda_detail::weigh_rows<S>(ctx.stream(), pass.plan, mine, weights.weights, dy.rows, dy.stride, back.scaled,
+                                   back.d_rows, d_weights, d);
+        d_outputs = {back.scaled, nullptr, d_model()};
+      }
+      cuda_detail::own_experts_backward<typename Bank::functions>(ctx.stream(), rows, x, d_outputs, back.d_rows,
+                                                                  gradients.bank(b).in);
     } else {
-      cuda_detail::zero_cost_backward<Bank::form>(ctx.stream(), target(ctx), pass.plan, bank.arrays(first), x,
-                                                  d_outputs, pass.mixes, back.d_rows, gradients.bank(b),
-                                                  static_cast<index_t>(d_model()));
+      if (piece.hidden())
+        cuda_detail::zero_cost_backward<Bank::form>(ctx.stream(), target(ctx), pass.plan, bank.arrays(first), x, dy,
+                                                    weights, pass.mixes, d_weights, gradients.bank(b), d);
+      if (piece.rows())
+        cuda_detail::zero_cost_backward_rows<Bank::form>(ctx.stream(), target(ctx), pass.plan, bank.arrays(first), dy,
+                                                         weights, pass.mixes, back.d_rows, piece.of(d), d);
     }
     ++b;
   });

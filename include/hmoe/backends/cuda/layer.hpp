@@ -43,6 +43,8 @@ template <class Experts, class Router, class S, class W = S> class cuda_layer {
                 "hmoe/core/quantized_block.hpp, such as hmoe::q8_block");
   using banks = cuda_detail::banks_of<Experts>;
   using pass_arrays = cuda_detail::pass_arrays<S>;
+  using forward_rows = cuda_detail::forward_rows<S>;
+  using backward_arrays = cuda_detail::backward_arrays<S>;
   static constexpr std::size_t bank_count = std::tuple_size_v<typename banks::template on_device<W>>;
 
 public:
@@ -130,6 +132,12 @@ public:
     const std::size_t most = tokens * router_.max_selected();
     return max_entries_ == 0 ? most : std::min(most, max_entries_);
   }
+
+  /// Bytes (at first 512 MiB) for the rows of d floats that a pass has for each entry: outputs of experts, and
+  /// gradients of what they read. A pass makes as many columns of them at a time as fit, at least 128, and the result
+  /// has the same bits. Fewer columns at a time need less workspace and read hidden values more often. Layers with
+  /// experts of a user (device_expert), and the gradients of weights on the input side, need whole rows.
+  void set_row_bytes(std::size_t bytes) noexcept { row_floats_ = bytes / sizeof(float); }
 
   /// A tape for batches of up to max_tokens, with room for max_entries pairs of token and expert (0: as many as there
   /// can be).
@@ -339,8 +347,9 @@ private:
             " experts, on the device up to 512");
     for (std::size_t e = 0; e < router_.routed(); ++e)
       widest_ = std::max(widest_, widths[e]);
-    shape_ = {router_.d_model(), experts,          router_.routed(), cuda_detail::ffn_hidden_stride<S>(widest),
-              banks::one_lane,   banks::two_lanes, banks::constants, router_.weights_on_input()};
+    shape_ = {router_.d_model(),         experts,          router_.routed(), cuda_detail::ffn_hidden_stride<S>(widest),
+              banks::one_lane,           banks::two_lanes, banks::constants, banks::own,
+              router_.weights_on_input()};
     widths_.assign(ctx.executor(), widths);
     status_.resize_for_overwrite(ctx.executor(), 1);
     status_.set_zero(ctx.executor());
@@ -445,24 +454,23 @@ private:
     check_entries(in.rows() * router_.max_selected());
   }
 
-  /// ∂L/∂… of a backward pass, in the workspace.
-  struct backward_arrays {
-    float *d_weights, *d_rows, *base; ///< [capacity], [capacity × d], [tokens × d] of the router
-    S *d_outputs, *d_projected[2];    ///< [capacity × d], [capacity × Lanes·hidden_stride]
-  };
+  /// Entries that a pass over a tape can have.
+  [[nodiscard]] std::size_t most_entries(const tape_type& tape, std::size_t tokens) const {
+    return std::min(tape.max_entries(), tokens * router_.max_selected());
+  }
 
   // Defined in layer.cuh.
   template <class Products>
-  void run_forward(const cuda_context& ctx, input x, output y, const pass_arrays& pass, std::byte* scratch,
-                   Products& products) const;
+  void run_forward(const cuda_context& ctx, input x, output y, const pass_arrays& pass, const forward_rows& rows,
+                   std::byte* scratch, Products& products) const;
   template <class Products>
   void run_experts(const cuda_context& ctx, const cuda_detail::row_source<S>& x, const pass_arrays& pass,
-                   std::byte* scratch, Products& products) const;
+                   const forward_rows& rows, const cuda_detail::ffn_piece& piece, std::byte* scratch,
+                   Products& products) const;
   void run_experts_backward(const cuda_context& ctx, const cuda_detail::row_source<S>& x,
-                            const cuda_detail::row_source<S>& d_outputs, const pass_arrays& pass,
-                            const backward_arrays& back, const cuda_gradients& gradients, std::byte* scratch) const;
-  [[nodiscard]] backward_arrays take_backward(cuda_detail::carver& memory, std::size_t tokens,
-                                              std::size_t entries) const;
+                            const cuda_detail::row_source<S>& dy, const pass_arrays& pass, const backward_arrays& back,
+                            const cuda_gradients& gradients, const cuda_detail::ffn_piece& piece,
+                            std::byte* scratch) const;
   [[nodiscard]] std::size_t scratch_bytes(std::size_t tokens, bool backward) const;
   [[nodiscard]] auto router_on_device() const { return cuda_detail::view_router(router_, router_block_.data()); }
   [[nodiscard]] static cuda_detail::launch_target target(const cuda_context& ctx) {
@@ -474,6 +482,7 @@ private:
   Router router_; ///< its policies and shape; the parameters that passes use are on the device
   cuda_detail::pass_shape shape_{};
   std::size_t max_entries_ = 0;
+  std::size_t row_floats_ = std::size_t{1} << 27U;
   bool keeps_masters_ = false;
   device_buffer<std::byte> router_block_;
   device_buffer<index_t> widths_;

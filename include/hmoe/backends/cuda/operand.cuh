@@ -33,6 +33,11 @@ template <class S> struct slot_rows {
   [[nodiscard]] __device__ bool aligned() const { return is_aligned(source.rows, source.stride); }
 };
 
+/// The row of one slot.
+template <class S> [[nodiscard]] __device__ const S* row_of(const row_source<S>& source, index_t slot) {
+  return source.rows + (source.index == nullptr ? slot : source.index[slot]) * source.stride;
+}
+
 /// Rows of a matrix. Value is a scalar, or a quantised block; then the stride counts in blocks, columns in weights.
 template <class Value> struct matrix_rows {
   using value_type = Value;

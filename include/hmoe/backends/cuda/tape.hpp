@@ -4,13 +4,16 @@
 #include <hmoe/backends/cuda/arrays.hpp>
 #include <hmoe/backends/cuda/carver.hpp>
 #include <hmoe/backends/cuda/device_weight.hpp>
+#include <hmoe/backends/cuda/ffn_arrays.hpp>
 #include <hmoe/backends/cuda/loss_arrays.hpp>
 #include <hmoe/backends/cuda/memory.hpp>
+#include <hmoe/backends/cuda/row_pieces.hpp>
 #include <hmoe/core/assignment.hpp>
 #include <hmoe/core/matrix_view.hpp>
 
 #include <algorithm>
 #include <cstddef>
+#include <limits>
 #include <span>
 #include <utility>
 #include <vector>
@@ -22,8 +25,8 @@ namespace cuda_detail {
 /// What sizes the arrays of a pass, besides tokens and entries.
 struct pass_shape {
   std::size_t d, experts, routed;
-  std::size_t hidden_stride;           ///< values from one hidden row to the next, 0 without two-layer experts
-  bool one_lane, two_lanes, constants; ///< which kinds there are
+  std::size_t hidden_stride;                ///< values from one hidden row to the next, 0 without two-layer experts
+  bool one_lane, two_lanes, constants, own; ///< which kinds there are
   bool weights_on_input;
 
   bool operator==(const pass_shape&) const = default;
@@ -32,15 +35,71 @@ struct pass_shape {
 /// Losses that a tape has room for.
 inline constexpr std::size_t most_losses = 32;
 
+/// Floats that rows of d values by slot may take in a workspace, in one piece where it must be so.
+[[nodiscard]] inline std::size_t row_floats(bool whole, std::size_t most) noexcept {
+  return whole ? std::numeric_limits<std::size_t>::max() : most;
+}
+
+/// Rows by slot that only a forward pass itself reads: always in the workspace.
+template <class S> struct forward_rows {
+  row_pieces pieces; ///< of outputs
+  S* scaled;         ///< [entries × d] weight · x, where weights are on the input
+  S* activated;      ///< [entries × hidden_stride]
+  float* outputs;    ///< [entries × columns of a piece]
+
+  [[nodiscard]] static forward_rows take(carver& memory, const pass_shape& shape, std::size_t entries,
+                                         std::size_t most_floats) noexcept {
+    const std::size_t most = row_floats(shape.own, most_floats);
+    forward_rows rows{row_pieces(entries, shape.d, most), nullptr, nullptr, nullptr};
+    if (shape.weights_on_input)
+      rows.scaled = memory.take<S>(entries * shape.d);
+    if (shape.hidden_stride != 0)
+      rows.activated = memory.take<S>(entries * shape.hidden_stride);
+    rows.outputs = memory.take<float>(row_pieces::floats(entries, shape.d, most));
+    return rows;
+  }
+};
+
+/// ∂L/∂… of a backward pass, in the workspace.
+template <class S> struct backward_arrays {
+  row_pieces pieces; ///< of d_rows: one where weights are on the input, whose gradients are ⟨x, d_rows⟩
+  float* d_weights;  ///< [entries] of gate weights
+  float* d_rows;     ///< [entries × columns of a piece] of what experts read
+  float* base;       ///< [tokens × d] of x, by the router
+  S* scaled;         ///< [entries × d] weight · x where weights are on the input, weight · dy for experts of a user
+  S* activated;      ///< [entries × hidden_stride] weight · activated
+  S* d_projected[2]; ///< [entries × Lanes·hidden_stride] by Lanes − 1
+  float* dots;       ///< [entries × dot_parts]; null where weights are on the input
+
+  [[nodiscard]] static backward_arrays take(carver& memory, const pass_shape& shape, std::size_t tokens,
+                                            std::size_t entries, std::size_t most_floats) noexcept {
+    const std::size_t most = row_floats(shape.own || shape.weights_on_input, most_floats);
+    backward_arrays back{};
+    back.pieces = row_pieces(entries, shape.d, most);
+    back.d_weights = memory.take<float>(entries);
+    back.d_rows = memory.take<float>(row_pieces::floats(entries, shape.d, most));
+    back.base = memory.take<float>(tokens * shape.d);
+    if (shape.weights_on_input || shape.own)
+      back.scaled = memory.take<S>(entries * shape.d);
+    if (shape.one_lane)
+      back.d_projected[0] = memory.take<S>(entries * shape.hidden_stride);
+    if (shape.two_lanes)
+      back.d_projected[1] = memory.take<S>(entries * 2 * shape.hidden_stride);
+    if (shape.hidden_stride == 0)
+      return back;
+    back.activated = memory.take<S>(entries * shape.hidden_stride);
+    if (!shape.weights_on_input)
+      back.dots = memory.take<float>(entries * dot_parts(shape.hidden_stride));
+    return back;
+  }
+};
+
 /// The arrays of a forward pass, in the workspace (inference) or in a tape, where backward finds them.
 template <class S> struct pass_arrays {
   trace_arrays trace;
   assignment_arrays assigned;
   plan_arrays plan;
-  S* scaled;       ///< [capacity × d] weight · x, where weights are on the input
-  S* activated;    ///< [capacity × hidden_stride]
   S* projected[2]; ///< [capacity × Lanes·hidden_stride] by Lanes − 1; in a tape only
-  float* outputs;  ///< [capacity × d]
   float* mixes;    ///< [capacity × 3] of constant experts: a, b, ∂L/∂logit of a
   S* input;        ///< [tokens × input_stride]; in a tape only
   double* losses;  ///< [most_losses]; in a tape only
@@ -76,11 +135,8 @@ template <class S> struct pass_arrays {
     some(true, plan.tokens, entries);
     some(true, plan.entries, entries);
     some(true, plan.slots, entries);
-    some(shape.weights_on_input, arrays.scaled, entries * shape.d);
-    some(shape.hidden_stride != 0, arrays.activated, entries * shape.hidden_stride);
     some(recording && shape.one_lane, arrays.projected[0], entries * shape.hidden_stride);
     some(recording && shape.two_lanes, arrays.projected[1], entries * 2 * shape.hidden_stride);
-    some(true, arrays.outputs, entries * shape.d);
     some(shape.constants, arrays.mixes, entries * 3);
     some(recording, arrays.input, tokens * input_stride(shape.d));
     some(recording, arrays.losses, most_losses);

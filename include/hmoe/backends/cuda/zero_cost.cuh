@@ -7,6 +7,7 @@
 #include <hmoe/backends/cuda/error.hpp>
 #include <hmoe/backends/cuda/ffn_arrays.hpp>
 #include <hmoe/backends/cuda/launch.cuh>
+#include <hmoe/backends/cuda/operand.cuh>
 #include <hmoe/backends/cuda/warp_score.cuh>
 
 #include <algorithm>
@@ -36,63 +37,86 @@ template <class F> __device__ void for_each_slot(const plan_arrays& plan, const 
   }
 }
 
-template <class S> __device__ const S* row_of(const row_source<S>& source, index_t slot) {
-  return source.rows + (source.index == nullptr ? slot : source.index[slot]) * source.stride;
-}
-
-/// outputs[slot] = expert(x[slot]); mixes[slot] = (a, b) of constant experts.
+/// outputs[slot] = expert(x[slot]), a piece of the columns; mixes[slot] = (a, b) of constant experts, which the first
+/// piece computes.
 template <bank_form Form, class S>
 __global__ void __launch_bounds__(zero_cost_threads)
     zero_cost_forward_kernel(plan_arrays plan, zero_cost_arrays bank, row_source<S> x, float* outputs, float* mixes,
-                             index_t d) {
+                             column_range columns, index_t d) {
   for_each_slot(plan, bank, [&](index_t slot, index_t e, index_t lane) {
     const S* const row = row_of(x, slot);
-    float* const out = outputs + std::size_t{slot} * d;
+    float* const out = outputs + std::size_t{slot} * columns.count;
     if constexpr (Form == bank_form::constant) {
       const float *const w = bank.mix + std::size_t{e} * 2 * d, *const v = bank.constant + std::size_t{e} * d;
-      double gap = 0; // logit of b less that of a
-      for (index_t i = lane; i < d; i += 32)
-        gap += (static_cast<double>(w[d + i]) - static_cast<double>(w[i])) * static_cast<double>(to_float(row[i]));
-      gap = warp_sum(gap);
-      const auto a = static_cast<float>(1 / (1 + exp(gap))), b = static_cast<float>(1 / (1 + exp(-gap)));
-      if (lane == 0) {
-        mixes[std::size_t{slot} * 3] = a;
-        mixes[std::size_t{slot} * 3 + 1] = b;
+      float* const mix = mixes + std::size_t{slot} * 3;
+      if (columns.first == 0) {
+        double gap = 0; // logit of b less that of a
+        for (index_t i = lane; i < d; i += 32)
+          gap += (static_cast<double>(w[d + i]) - static_cast<double>(w[i])) * static_cast<double>(to_float(row[i]));
+        gap = warp_sum(gap);
+        if (lane == 0) {
+          mix[0] = static_cast<float>(1 / (1 + exp(gap)));
+          mix[1] = static_cast<float>(1 / (1 + exp(-gap)));
+        }
+        __syncwarp();
       }
-      for (index_t i = lane; i < d; i += 32)
-        out[i] = a * to_float(row[i]) + b * v[i];
+      const float a = mix[0], b = mix[1];
+      for (index_t i = lane; i < columns.count; i += 32)
+        out[i] = a * to_float(row[columns.first + i]) + b * v[columns.first + i];
     } else {
-      for (index_t i = lane; i < d; i += 32)
-        out[i] = Form == bank_form::identity ? to_float(row[i]) : 0.0F;
+      for (index_t i = lane; i < columns.count; i += 32)
+        out[i] = Form == bank_form::identity ? to_float(row[columns.first + i]) : 0.0F;
     }
   });
 }
 
-/// d_rows[slot] = ∂L/∂x; mixes[slot][2] = ∂L/∂logit of a.
+/// d_weights[entry] = ⟨dy, expert(x)⟩ where it is not null; mixes[slot][2] = ∂L/∂logit of a.
 template <bank_form Form, class S>
 __global__ void __launch_bounds__(zero_cost_threads)
-    zero_cost_backward_kernel(plan_arrays plan, zero_cost_arrays bank, row_source<S> x, row_source<S> d_outputs,
-                              float* mixes, float* d_rows, index_t d) {
+    zero_cost_weights_kernel(plan_arrays plan, zero_cost_arrays bank, row_source<S> x, row_source<S> dy,
+                             slot_weights weights, float* mixes, float* d_weights, index_t d) {
   for_each_slot(plan, bank, [&](index_t slot, index_t e, index_t lane) {
-    const S* const dy = row_of(d_outputs, slot);
-    float* const out = d_rows + std::size_t{slot} * d;
+    const S *const from = row_of(dy, slot), *const row = row_of(x, slot);
+    double along = 0;
+    if constexpr (Form != bank_form::zero) {
+      for (index_t i = lane; i < d; i += 32)
+        along += static_cast<double>(to_float(from[i])) * static_cast<double>(to_float(row[i]));
+      along = warp_sum(along); // ⟨dy, x⟩
+    }
     if constexpr (Form == bank_form::constant) {
-      const S* const row = row_of(x, slot);
-      const float *const w = bank.mix + std::size_t{e} * 2 * d, *const v = bank.constant + std::size_t{e} * d;
+      const float* const v = bank.constant + std::size_t{e} * d;
+      double to_v = 0;
+      for (index_t i = lane; i < d; i += 32)
+        to_v += static_cast<double>(to_float(from[i])) * static_cast<double>(v[i]);
+      to_v = warp_sum(to_v);
       float* const mix = mixes + std::size_t{slot} * 3;
-      const float a = mix[0], b = mix[1];
-      double difference = 0; // ∂L/∂a − ∂L/∂b
-      for (index_t i = lane; i < d; i += 32)
-        difference +=
-            static_cast<double>(to_float(dy[i])) * (static_cast<double>(to_float(row[i])) - static_cast<double>(v[i]));
-      const auto d_logit = static_cast<float>(static_cast<double>(a) * static_cast<double>(b) * warp_sum(difference));
+      const auto a = static_cast<double>(mix[0]), b = static_cast<double>(mix[1]);
       if (lane == 0)
-        mix[2] = d_logit;
-      for (index_t i = lane; i < d; i += 32)
-        out[i] = a * to_float(dy[i]) + d_logit * (w[i] - w[d + i]);
+        mix[2] = static_cast<float>(static_cast<double>(weights.of(slot)) * a * b * (along - to_v));
+      along = a * along + b * to_v;
+    }
+    if (d_weights != nullptr && lane == 0)
+      d_weights[plan.entries[slot]] = static_cast<float>(along);
+  });
+}
+
+/// d_rows[slot] = ∂L/∂x, a piece of the columns.
+template <bank_form Form, class S>
+__global__ void __launch_bounds__(zero_cost_threads)
+    zero_cost_rows_kernel(plan_arrays plan, zero_cost_arrays bank, row_source<S> dy, slot_weights weights,
+                          const float* mixes, float* d_rows, column_range columns, index_t d) {
+  for_each_slot(plan, bank, [&](index_t slot, index_t e, index_t lane) {
+    const S* const from = row_of(dy, slot) + columns.first;
+    const float weight = weights.of(slot);
+    float* const out = d_rows + std::size_t{slot} * columns.count;
+    if constexpr (Form == bank_form::constant) {
+      const float* const w = bank.mix + std::size_t{e} * 2 * d + columns.first;
+      const float a = mixes[std::size_t{slot} * 3], d_logit = mixes[std::size_t{slot} * 3 + 2];
+      for (index_t i = lane; i < columns.count; i += 32)
+        out[i] = a * (weight * to_float(from[i])) + d_logit * (w[i] - w[d + i]);
     } else {
-      for (index_t i = lane; i < d; i += 32)
-        out[i] = Form == bank_form::identity ? to_float(dy[i]) : 0.0F;
+      for (index_t i = lane; i < columns.count; i += 32)
+        out[i] = Form == bank_form::identity ? weight * to_float(from[i]) : 0.0F;
     }
   });
 }
@@ -101,14 +125,14 @@ __global__ void __launch_bounds__(zero_cost_threads)
 template <class S>
 __global__ void __launch_bounds__(zero_cost_threads)
     constant_gradients_kernel(plan_arrays plan, zero_cost_arrays bank, row_source<S> x, row_source<S> d_outputs,
-                              const float* mixes, float* d_mix, float* d_constant, index_t d) {
+                              slot_weights weights, const float* mixes, float* d_mix, float* d_constant, index_t d) {
   const index_t i = blockIdx.x * blockDim.x + threadIdx.x, e = blockIdx.y;
   if (i >= d)
     return;
   float mix_sum = 0, constant_sum = 0;
   for (index_t slot = plan.offsets[bank.first + e]; slot < plan.offsets[bank.first + e + 1]; ++slot) {
     const float* const mix = mixes + std::size_t{slot} * 3;
-    constant_sum += mix[1] * to_float(row_of(d_outputs, slot)[i]);
+    constant_sum += mix[1] * (weights.of(slot) * to_float(row_of(d_outputs, slot)[i]));
     mix_sum += mix[2] * to_float(row_of(x, slot)[i]);
   }
   d_constant[std::size_t{e} * d + i] += constant_sum;
@@ -118,23 +142,35 @@ __global__ void __launch_bounds__(zero_cost_threads)
 
 template <bank_form Form, class S>
 void zero_cost_forward(cudaStream_t stream, const launch_target& target, const plan_arrays& plan,
-                       const zero_cost_arrays& bank, const row_source<S>& x, float* outputs, float* mixes, index_t d) {
+                       const zero_cost_arrays& bank, const row_source<S>& x, float* outputs, float* mixes,
+                       const column_range& columns, index_t d) {
   launch{"zero_cost_forward", stream, zero_cost_blocks(target, plan),
-         zero_cost_threads}(zero_cost_forward_kernel<Form, S>, plan, bank, x, outputs, mixes, d);
+         zero_cost_threads}(zero_cost_forward_kernel<Form, S>, plan, bank, x, outputs, mixes, columns, d);
 }
 
-/// gradients.in is that of W, gradients.out that of v.
+/// dy: ∂L/∂(weight · expert(x)). d_weights may be null. gradients.in is that of W, gradients.out that of v.
 template <bank_form Form, class S>
 void zero_cost_backward(cudaStream_t stream, const launch_target& target, const plan_arrays& plan,
-                        const zero_cost_arrays& bank, const row_source<S>& x, const row_source<S>& d_outputs,
-                        float* mixes, float* d_rows, const ffn_gradient_arrays& gradients, index_t d) {
-  launch{"zero_cost_backward", stream, zero_cost_blocks(target, plan),
-         zero_cost_threads}(zero_cost_backward_kernel<Form, S>, plan, bank, x, d_outputs, mixes, d_rows, d);
+                        const zero_cost_arrays& bank, const row_source<S>& x, const row_source<S>& dy,
+                        const slot_weights& weights, float* mixes, float* d_weights,
+                        const ffn_gradient_arrays& gradients, index_t d) {
+  if (d_weights != nullptr || Form == bank_form::constant)
+    launch{"zero_cost_weights", stream, zero_cost_blocks(target, plan),
+           zero_cost_threads}(zero_cost_weights_kernel<Form, S>, plan, bank, x, dy, weights, mixes, d_weights, d);
   if constexpr (Form == bank_form::constant) {
     const dim3 grid((d + zero_cost_threads - 1) / zero_cost_threads, bank.count);
-    launch{"constant_gradients", stream, grid, zero_cost_threads}(constant_gradients_kernel<S>, plan, bank, x,
-                                                                  d_outputs, mixes, gradients.in, gradients.out, d);
+    launch{"constant_gradients", stream, grid, zero_cost_threads}(constant_gradients_kernel<S>, plan, bank, x, dy,
+                                                                  weights, mixes, gradients.in, gradients.out, d);
   }
+}
+
+/// After zero_cost_backward.
+template <bank_form Form, class S>
+void zero_cost_backward_rows(cudaStream_t stream, const launch_target& target, const plan_arrays& plan,
+                             const zero_cost_arrays& bank, const row_source<S>& dy, const slot_weights& weights,
+                             const float* mixes, float* d_rows, const column_range& columns, index_t d) {
+  launch{"zero_cost_rows", stream, zero_cost_blocks(target, plan),
+         zero_cost_threads}(zero_cost_rows_kernel<Form, S>, plan, bank, dy, weights, mixes, d_rows, columns, d);
 }
 
 } // namespace hmoe::backends::cuda_detail
