@@ -6,6 +6,7 @@
 
 #include "parallel/failing_passes.hpp"
 #include "parallel/on_ranks.hpp"
+#include "support/allocation_count.hpp"
 #include "support/error_of.hpp"
 
 #define DOCTEST_CONFIG_IMPLEMENT
@@ -51,6 +52,23 @@ TEST_CASE("messages of two communicators and of the program's own keep apart") {
     CHECK(from_a[p] == p);
     CHECK(from_b[p] == p + 1000);
   }
+}
+
+TEST_CASE("operations need no memory of the heap once they have run") {
+  const communicators::mpi ranks(MPI_COMM_WORLD, 128); // several messages to a rank
+  const std::size_t size = ranks.size();
+  std::vector<double> send(40 * size), receive(40 * size), sums(3);
+  const std::vector<std::size_t> rows(size, 40);
+  const auto run = [&] {
+    auto exchange = ranks.begin_all_to_all<double>(send, rows, std::span(receive), rows);
+    auto sum = ranks.begin_all_reduce<double>(std::span(sums));
+    exchange.finish();
+    sum.finish();
+    ranks.all_to_all<double>(send, std::span(receive));
+  };
+  run();
+  run();
+  CHECK(support::allocations_in(run) == 0);
 }
 
 TEST_CASE("experts on the ranks of MPI: the bits of one process") {

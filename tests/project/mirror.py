@@ -28,6 +28,7 @@ ELSEWHERE = {
     "compress/possible_bank": "compress/assign_formats.cpp",
     "experts/diagnosis": "project/compile_fail/expert_without_backward.cpp",
     "parallel/across_ranks": "parallel/expert_parallel.cpp",
+    "parallel/across_shared_memory": "parallel/expert_parallel.cpp",
     "parallel/improvement": "parallel/by_cost.cpp",
     "parallel/packing": "parallel/by_cost.cpp",
     "parallel/parallel_memory": "parallel/expert_parallel.cpp",

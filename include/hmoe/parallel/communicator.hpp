@@ -21,6 +21,20 @@ template <class T>
 concept summed_value =
     std::same_as<T, float> || std::same_as<T, double> || (std::integral<T> && (sizeof(T) == 4 || sizeof(T) == 8));
 
+/// Of the types of values that ranks add up in another library the one that is T.
+template <summed_value T, class Type>
+[[nodiscard]] constexpr Type type_of(Type of_float, Type of_double, Type of_int32, Type of_int64, Type of_uint32,
+                                     Type of_uint64) noexcept {
+  if constexpr (std::same_as<T, float>)
+    return of_float;
+  else if constexpr (std::same_as<T, double>)
+    return of_double;
+  else if constexpr (std::is_signed_v<T>)
+    return sizeof(T) == 4 ? of_int32 : of_int64;
+  else
+    return sizeof(T) == 4 ? of_uint32 : of_uint64;
+}
+
 /// What begin_… returns. finish() waits until the results are there, and has to be called in the order in which
 /// operations began. One that is destroyed waits as well, and its results are unspecified.
 template <class P>

@@ -7,13 +7,12 @@
 #include <hmoe/core/tape.hpp>
 #include <hmoe/dispatch/build_plan.hpp>
 #include <hmoe/dispatch/dispatcher.hpp>
-#include <hmoe/dispatch/permuted.hpp>
 #include <hmoe/dispatch/sorted.hpp>
 #include <hmoe/execution/context.hpp>
 #include <hmoe/execution/for_each_row.hpp>
 #include <hmoe/execution/probe.hpp>
 #include <hmoe/execution/row_operations.hpp>
-#include <hmoe/parallel/across_ranks.hpp>
+#include <hmoe/parallel/across_shared_memory.hpp>
 #include <hmoe/parallel/communicator.hpp>
 #include <hmoe/parallel/parallel_memory.hpp>
 #include <hmoe/parallel/placement.hpp>
@@ -24,10 +23,8 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
-#include <cstdint>
 #include <exception>
 #include <memory_resource>
-#include <numeric>
 #include <optional>
 #include <span>
 #include <utility>
@@ -53,10 +50,12 @@ namespace hmoe::dispatch {
 /// takes the bytes of its batch and of its experts' results in shared memory, beside the workspace, once for all layers
 /// of a communicator.
 template <communicator Communicator, class Inner = sorted<>>
-class expert_parallel : public across_ranks<Communicator, Inner> {
-  using base = across_ranks<Communicator, Inner>;
+class expert_parallel : public across_shared_memory<Communicator, Inner> {
+  using base = across_shared_memory<Communicator, Inner>;
+  using base::assign;
   using base::begin_rows;
   using base::chunks_;
+  using base::combine;
   using base::inner_;
   using base::most_of;
   using base::placed_;
@@ -189,14 +188,12 @@ private:
     if (tape.recording())
       tape.template kept<detail::parallel_parts<T>>().parts.resize(chunks_);
     if (chunks_ == 1 && communicators::share_memory(ranks_)) {
-      if (tape.recording()) {
-        if (forward_in_place(ctx, experts, x, y, tape, tape.template kept<detail::parallel_parts<T>>().parts[0]))
-          return;
-      } else {
-        detail::parallel_memory<T> memory(&ctx.workspace(), false);
-        if (forward_in_place(ctx, experts, x, y, tape, memory))
-          return;
-      }
+      const typename Context::workspace_scope scope(ctx.workspace());
+      detail::parallel_memory<T> of_inference(&ctx.workspace(), false);
+      detail::parallel_memory<T>& kept =
+          tape.recording() ? tape.template kept<detail::parallel_parts<T>>().parts[0] : of_inference;
+      if (this->forward_in_place(ctx, experts, x, y, tape, kept))
+        return;
     }
     std::array<chunk<T>, most_chunks> chunks;
     for (std::size_t i = 0; i < chunks_; ++i) {
@@ -301,23 +298,6 @@ private:
     return chunks[i];
   }
 
-  /// to[t] = Σ over t's entries, experts ascending, of weight(entry) · result(entry), for these tokens.
-  template <execution_context Context, class T, class Weight, class Result>
-  static void combine(const Context& ctx, const assignment<T>& assigned, matrix_view<T> to,
-                      row_exchange::token_range tokens, const Weight& weight, const Result& result,
-                      probes::direction direction) {
-    const std::size_t entries = assigned.offsets()[tokens.end] - assigned.offsets()[tokens.first];
-    hmoe::for_each_row(
-        ctx, tokens.end - tokens.first,
-        [&](std::size_t i) {
-          const std::size_t t = tokens.first + i, first = assigned.offsets()[t];
-          rows::weighted_sum(
-              ctx.backend(), assigned.offsets()[t + 1] - first, [&](std::size_t k) { return weight(first + k); },
-              [&](std::size_t k) { return result(first + k); }, to.row(t));
-        },
-        permuted::combined_row<Context>(direction, to, entries));
-  }
-
   /// What is under way for some tokens, or for some experts of each rank.
   template <class T> struct chunk {
     using operation = decltype(std::declval<const Communicator&>().template begin_all_to_all<T>(
@@ -335,86 +315,6 @@ private:
     row_exchange::token_range tokens{0, 0};
     std::size_t part = every_part;
   };
-
-  /// Without messages of rows: see rows_in_place. Returns false, on all ranks and before anything is computed, where
-  /// the shared memory is too small and does not grow.
-  template <execution_context Context, class Experts, class T>
-  bool forward_in_place(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y,
-                        tape<T>& tape, detail::parallel_memory<T>& kept) const {
-    const auto& assigned = std::as_const(tape).assignment();
-    const bool on_input = tape.weights_on_input();
-    const row_exchange::token_range tokens{0, x.rows()};
-    std::pmr::memory_resource* const memory = &ctx.workspace();
-    row_exchange& exchange = kept.exchange;
-    std::optional<row_exchange::scratch> work;
-    this->meet_forward(exchange, assigned, tape.plan(), tokens, x.cols(), memory, work);
-
-    rows_in_place<T> rows(memory);
-    matrix<T> own_input(memory);
-    matrix<T>& input = tape.recording() ? kept.inner.input() : own_input;
-    std::size_t in = 0, bytes = 0;
-    const auto part_of = [&]([[maybe_unused]] std::size_t p) -> std::byte* {
-      if constexpr (communicators::shares_memory<Communicator>)
-        return ranks_.shared()->part(p);
-      else
-        return nullptr;
-    };
-    const auto publish = [&] {
-      rows.publish(ctx, part_of(ranks_.rank()), exchange, work->lists(), assigned.weights(), x);
-    };
-    std::uint64_t small = 0;
-    const std::exception_ptr prepared = exception_of([&] {
-      row_exchange::allowance allowed{this->most_rows_};
-      exchange.take_counts(ranks_.rank(), assigned, tokens, *work, allowed);
-      in = exchange.experts_in().size();
-      bytes = rows.make_room(exchange, ranks_.rank(), x.rows(), x.cols(), on_input);
-      input.resize_for_overwrite(in, x.cols());
-      kept.results.resize_for_overwrite(tape.recording() ? exchange.results().size() : 0, x.cols());
-      if constexpr (communicators::shares_memory<Communicator>)
-        small = ranks_.shared()->bytes() < bytes ? 1 : 0;
-      if (small == 0)
-        publish();
-    });
-    if (this->agree(prepared, small) != 0) {
-      if constexpr (communicators::shares_memory<Communicator>)
-        if (!ranks_.shared()->grow(ranks_, bytes))
-          return false;
-      this->agree(exception_of(publish));
-    }
-
-    const matrix_view<T> results = rows.results_in(part_of(ranks_.rank()), exchange);
-    this->agree(exception_of([&] {
-      const typename Context::workspace_scope scope(ctx.workspace());
-      rows.find(part_of, exchange, placed_.experts(), work->lists(), assigned.weights(), x,
-                matrix_view<const T>(results));
-      hmoe::for_each_row(
-          ctx, in,
-          [&](std::size_t i) {
-            if (on_input)
-              rows::copy_scaled(ctx.backend(), rows.weight(i), rows.source(i), input.row(i));
-            else
-              std::ranges::copy(rows.source(i), input.row(i).begin());
-          },
-          probes::row<Context>(probes::stage::gather, probes::direction::forward,
-                               static_cast<double>(2 * x.cols() * sizeof(T))));
-      assign(exchange, kept.inner);
-      inner_.forward(ctx, experts, std::as_const(input).view(), results, kept.inner);
-    }));
-    const bool keeps = tape.recording();
-    combine(
-        ctx, assigned, y, tokens, [&](std::size_t a) { return on_input ? T(1) : assigned.weights()[a]; },
-        [&](std::size_t a) {
-          const std::size_t place = exchange.result_of()[a];
-          if (!keeps)
-            return rows.result(place);
-          const vector_view<T> own = kept.results.row(place); // for backward; the others' memory is used again
-          std::ranges::copy(rows.result(place), own.begin());
-          return vector_view<const T>(own);
-        },
-        probes::direction::forward);
-    tape.expert_output().resize_for_overwrite(0, x.cols());
-    return true;
-  }
 
   /// Tells the other ranks, and makes room.
   template <execution_context Context, class T>
@@ -507,17 +407,6 @@ private:
     if (failed != nullptr)
       std::rethrow_exception(failed);
     tape.expert_output().resize_for_overwrite(0, x.cols()); // they are in `kept`, by the order in which they came back
-  }
-
-  /// A token for each result, with one expert and weight 1: what comes out is the expert's output itself.
-  template <class T> static void assign(const row_exchange& exchange, tape<T>& inner) {
-    const std::size_t in = exchange.experts_in().size();
-    auto& assigned = inner.assignment();
-    assigned.resize_tokens(in);
-    std::iota(assigned.offsets().begin(), assigned.offsets().end(), index_t{0});
-    assigned.resize_entries();
-    std::ranges::copy(exchange.experts_in(), assigned.experts().begin());
-    std::ranges::fill(assigned.weights(), T(1));
   }
 
   struct part_of_replica {

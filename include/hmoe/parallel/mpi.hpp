@@ -33,14 +33,7 @@ namespace hmoe::communicators {
 
 /// MPI's type of values that are added up.
 template <summed_value T> [[nodiscard]] MPI_Datatype mpi_type() noexcept {
-  if constexpr (std::same_as<T, float>)
-    return MPI_FLOAT;
-  else if constexpr (std::same_as<T, double>)
-    return MPI_DOUBLE;
-  else if constexpr (std::is_signed_v<T>)
-    return sizeof(T) == 4 ? MPI_INT32_T : MPI_INT64_T;
-  else
-    return sizeof(T) == 4 ? MPI_UINT32_T : MPI_UINT64_T;
+  return type_of<T, MPI_Datatype>(MPI_FLOAT, MPI_DOUBLE, MPI_INT32_T, MPI_INT64_T, MPI_UINT32_T, MPI_UINT64_T);
 }
 
 /// Ranks of an MPI communicator, through the C functions of any MPI 3. The caller initialises MPI (MPI_THREAD_FUNNELED
@@ -97,16 +90,51 @@ public:
   /// What ranks on one machine read of each other's memory; nullptr elsewhere.
   [[nodiscard]] shared_memory* shared() const noexcept { return shared_.get(); }
 
+private:
+  struct message {
+    MPI_Request request;
+    int other; ///< the rank it goes to or comes from, where it is one
+    message(MPI_Request r, int o) noexcept : request(r), other(o) {}
+  };
+  /// Lists of messages of operations that have ended, so that later ones need no memory.
+  class spare_lists {
+  public:
+    spare_lists() { lists_.reserve(most); }
+    [[nodiscard]] std::vector<message> take() noexcept {
+      if (lists_.empty())
+        return {};
+      std::vector<message> last = std::move(lists_.back());
+      lists_.pop_back();
+      return last;
+    }
+    void give(std::vector<message>&& list) noexcept {
+      list.clear();
+      if (lists_.size() < most)
+        lists_.push_back(std::move(list));
+    }
+
+  private:
+    static constexpr std::size_t most = 32;
+    std::vector<std::vector<message>> lists_;
+  };
+
+public:
   class pending {
   public:
     pending(pending&&) noexcept = default;
     pending& operator=(pending&&) = delete;
-    ~pending() { wait(); }
+    ~pending() {
+      wait();
+      if (spare_ != nullptr) // not moved from
+        spare_->give(std::move(messages_));
+    }
     void finish() { check(wait(), "MPI_Wait"); }
 
   private:
     friend class mpi;
-    explicit pending(const mpi& own) noexcept : comm_(own.comm_), rank_(own.rank_), time_limit_(own.time_limit_) {}
+    explicit pending(const mpi& own) noexcept
+        : comm_(own.comm_), spare_(own.spare_), rank_(own.rank_), time_limit_(own.time_limit_),
+          messages_(spare_->take()) {}
 
     /// One after the other, so that each error has a text of its own.
     int wait() noexcept {
@@ -124,11 +152,6 @@ public:
     MPI_Request* add(int other = no_rank) { return &messages_.emplace_back(MPI_REQUEST_NULL, other).request; }
 
     static constexpr int no_rank = -1;
-    struct message {
-      MPI_Request request;
-      int other; ///< the rank it goes to or comes from, where it is one
-      message(MPI_Request r, int o) noexcept : request(r), other(o) {}
-    };
     int wait_until(message& m, std::chrono::steady_clock::time_point begin) const noexcept {
       for (;;) {
         int done = 0;
@@ -153,6 +176,7 @@ public:
     }
 
     std::shared_ptr<MPI_Comm> comm_; ///< stays as long as messages are on their way
+    std::shared_ptr<spare_lists> spare_;
     std::size_t rank_;
     std::chrono::milliseconds time_limit_;
     std::vector<message> messages_;
@@ -291,6 +315,7 @@ private:
 
   std::shared_ptr<MPI_Comm> comm_;
   std::shared_ptr<shared_memory> shared_;
+  std::shared_ptr<spare_lists> spare_ = std::make_shared<spare_lists>();
   std::size_t largest_message_, rank_ = 0, size_ = 1;
   std::chrono::milliseconds time_limit_;
 };

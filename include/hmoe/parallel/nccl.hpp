@@ -18,14 +18,7 @@ namespace hmoe::communicators {
 
 /// NCCL's type of values that are added up.
 template <summed_value T> [[nodiscard]] constexpr ncclDataType_t nccl_type() noexcept {
-  if constexpr (std::same_as<T, float>)
-    return ncclFloat32;
-  else if constexpr (std::same_as<T, double>)
-    return ncclFloat64;
-  else if constexpr (std::is_signed_v<T>)
-    return sizeof(T) == 4 ? ncclInt32 : ncclInt64;
-  else
-    return sizeof(T) == 4 ? ncclUint32 : ncclUint64;
+  return type_of<T>(ncclFloat32, ncclFloat64, ncclInt32, ncclInt64, ncclUint32, ncclUint64);
 }
 
 namespace detail {
