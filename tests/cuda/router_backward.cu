@@ -160,6 +160,7 @@ TEST_CASE("presets") {
   }
   check(presets::hmoe_top_p<float>{8, 1, 0.6}, 1);
   check(presets::mixtral<float>{8, 3, 2}, 0);
+  check(presets::mixtral<float>{133, 150, 2}, 70); // several tiles each way, and more columns than a part has terms
 }
 
 TEST_CASE("other score functions and weightings [race]") {
@@ -188,4 +189,16 @@ TEST_CASE("sums over many tokens, in parts") {
                       routing::sigmoid_gated<float>>{
           routing::linear<float, routing::softmax, true>{8, 7}, {2}, {}, routing::sigmoid_gated<float>{8, 2}},
       600);
+}
+
+TEST_CASE("the memory for fewer tokens is never more than for more") {
+  const auto router = routing::presets::mixtral<float>{200, 40, 2};
+  const on_device::parameters parameters(router);
+  for (std::size_t tokens = 0, before = 0; tokens < 12000; ++tokens) {
+    const std::size_t bytes = kernels::router_backward_bytes(parameters.view, tokens);
+    const auto parts = kernels::projection_scratch::sized(tokens, 40, 200).parts;
+    REQUIRE(bytes >= before);
+    REQUIRE((parts == 1 || kernels::projection_scratch::values(tokens, 40, 200) >= parts * 40 * 200));
+    before = bytes;
+  }
 }

@@ -20,6 +20,8 @@
 
 using namespace hmoe;
 
+namespace kernels = hmoe::backends::cuda_detail;
+
 namespace {
 
 constexpr float not_a_number = std::numeric_limits<float>::quiet_NaN();
@@ -180,4 +182,112 @@ TEST_CASE("a token's bits do not depend on its batch") {
   const auto logits = whole.logits.download(), weights = whole.weights.download();
   CHECK(single.logits.download() == std::vector<float>(logits.end() - 40, logits.end()));
   CHECK(single.weights.download() == std::vector<float>(weights.end() - 5, weights.end()));
+}
+
+namespace {
+
+/// `logits` [tokens × experts] as the parts of d give them, in blocks for each part or for each group.
+template <class S> struct projected {
+  projected(const on_device::batch<S>& x, const matrix<float>& weight, std::size_t first, std::size_t tokens,
+            bool by_part)
+      : experts(weight.rows()) {
+    const std::size_t d = weight.cols();
+    const std::vector<float> weights(weight.data(), weight.data() + weight.size());
+    const on_device::array<S> device_x(
+        std::vector<S>(x.stored.data() + first * d, x.stored.data() + (first + tokens) * d));
+    const on_device::array<float> device_weight(weights), out(tokens * experts);
+    kernels::logit_parts parts = kernels::logit_parts::of(tokens, experts, d);
+    parts.by_part = by_part;
+    const on_device::array<float> sums(tokens * experts * parts.sums());
+    const auto columns = static_cast<int>(experts);
+    const auto read =
+        kernels::launch_projection<S>({device_x.data(), d, static_cast<int>(tokens), static_cast<int>(d)},
+                                      {device_weight.data(), nullptr, columns, columns, static_cast<int>(d)}, parts,
+                                      nullptr, sums.data(), nullptr, nullptr);
+    kernels::launch{"write_logits", nullptr, dim3(static_cast<unsigned>(tokens)),
+                    kernels::sum_threads}(kernels::write_logits<kernels::sum_threads>, read, out.data());
+    kernels::require_cuda(cudaDeviceSynchronize(), "projection");
+    logits = out.download();
+  }
+  std::size_t experts;
+  std::vector<float> logits;
+};
+
+/// Like 1.5, with low parts of one sign, so that a product of parts that is missing shows in the sum.
+float with_low_part(std::size_t i) { return 1.0F + static_cast<float>(i * 37 % 1024) * 0x1p-10F + 0x1.9p-12F; }
+
+template <class S> void check_bound(std::size_t d, bool aimed) {
+  constexpr std::size_t tokens = 3, experts = 21;
+  on_device::batch<S> x(tokens, d, 3);
+  matrix<float> weight(experts, d);
+  fill_normal(vector_view<float>(weight.data(), weight.size()), 1.0, seed{4}, 0);
+  if (aimed) {
+    for (std::size_t i = 0; i < x.stored.size(); ++i)
+      x.values.data()[i] = static_cast<float>(x.stored[i] = static_cast<S>(with_low_part(i)));
+    for (std::size_t i = 0; i < weight.size(); ++i)
+      weight.data()[i] = with_low_part(i + 5);
+  }
+  CAPTURE(d);
+  CAPTURE(aimed);
+  const projected<S> result(x, weight, 0, tokens, true);
+  for (std::size_t t = 0; t < tokens; ++t)
+    for (std::size_t j = 0; j < experts; ++j) {
+      double sum = 0, size = 0;
+      for (std::size_t c = 0; c < d; ++c) {
+        const double product = double{x.values(t, c)} * double{weight(j, c)};
+        sum += product;
+        size += std::abs(product);
+      }
+      const double bound = (160 + static_cast<double>(d) / 2048) * 0x1p-23 * size;
+      if (const double error = std::abs(double{result.logits[t * experts + j]} - sum); !(error <= bound))
+        CHECK_MESSAGE(false, "token ", t, ", column ", j, ": error ", error, ", bound ", bound);
+    }
+  CHECK(result.logits.size() == tokens * experts);
+}
+
+} // namespace
+
+TEST_CASE("logits are within the bound of exact sums") {
+  for (const std::size_t d : {1, 7, 128, 130, 1033, 2176})
+    for (const bool aimed : {false, true}) {
+      check_bound<float>(d, aimed);
+      check_bound<bfloat16>(d, aimed);
+      check_bound<hmoe::half>(d, aimed);
+    }
+}
+
+TEST_CASE("a logit has the same bits by parts and by groups, in small tiles and large [race]") {
+  const auto check_bits = [](auto zero, std::size_t d, std::size_t experts) {
+    using S = decltype(zero);
+    constexpr std::size_t tokens = 70; // more than the small tile is for
+    const on_device::batch<S> x(tokens, d, 5);
+    matrix<float> weight(experts, d);
+    fill_normal(vector_view<float>(weight.data(), weight.size()), 1.0, seed{6}, 0);
+    const auto all = projected<S>(x, weight, 0, tokens, false).logits;
+    CHECK(projected<S>(x, weight, 0, tokens, true).logits == all);
+    for (const bool by_part : {false, true})
+      for (const std::size_t first : {0, 37, 69}) {
+        const std::size_t count = first == 37 ? 20 : 1;
+        const auto some = projected<S>(x, weight, first, count, by_part).logits;
+        CHECK(some == std::vector<float>(all.begin() + static_cast<std::ptrdiff_t>(first * experts),
+                                         all.begin() + static_cast<std::ptrdiff_t>((first + count) * experts)));
+      }
+  };
+  check_bits(0.0F, 1300, 5);
+  check_bits(bfloat16{}, 1290, 5);
+}
+
+TEST_CASE("the memory for fewer tokens is never more than for more") {
+  const auto router = routing::presets::qwen2_moe<float>{1500, 40, 4};
+  const on_device::parameters parameters(router);
+  CHECK(kernels::logit_parts::of(64, 41, 1500).by_part);
+  CHECK(!kernels::logit_parts::of(5000, 41, 1500).by_part);
+  std::size_t before = 0;
+  for (std::size_t tokens = 0; tokens < 5000; ++tokens) {
+    const std::size_t bytes = kernels::router_forward_bytes(parameters.view, tokens);
+    const kernels::logit_parts parts = kernels::logit_parts::of(tokens, 41, 1500);
+    REQUIRE(bytes >= before);
+    REQUIRE(kernels::logit_parts::values(tokens, 41, 1500) >= tokens * 41 * parts.sums());
+    before = bytes;
+  }
 }

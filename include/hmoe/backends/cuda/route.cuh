@@ -45,10 +45,12 @@ template <class View> [[nodiscard]] bool fits_warps(const View& router) noexcept
 
 inline constexpr unsigned routing_warps = 4;     ///< tokens of a block, when a warp has one
 inline constexpr unsigned routing_threads = 128; ///< tokens of a block, when a thread has one
+inline constexpr unsigned sum_threads = 128;     ///< logits of a block, where a thread has a token
 
 template <class View>
 __global__ void __launch_bounds__(routing_warps * 32, 8)
-    route_by_warps(View router, trace_arrays trace, choice_arrays choices, device_status* status, unsigned row_floats) {
+    route_by_warps(View router, logit_sums sums, trace_arrays trace, choice_arrays choices, device_status* status,
+                   unsigned row_floats) {
   extern __shared__ float shared_rows[];
   const unsigned lane = lane_id(), warp = threadIdx.x / 32, experts = router.experts;
   const index_t token = blockIdx.x * routing_warps + warp;
@@ -56,14 +58,17 @@ __global__ void __launch_bounds__(routing_warps * 32, 8)
     return; // the whole warp
   float* values = shared_rows + warp * row_floats;
   const warp_row row{values, experts, values + experts};
-  const float* logits = trace.logits + std::size_t{token} * experts;
+  float* logits = trace.logits + std::size_t{token} * experts;
   float* probabilities = trace.probabilities + std::size_t{token} * experts;
 
   bool infinite = false, unclear = false;
   for (unsigned e = lane; e < experts; e += 32) {
-    values[e] = logits[e];
-    infinite |= !isfinite(logits[e]);
+    const float z = sums(token, e);
+    values[e] = logits[e] = z;
+    infinite |= !isfinite(z);
   }
+  for (unsigned j = experts + lane; j < sums.columns; j += 32)
+    sums.write_gate(token, j);
   warp_score(router.function, row);
   for (unsigned e = lane; e < experts; e += 32) {
     probabilities[e] = values[e];
@@ -89,6 +94,15 @@ __global__ void __launch_bounds__(routing_warps * 32, 8)
     if (infinite)
       atomicMax(&status->non_finite_logit, token + 1);
   }
+}
+
+/// Block (token, ·): trace.logits and gate logits, where no warp makes them on the way.
+template <unsigned Threads> __global__ void __launch_bounds__(Threads) write_logits(logit_sums sums, float* logits) {
+  const index_t token = blockIdx.x, j = blockIdx.y * Threads + threadIdx.x;
+  if (j < sums.experts)
+    logits[std::size_t{token} * sums.experts + j] = sums(token, j);
+  else if (j < sums.columns)
+    sums.write_gate(token, j);
 }
 
 /// Puts a token's choices in ascending order; false when they are not different ids of experts.
@@ -149,20 +163,22 @@ template <class View> [[nodiscard]] std::size_t global_scratch(const View& route
   return fits_warps(router) ? 0 : routing::selection_scratch(router.select, router.experts);
 }
 
-/// trace.logits → trace.probabilities and choices.
+/// Sums → trace.logits and gate logits, trace.probabilities and choices.
 template <class View>
-void launch_routing(const View& router, const trace_arrays& trace, const choice_arrays& choices, device_status* status,
-                    cudaStream_t stream) {
+void launch_routing(const View& router, const logit_sums& sums, const trace_arrays& trace, const choice_arrays& choices,
+                    device_status* status, cudaStream_t stream) {
   if (trace.tokens == 0)
     return;
   if constexpr (routes_by_warp<View>)
     if (fits_warps(router)) {
       const auto row_floats = static_cast<unsigned>(router.experts + warp_scratch(router.select));
       launch{"route_by_warps", stream, blocks_of(trace.tokens, routing_warps), routing_warps * 32,
-             routing_warps * row_floats * sizeof(float)}(route_by_warps<View>, router, trace, choices, status,
+             routing_warps * row_floats * sizeof(float)}(route_by_warps<View>, router, sums, trace, choices, status,
                                                          row_floats);
       return;
     }
+  launch{"write_logits", stream, dim3(sums.tokens, blocks_of(sums.columns, sum_threads)),
+         sum_threads}(write_logits<sum_threads>, sums, trace.logits);
   launch{"route_by_threads", stream, blocks_of(trace.tokens, routing_threads),
          routing_threads}(route_by_threads<View>, router, trace, choices, status, global_scratch(router));
 }

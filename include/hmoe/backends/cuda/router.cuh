@@ -7,6 +7,7 @@
 #include <hmoe/backends/cuda/error.hpp>
 #include <hmoe/backends/cuda/launch.cuh>
 #include <hmoe/backends/cuda/logits.cuh>
+#include <hmoe/backends/cuda/project_tokens.cuh>
 #include <hmoe/backends/cuda/route.cuh>
 #include <hmoe/backends/cuda/scan.cuh>
 #include <hmoe/core/error.hpp>
@@ -26,8 +27,13 @@ struct router_forward_scratch {
   choice_arrays choices;
   index_t* sums;      ///< [tokens] running sums of the counts, where they differ from token to token
   float* gate_logits; ///< [tokens × gates]
+  float* logit_sums;  ///< see logit_parts::values
   std::size_t bytes;
 };
+/// Columns of the projection: logits, and the gates of shared experts.
+template <class View> [[nodiscard]] std::size_t projection_columns_of(const View& router) noexcept {
+  return std::size_t{router.experts} + (router.shared_gate == nullptr ? 0 : router.shared);
+}
 template <class View>
 [[nodiscard]] router_forward_scratch carve_router_forward(const View& router, std::size_t tokens, std::byte* block) {
   carver memory(block);
@@ -37,6 +43,7 @@ template <class View>
   result.choices.unclear = memory.take<std::uint8_t>(tokens);
   result.choices.scratch = memory.take<float>(tokens * global_scratch(router));
   result.gate_logits = memory.take<float>(router.shared_gate == nullptr ? 0 : tokens * router.shared);
+  result.logit_sums = memory.take<float>(logit_parts::values(tokens, projection_columns_of(router), router.d));
   if constexpr (!has_fixed_count<View>)
     result.sums = memory.take<index_t>(tokens);
   result.bytes = memory.used();
@@ -118,13 +125,15 @@ void router_forward(const View& router, const S* x, std::size_t x_stride, const 
                     cudaStream_t stream) {
   require(router.most_entries(trace.tokens) < no_index, trace.tokens, " tokens with up to ",
           router.most + router.shared, " experts are too many for 32-bit entries");
+  require(trace.tokens <= std::size_t{std::numeric_limits<int>::max()}, trace.tokens,
+          " tokens are too many for 31-bit row numbers");
   const router_forward_scratch scratch = carve_router_forward(router, trace.tokens, workspace);
-  const index_t gates = router.shared_gate == nullptr ? 0 : router.shared;
-  const float* gate_logits = gates == 0 ? nullptr : scratch.gate_logits;
-  launch_projection(token_rows<S>{x, x_stride, trace.tokens, router.d},
-                    projection_rows{router.weight, router.shared_gate, router.experts, gates, router.d}, router.bias,
-                    trace.logits, scratch.gate_logits, stream);
-  launch_routing(router, trace, scratch.choices, status, stream);
+  const projection_rows rows = projection_of(router);
+  const float* gate_logits = rows.count == rows.experts ? nullptr : scratch.gate_logits;
+  const logit_sums sums = launch_projection(token_rows(x, x_stride, trace.tokens, router.d), rows,
+                                            logit_parts::of(trace.tokens, projection_columns_of(router), router.d),
+                                            router.bias, scratch.logit_sums, scratch.gate_logits, stream);
+  launch_routing(router, sums, trace, scratch.choices, status, stream);
   if constexpr (!has_fixed_count<View>)
     running_sums(scratch.choices.counts, scratch.sums, trace.tokens, stream);
   launch{"assign_entries", stream, blocks_of(std::size_t{trace.tokens} + 1, assign_threads), assign_threads}(

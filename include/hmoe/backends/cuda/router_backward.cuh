@@ -33,7 +33,7 @@ template <class View>
   result.d_columns = memory.take<float>(tokens * columns);
   result.d_probabilities = memory.take<float>(tokens * router.experts);
   result.projection = projection_scratch::sized(tokens, columns, router.d);
-  result.projection.partials = memory.take<float>(result.projection.values());
+  result.projection.partials = memory.take<float>(projection_scratch::values(tokens, columns, router.d));
   result.bytes = memory.used();
   return result;
 }
@@ -117,7 +117,8 @@ void router_backward(const View& router, const S* x, std::size_t x_stride, const
   if (trace.tokens == 0)
     return;
   const router_backward_scratch scratch = carve_router_backward(router, trace.tokens, workspace);
-  const index_t gates = router.shared_gate == nullptr ? 0 : router.shared, columns = router.experts + gates;
+  const projection_rows rows = projection_of(router);
+  const auto columns = static_cast<index_t>(rows.count);
   const unsigned warp_blocks = blocks_of(trace.tokens, score_backward_warps);
   launch{"read_sinks", stream, warp_blocks, score_backward_warps * 32}(
       read_sinks<View>, router, trace, scratch.d_columns, columns, scratch.d_probabilities);
@@ -125,9 +126,8 @@ void router_backward(const View& router, const S* x, std::size_t x_stride, const
       weights_backward<View>, router, trace, assigned, d_weights, scratch.d_columns, columns, scratch.d_probabilities);
   launch{"score_backward", stream, warp_blocks, score_backward_warps * 32}(
       score_backward<View>, router, trace, scratch.d_columns, columns, scratch.d_probabilities);
-  launch_projection_backward(token_rows<S>{x, x_stride, trace.tokens, router.d},
-                             projection_rows{router.weight, router.shared_gate, router.experts, gates, router.d},
-                             scratch.d_columns, scratch.projection, dx, dx_stride, gradients, stream);
+  launch_projection_backward(token_rows(x, x_stride, trace.tokens, router.d), rows, scratch.d_columns,
+                             scratch.projection, dx, dx_stride, gradients, stream);
 }
 
 } // namespace hmoe::backends::cuda_detail
