@@ -15,11 +15,12 @@ function(hmoe_cuda_code_flags result)
   set(${result} "${flags}" PARENT_SCOPE)
 endfunction()
 
-# hmoe_add_cuda_kernels(<target> <file.cu>... [ARCHITECTURES <80>...] [FLAGS <nvcc option>...])
+# hmoe_add_cuda_kernels(<target> <file.cu>... [ARCHITECTURES <80>...] [FLAGS <nvcc option>...] [STATIC_RUNTIME])
 # Compiles the files, which include hmoe/backends/cuda/layer.cuh and instantiate layers, and adds them to the target, with
 # the target's include directories and definitions. Architectures are those of HMOE_CUDA_ARCHITECTURES unless given.
+# STATIC_RUNTIME links CUDA's runtime into the target, in place of the shared library that hmoe::cuda brings.
 function(hmoe_add_cuda_kernels target)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "ARCHITECTURES;FLAGS")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "STATIC_RUNTIME" "" "ARCHITECTURES;FLAGS")
   if(NOT CUDAToolkit_NVCC_EXECUTABLE)
     message(FATAL_ERROR "hmoe_add_cuda_kernels(${target}): nvcc was not found; install the CUDA toolkit, or set "
                         "CUDAToolkit_ROOT to where it is")
@@ -55,5 +56,9 @@ function(hmoe_add_cuda_kernels target)
     target_sources(${target} PRIVATE "${object}")
     set_source_files_properties("${object}" PROPERTIES EXTERNAL_OBJECT TRUE GENERATED TRUE)
   endforeach()
-  target_link_libraries(${target} PRIVATE hmoe::cuda)
+  if(arg_STATIC_RUNTIME)
+    target_link_libraries(${target} PRIVATE hmoe::hmoe CUDA::cudart_static)
+  else()
+    target_link_libraries(${target} PRIVATE hmoe::cuda)
+  endif()
 endfunction()

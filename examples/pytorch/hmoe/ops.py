@@ -11,7 +11,7 @@ from typing import List, Optional, Sequence  # older versions of torch know no o
 import torch
 from torch import Tensor
 
-from . import _core, _nn_ops
+from . import _core, _cuda_ops, _nn_ops
 
 __all__ = ["ACTIVATIONS", "experts"]
 
@@ -38,7 +38,7 @@ def experts(
 ) -> Tensor:
     """y_t = sum over i of weights[t, i] * expert_{ids[t, i]}(x_t), in the shape and type of x.
 
-    x        [..., d_model], float32, float64 or bfloat16
+    x        [..., d_model], float32, float64 or bfloat16; on a GPU (where the package was built for it) not float64
     ids      [tokens, choices]: ids that are no expert (negative, or the number of experts and above) are skipped
     weights  [tokens, choices]
     input    the weights that read a token, row by row: the experts' rows one behind the other, of each h rows of its
@@ -56,9 +56,7 @@ def experts(
         if input.dim() != 3:
             raise _core.Error("experts: widths are needed where the input weights have no third dimension")
         widths = [input.shape[1] // (2 if gated else 1)] * input.shape[0]
-    for t in (x, ids, weights, input, output, input_bias, output_bias):
-        if t is not None and t.device.type != "cpu":
-            raise _core.Error(f"experts: a tensor is on {t.device}: hmoe computes on the CPU: move all tensors there")
+    _cuda_ops.check_devices("experts", x, ids, weights, input, output, input_bias, output_bias)
     shape, dtype = x.shape, x.dtype
     # Under autocast activations may have another type than parameters: the weights' type is computed with.
     tokens = x.reshape(-1, shape[-1]).to(input.dtype).contiguous()
@@ -137,6 +135,8 @@ def _experts_fake(x, ids, weights, input, output, input_bias, output_bias, width
                   interleaved, keep):
     rows = ids.shape[0] * ids.shape[1] if keep else 0
     lanes = 2 if gated else 1
+    if x.device.type == "cuda":
+        return torch.empty_like(x), *_cuda_ops.kept(x, widths, lanes, rows)
     saved = x.new_empty((rows * (lanes + 1) * max(widths, default=0),), dtype=_sums(x.dtype))
     return torch.empty_like(x), saved, x.new_empty((rows, x.shape[1]), dtype=_sums(x.dtype))
 
@@ -206,3 +206,4 @@ def _gradients(ctx, dy, *_):
 
 
 _experts.register_autograd(_gradients, setup_context=_keep)
+_cuda_ops.register(_experts, _experts_backward, _experts_fake)

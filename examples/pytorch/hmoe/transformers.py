@@ -6,7 +6,8 @@
     model.set_experts_implementation("hmoe")          # or later
 
 Every model whose experts go through transformers' interface for them runs on hmoe's kernels then, forward and backward, on
-CPUs, with weights of float32, float64 or bfloat16. configure() chooses how weights are held for inference.
+CPUs, with weights of float32, float64 or bfloat16. configure() chooses how weights are held for inference. Where the package
+was built for GPUs, models that lie there run there, with weights of float32 or bfloat16 in place.
 """
 
 import itertools
@@ -21,7 +22,7 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from transformers.integrations import moe
 
-from . import _core, _nn_ops, ops
+from . import _core, _cuda_ops, _nn_ops, ops
 
 __all__ = ["configure", "experts_forward", "packed_bytes", "release"]
 
@@ -90,7 +91,7 @@ def experts_forward(module: torch.nn.Module, hidden_states: Tensor, top_k_index:
     tensors = (hidden_states, top_k_weights, first, last, first_bias, last_bias)
     training = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
     weights = getattr(module, "_hmoe_weights", _default)
-    if not gated:
+    if not gated or first.device.type != "cpu":  # packed weights are for CPUs
         weights = IN_PLACE
     how = dict(function=function, limit=limit, alpha=alpha, gated=gated, interleaved=interleaved)
 
@@ -125,9 +126,7 @@ moe.ALL_EXPERTS_FUNCTIONS.register("hmoe", experts_forward)
 
 
 def _check(weights: Tensor, hidden_states: Tensor) -> None:
-    if weights.device.type != "cpu" or hidden_states.device.type != "cpu":
-        raise _core.Error(f"experts on {weights.device} with hidden states on {hidden_states.device}: "
-                          'experts_implementation="hmoe" computes on the CPU: move the model there')
+    _cuda_ops.check_devices('experts_implementation="hmoe"', hidden_states, weights)
     if weights.dtype not in (torch.float32, torch.float64, torch.bfloat16):
         raise _core.Error(f"experts with weights of {weights.dtype}: hmoe computes with those of float32, float64 and bfloat16: "
                           "load the model with dtype=torch.bfloat16")
@@ -215,6 +214,27 @@ def _held_experts(
         _core.forward(held.bank, x.detach(), ids, weights.detach(), y, threads=threads)
     else:
         held.bank.forward(x.detach(), ids, weights.detach(), y, threads=threads)
+    return y
+
+
+@_held_experts.register_kernel("cuda")
+def _held_on_gpu(x, ids, weights, first, last, first_bias, last_bias, key, form, transposed, function, limit, alpha, gated,
+                 interleaved):  # fmt: skip
+    """The same on a GPU, for weights that are stored transposed: the copy in rows has gates above up projections."""
+    held = _held.get(key)
+    stamp = _stamp((first, last, first_bias, last_bias), form)
+    if held is None or stamp is None or held.stamp != stamp:
+        _held.pop(key, None)
+        rows = [t.transpose(1, 2) if transposed else t for t in (first, last)]
+        widths = [rows[0].shape[1] // (2 if gated else 1)] * rows[0].shape[0]
+        tensors = _cuda_ops.read_tensors(*rows, _one_after_the_other(first_bias, interleaved), last_bias, widths,
+                                         interleaved and gated)
+        held = _Held(stamp, (tensors, widths), sum(t.nbytes for t in tensors if t is not None))
+        if stamp is not None:
+            _held[key] = held
+    tensors, widths = held.bank
+    y = torch.empty_like(x)
+    _cuda_ops.run_forward(x, ids, weights, tensors, widths, function, limit, alpha, gated, y)
     return y
 
 

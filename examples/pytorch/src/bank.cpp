@@ -27,6 +27,18 @@ step step_named(const std::string& name) {
   fail("there is no activation \"" + name + "\" for experts; known are " + known);
 }
 
+step step_of(const bank::options& how) {
+  const step function = step_named(how.function);
+  require(how.limit > 0, "a limit of ", how.limit, ": give one above 0, or infinity for none");
+  const bool joins = function == step::gpt_oss || function == step::silu_then_limit || function == step::softcapped;
+  require(how.gated || !joins, how.function, " joins a gate and up: the experts have no gate");
+  require(function != step::softcapped || (std::isfinite(how.limit) && how.alpha > 0 && std::isfinite(how.alpha)),
+          "softcapped with caps of ", how.limit, " and ", how.alpha, ": both must be above 0 and finite");
+  require(how.gated || how.limit == std::numeric_limits<double>::infinity(), "a limit of ", how.limit,
+          " clamps a gate and up: the experts have no gate");
+  return function;
+}
+
 bank::bank(std::size_t d_model, const std::vector<std::size_t>& widths, array input, array output,
            std::optional<array> input_bias, std::optional<array> output_bias, const options& how, bool writable)
     : writable_(writable) {
@@ -34,20 +46,11 @@ bank::bank(std::size_t d_model, const std::vector<std::size_t>& widths, array in
   memory_.d_model = d_model;
   memory_.gated = how.gated;
   memory_.biased = input_bias.has_value();
-  memory_.function = step_named(how.function);
+  memory_.function = step_of(how);
   memory_.limit = how.limit;
   memory_.alpha = how.alpha;
   require(d_model >= 1 && !widths.empty(), "experts of d_model ", d_model, " and ", widths.size(),
           " widths: there must be some");
-  require(how.limit > 0, "a limit of ", how.limit, ": give one above 0, or infinity for none");
-  const bool joins = memory_.function == step::gpt_oss || memory_.function == step::silu_then_limit ||
-                     memory_.function == step::softcapped;
-  require(how.gated || !joins, how.function, " joins a gate and up: the experts have no gate");
-  require(memory_.function != step::softcapped ||
-              (std::isfinite(how.limit) && how.alpha > 0 && std::isfinite(how.alpha)),
-          "softcapped with caps of ", how.limit, " and ", how.alpha, ": both must be above 0 and finite");
-  require(how.gated || how.limit == std::numeric_limits<double>::infinity(), "a limit of ", how.limit,
-          " clamps a gate and up: the experts have no gate");
   require(input_bias.has_value() == output_bias.has_value(),
           "biases of one projection only: give both, zeros where there are none");
   interleaved_ = how.interleaved;

@@ -50,5 +50,7 @@ private:
 };
 
 [[nodiscard]] step step_named(const std::string& name);
+/// What the options name; hmoe::error where they do not go together.
+[[nodiscard]] step step_of(const bank::options& how);
 
 } // namespace hmoe::python

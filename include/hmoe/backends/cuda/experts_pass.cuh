@@ -174,8 +174,6 @@ void cuda_experts<Lanes, S, Gate>::backward(const cuda_context& ctx, input x, co
   require(d_weights.rows() == tokens && d_weights.cols() == choices, "d_weights is ", d_weights.rows(), " x ",
           d_weights.cols(), ", needed is ", tokens, " x ", choices);
   require_kept(tokens, chosen, kept);
-  require((gradients.in == nullptr) == (gradients.out == nullptr),
-          "gradients of one projection only: give memory for both, or for none");
   require((gradients.in_bias == nullptr || weights_.in_bias != nullptr) &&
               (gradients.out_bias == nullptr || weights_.out_bias != nullptr),
           "gradients of biases were given for experts without biases");

@@ -116,7 +116,7 @@ public:
     const S *in, *out;
     const float *in_bias = nullptr, *out_bias = nullptr;
   };
-  /// The same for gradients, which passes add to. All null: those of weights are not computed.
+  /// The same for gradients, which passes add to. Those that are null are not computed.
   struct gradients_type {
     float *in = nullptr, *out = nullptr, *in_bias = nullptr, *out_bias = nullptr;
   };
