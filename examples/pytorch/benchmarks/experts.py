@@ -1,19 +1,31 @@
 # SPDX-License-Identifier: MIT
-"""Time of the experts of a layer by transformers' implementations and by hmoe: a table of ratios.
+"""hmoe beside transformers' own implementations of experts: tables of times and ratios in Markdown.
 
-    python examples/pytorch/benchmarks/experts.py --shape olmoe --tokens 1 64 1024 --dtype float32 bfloat16
+    python examples/pytorch/benchmarks/experts.py --out experts.jsonl               # everything: hours on two cores
+    python examples/pytorch/benchmarks/experts.py --out experts.jsonl --shape olmoe --tokens 1 64 --minutes 5
+    python examples/pytorch/benchmarks/experts.py --out experts.jsonl --report      # the tables of what is there
 
-All ways of a cell run in turn in one process, so that a busy machine slows all of them down; the table has the quickest time
-of each. Shapes are those of the models' experts, with fewer of them (--experts) where memory is short. hmoe's own kernels beside those of
-other libraries, kt-kernel among them: scripts/bench peers.
+What is measured is added to the file cell by cell; the same command goes on with it, and leaves out what is there. All ways of
+a cell run in turn in one process, so that a busy machine slows all of them down, and the quickest time of each counts.
+Shapes are those of models' experts: fewer of them, and then narrower ones, where weights would take more than --memory.
 """
 
 import argparse
+import copy
+import datetime
+import functools
+import json
 import math
+import os
+import pathlib
+import platform
+import subprocess
 import sys
 import time
+import warnings
 
 import torch
+import transformers
 from transformers.models.gpt_oss.modeling_gpt_oss import GptOssExperts
 from transformers.models.mixtral.modeling_mixtral import MixtralExperts
 
@@ -24,10 +36,15 @@ import hmoe.transformers
 SHAPES = {
     "olmoe": (2048, 1024, 64, 8),
     "qwen3": (2048, 768, 128, 8),
-    "deepseek-v2-lite": (2048, 1408, 64, 6),
-    "gpt-oss": (2880, 2880, 32, 4),
     "mixtral": (4096, 14336, 8, 2),
+    "gpt-oss": (2880, 2880, 32, 4),
+    "deepseek-v2-lite": (2048, 1408, 64, 6),
 }
+TOKENS = (1, 4, 16, 64, 256, 1024, 4096)
+TRAINED_TOKENS = (64, 512)
+PREFILL, DECODED = 512, 24
+KINDS = ("forward", "training", "model")
+clock = time.perf_counter
 
 
 class Config:
@@ -40,9 +57,18 @@ class Config:
         self.swiglu_alpha, self.swiglu_limit = 1.702, 7.0
 
 
-def build(shape, experts, width, dtype):
+def scaled(shape, memory, experts):
+    """(d, width, experts, choices) whose float32 weights fit."""
     d, h, most, choices = SHAPES[shape]
-    config = Config(d, width or h, min(experts or most, most), choices)
+    fitting = int(memory * 2**30 / (3 * d * h * 4))
+    experts = experts or max(min(most, fitting), min(most, 2 * choices))
+    if experts > fitting:
+        h = max(64, int(memory * 2**30 / (3 * d * 4 * experts)) // 64 * 64)
+    return d, h, experts, choices
+
+
+def build(shape, numbers, dtype):
+    config = Config(*numbers)
     module = (GptOssExperts if shape == "gpt-oss" else MixtralExperts)(config).to(dtype)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -51,12 +77,13 @@ def build(shape, experts, width, dtype):
 
 
 def ways_of(module, dtype, tokens, choices, compiled, training):
-    def by(implementation, weights=None):
+    packed = copy.copy(module)  # on the same parameters
+    packed._hmoe_weights = "f32" if dtype == torch.float32 else "bf16"
+
+    def by(implementation, own=module):
         def run(x, ids, shares):
-            module.config._experts_implementation = implementation
-            if weights is not None:
-                module._hmoe_weights = weights
-            return module(x, ids, shares)
+            own.config._experts_implementation = implementation
+            return own(x, ids, shares)
 
         return run
 
@@ -65,91 +92,231 @@ def ways_of(module, dtype, tokens, choices, compiled, training):
     if gathered < 2**30:  # batched_mm copies the weights of every choice: it would take minutes
         ways["batched_mm"] = by("batched_mm")
     if compiled:
-        grouped = torch.compile(by("grouped_mm"), dynamic=False)
-        ways["compiled"] = grouped
-    ways["hmoe"] = by("hmoe", "in_place")
+        torch.compiler.reset()
+        graph = torch.compile(module, dynamic=False)
+
+        def run_graph(x, ids, shares):
+            module.config._experts_implementation = "grouped_mm"
+            return graph(x, ids, shares)
+
+        ways["compiled"] = run_graph
+    ways["hmoe"] = by("hmoe")
     if not training:
-        packed = "f32" if dtype == torch.float32 else "bf16"
-        ways[f"hmoe {packed}"] = by("hmoe", packed)
+        ways["hmoe packed"] = by("hmoe", packed)
     return ways
 
 
-def measure(module, ways, x, ids, shares, seconds, training, clock):
-    """The quickest time of each way, in seconds."""
-    best = dict.fromkeys(ways, math.inf)
+def quickest(steps, seconds):
+    """The least time of each step, in seconds, all in turn; a step may tell its own time. Those that fail are left out, with
+    the reason on stderr."""
+    best = dict.fromkeys(steps, math.inf)
+    for name in list(steps):
+        try:
+            steps[name]()
+        except Exception as error:  # a way that cannot run here is left out, and said
+            print(f"{name}: {type(error).__name__}: {str(error).splitlines()[0][:200]}", file=sys.stderr)
+            del steps[name], best[name]
+    end, rounds = time.perf_counter() + seconds * len(steps), 0
+    while rounds < 3 or time.perf_counter() < end:
+        rounds += 1
+        for name, step in steps.items():
+            begin = clock()
+            told = step()
+            best[name] = min(best[name], clock() - begin if told is None else told)
+    return best
 
-    def step(run):
-        with torch.set_grad_enabled(training):
-            y = run(x, ids, shares)
-            if training:
-                y.sum().backward()
-                module.zero_grad(set_to_none=True)
 
-    def keep_packed(name):
-        # Changing the form would pack the weights anew in each turn.
-        return name.startswith("hmoe ")
+def measure_experts(cell, numbers, options, built):
+    training, dtype = cell["kind"] == "training", getattr(torch, cell["type"])
+    if built.get("key") != (cell["shape"], cell["type"]):
+        built.clear()
+        built["key"], built["module"] = (cell["shape"], cell["type"]), build(cell["shape"], numbers, dtype)
+    module, config = built["module"]
+    module.requires_grad_(training)
+    tokens, choices = cell["tokens"], config.num_experts_per_tok
+    x = torch.randn(tokens, config.hidden_size).to(dtype).requires_grad_(training)
+    ids = torch.stack([torch.randperm(config.num_local_experts)[:choices] for _ in range(tokens)])
+    shares = torch.rand(ids.shape).to(dtype).requires_grad_(training)
 
-    in_turn = [name for name in ways if not keep_packed(name)]
-    for group in (in_turn, [name for name in ways if keep_packed(name)]):
-        if not group:
-            continue
-        for name in group:
-            step(ways[name])
-        end = time.perf_counter() + seconds * len(group)
-        rounds = 0
-        while time.perf_counter() < end or rounds < 3:
-            rounds += 1
-            for name in group:
-                begin = clock()
-                step(ways[name])
-                best[name] = min(best[name], clock() - begin)
+    def step_of(run):
+        def step():
+            with torch.set_grad_enabled(training):
+                y = run(x, ids, shares)
+                if training:
+                    y.backward(y.detach())
+                    module.zero_grad(set_to_none=True)
+                    x.grad = shares.grad = None
+
+        return step
+
+    ways = ways_of(module, dtype, tokens, choices, options.compile, training)
+    best = quickest({name: step_of(run) for name, run in ways.items()}, options.seconds)
     hmoe.transformers.release(module)
     return best
 
 
+def measure_model(cell, options):
+    """Tokens a second of a small random Qwen3-MoE: a prompt, and one token after the other behind it."""
+    from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
+
+    config = Qwen3MoeConfig(hidden_size=1024, moe_intermediate_size=384, num_experts=32, num_experts_per_tok=8,
+                            num_hidden_layers=4, num_attention_heads=16, num_key_value_heads=4, head_dim=64, vocab_size=8192,
+                            decoder_sparse_step=1, tie_word_embeddings=True)  # fmt: skip
+    torch.manual_seed(0)
+    model = Qwen3MoeForCausalLM(config).to(getattr(torch, cell["type"])).eval().requires_grad_(False)
+    packed = copy.deepcopy(model)
+    hmoe.transformers.configure(packed, weights="f32" if cell["type"] == "float32" else "bf16")
+    prompt = torch.randint(0, config.vocab_size, (1, PREFILL))
+
+    @torch.no_grad()
+    def prefill(own, implementation):
+        own.set_experts_implementation(implementation)
+        own(prompt, use_cache=True)
+
+    @torch.no_grad()
+    def decode(own, implementation):
+        own.set_experts_implementation(implementation)
+        cache, token = own(prompt, use_cache=True).past_key_values, prompt[:, :1]
+        begin = clock()
+        for _ in range(DECODED):
+            out = own(token, past_key_values=cache, use_cache=True)
+            token = out.logits[:, -1:].argmax(-1)
+        return clock() - begin
+
+    phase = prefill if cell["phase"] == "prefill" else decode
+    implementations = ("eager", "grouped_mm", *(["batched_mm"] if phase is decode else []), "hmoe")
+    steps = {name: functools.partial(phase, model, name) for name in implementations}
+    steps["hmoe packed"] = functools.partial(phase, packed, "hmoe")
+    return quickest(steps, options.seconds)
+
+
+def measure_kt(cell, numbers, options, known):
+    """kt-kernel for a cell, in a process of its own; nothing where it does not load or has no such experts."""
+    if options.kt is None or options.cpu_time or cell["kind"] != "forward" or cell["type"] != "bfloat16" or cell["shape"] == "gpt-oss":
+        return {}
+    key = (numbers, cell["threads"])
+    if key not in known:
+        program = pathlib.Path(__file__).with_name("kt_kernel_time.py")
+        done = subprocess.run([sys.executable, program, options.kt, *map(str, numbers), str(cell["threads"]),
+                               str(options.seconds), *map(str, options.tokens)], capture_output=True, text=True)  # fmt: skip
+        found = [line for line in done.stdout.splitlines() if line.startswith("{")]
+        known[key] = json.loads(found[-1])["seconds"] if found else {}
+        if not found:
+            print(f"kt-kernel: {(done.stderr.strip().splitlines() or ['ended without a word'])[-1][:200]}", file=sys.stderr)
+    seconds = known[key].get(str(cell["tokens"]))
+    return {} if seconds is None else {"kt-kernel": seconds}
+
+
+def cells_of(options):
+    for kind in options.kind:
+        if kind == "model":
+            for name in options.type:
+                for threads in options.threads:
+                    for phase in ("prefill", "decode"):
+                        yield {"kind": kind, "shape": "qwen3 small", "type": name, "threads": threads, "phase": phase}
+            continue
+        for shape in options.shape:
+            for name in options.type:
+                for threads in options.threads:
+                    for tokens in options.tokens if kind == "forward" else options.trained_tokens:
+                        yield {"kind": kind, "shape": shape, "type": name, "threads": threads, "tokens": tokens}
+
+
+def cpu_name():
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def report(rows):
+    """Markdown tables of the results."""
+    machines = {json.dumps(row["machine"], sort_keys=True): row["machine"] for row in rows}
+    for m in machines.values():
+        print(f"{m['cpu']}, {m['cores']} cores, hmoe {m['hmoe']} with {m['instructions']}, torch {m['torch']}, transformers "
+              f"{m['transformers']}, {m['day']}; times are {m['time']} ms, the quickest of each way.")  # fmt: skip
+        for command in m["commands"]:
+            print(f"`{command}`")
+    theirs = ("eager", "batched_mm", "grouped_mm", "compiled")
+    for kind in KINDS:
+        some = [row for row in rows if row["cell"]["kind"] == kind]
+        if not some:
+            continue
+        columns = [way for way in (*theirs, "kt-kernel", "hmoe", "hmoe packed") if any(way in row["seconds"] for row in some)]
+        rate = kind == "model"
+        head = ["experts", "type", "threads", "tokens/s of" if rate else "tokens", *columns, "transformers ÷ hmoe"]
+        head += ["÷ packed"] if "hmoe packed" in columns else []
+        head += ["kt-kernel ÷ packed"] if "kt-kernel" in columns else []
+        print(f"\n**{kind}**\n\n| {' | '.join(head)} |\n|{'---|' * 2}{'---:|' * (len(head) - 2)}")
+        for row in some:
+            cell, seconds = row["cell"], row["seconds"]
+            best = min((seconds[way] for way in theirs if way in seconds), default=math.nan)
+            of = {"prefill": PREFILL, "decode": DECODED}.get(cell.get("phase"))
+            times = [(f"{of / seconds[w]:.0f}" if rate else f"{1e3 * seconds[w]:.3g}") if w in seconds else "" for w in columns]
+            ratios = [f"{best / seconds['hmoe']:.2f}" if "hmoe" in seconds else ""]
+            if "hmoe packed" in columns:
+                ratios.append(f"{best / seconds['hmoe packed']:.2f}" if "hmoe packed" in seconds else "")
+            if "kt-kernel" in columns:
+                ratios.append(f"{seconds['kt-kernel'] / seconds['hmoe packed']:.2f}" if "kt-kernel" in seconds else "")
+            print("| " + " | ".join([row["name"], cell["type"], str(cell["threads"]), str(cell.get("tokens", cell.get("phase"))),
+                                     *times, *ratios]) + " |")  # fmt: skip
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shape", nargs="+", choices=SHAPES, default=["olmoe"])
-    parser.add_argument("--tokens", nargs="+", type=int, default=[1, 4, 16, 64, 256, 1024, 4096])
-    parser.add_argument("--dtype", nargs="+", choices=["float32", "bfloat16"], default=["float32", "bfloat16"])
-    parser.add_argument("--experts", type=int, help="that many at most")
-    parser.add_argument("--width", type=int, help="in place of the model's")
-    parser.add_argument("--seconds", type=float, default=1.0, help="for each way (default: 1)")
-    parser.add_argument("--compile", action="store_true", help="grouped_mm under torch.compile as well")
-    parser.add_argument("--cpu-time", action="store_true", help="on one thread, and the CPU's time in place of the clock's: "
-                        "for machines that others use as well")
-    parser.add_argument("--training", action="store_true", help="forward and backward")
+    parser.add_argument("--out", type=pathlib.Path, help="a file of results to go on with (default: none is kept)")
+    parser.add_argument("--report", action="store_true", help="print the tables of the file and measure nothing")
+    parser.add_argument("--kind", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument("--shape", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--tokens", nargs="+", type=int, default=TOKENS)
+    parser.add_argument("--trained-tokens", nargs="+", type=int, default=TRAINED_TOKENS)
+    parser.add_argument("--type", nargs="+", choices=["float32", "bfloat16"], default=["float32", "bfloat16"])
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--experts", type=int, help="that many, in place of those that fit")
+    parser.add_argument("--memory", type=float, default=1.0, help="GB of float32 weights at most (default: 1)")
+    parser.add_argument("--seconds", type=float, default=1.0, help="for each way of a cell (default: 1)")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no cell after that time")
+    parser.add_argument("--cpu-time", action="store_true", help="on one thread, and the CPU's time in place of the clock's: for "
+                        "machines that others use as well; without kt-kernel")
+    parser.add_argument("--no-compile", dest="compile", action="store_false", help="leave out torch.compile of grouped_mm, which "
+                        "takes some seconds in each cell")
+    parser.add_argument("--kt", help="the folder that kt-kernel was unpacked to: pip install --no-deps --target FOLDER kt-kernel")
     options = parser.parse_args()
-
-    clock = time.process_time if options.cpu_time else time.perf_counter
     if options.cpu_time:
-        torch.set_num_threads(1)
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, hmoe {hmoe.__version__} with {hmoe.instructions()}; "
-          f"{'forward and backward' if options.training else 'forward'}, ms{' of CPU time' if options.cpu_time else ''}")
-    torch.manual_seed(0)
-    head = None
-    for shape in options.shape:
-        for name in options.dtype:
-            dtype = getattr(torch, name)
-            module, config = build(shape, options.experts, options.width, dtype)
-            module.requires_grad_(options.training)
-            for tokens in options.tokens:
-                x = torch.randn(tokens, config.hidden_size).to(dtype)
-                ids = torch.stack([torch.randperm(config.num_local_experts)[: config.num_experts_per_tok]
-                                   for _ in range(tokens)])
-                shares = torch.rand(ids.shape).to(dtype)
-                ways = ways_of(module, dtype, tokens, ids.shape[1], options.compile, options.training)
-                best = measure(module, ways, x, ids, shares, options.seconds, options.training, clock)
-                others = min(t for n, t in best.items() if not n.startswith("hmoe"))
-                columns = ["eager", "batched_mm", "grouped_mm", *(["compiled"] if options.compile else []), "hmoe", "hmoe packed"]
-                times = {n if not n.startswith("hmoe ") else "hmoe packed": t for n, t in best.items()}
-                if head is None:
-                    head = ["shape", "experts", "type", "tokens", *columns, "best other ÷ hmoe", "÷ packed"]
-                    print("| " + " | ".join(head) + " |\n|" + "---|" * len(head))
-                cells = [f"{1e3 * times[c]:.2f}" if c in times else "" for c in columns]
-                ratios = [f"{others / times[c]:.2f}" if c in times else "" for c in ("hmoe", "hmoe packed")]
-                print("| " + " | ".join([shape, str(config.num_local_experts), name, str(tokens), *cells, *ratios]) + " |",
-                      flush=True)
+        global clock
+        clock, options.threads = time.process_time, [1]
+
+    rows = []
+    if options.out is not None and options.out.exists():
+        rows = [json.loads(line) for line in options.out.read_text(encoding="utf-8").splitlines()]
+    if not options.report:
+        warnings.simplefilter("ignore")  # of torch.compile, about transformers
+        done = {json.dumps(row["cell"], sort_keys=True) for row in rows}
+        machine = {"cpu": cpu_name(), "cores": os.cpu_count(), "torch": torch.__version__, "hmoe": hmoe.__version__,
+                   "transformers": transformers.__version__, "instructions": hmoe.instructions(),
+                   "time": "CPU" if options.cpu_time else "wall-clock",
+                   "day": datetime.date.today().isoformat(), "commands": [" ".join(["experts.py", *sys.argv[1:]])]}  # fmt: skip
+        begin, built, of_kt = time.perf_counter(), {}, {}
+        for cell in cells_of(options):
+            if json.dumps(cell, sort_keys=True) in done:
+                continue
+            if time.perf_counter() - begin > 60 * options.minutes:
+                break
+            torch.manual_seed(0)
+            torch.set_num_threads(cell["threads"])
+            if cell["kind"] == "model":
+                name, seconds = "4 layers, 32 × 384, d 1024", measure_model(cell, options)
+            else:
+                numbers = scaled(cell["shape"], options.memory, options.experts)
+                name = f"{cell['shape']}: {numbers[2]} × {numbers[1]}, d {numbers[0]}, top-{numbers[3]}"
+                seconds = measure_experts(cell, numbers, options, built) | measure_kt(cell, numbers, options, of_kt)
+            rows.append({"cell": cell, "name": name, "seconds": seconds, "machine": machine})
+            print(f"{cell} {({way: round(1e3 * t, 3) for way, t in seconds.items()})}", file=sys.stderr, flush=True)
+            if options.out is not None:
+                with open(options.out, "a", encoding="utf-8") as file:
+                    file.write(json.dumps(rows[-1]) + "\n")
+    report(rows)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@
 namespace hmoe::python {
 
 /// Widened weights and their gradients are in memory for some experts at a time.
-inline constexpr std::size_t bytes_of_group = std::size_t{64} << 20U;
+inline constexpr std::size_t bytes_of_group = std::size_t{16} << 20U;
 
 /// Those experts that have rows; f(ids, first slot of each, first saved value of each) for groups of them. `copies`:
 /// how often a group's weights are in memory in type T.
