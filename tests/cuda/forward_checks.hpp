@@ -21,10 +21,10 @@ struct forward_case {
 inline constexpr std::size_t experts_before = 2;
 
 /// Runs the bank's experts on the device and compares outputs, hidden values and what is recorded with the bank itself
-/// on backends::reference. `gate` is what the kernels get.
+/// on backends::reference. `gate` is what the kernels get. Returns the outputs.
 template <std::size_t Lanes, class S, class Bank, class DeviceWeights, class Gate>
-void check_forward(const Bank& bank, const DeviceWeights& on_device, Gate gate, const forward_case& batch,
-                   device::ffn_options options, std::uint64_t seed = 1) {
+std::vector<float> check_forward(const Bank& bank, const DeviceWeights& on_device, Gate gate, const forward_case& batch,
+                                 device::ffn_options options, std::uint64_t seed = 1) {
   constexpr std::size_t before = experts_before, after = 1; // experts of other banks
   support::random_source random(seed);
   const std::size_t d = bank.d_model(), first = before;
@@ -77,6 +77,7 @@ void check_forward(const Bank& bank, const DeviceWeights& on_device, Gate gate, 
     }
   }
   CHECK(all_outputs[0] == all_outputs[1]); // recording changes no bit
+  return all_outputs[0];
 }
 
 /// The edges that every kind is run over.

@@ -153,10 +153,9 @@ def step(code, name, arch):
     weights = weights[1].removesuffix("_block") if weights else ""
     weight = WEIGHT_BYTES.get(weights, value)
     whole = [ends for ends in loops(code) if count([c for c in code if ends[0] <= c[0] <= ends[1]], product)]
-    copies_a, copies_b = m * k * value // 512 // warps, n * k * value // 512 // warps
-    if "weight_cell<" in name:  # copied as they are stored; not every thread has a packet in the last pass
-        copies_b = -(-int(n * k * weight) // (512 * warps))
-    copies, stores = (copies_a, copies_b) if weights and "weight_cell<" not in name else (copies_a + copies_b, 0)
+    copies_a = m * k * value // 512 // warps
+    copies_b = -(-int(n * k * weight) // (512 * warps))  # of cells, the last copy is of a part of the warps
+    copies, stores = copies_a + copies_b, 0
     for first, last in whole:
         body = loop(code, first, last)
         inner = [ends for ends in whole if first <= ends[0] and ends[1] <= last and ends != (first, last)]
@@ -175,7 +174,7 @@ def step(code, name, arch):
         lines = lines + heavy * (times - 1)
         device = DEVICES[arch]
         read = sum(bytes_of(line[2]) for line in lines if line[2].startswith(("LDS", "LDSM")))
-        written = 512 * count(lines, "LDGSTS") + sum(bytes_of(x[2]) for x in lines if x[2].startswith("STS"))
+        written = (m * value + n * weight) * k / warps
         clocks = {
             "tensor": m * n * k / device[kind_of],
             "shared": warps * (read + written) / 128,

@@ -96,12 +96,12 @@ __global__ void __launch_bounds__(Threads)
 /// to[t, k] = values[entry of choice k of token t], or 0 where there is none.
 template <unsigned Threads>
 __global__ void __launch_bounds__(Threads) spread_entries(const index_t* entries, const float* values, float* to,
-                                                          std::size_t to_stride, index_t choices, std::size_t count) {
-  const std::size_t i = std::size_t{blockIdx.x} * Threads + threadIdx.x;
+                                                          std::size_t to_stride, index_t choices, index_t count) {
+  const index_t i = blockIdx.x * Threads + threadIdx.x; // 32 bits: a division per element
   if (i >= count)
     return;
   const index_t entry = entries[i];
-  to[i / choices * to_stride + i % choices] = entry == no_index ? 0.0F : values[entry];
+  to[std::size_t{i / choices} * to_stride + i % choices] = entry == no_index ? 0.0F : values[entry];
 }
 
 /// The assignment of choices; it has room for all of them. There are tokens and choices.
@@ -116,7 +116,7 @@ inline void launch_choices(const choice_source& from, const choice_entries& scra
 inline void launch_spread(const choice_source& from, const choice_entries& scratch, const float* values, float* to,
                           std::size_t to_stride, cudaStream_t stream) {
   constexpr unsigned threads = 256;
-  const std::size_t count = std::size_t{from.tokens} * from.choices;
+  const index_t count = from.tokens * from.choices; // below no_index, as entries are
   launch{"spread_entries", stream, blocks_of(count, threads), threads}(spread_entries<threads>, scratch.entries, values,
                                                                        to, to_stride, from.choices, count);
 }

@@ -12,6 +12,8 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <span>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -33,8 +35,8 @@ public:
               " of a feed-forward bank has width 0, which the device does not run: put a "
               "zero_bank or a constant_bank in its place");
       experts_.push_back({h, in, out, bias, stride});
-      in += lanes_ * h * in_stride_;
-      out += d_ * stride;
+      in += stored_rows<W>(h, lanes_) * in_stride_;
+      out += stored_rows<W>(d_, 1) * stride;
       bias += biases_ ? lanes_ * h : 0;
     }
     in_size_ = in;
@@ -102,8 +104,10 @@ template <class S> struct device_tensor {
 };
 
 /// The weights of a bank of two-layer feed-forward experts on the device: held once, in the host's order, rows padded
-/// to 16 bytes (or cut into blocks), widths as they are. W: float, bfloat16, half or a block.
+/// to 16 bytes, widths as they are. W: float, bfloat16, half or a block, which lie in cells (weight_cell.hpp).
 template <std::size_t Lanes, class W> class device_ffn {
+  using stored = stored_weight<W>;
+
 public:
   template <experts::weight_source Source>
   device_ffn(const executors::cuda_stream& stream, const Source& source) : layout_(std::type_identity<W>{}, source) {
@@ -151,15 +155,15 @@ public:
   template <experts::weight_source Source> void upload(const executors::cuda_stream& stream, const Source& source) {
     require(ffn_layout(std::type_identity<W>{}, source) == layout_,
             "the weights of a bank on the device cannot be taken from one of another shape");
-    for_each_stored_row(source, [](std::size_t, std::size_t, std::size_t, matrix_view<const float>, const W*) {});
+    for_each_part(source, [](const stored_part&) {});
     write(stream, source);
   }
   /// Reads and writes the matrices where somebody else has them, in the layout of `layout()`, from now on.
-  void borrow(W* in, W* out, int device) {
+  void borrow(stored* in, stored* out, int device) {
     require_aligned(in, 16, "the matrices of experts");
     require_aligned(out, 16, "the matrices of experts");
-    in_ = device_buffer<W>::borrowed(in, layout_.in_size(), device);
-    out_ = device_buffer<W>::borrowed(out, layout_.out_size(), device);
+    in_ = device_buffer<stored>::borrowed(in, layout_.in_size(), device);
+    out_ = device_buffer<stored>::borrowed(out, layout_.out_size(), device);
   }
   /// Writes the weights into a host bank of the same shape: the masters where there are such; waits for the stream.
   template <class Bank>
@@ -183,7 +187,9 @@ public:
     return {layout_.in_size(), layout_.out_size(), layout_.in_bias_size(), layout_.out_bias_size()};
   }
   /// The same tensors, those without elements left out.
-  void append_tensors(std::vector<device_tensor<W>>& list) const {
+  void append_tensors(std::vector<device_tensor<W>>& list) const
+    requires device_scalar<W>
+  {
     list.push_back({in_.data(), nullptr, in_masters_.data(), in_.size(), true});
     list.push_back({out_.data(), nullptr, out_masters_.data(), out_.size(), true});
     if (layout_.has_biases()) {
@@ -231,31 +237,69 @@ private:
   /// Rows of a matrix that are on the host at a time: their floats, and as they are stored.
   static constexpr std::size_t rows_at_once = 64;
 
-  /// f(expert, matrix, first row, rows in float, the same as stored) for parts of all matrices in turn: no more than
-  /// one part is on the host. Rows of blocks that the source has in that form are not touched, and have no floats.
-  template <class Source, class F> void for_each_stored_row(const Source& source, const F& f) const {
+  /// Some rows of a matrix as they are stored, from element `at` on.
+  struct stored_part {
+    bool in; ///< of W_in
+    std::size_t at, stride;
+    std::span<const stored> values;
+    matrix_view<const float> floats; ///< the same weights, of scalars
+  };
+  /// f(part) for parts of all matrices in turn: no more than one part is on the host.
+  template <class Source, class F> void for_each_part(const Source& source, const F& f) const {
     std::vector<float> floats;
-    std::vector<W> stored;
+    std::vector<stored> values;
     for (std::size_t e = 0; e < layout_.size(); ++e)
       for (std::size_t m = 0; m <= Lanes; ++m) {
-        const std::size_t rows = m < Lanes ? layout_[e].width : layout_.d_model(),
-                          cols = m < Lanes ? layout_.d_model() : layout_[e].width, stride = row_elements<W>(cols);
-        for (std::size_t first = 0; first < rows; first += rows_at_once) {
-          const std::size_t count = std::min(rows_at_once, rows - first);
-          stored.resize(count * stride);
-          if (take_blocks(source, e, m, first, count, stored.data())) {
-            f(e, m, first, matrix_view<const float>(nullptr, 0, cols), stored.data());
-            continue;
+        const bool in = m < Lanes;
+        const std::size_t rows = in ? layout_[e].width : layout_.d_model(),
+                          cols = in ? layout_.d_model() : layout_[e].width, stride = row_elements<W>(cols);
+        if constexpr (weight_block<W>) {
+          if (m == 0 || !in)
+            for_each_cell_part(source, e, m, rows, cols, values, f);
+        } else {
+          for (std::size_t first = 0; first < rows; first += rows_at_once) {
+            const std::size_t count = std::min(rows_at_once, rows - first);
+            values.resize(count * stride);
+            floats.resize(count * cols);
+            const matrix_view<float> part(floats.data(), count, cols);
+            source.read(e, m, first, part);
+            for (std::size_t r = 0; r < count; ++r)
+              store_row(vector_view<const float>(part.row(r)), values.data() + r * stride, name_of(in));
+            f(stored_part{in, (in ? layout_[e].in + m * rows * stride : layout_[e].out) + first * stride, stride,
+                          values, part});
           }
-          floats.resize(count * cols);
-          const matrix_view<float> part(floats.data(), count, cols);
-          source.read(e, m, first, part);
-          for (std::size_t r = 0; r < count; ++r)
-            store_row(vector_view<const float>(part.row(r)), stored.data() + r * stride,
-                      m < Lanes ? "a weight of the first projection" : "a weight of the second projection");
-          f(e, m, first, matrix_view<const float>(part), stored.data());
         }
       }
+  }
+  /// The same for one matrix in cells, or for W_in, whose cells have rows of all lanes: m is the first of them.
+  template <class Source, class F>
+  void for_each_cell_part(const Source& source, std::size_t e, std::size_t m, std::size_t rows, std::size_t cols,
+                          std::vector<stored>& cells, const F& f) const {
+    const std::size_t lanes = m < Lanes ? Lanes : 1, units = cell_rows / lanes, stride = row_elements<W>(cols);
+    std::vector<float> floats;
+    std::vector<W> blocks;
+    for (std::size_t first = 0; first < rows; first += rows_at_once / lanes) {
+      const std::size_t count = std::min(rows_at_once / lanes, rows - first);
+      cells.assign(stored_rows<W>(count, lanes) * stride, stored{});
+      for (std::size_t lane = 0; lane < lanes; ++lane) {
+        blocks.resize(count * stride);
+        if (!take_blocks(source, e, m + lane, first, count, blocks.data())) {
+          floats.resize(count * cols);
+          const matrix_view<float> part(floats.data(), count, cols);
+          source.read(e, m + lane, first, part);
+          for (std::size_t r = 0; r < count; ++r)
+            store_row(vector_view<const float>(part.row(r)), blocks.data() + r * stride, name_of(m < Lanes));
+        }
+        for (std::size_t r = 0; r < count; ++r)
+          for (std::size_t b = 0; b < stride; ++b)
+            cells[r / units * stride + b].set(lane * units + r % units, blocks[r * stride + b]);
+      }
+      f(stored_part{m < Lanes, (m < Lanes ? layout_[e].in : layout_[e].out) + first / units * stride, stride, cells,
+                    matrix_view<const float>(nullptr, 0, cols)});
+    }
+  }
+  [[nodiscard]] static std::string_view name_of(bool in) noexcept {
+    return in ? "a weight of the first projection" : "a weight of the second projection";
   }
   template <class Source>
   static bool take_blocks(const Source& source, std::size_t e, std::size_t m, std::size_t first, std::size_t rows,
@@ -268,21 +312,17 @@ private:
     return false;
   }
   template <class Source> void write(const executors::cuda_stream& stream, const Source& source) {
-    for_each_stored_row(
-        source, [&](std::size_t e, std::size_t m, std::size_t first, matrix_view<const float> floats, const W* stored) {
-          const bool in = m < Lanes;
-          const std::size_t rows = in ? layout_[e].width : layout_.d_model(),
-                            cols = in ? layout_.d_model() : layout_[e].width, stride = row_elements<W>(cols),
-                            count = std::min(rows_at_once, rows - first),
-                            at = (in ? layout_[e].in + m * rows * stride : layout_[e].out) + first * stride;
-          copy_rows<W>(stream, matrix_view<const W>(stored, 1, count * stride),
-                       matrix_view<W, device_space>((in ? in_ : out_).data() + at, 1, count * stride),
-                       cudaMemcpyHostToDevice);
-          if (has_masters())
-            copy_rows<float>(stream, floats,
-                             device_rows((in ? in_masters_ : out_masters_).data() + at, count, cols, stride),
-                             cudaMemcpyHostToDevice);
-        });
+    for_each_part(source, [&](const stored_part& part) {
+      copy_rows<stored>(
+          stream, matrix_view<const stored>(part.values.data(), 1, part.values.size()),
+          matrix_view<stored, device_space>((part.in ? in_ : out_).data() + part.at, 1, part.values.size()),
+          cudaMemcpyHostToDevice);
+      if (has_masters())
+        copy_rows<float>(stream, part.floats,
+                         device_rows((part.in ? in_masters_ : out_masters_).data() + part.at, part.floats.rows(),
+                                     part.floats.cols(), part.stride),
+                         cudaMemcpyHostToDevice);
+    });
     if (!layout_.has_biases())
       return;
     std::vector<float> in(layout_.in_bias_size()), out(layout_.out_bias_size());
@@ -316,7 +356,7 @@ private:
   }
 
   ffn_layout layout_;
-  device_buffer<W> in_, out_;
+  device_buffer<stored> in_, out_;
   device_buffer<float> in_masters_, out_masters_; ///< empty unless kept
   device_buffer<float> in_bias_, out_bias_;
   device_buffer<std::size_t> in_offsets_, out_offsets_, in_bias_offsets_;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/backends/cuda/weight_cell.hpp>
+#include <hmoe/core/blocks.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/core/quantized_block.hpp>
@@ -13,20 +15,12 @@
 #include <limits>
 #include <string_view>
 
-/// How one row of float weights is stored on the device: as values of S, or in blocks of 32.
+/// How float weights are stored on the device: rows of values of S, or cells of blocks of 32.
 namespace hmoe::backends::cuda_detail {
 
 /// What activations of a device layer are stored in.
 template <class S>
 concept device_scalar = std::same_as<S, float> || std::same_as<S, bfloat16> || std::same_as<S, half>;
-
-/// The blocks of hmoe/core/quantized_block.hpp, and what is written like them.
-template <class W>
-concept weight_block = (!requires { W::size; } || W::size == quantized_block_size) &&
-                       requires(const float* values, const W& block, std::size_t i) {
-                         { W::quantize(values) } -> std::same_as<W>;
-                         { block.value(i) } -> std::same_as<float>;
-                       };
 
 /// The largest weight that W holds.
 template <class W> [[nodiscard]] constexpr float largest_weight() noexcept {
@@ -40,13 +34,23 @@ template <class W> [[nodiscard]] constexpr float largest_weight() noexcept {
     return std::numeric_limits<float>::max();
 }
 
-/// Elements of W from one row of `values` weights to the next: rows of scalars start at multiples of 16 bytes.
+/// Elements of what is stored from one row of `values` weights to the next, or with cells from 16 rows to the next 16:
+/// rows of scalars start at multiples of 16 bytes.
 template <class W> [[nodiscard]] constexpr std::size_t row_elements(std::size_t values) noexcept {
-  constexpr std::size_t unit = weight_block<W> ? quantized_block_size : 16 / sizeof(W);
-  return weight_block<W> ? (values + unit - 1) / unit : (values + unit - 1) / unit * unit;
+  if constexpr (weight_block<W>)
+    return blocks_of(values, cell_terms);
+  else
+    return round_up(values, 16 / sizeof(W));
+}
+/// How many of those rows (or groups of 16) a matrix of `rows` rows in each of `lanes` lanes has.
+template <class W> [[nodiscard]] constexpr std::size_t stored_rows(std::size_t rows, std::size_t lanes) noexcept {
+  if constexpr (weight_block<W>)
+    return blocks_of(rows, cell_rows / lanes);
+  else
+    return lanes * rows;
 }
 
-/// Writes row_elements(from.size()) elements: the weights, and zeros behind them.
+/// Writes one row: the weights, and zeros behind them, as row_elements(from.size()) scalars or as many blocks.
 template <class W> void store_row(vector_view<const float> from, W* to, std::string_view name) {
   for (const float weight : from)
     require(std::abs(weight) <= largest_weight<W>(), name, " is ", weight, "; this format holds finite weights up to ",

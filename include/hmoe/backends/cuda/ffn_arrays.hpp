@@ -3,6 +3,7 @@
 
 #include <hmoe/backends/cuda/arrays.hpp>
 #include <hmoe/backends/cuda/tuning.hpp>
+#include <hmoe/backends/cuda/weight_cell.hpp>
 #include <hmoe/core/config.hpp>
 #include <hmoe/core/scalar.hpp>
 
@@ -31,12 +32,13 @@ struct launch_target {
 };
 
 /// The weights of a bank of two-layer feed-forward experts (hmoe::experts::ffn_weights), in the order of checkpoints.
-/// Weight is S, or one of the blocks of hmoe/core/quantized_block.hpp, which lie along the rows; offsets and strides
-/// count in Weights. Where Weight is S, rows that start at multiples of 16 bytes are read in packets, others value by
-/// value; what is behind the end of a row is never read. Biases are null where there are none.
+/// Weight is S, or one of the blocks of hmoe/core/quantized_block.hpp; offsets and strides count in what is stored.
+/// Where Weight is S, rows that start at multiples of 16 bytes are read in packets, others value by value, and what is
+/// behind the end of a row is never read. Cells stand for "row" with 16 of them: of W_in 16 / Lanes hidden units, each
+/// lane's in turn; what they have more than the matrix is zero. Biases are null where there are none.
 template <class Weight> struct ffn_arrays {
-  const Weight* in;                   ///< expert i, row r: in + in_offsets[i] + r · in_stride; Lanes·width rows of d
-  const Weight* out;                  ///< expert i, row r: out + out_offsets[i] + r · out_strides[i]; d rows of width
+  const stored_weight<Weight>* in;    ///< expert i, row r: in + in_offsets[i] + r · in_stride; Lanes·width rows of d
+  const stored_weight<Weight>* out;   ///< expert i, row r: out + out_offsets[i] + r · out_strides[i]; d rows of width
   const float* in_bias;               ///< expert i: in_bias + in_bias_offsets[i], Lanes·width values
   const float* out_bias;              ///< [experts × d]
   const std::size_t* in_offsets;      ///< [experts]

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/backends/cuda/block_loader.cuh>
+#include <hmoe/backends/cuda/cell_loader.cuh>
 #include <hmoe/backends/cuda/device_scalar.cuh>
 #include <hmoe/backends/cuda/epilogue.cuh>
 #include <hmoe/backends/cuda/schedule.cuh>
@@ -23,7 +23,7 @@ template <std::size_t Lanes, class S, class Weight, class Gate, class Atom, bloc
   Gate gate;
 
   __device__ void operator()(const bank_rows& bank, const tile_place& place, int stages, S* shared) const {
-    using weight_rows = lane_rows<Lanes, Weight>;
+    using weight_rows = lane_rows<Lanes, stored_weight<Weight>>;
     const auto sums = [&] {
       const index_t i = place.expert;
       const int rows = static_cast<int>(bank.rows(i)), width = static_cast<int>(bank.width(i)),
@@ -91,9 +91,10 @@ template <class S, class Weight, class Atom, block_shape Shape> struct project_o
       const row_source<S> hidden{pass.activated, nullptr, pass.hidden_stride};
       k_major_loader<slot_rows<S>, Shape.m, Shape.k, Shape.threads()> left(
           slot_rows<S>{hidden, bank.first(i), rows, width}, place.row);
-      using weight_rows = matrix_rows<Weight>;
+      using weight_rows = matrix_rows<stored_weight<Weight>>;
       weight_loader<S, weight_rows, Shape.n, Shape.k, Shape.threads()> right(
-          weight_rows{weights.out + weights.out_offsets[i] + std::size_t{columns.first} * weights.out_strides[i],
+          weight_rows{weights.out + weights.out_offsets[i] +
+                          std::size_t{columns.first} / stored_together<Weight> * weights.out_strides[i],
                       weights.out_strides[i], static_cast<int>(columns.count), width},
           place.column);
       return multiply_tile<Atom, Shape>(left, right, width, stages, shared);

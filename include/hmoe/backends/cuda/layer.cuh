@@ -56,9 +56,8 @@ struct grouped_products {
                   std::byte* scratch) const {
     using kind = typename Bank::kind;
     const auto weights = bank.arrays(first_expert);
-    using weight = std::remove_const_t<std::remove_pointer_t<decltype(weights.in)>>;
-    ffn_forward<kind::lanes, S, weight>(ctx.stream(), target, plan, weights, pass, bank.gate(), scratch,
-                                        {ctx.backend().math, kind::residual, ctx.backend().tiles}, piece);
+    ffn_forward<kind::lanes>(ctx.stream(), target, plan, weights, pass, bank.gate(), scratch,
+                             {ctx.backend().math, kind::residual, ctx.backend().tiles}, piece);
   }
 };
 /// Others make whole rows.

@@ -84,7 +84,7 @@ public:
   }
 
   /// How the matrices of bank B of two-layer experts lie: sizes, and of each expert offsets and strides, in elements of
-  /// W.
+  /// W, or with quantised weights in cells (weight_cell.hpp).
   template <std::size_t B> [[nodiscard]] const cuda_detail::ffn_layout& weight_layout() const noexcept {
     return std::get<B>(banks_).layout();
   }
@@ -92,7 +92,7 @@ public:
   /// weight_layout<B>().in_size() and out_size() elements, both at a multiple of 16 bytes. For experts of one width h,
   /// with d and h multiples of 16 bytes, these are contiguous arrays [experts, lanes · h, d] (gate rows before up rows)
   /// and [experts, d, h]. They are read as they are, and must outlive the layer; upload and optimiser steps write them.
-  template <std::size_t B> void use_weights(W* in, W* out) {
+  template <std::size_t B> void use_weights(cuda_detail::stored_weight<W>* in, cuda_detail::stored_weight<W>* out) {
     require(!keeps_masters_, "the layer keeps masters of its weights already: take the caller's memory before that");
     std::get<B>(banks_).borrow(in, out, device_);
   }

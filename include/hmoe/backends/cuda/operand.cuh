@@ -2,6 +2,7 @@
 #pragma once
 
 #include <hmoe/backends/cuda/ffn_arrays.hpp>
+#include <hmoe/backends/cuda/weight_cell.hpp>
 #include <hmoe/core/config.hpp>
 
 #include <cstddef>
@@ -38,7 +39,7 @@ template <class S> [[nodiscard]] __device__ const S* row_of(const row_source<S>&
   return source.rows + (source.index == nullptr ? slot : source.index[slot]) * source.stride;
 }
 
-/// Rows of a matrix. Value is a scalar, or a quantised block; then the stride counts in blocks, columns in weights.
+/// Rows of a matrix.
 template <class Value> struct matrix_rows {
   using value_type = Value;
   const Value* values;
@@ -68,6 +69,26 @@ template <std::size_t Lanes, class Value> struct lane_rows {
   }
   [[nodiscard]] __device__ const Value* base() const { return values; }
   [[nodiscard]] __device__ bool aligned() const { return is_aligned(values, stride); }
+};
+
+/// The same in cells: `stride` of them from 16 rows to the next 16, which are those of a tile with lanes interleaved.
+template <class Block> struct matrix_rows<weight_cell<Block>> {
+  using value_type = weight_cell<Block>;
+  const value_type* values;
+  std::size_t stride;
+  int count, columns;
+
+  [[nodiscard]] __device__ int groups() const { return (count + 15) / 16; }
+};
+template <std::size_t Lanes, class Block> struct lane_rows<Lanes, weight_cell<Block>> {
+  using value_type = weight_cell<Block>;
+  static constexpr int units = 16 / static_cast<int>(Lanes); ///< hidden units of 16 rows
+  const value_type* values;
+  std::size_t stride;
+  int width, columns;
+
+  [[nodiscard]] __device__ static constexpr int unit_of(int r) { return lane_rows<Lanes, float>::unit_of(r); }
+  [[nodiscard]] __device__ int groups() const { return (width + units - 1) / units; }
 };
 
 } // namespace hmoe::backends::cuda_detail

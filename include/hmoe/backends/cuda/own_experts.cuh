@@ -23,8 +23,8 @@ template <class Functions, class S>
 __global__ void __launch_bounds__(own_expert_threads)
     own_forward(own_expert_rows rows, row_source<S> x, float* outputs) {
   const index_t end = rows.offsets[rows.experts], threads = gridDim.x * own_expert_threads;
+  index_t e = 0; // slots ascend, and so do their experts
   for (index_t slot = rows.offsets[0] + blockIdx.x * own_expert_threads + threadIdx.x; slot < end; slot += threads) {
-    index_t e = 0;
     while (slot >= rows.offsets[e + 1])
       ++e;
     Functions::forward(weights_of(rows, e), vector_view<const S>(row_of(x, slot), rows.d),

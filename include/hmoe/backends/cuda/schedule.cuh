@@ -91,23 +91,75 @@ inline constexpr unsigned schedule_threads = 256;
   return value;
 }
 
+/// order = the things 0 … count − 1 by descending key(i), the lower one first; `other` has as much room. A stable radix
+/// sort by eight bits at a time, of the bits in which keys can differ: none where all keys are the same.
+template <class Key> __device__ void sort_descending(index_t count, const Key& key, index_t* order, index_t* other) {
+  constexpr unsigned warps = schedule_threads / 32, digits = 256;
+  static_assert(schedule_threads == digits, "a thread for each digit");
+  __shared__ index_t least, most, places[digits], counts[warps][digits];
+  const unsigned thread = threadIdx.x, warp = thread / 32, lane = thread % 32;
+  if (thread == 0) {
+    least = ~index_t{0};
+    most = 0;
+  }
+  __syncthreads();
+  for (index_t i = thread; i < count; i += schedule_threads) {
+    atomicMin(&least, key(i));
+    atomicMax(&most, key(i));
+  }
+  __syncthreads();
+  const index_t largest = most;
+  const int passes = count == 0 || largest == least ? 0 : (39 - __clz(static_cast<int>(largest - least))) / 8;
+  for (index_t i = thread; i < count && passes == 0; i += schedule_threads)
+    order[i] = i;
+  for (int pass = 0; pass < passes; ++pass) {
+    const index_t* const from = (passes - pass) % 2 == 0 ? order : other;
+    index_t* const to = (passes - pass) % 2 == 0 ? other : order;
+    const auto thing = [&](index_t place) { return pass == 0 ? place : from[place]; };
+    const auto digit_of = [&](index_t i) { return (largest - key(i)) >> (8 * pass) & (digits - 1); };
+    places[thread] = 0;
+    __syncthreads();
+    for (index_t p = thread; p < count; p += schedule_threads)
+      atomicAdd(places + digit_of(thing(p)), 1U);
+    __syncthreads();
+    const index_t mine = places[thread];
+    places[thread] = block_inclusive_sum(mine) - mine; // where those of this digit begin
+    for (index_t first = 0; first < count; first += schedule_threads) {
+      for (unsigned w = 0; w < warps; ++w)
+        counts[w][thread] = 0;
+      __syncthreads();
+      const bool there = first + thread < count;
+      const index_t i = there ? thing(first + thread) : 0, digit = there ? digit_of(i) : digits;
+      const unsigned same = __match_any_sync(0xffffffffU, digit);
+      const auto before = static_cast<index_t>(__popc(same & ((1U << lane) - 1)));
+      if (there && before == 0)
+        counts[warp][digit] = static_cast<index_t>(__popc(same));
+      __syncthreads();
+      index_t place = places[thread];
+      for (unsigned w = 0; w < warps; ++w) {
+        const index_t more = counts[w][thread];
+        counts[w][thread] = place;
+        place += more;
+      }
+      places[thread] = place;
+      __syncthreads();
+      if (there)
+        to[counts[warp][digit] + before] = i;
+      __syncthreads();
+    }
+  }
+}
+
 /// Block p makes the schedule of product p.
 template <int Products>
 __global__ void __launch_bounds__(schedule_threads) make_schedules(bank_rows bank, schedule_request<Products> request) {
   const product_sizes sizes = request.sizes[blockIdx.x];
   const schedule_arrays schedule = request.schedules[blockIdx.x];
-  const auto terms = [&](index_t i) { return sizes.terms.of(bank.rows(i), bank.width(i)); };
-  for (index_t i = threadIdx.x; i < bank.experts; i += schedule_threads) {
-    const index_t mine = terms(i);
-    index_t place = 0;
-    for (index_t j = 0; j < bank.experts; ++j) {
-      const index_t other = terms(j);
-      place += other > mine || (other == mine && j < i) ? 1 : 0;
-    }
-    schedule.order[place] = i;
-  }
-  __syncthreads();
+  sort_descending(
+      bank.experts, [&](index_t i) { return sizes.terms.of(bank.rows(i), bank.width(i)); }, schedule.order,
+      schedule.first_tiles);
   __shared__ index_t before;
+  __syncthreads();
   if (threadIdx.x == 0) {
     *schedule.next_tile = 0;
     schedule.first_tiles[0] = before = 0;
@@ -128,6 +180,19 @@ __global__ void __launch_bounds__(schedule_threads) make_schedules(bank_rows ban
       before = sum;
     __syncthreads();
   }
+}
+
+/// The last place with starts[place] ≤ value, of `count` ≥ 1 ascending starts, the first of which is at most value: by
+/// a warp, which looks at 32 of them at once.
+[[nodiscard]] __device__ inline index_t last_start_by_warp(const index_t* starts, index_t count, index_t value) {
+  index_t low = 0, high = count; // it is among these
+  while (high - low > 1) {
+    const index_t step = (high - low + 31) / 32, probe = low + threadIdx.x % 32 * step;
+    const auto below = __popc(__ballot_sync(0xffffffffU, probe < high && starts[probe] <= value));
+    low += static_cast<index_t>(below - 1) * step;
+    high = min(high, low + step);
+  }
+  return low;
 }
 
 /// A tile of an expert: its first row and column. It lies in shared memory, and a problem reads it again after the
@@ -153,17 +218,16 @@ __global__ void __launch_bounds__(Problem::shape.threads(), Problem::shape.block
     if (tile >= schedule.first_tiles[bank.experts])
       return;
     __syncthreads(); // everybody has read `taken`
-    if (threadIdx.x == 0) {
-      taken = atomicAdd(schedule.next_tile, 1U); // the next one, while this one is computed
-      index_t low = 0, high = bank.experts;      // first_tiles[low] ≤ tile < first_tiles[high]
-      while (high - low > 1) {
-        const index_t middle = (low + high) / 2;
-        (schedule.first_tiles[middle] <= tile ? low : high) = middle;
+    if (threadIdx.x < 32) {
+      const index_t next = threadIdx.x == 0 ? atomicAdd(schedule.next_tile, 1U) : 0; // asked for early
+      const index_t p = last_start_by_warp(schedule.first_tiles, bank.experts, tile);
+      if (threadIdx.x == 0) {
+        taken = next;
+        const index_t i = schedule.order[p], local = tile - schedule.first_tiles[p];
+        const index_t tiles_m = sizes.tiles_m(bank.rows(i), bank.width(i));
+        // Neighbours in time share columns, which are the weights: they come from DRAM once.
+        place = {i, static_cast<int>(local % tiles_m * sizes.tile_m), static_cast<int>(local / tiles_m * sizes.tile_n)};
       }
-      const index_t i = schedule.order[low], local = tile - schedule.first_tiles[low];
-      const index_t tiles_m = sizes.tiles_m(bank.rows(i), bank.width(i));
-      // Neighbours in time share columns, which are the weights: they come from DRAM once.
-      place = {i, static_cast<int>(local % tiles_m * sizes.tile_m), static_cast<int>(local / tiles_m * sizes.tile_n)};
     }
     __syncthreads();
     problem(bank, place, stages, reinterpret_cast<typename Problem::value_type*>(shared));

@@ -43,16 +43,30 @@ template <block_shape Shape> struct tile_sums {
   }
 };
 
+/// What this warp multiplies of the second operand: load(columns, n, k) has the columns from n on, terms from k on.
+/// Called for ascending k of a step.
+template <class Atom, class Tile, int Blocks> class column_fragments {
+public:
+  __device__ explicit column_fragments(const Tile& from) : tile_(from) {}
+  __device__ void load(typename Atom::b_fragment (&columns)[Blocks], int n, int k) const {
+#pragma unroll
+    for (int j = 0; j < Blocks; ++j)
+      columns[j] = Atom::load_b(tile_, n + 16 * j, k);
+  }
+
+private:
+  Tile tile_;
+};
+
 /// sums += one step of both operands.
 template <class Atom, block_shape Shape, class TileA, class TileB>
 __device__ void multiply_step(tile_sums<Shape>& sums, const TileA& a, const TileB& b) {
   using sums_type = tile_sums<Shape>;
+  column_fragments<Atom, TileB, sums_type::blocks_n> fragments(b);
 #pragma unroll Atom::unroll
   for (int k = 0; k < Shape.k; k += Atom::k) {
     typename Atom::b_fragment columns[sums_type::blocks_n];
-#pragma unroll
-    for (int j = 0; j < sums_type::blocks_n; ++j)
-      columns[j] = Atom::load_b(b, sums_type::warp_column() + 16 * j, k);
+    fragments.load(columns, sums_type::warp_column(), k);
 #pragma unroll
     for (int i = 0; i < sums_type::blocks_m; ++i) {
       const typename Atom::a_fragment rows = Atom::load_a(a, sums_type::warp_row() + 16 * i, k);

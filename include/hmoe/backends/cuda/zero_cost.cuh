@@ -29,8 +29,8 @@ inline constexpr int zero_cost_threads = 128;
 template <class F> __device__ void for_each_slot(const plan_arrays& plan, const zero_cost_arrays& bank, const F& f) {
   const index_t end = plan.offsets[bank.first + bank.count];
   const index_t warp = (blockIdx.x * blockDim.x + threadIdx.x) / 32, warps = gridDim.x * blockDim.x / 32;
+  index_t e = 0; // slots ascend, and so do their experts
   for (index_t slot = plan.offsets[bank.first] + warp; slot < end; slot += warps) {
-    index_t e = 0;
     while (slot >= plan.offsets[bank.first + e + 1])
       ++e;
     f(slot, e, threadIdx.x % 32);
