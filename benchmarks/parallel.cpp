@@ -2,8 +2,8 @@
 // Run by mpiexec, all ranks on one machine: what expert parallelism costs beside bare MPI.
 //   bare          MPI_Alltoallv of the rows that go out, then of the results that come back
 //   communicator  the same messages by communicators::mpi
-//   passage       a forward pass of dispatch::expert_parallel without experts: plan, counts, gathering, the same
-//                 messages, and combine
+//   passage       a forward pass of dispatch::expert_parallel without experts: plan, counts, gathering, combine, and
+//                 what ranks read of each other's memory, or with --messages the same messages
 //   exposed       what a pass with experts takes longer than the experts alone, with the tokens in 1 to 3 chunks
 // Times are of the slowest rank; what is compared takes turns in one run. Results are a Markdown table on standard
 // output, and JSON lines in --out.
@@ -42,6 +42,7 @@ namespace {
 
 constexpr const char* usage =
     "usage: parallel [--tokens T]... [--d-model D] [--width H] [--experts N] [--k K] [--kernels]\n"
+    "                [--messages] [--no-experts]\n"
     "                [--seconds S] [--out FILE]\n"
     "  --tokens T   of each rank: 16, 256, 2048 (default) or others\n"
     "  --d-model D  values of a row (default: 1024)\n"
@@ -50,6 +51,8 @@ constexpr const char* usage =
     "  --kernels    instead, on one rank: seconds per FLOP of an expert of --width for 1 to 1024 rows, as "
     "scripts/scale\n"
     "               takes them\n"
+    "  --messages   ranks do not read each other's memory\n"
+    "  --no-experts only what goes without them, so that shortest times are found soon\n"
     "  --seconds S  for each line of the table (default: 6)\n"
     "  --out FILE   the numbers as JSON lines, appended\n";
 
@@ -57,7 +60,7 @@ struct chosen_options {
   std::vector<std::size_t> tokens;
   std::size_t d_model = 1024, width = 256, experts = 32, k = 4;
   double seconds = 6;
-  bool kernels = false;
+  bool kernels = false, messages = false, experts_run = true;
   std::string out;
 };
 
@@ -83,6 +86,10 @@ chosen_options parse(int count, char** values) {
       chosen.seconds = benchmarks::option_number<double>(name, value());
     else if (name == "--kernels")
       chosen.kernels = true;
+    else if (name == "--messages")
+      chosen.messages = true;
+    else if (name == "--no-experts")
+      chosen.experts_run = false;
     else if (name == "--out")
       chosen.out = value();
     else
@@ -212,20 +219,21 @@ line measure(const chosen_options& chosen, const communicator& ranks, std::size_
   const hmoe::dispatch::expert_parallel one{ranks, placed, inner}, two{ranks, placed, inner, overlap{2}},
       three{ranks, placed, inner, overlap{3}};
   line result;
-  result.times = take_turns(
-      ranks,
-      {[&] {
-         bare(out, in);
-         bare(results_out, results_in);
-       },
-       [&] {
-         ranks.all_to_all(out.values, exchange.rows_out(), std::span(in.values), exchange.rows_in(), chosen.d_model);
-         ranks.all_to_all(results_out.values, exchange.entries_in(), std::span(results_in.values),
-                          exchange.entries_out(), chosen.d_model);
-       },
-       [&] { pass(passage, given, x, y); }, [&] { pass(inner, of_experts, rows_x, rows_y); },
-       [&] { pass(one, given, x, y); }, [&] { pass(two, given, x, y); }, [&] { pass(three, given, x, y); }},
-      chosen.seconds);
+  std::vector<std::function<void()>> runs{
+      [&] {
+        bare(out, in);
+        bare(results_out, results_in);
+      },
+      [&] {
+        ranks.all_to_all(out.values, exchange.rows_out(), std::span(in.values), exchange.rows_in(), chosen.d_model);
+        ranks.all_to_all(results_out.values, exchange.entries_in(), std::span(results_in.values),
+                         exchange.entries_out(), chosen.d_model);
+      },
+      [&] { pass(passage, given, x, y); }};
+  if (chosen.experts_run)
+    runs.insert(runs.end(), {[&] { pass(inner, of_experts, rows_x, rows_y); }, [&] { pass(one, given, x, y); },
+                             [&] { pass(two, given, x, y); }, [&] { pass(three, given, x, y); }});
+  result.times = take_turns(ranks, runs, chosen.seconds);
   std::vector<double> bytes{static_cast<double>((out.values.size() + results_in.values.size()) * sizeof(float))};
   ranks.all_reduce(std::span(bytes));
   result.bytes = bytes[0] / static_cast<double>(ranks.size());
@@ -295,10 +303,13 @@ void run(const chosen_options& chosen, const communicator& ranks) {
       continue;
     const auto middle = [&](std::size_t i) { return median(found.times[i]); };
     const auto least = [&](std::size_t i) { return std::ranges::min(found.times[i]); };
-    std::printf("| %zu | %.2f | %.3f | %.2f (%.2f) | %.2f (%.2f) | %.2f | %.2f | %.2f | %.2f |\n", tokens,
-                found.bytes / 1e6, 1e3 * middle(0), middle(1) / middle(0), least(1) / least(0), middle(2) / middle(0),
-                least(2) / least(0), 1e3 * middle(3), 1e3 * (middle(4) - middle(3)), 1e3 * (middle(5) - middle(3)),
-                1e3 * (middle(6) - middle(3)));
+    std::printf("| %zu | %.2f | %.3f | %.2f (%.2f) | %.2f (%.2f) |", tokens, found.bytes / 1e6, 1e3 * middle(0),
+                middle(1) / middle(0), least(1) / least(0), middle(2) / middle(0), least(2) / least(0));
+    if (chosen.experts_run)
+      std::printf(" %.2f | %.2f | %.2f | %.2f |\n", 1e3 * middle(3), 1e3 * (middle(4) - middle(3)),
+                  1e3 * (middle(5) - middle(3)), 1e3 * (middle(6) - middle(3)));
+    else
+      std::printf("  |  |  |  |\n");
     std::fflush(stdout);
     const char* names[] = {"bare", "communicator", "passage", "experts", "pass", "pass_2_chunks", "pass_3_chunks"};
     for (std::size_t i = 0; i < found.times.size() && out.is_open(); ++i)
@@ -316,7 +327,8 @@ int main(int count, char** values) {
   int provided = 0;
   MPI_Init_thread(&count, &values, MPI_THREAD_FUNNELED, &provided);
   try {
-    run(parse(count, values), communicator(MPI_COMM_WORLD));
+    const chosen_options chosen = parse(count, values);
+    run(chosen, communicator(MPI_COMM_WORLD, std::size_t{1} << 30, communicator::no_time_limit, !chosen.messages));
   } catch (const std::exception& reason) {
     std::cerr << "parallel: " << reason.what() << "\n";
     MPI_Abort(MPI_COMM_WORLD, 1);
