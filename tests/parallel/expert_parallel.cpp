@@ -195,10 +195,10 @@ TEST_CASE("a limit to the rows of a rank: memory for these is announced, and mor
         hmoe::workspace memory(std::span<std::byte>(block), std::pmr::null_memory_resource());
         const hmoe::context ctx{hmoe::backends::reference{}, hmoe::executors::serial{}, memory};
         exact.forward(ctx, own, y);
-        texts[self.rank()].push_back(support::same_bits(y, expected) ? "same" : "other");
+        texts[self.rank()].emplace_back(support::same_bits(y, expected) ? "same" : "other");
         exact.forward(ctx, own, y, tape);
         exact.backward(ctx, tape, own, dx, gradients);
-        texts[self.rank()].push_back(support::same_bits(y, expected) ? "same" : "other");
+        texts[self.rank()].emplace_back(support::same_bits(y, expected) ? "same" : "other");
         // One less on rank 1.
         const auto less = make({counts[self.rank()] - self.rank()});
         texts[self.rank()].push_back(support::error_of([&] { less.forward(ctx, own, y); }));
