@@ -135,6 +135,15 @@ TEST_CASE("what is too large is refused before anything is launched") {
   }
   CHECK(text == "hmoe: 3000000000 tokens with up to 2 experts are too many for 32-bit entries");
   text = "no error";
+  auto one = view;
+  one.most = 1;
+  try {
+    kernels::router_forward<float>(one, nullptr, 2, trace, {}, nullptr, nullptr, nullptr);
+  } catch (const hmoe::error& e) {
+    text = e.what();
+  }
+  CHECK(text == "hmoe: 3000000000 tokens are too many for 31-bit row numbers");
+  text = "no error";
   try {
     kernels::assignment_arrays assigned{};
     assigned.capacity = 4;

@@ -53,8 +53,9 @@ __device__ void multiply_step_in_parts(tile_sums<Shape>& high, tile_sums<Shape>&
   }
 }
 
-/// Sums over the terms from `begin` to `end` of two operands, which their loaders bring; loaders give zeros behind the
-/// last term that there is, and `begin` + n · 32 where it is not. A warp that is not `busy` only helps to load.
+/// Sums over the terms from `begin` to `end` of two operands, which their loaders bring. Loaders give zeros behind the
+/// operands' last term; where `end` is before it, end − begin is a whole number of steps. A warp that is not
+/// `busy` only helps to load.
 template <class Tile, class LoaderA, class LoaderB>
 __device__ tile_sums<Tile::shape> product_in_parts(LoaderA& a, LoaderB& b, int begin, int end, bool busy) {
   constexpr block_shape shape = Tile::shape;
