@@ -165,22 +165,28 @@ private:
       together = std::min(together, kernels::panels_together(c.rows.count));
     for (const chunk<float>& c : chunks)
       total += cost(c, together);
+    // A worker takes chunk after chunk, whose hidden values stay in its cache for all panels of a piece: so few pieces,
+    // and one for a single worker.
+    const std::size_t concurrency = ctx.executor().concurrency();
+    work_sizes few = sizes;
+    few.pieces = std::min(sizes.pieces, 4 * concurrency);
     simd_detail::run_phase(
-        ctx, chunks.subview(0, 1), sizes,
+        ctx, chunks.subview(0, 1), few,
         [&](const chunk<float>&) { return std::array{divisible_work{blocks_of(panels, together), total}}; },
         [&](const chunk<float>&, const work_piece& w, [[maybe_unused]] std::size_t worker) {
-          for_each_unit(w, together, [&](std::size_t first, std::size_t last) {
-            for (std::size_t c = 0; c < chunks.size(); ++c) {
+          const block_range some = w.of(together, panels);
+          const std::size_t end = some.first + some.count;
+          for (std::size_t c = 0; c < chunks.size(); ++c)
+            for_each_unit(w, together, [&](std::size_t first, std::size_t last) {
               [[maybe_unused]] probes::watch<Context> watched;
               if constexpr (probes::observed<Context>)
                 watched.begin(ctx, kernels::output(bank, chunks[c], {first, last - first}).by(worker));
-              const bool turns = c + 1 == chunks.size();
-              kernels::compute_output(bank, chunks[c], first, last, chunks[turns ? 0 : c + 1], turns ? last : first,
-                                      memory);
-            }
-          });
+              const bool goes_on = last < end, turns = !goes_on && c + 1 == chunks.size();
+              const chunk<float>& next = chunks[goes_on ? c : turns ? 0 : c + 1];
+              kernels::compute_output(bank, chunks[c], first, last, next, goes_on || turns ? last : some.first, memory);
+            });
         },
-        pieces_tell{}, who);
+        pieces_tell{}, concurrency == 1 ? workers::one : who);
   }
 };
 

@@ -29,17 +29,20 @@ struct tile_tuning {
 ///   | 16 bits | 2 KB            |    21 |     20 |        |            |
 /// Time of two panels side by side ÷ one after the other there: 0.8 for 1 and 2 rows, 0.85 for 4 (a plain read in two
 /// places: 0.8); above 1 for quantised weights, for which 4 KB and 32 KB are alike.
-/// GB/s on a Zen 4 with AVX-512 and huge pages, a plain read 34; none: the CPU's own prefetching alone; 0: each line is
-/// asked for just before it is loaded:
-///   | weights       |     rows | none |    0 | 512 B | 4 KB | 8 KB | 32 KB |
-///   | 32 or 16 bits |        1 |   19 |   34 |    33 |   33 |   33 |    33 |
-///   | 32 or 16 bits |  4 to 12 |   19 |   33 |    32 |   30 |   31 |    31 |
-///   | q8            | 1, 2, 4  |   33 |   31 |    31 |   26 |   23 |    23 |
-///   | q8            |        8 |   19 |   19 |    17 |   20 |   22 |    22 |
-///   | q4            |     1, 2 |   33 |   32 |    32 |   22 |   24 |    23 |
-///   | q4            |        4 |   22 |   22 |    22 |   22 |   24 |    24 |
-///   | fp8           |  1; 4    | 28; 20 | 28; 20 | 28; 20 | 24; 21 | 30; 25 | 29; 25 |
-/// In layers, whose experts have 1 to 3 rows, mxfp4 is slower without prefetches: its decoding is longer.
+/// GB/s on a Zen 4 with AVX-512 and huge pages, a plain read 34; none: the CPU's own prefetching alone; 0: of a line
+/// just before it is loaded:
+///   | weights       |    rows | none |  0 | 512 B | 4 KB | 8 KB | 32 KB |
+///   | 32 or 16 bits | 1, 2, 4 |   33 | 33 |    32 |   31 |   31 |    29 |
+///   | 32 or 16 bits |       8 |   26 | 26 |    26 |   24 |   23 |    20 |
+///   | 32 or 16 bits |      12 |   14 | 14 |    14 |   17 |   17 |    15 |
+///   | q8            | 1, 2, 4 |   33 | 31 |    31 |   26 |   23 |    23 |
+///   | q8            |       8 |   19 | 19 |    17 |   20 |   22 |    22 |
+///   | q4            |    1, 2 |   33 | 32 |    32 |   22 |   24 |    23 |
+///   | q4            |       4 |   22 | 22 |    22 |   22 |   24 |    24 |
+///   | fp8           |       1 |   28 | 28 |    28 |   24 |   30 |    29 |
+///   | fp8           |       4 |   20 | 20 |    20 |   21 |   25 |    25 |
+/// In layers 0 is as quick or quicker for up to 12 rows of 32 or 16 bits (by 3 % at 10 rows of float), and mxfp4, whose
+/// decoding is longer, is slower without prefetches.
 template <class Format, class Arch>
 inline constexpr tile_tuning tuning_of = [] {
   constexpr std::size_t n = xsimd::batch<float, Arch>::size,
