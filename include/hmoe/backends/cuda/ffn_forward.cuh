@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <type_traits>
 
 namespace hmoe::backends::cuda_detail {
 
@@ -151,8 +152,11 @@ void ffn_forward(cudaStream_t stream, const launch_target& target, const plan_ar
                  const ffn_options& options, const ffn_piece& piece) {
   const bank_rows bank{plan.offsets + weights.first_expert, weights.widths, weights.experts};
   with_atom<S>(options.math, [&]<class Atom, block_shapes Shapes>() {
+    // Decoding is the limit of quantised weights, and costs a warp the same in the largest tiles.
+    constexpr block_shapes shapes =
+        std::is_same_v<S, Weight> ? Shapes : block_shapes{Shapes.many, Shapes.few, Shapes.many};
     const std::size_t columns = std::min<std::size_t>(weights.d, pass.hidden_stride);
-    with_tiles<Shapes>(options, target, plan, columns, [&]<block_shape Shape>() {
+    with_tiles<shapes>(options, target, plan, columns, [&]<block_shape Shape>() {
       forward_products<Lanes, Atom, Shape>(stream, target, bank, weights, pass, gate, workspace, options.residual,
                                            piece);
     });

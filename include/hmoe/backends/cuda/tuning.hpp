@@ -70,7 +70,7 @@ enum class tile_size {
   automatic, ///< by the rule of chosen_tiles
   small,     ///< block_shapes::few
   large,     ///< block_shapes::many
-  largest    ///< block_shapes::most
+  largest    ///< block_shapes::most, and `large` for quantised weights
 };
 
 /// The tiles for products of `rows` rows of `experts` experts, all of at least `columns` columns. There must be several
