@@ -160,6 +160,7 @@ template <routing::group_score Score, routing::group_mask Mask>
 template <routing::group_score Score, routing::group_mask Mask>
 __device__ unsigned warp_select(const routing::group_limited<Score, Mask>& select, const warp_row& row) {
   const auto groups = static_cast<unsigned>(select.groups), size = row.size / groups;
+  const float least = -__int_as_float(0x7f800000); // routing::least_preferred
   for (unsigned g = lane_id(); g < groups; g += 32) {
     index_t best = no_index, second = no_index;
     for (index_t e = g * size; e < (g + 1) * size; ++e)
@@ -169,7 +170,8 @@ __device__ unsigned warp_select(const routing::group_limited<Score, Mask>& selec
       } else if (second == no_index || routing::preferred(row.values[e], e, row.values[second], second)) {
         second = e;
       }
-    row.scratch[g] = Score == routing::group_score::best ? row.values[best] : row.values[best] + row.values[second];
+    const bool alone = Score == routing::group_score::best || row.values[second] == least; // or out of service
+    row.scratch[g] = alone ? row.values[best] : row.values[best] + row.values[second];
   }
   __syncwarp();
   warp_preference order(row.scratch, groups);
@@ -181,9 +183,8 @@ __device__ unsigned warp_select(const routing::group_limited<Score, Mask>& selec
   __syncwarp();
   unsigned masked = 0;
   for (unsigned e = lane_id(), j = 0; e < row.size; e += 32, ++j)
-    masked |= row.scratch[e / size] == 0 ? 1U << j : 0U;
-  warp_preference kept(row.values, row.size, masked,
-                       Mask == routing::group_mask::zero ? 0.0F : -__int_as_float(0x7f800000));
+    masked |= row.scratch[e / size] == 0 && row.values[e] != least ? 1U << j : 0U;
+  warp_preference kept(row.values, row.size, masked, Mask == routing::group_mask::zero ? 0.0F : least);
   for (std::size_t i = 0; i < select.k; ++i)
     kept.take();
   return kept.taken();
