@@ -268,12 +268,12 @@ TEST_CASE("ranks that do not fit together are told so, on every rank") {
     const expert_parallel refused{self, hmoe::placement::contiguous(7, 2), hmoe::dispatch::sorted<>{},
                                   hmoe::dispatch::overlap{2 + self.rank()}};
   });
-  CHECK(texts[0] == "hmoe: expert_parallel: rank 1 overlaps 3 chunks of tokens, rank 0 overlaps 2");
-  CHECK(texts[1] == "hmoe: expert_parallel: rank 0 overlaps 2 chunks of tokens, rank 1 overlaps 3");
+  CHECK(texts[0] == "hmoe: expert_parallel: rank 1 overlaps 3 chunks, rank 0 overlaps 2");
+  CHECK(texts[1] == "hmoe: expert_parallel: rank 0 overlaps 2 chunks, rank 1 overlaps 3");
   CHECK(support::error_of([] {
           const expert_parallel refused{hmoe::communicators::single{}, hmoe::placement::contiguous(7, 1),
                                         hmoe::dispatch::sorted<>{}, hmoe::dispatch::overlap{8}};
-        }) == "hmoe: expert_parallel: 8 chunks of tokens: 1 to 7 are possible");
+        }) == "hmoe: expert_parallel: 8 chunks: 1 to 7 are possible");
 
   // Layers that differ.
   texts = errors(2, [](const rank_of_group& self) {

@@ -65,10 +65,11 @@ struct failing_executor {
   }
 };
 
-/// What is wrong on this rank; empty when everything is as it should be. make(ranks, placed) is the strategy.
-/// Collective.
+/// What is wrong on this rank; empty when everything is as it should be. make(ranks, placed) is the strategy,
+/// which errors call `who`. Collective.
 template <class Communicator, class Make>
-std::vector<std::string> faults_of_failing_passes(const Communicator& ranks, const Make& make, std::size_t steps = 40) {
+std::vector<std::string> faults_of_failing_passes(const Communicator& ranks, const Make& make, std::size_t steps = 40,
+                                                  std::string_view who = "expert_parallel") {
   constexpr std::size_t d = 4, tokens = 6, experts = 5;
   const std::size_t last = ranks.size() - 1;
   std::vector<std::string> faults;
@@ -88,7 +89,8 @@ std::vector<std::string> faults_of_failing_passes(const Communicator& ranks, con
 
   const auto expect = [&](std::string_view what, const std::string& got, const std::string& own) {
     const std::string expected =
-        failing ? "hmoe: " + own : "hmoe: expert_parallel: rank " + std::to_string(last) + " has failed: " + own;
+        failing ? "hmoe: " + own
+                : "hmoe: " + std::string(who) + ": rank " + std::to_string(last) + " has failed: " + own;
     if (got != (own.empty() ? "no error" : expected))
       faults.push_back(std::string(what) + ": " + got);
   };

@@ -12,6 +12,7 @@
 #include <exception>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace {
@@ -41,10 +42,11 @@ TEST_CASE("an exception of one rank is an error on all, its own type on its own 
 }
 
 TEST_CASE("what goes wrong in a pass on one rank is an error on all, and all go on") {
-  const auto check = [](std::size_t ranks, const auto& make) {
+  const auto check = [](std::size_t ranks, const auto& make, std::string_view who = "expert_parallel") {
     std::vector<std::vector<std::string>> faults(ranks);
-    hmoe::communicators::threads(ranks).run(
-        [&](const failing_rank& self) { faults[self.rank()] = support::faults_of_failing_passes(self, make); });
+    hmoe::communicators::threads(ranks).run([&](const failing_rank& self) {
+      faults[self.rank()] = support::faults_of_failing_passes(self, make, 40, who);
+    });
     for (const auto& of_rank : faults)
       for (const std::string& fault : of_rank)
         FAIL_CHECK(fault);
@@ -56,9 +58,13 @@ TEST_CASE("what goes wrong in a pass on one rank is an error on all, and all go 
   };
   check(2, chunks(1));
   check(3, chunks(3));
-  check(3, [](const failing_rank& self, const hmoe::expert_placement& placed) {
-    return hmoe::dispatch::expert_parallel_summed{self, placed, hmoe::dispatch::sorted<>{}, hmoe::dispatch::overlap{2}};
-  });
+  check(
+      3,
+      [](const failing_rank& self, const hmoe::expert_placement& placed) {
+        return hmoe::dispatch::expert_parallel_summed{self, placed, hmoe::dispatch::sorted<>{},
+                                                      hmoe::dispatch::overlap{2}};
+      },
+      "expert_parallel_summed");
 }
 
 TEST_CASE("ranks at different passes are told so") {

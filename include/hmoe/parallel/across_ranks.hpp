@@ -89,11 +89,11 @@ struct pass_progress {
 /// What the strategies that run experts on several ranks have in common: a communicator, a placement, the strategy that
 /// runs the experts of a rank, and how an error on one rank reaches the others.
 ///
-/// Each pass begins with an exchange of counts, in which a rank says whether it has failed before; after making room
-/// for what comes in, and at the end, all agree whether they go on. So an exception that one rank meets anywhere in a
-/// pass is thrown there, and the others throw an hmoe::error with its text, at the latest when they have done their own
-/// part of the pass; what they have written by then is unspecified, gradients included. All may go on with another
-/// pass.
+/// Each pass begins with an exchange of counts, in which a rank says whether it has failed before. All agree whether
+/// they go on in meetings of the ranks: after making room for what comes in, where ranks share memory after it has
+/// grown and after the experts, too, and at the end. So an exception that one rank meets anywhere in a pass is thrown
+/// there, and the others throw an hmoe::error with its text, at the latest when they have done their own part of the
+/// pass; what they have written by then is unspecified, gradients included. All may go on with another pass.
 template <communicator Communicator, class Inner> class across_ranks {
   static_assert(!decltype(detail::limits_rows(static_cast<const Inner*>(nullptr)))::value,
                 "hmoe::dispatch::expert_parallel: Inner has a capacity, which would drop entries by what other ranks "
@@ -129,7 +129,7 @@ public:
       static_cast<void>(exception_of([&] { tell_failure(own); }));
       std::rethrow_exception(own);
     }
-    communicators::agree(ranks_, own, who);
+    communicators::agree(ranks_, own, name_);
   }
   /// Collective, by layers when they are made: check(), which all ranks pass or none does; then hmoe::error on every
   /// rank where experts or routers differ in type, size or policy. An expert has one width on all ranks that have it,
@@ -144,8 +144,10 @@ public:
                                   {"the router", descriptions::describe_router(router)},
                                   {"the strategy", std::string(name_) + " of " + descriptions::describe(inner_)}};
                          }),
-                         who);
-    communicators::require_same(ranks_, std::span<const communicators::described>(own), who);
+                         name_);
+    const std::span<const communicators::described> all(own);
+    communicators::require_same(ranks_, all.last(1), "expert_parallel"); // the same text from different strategies
+    communicators::require_same(ranks_, all.first(2), name_);
     return common_widths(experts);
   }
   /// Collective, by layers that draw their weights: hmoe::error on every rank where seeds or options differ.
@@ -154,7 +156,7 @@ public:
     descriptions::detail::append_number(text, "output_gain", options.output_gain);
     descriptions::detail::append_number(text, "router_stddev", options.router_stddev);
     const communicators::described own{"the seed", std::move(text)};
-    communicators::require_same(ranks_, std::span(&own, 1), who);
+    communicators::require_same(ranks_, std::span(&own, 1), name_);
   }
 
 protected:
@@ -169,22 +171,20 @@ protected:
     ranks_.template all_gather<std::uint64_t>(own, std::span(all));
     for (std::size_t p = 0; p < ranks_.size(); ++p) {
       const std::uint64_t* other = all.data() + p * own.size();
-      require(other[2] == ranks_.size(), "expert_parallel: the placement of rank ", p, " is for ", other[2],
+      require(other[2] == ranks_.size(), name_, ": the placement of rank ", p, " is for ", other[2],
               " ranks, the communicator has ", ranks_.size());
-      require(other[1] == own[1] && other[0] == own[0], "expert_parallel: ranks ", p, " and ", ranks_.rank(),
+      require(other[1] == own[1] && other[0] == own[0], name_, ": ranks ", p, " and ", ranks_.rank(),
               " have different placements, of ", other[1], " and ", own[1], " experts");
-      require(other[3] == chunks, "expert_parallel: rank ", p, " overlaps ", other[3], " chunks of tokens, rank ",
-              ranks_.rank(), " overlaps ", chunks);
+      require(other[3] == chunks, name_, ": rank ", p, " overlaps ", other[3], " chunks, rank ", ranks_.rank(),
+              " overlaps ", chunks);
     }
-    require(chunks != 0 && chunks <= most_chunks, "expert_parallel: ", chunks, " chunks of tokens: 1 to ", most_chunks,
-            " are possible");
+    require(chunks != 0 && chunks <= most_chunks, name_, ": ", chunks, " chunks: 1 to ", most_chunks, " are possible");
   }
 
   template <class Experts> void check_experts(const Experts& experts) const {
-    require(experts.size() == placed_.experts(), "expert_parallel: the placement is of ", placed_.experts(),
+    require(experts.size() == placed_.experts(), name_, ": the placement is of ", placed_.experts(),
             " experts, the layer has ", experts.size());
   }
-  static constexpr std::string_view who = "expert_parallel";
   using header = row_exchange::header;
 
   /// The first exchange of a pass, in which every rank hears of every one that has failed.
@@ -195,17 +195,16 @@ protected:
     for (const header& h : in)
       if (h.state == header::pass::failed) {
         progress_->told = true;
-        communicators::fail_together(ranks_, own, who);
+        communicators::fail_together(ranks_, own, name_);
       }
     for (std::size_t p = 0; p < in.size(); ++p) {
       const header& h = in[p];
       const bool same = h.state == mine.state && h.d_model == mine.d_model && h.value_bytes == mine.value_bytes;
       progress_->told = progress_->told || !same; // whoever differs, all see it
-      require(h.state == mine.state, "expert_parallel: rank ", p, " runs ", name_of(h.state), ", rank ", ranks_.rank(),
+      require(h.state == mine.state, name_, ": rank ", p, " runs ", name_of(h.state), ", rank ", ranks_.rank(),
               " runs ", name_of(mine.state));
-      require(same, "expert_parallel: rank ", p, " runs a layer of d_model ", h.d_model, " with values of ",
-              h.value_bytes, " bytes, rank ", ranks_.rank(), " one of d_model ", mine.d_model, " with values of ",
-              mine.value_bytes);
+      require(same, name_, ": rank ", p, " runs a layer of d_model ", h.d_model, " with values of ", h.value_bytes,
+              " bytes, rank ", ranks_.rank(), " one of d_model ", mine.d_model, " with values of ", mine.value_bytes);
     }
   }
   void tell_failure(const std::exception_ptr& own) const {
@@ -218,7 +217,7 @@ protected:
     if (ranks_.size() == 1 && own == nullptr)
       return number;
     std::uint64_t sum = 0;
-    const std::exception_ptr all = exception_of([&] { sum = communicators::agree(ranks_, own, who, number); });
+    const std::exception_ptr all = exception_of([&] { sum = communicators::agree(ranks_, own, name_, number); });
     if (all == nullptr)
       return sum;
     progress_->told = true;
@@ -263,6 +262,8 @@ protected:
     out.reserve(ranks_.size());
     in.reserve(ranks_.size());
   }
+  /// Of a pass.
+  [[nodiscard]] row_exchange::allowance allowance() const noexcept { return {most_rows_, 0, name_}; }
   /// Of the rows that all ranks might send, as many as this one takes.
   [[nodiscard]] std::size_t most_of(std::size_t rows) const noexcept { return std::min(rows, most_rows_); }
   template <class T> static std::span<T> values_of(matrix<T>& m) noexcept { return {m.data(), m.size()}; }
@@ -327,7 +328,7 @@ private:
                                      " parameters on rank ", ranks_.rank(), ", and ", first[n + e], " on rank ", p);
                            }
                          }),
-                         who);
+                         name_);
     first.resize(n);
     return {first.begin(), first.end()};
   }

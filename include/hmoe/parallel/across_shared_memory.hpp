@@ -68,7 +68,7 @@ protected:
   }
 
   /// Without messages of rows: see rows_in_place. Returns false, on all ranks and before anything is computed, where
-  /// the shared memory is too small and does not grow.
+  /// the shared memory is too small for this batch and does not grow.
   template <execution_context Context, class Experts, class T>
   bool forward_in_place(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y,
                         tape<T>& tape, detail::parallel_memory<T>& kept) const {
@@ -84,18 +84,18 @@ protected:
     matrix<T> own_input(memory);
     matrix<T>& input = tape.recording() ? kept.inner.input() : own_input;
     std::size_t in = 0, bytes = 0;
-    const auto part_of = [&]([[maybe_unused]] std::size_t p) -> std::byte* {
+    const auto memory_of = [&]([[maybe_unused]] std::size_t p) -> std::byte* {
       if constexpr (communicators::shares_memory<Communicator>)
         return ranks_.shared()->part(p);
       else
         return nullptr;
     };
     const auto publish = [&] {
-      rows.publish(ctx, part_of(ranks_.rank()), exchange, work->lists(), assigned.weights(), x);
+      rows.publish(ctx, memory_of(ranks_.rank()), exchange, work->lists(), assigned.weights(), x);
     };
     std::uint64_t small = 0;
     const std::exception_ptr prepared = exception_of([&] {
-      row_exchange::allowance allowed{this->most_rows_};
+      row_exchange::allowance allowed = this->allowance();
       exchange.take_counts(ranks_.rank(), assigned, tokens, *work, allowed);
       in = exchange.experts_in().size();
       bytes = rows.make_room(exchange, ranks_.rank(), x.rows(), x.cols(), on_input);
@@ -113,10 +113,10 @@ protected:
       this->agree(exception_of(publish));
     }
 
-    const matrix_view<T> results = rows.results_in(part_of(ranks_.rank()), exchange);
+    const matrix_view<T> results = rows.results_in(memory_of(ranks_.rank()), exchange);
     this->agree(exception_of([&] {
       const typename Context::workspace_scope scope(ctx.workspace());
-      rows.find(part_of, exchange, placed_.experts(), work->lists(), assigned.weights(), x,
+      rows.find(memory_of, exchange, placed_.experts(), work->lists(), assigned.weights(), x,
                 matrix_view<const T>(results));
       hmoe::for_each_row(
           ctx, in,

@@ -47,8 +47,9 @@ namespace hmoe::dispatch {
 ///
 /// One rank runs the inner strategy on its tokens. Where ranks share memory (communicators::shared_memory) and there is
 /// one chunk, no rows are sent forward: experts read them, and tokens the results, where they are. For that a rank
-/// takes the bytes of its batch and of its experts' results in shared memory, beside the workspace, once for all layers
-/// of a communicator.
+/// takes the bytes of its tokens and of its experts' results, and a quarter more, in shared memory, outside the
+/// workspace, once for all layers of a communicator. A batch for which the machine has too little of it goes by
+/// messages.
 template <communicator Communicator, class Inner = sorted<>>
 class expert_parallel : public across_shared_memory<Communicator, Inner> {
   using base = across_shared_memory<Communicator, Inner>;
@@ -110,7 +111,7 @@ public:
     std::pmr::memory_resource* own = &dry.workspace();
     if (!tape.recording())
       tape.plan().reserve(experts.size(), limits.entries, limits.entries);
-    const bool parts = tape.recording();
+    const bool parts = tape.recording(), on_input = tape.weights_on_input();
     const std::size_t d = experts.d_model(), count = ranks_.size();
     // Of a chunk: tokens, and entries where each of them has as many as there can be.
     const std::size_t tokens = parts ? limits.tokens : (limits.tokens + chunks_ - 1) / chunks_;
@@ -130,12 +131,13 @@ public:
       memory[i].emplace(parts ? &not_of_this : own, parts);
       memory[i]->exchange.lay_out(count, tokens, entries, rows_in, in, own);
       memory[i]->results.resize_for_overwrite(entries, d);
-      const std::size_t rows_out = std::min(rows_of_parts(tokens * count, parts), entries);
-      rows[i].emplace(own, parts && i != 0 ? std::min<std::size_t>(rows_out, 1) : rows_out, rows_in, in, d, true,
-                      !parts, parts && i != 0 ? std::min<std::size_t>(entries, 1) : std::max(in, entries));
+      // What goes out of a rank goes in any of the parts, too.
+      const std::size_t most_out = parts && i != 0 ? 1 : entries;
+      rows[i].emplace(own, std::min({rows_of_parts(tokens * count, parts), entries, most_out}), rows_in, in, d, true,
+                      !parts, on_input ? std::min(entries, most_out) : 0, on_input ? in : 0);
       memory[i]->inner.assignment().reserve(in, in);
-      if (i == 0)
-        in_place.lay_out(in, entries, tape.weights_on_input());
+      if (chunks_ == 1)
+        in_place.lay_out(in, entries, on_input);
     }
     const std::size_t in = most_of(entries * count);
     inner_.lay_out_forward(dry, experts, memory[0]->inner, batch_limits{in, in, experts.size(), false});
@@ -145,13 +147,16 @@ public:
     if (alone())
       return inner_.lay_out_backward(dry, experts, tape, limits);
     this->lay_out_meeting(&dry.workspace());
-    const std::size_t count = ranks_.size(), in = most_of(limits.entries * count), rows_in = limits.tokens * count;
+    const std::size_t count = ranks_.size(), in = most_of(limits.entries * count), d = experts.d_model();
+    const std::size_t all_rows = rows_of_parts(limits.tokens * count, true);
+    const std::size_t rows_out = std::min(all_rows, limits.entries), rows_in = std::min(all_rows, in);
     std::array<std::optional<detail::parallel_backward_memory<T>>, most_chunks> memory;
-    const std::size_t all_rows = rows_of_parts(rows_in, true), d = experts.d_model();
-    memory[0].emplace(&dry.workspace(), std::min(all_rows, limits.entries), std::min(all_rows, in), in, limits.entries,
-                      d, tape.weights_on_input());
-    for (std::size_t i = 1; i < chunks_; ++i)
-      memory[i].emplace(&dry.workspace(), 0, 0, 0, 0, d, tape.weights_on_input());
+    // As in lay_out_forward: all is counted to the first part.
+    for (std::size_t i = 0; i < chunks_; ++i) {
+      const auto of_part = [&](std::size_t all) { return i == 0 ? all : std::min<std::size_t>(all, 1); };
+      memory[i].emplace(&dry.workspace(), of_part(rows_out), of_part(rows_in), of_part(in), of_part(limits.entries), d,
+                        tape.weights_on_input());
+    }
     workspace not_of_this{dry_run{}};
     const workspace::scope scope(not_of_this);
     hmoe::tape<T> inner(&not_of_this, true);
@@ -181,7 +186,7 @@ private:
                    tape<T>& tape) const {
     this->check_experts(experts);
     if (alone()) {
-      row_exchange::allowance{this->most_rows_}.take(0, tape.assignment().size());
+      this->allowance().take(0, tape.assignment().size());
       return inner_.forward(ctx, experts, x, y, tape);
     }
     build_plan(ctx, experts, tape);
@@ -333,7 +338,7 @@ private:
       // Where each row that comes in is for one expert, and not to be scaled, it is what that expert reads.
       c.spread = on_input || in != exchange.rows_in_total();
       c.memory.emplace(&ctx.workspace(), exchange.tokens_out().size(), exchange.rows_in_total(), in, d, c.spread,
-                       !tape.recording(), on_input ? std::max(in, results) : 0);
+                       !tape.recording(), on_input ? results : 0, on_input ? in : 0);
       c.input = tape.recording() ? &c.kept->inner.input() : &c.memory->input;
       c.input->resize_for_overwrite(in, d);
       c.kept->results.resize_for_overwrite(results, d);
@@ -344,8 +349,8 @@ private:
       return;
     for (std::size_t i = 0; i < results; ++i)
       c.memory->weights_out[i] = assigned.weights()[exchange.results()[i]];
-    ranks_.template all_to_all<T>(std::span<const T>(c.memory->weights_out.data(), results), exchange.entries_out(),
-                                  std::span<T>(c.memory->weights_in.data(), in), exchange.entries_in());
+    ranks_.template all_to_all<T>(detail::span_of(c.memory->weights_out), exchange.entries_out(),
+                                  detail::span_of(c.memory->weights_in), exchange.entries_in());
   }
 
   /// Runs the experts on the rows that came in.
@@ -370,7 +375,7 @@ private:
                       tape<T>& tape, std::span<chunk<T>> chunks) const {
     const auto& assigned = std::as_const(tape).assignment();
     const bool on_input = tape.weights_on_input();
-    row_exchange::allowance allowed{this->most_rows_};
+    row_exchange::allowance allowed = this->allowance();
     for (chunk<T>& c : chunks)
       prepare(ctx, std::as_const(tape), x.cols(), allowed, c);
     for (chunk<T>& c : chunks)

@@ -240,7 +240,7 @@ private:
   template <execution_context Context, class Experts, class T>
   void forward_chunks(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y,
                       tape<T>& tape, std::span<chunk<T>> chunks) const {
-    row_exchange::allowance allowed{most_rows_};
+    row_exchange::allowance allowed = this->allowance();
     for (chunk<T>& c : chunks)
       prepare(ctx, std::as_const(tape), x.cols(), allowed, c);
     for (chunk<T>& c : chunks)

@@ -31,12 +31,13 @@ template <class T> struct parallel_parts {
 /// Of messages in a forward pass.
 template <class T> struct parallel_forward_memory {
   parallel_forward_memory(std::pmr::memory_resource* memory, std::size_t rows_out_count, std::size_t rows_in_count,
-                          std::size_t results_in, std::size_t d, bool spread, bool own_input, std::size_t weights)
+                          std::size_t results_in, std::size_t d, bool spread, bool own_input,
+                          std::size_t weights_out_count, std::size_t weights_in_count)
       : rows_out(matrix<T>::for_overwrite(rows_out_count, d, memory)),
         rows_in(matrix<T>::for_overwrite(spread ? rows_in_count : 0, d, memory)),
         input(matrix<T>::for_overwrite(own_input ? results_in : 0, d, memory)),
-        out(matrix<T>::for_overwrite(results_in, d, memory)), weights_out(weights, memory),
-        weights_in(weights, memory) {}
+        out(matrix<T>::for_overwrite(results_in, d, memory)), weights_out(weights_out_count, memory),
+        weights_in(weights_in_count, memory) {}
 
   matrix<T> rows_out, rows_in, input, out;
   buffer<T> weights_out, weights_in;

@@ -16,6 +16,7 @@
 #include <memory_resource>
 #include <numeric>
 #include <span>
+#include <string_view>
 
 namespace hmoe::dispatch {
 
@@ -121,12 +122,13 @@ public:
   /// How many rows the experts of a rank may get in a pass, and have got in parts of it before.
   struct allowance {
     std::size_t most = std::numeric_limits<std::size_t>::max(), before = 0;
+    std::string_view who = "expert_parallel"; ///< the strategy, a literal
 
     /// hmoe::error where `rank` then has more than `most`.
     void take(std::size_t rank, std::size_t rows) {
       before += rows;
-      require(before <= most, "expert_parallel: rank ", rank, " gets ", before, " rows for its experts, its limit is ",
-              most, ": route smaller batches, place experts by their load, or raise dispatch::most_rows");
+      require(before <= most, who, ": rank ", rank, " gets ", before, " rows for its experts, its limit is ", most,
+              ": route smaller batches, place experts by their load, or raise dispatch::most_rows");
     }
   };
   /// Second, after the headers have travelled: the room for what the others send. hmoe::error for more rows than 32-bit
@@ -141,8 +143,8 @@ public:
       rows_in_[p] = work.headers_in[p].rows;
       entries_in_[p] = work.headers_in[p].entries;
     }
-    require(detail::sum_of(entries_in_) < no_index, "expert_parallel: rank ", self, " gets ",
-            detail::sum_of(entries_in_), " rows for its experts, too many for 32-bit ids: route smaller batches");
+    require(detail::sum_of(entries_in_) < no_index, allowed.who, ": rank ", self, " gets ", detail::sum_of(entries_in_),
+            " rows for its experts, too many for 32-bit ids: route smaller batches");
     allowed.take(self, detail::sum_of(entries_in_));
     // Of each row how many entries it has, then the experts of all entries, rank by rank.
     for (std::size_t p = 0; p < count; ++p) {
@@ -308,14 +310,14 @@ template <class ListOf> void row_exchange::read_lists(std::size_t experts, const
     const index_t* expert = counts + rows_in_[p];
     for (std::size_t i = 0; i < rows_in_[p]; ++i) {
       for (index_t n = counts[i]; n != 0; --n) {
-        require(entry < end && *expert < experts, "expert_parallel: rank ", p,
+        require(entry < end && *expert < experts, "row_exchange: rank ", p,
                 " sent a list of experts that cannot be: do all ranks run the same program?");
         rows_of_[entry] = static_cast<index_t>(first_row + i);
         experts_[entry++] = *expert++;
       }
       first_entries_[first_row + i + 1] = static_cast<index_t>(entry);
     }
-    require(entry == end, "expert_parallel: rank ", p,
+    require(entry == end, "row_exchange: rank ", p,
             " sent a list of experts that cannot be: do all ranks run the same program?");
     first_row += rows_in_[p];
   }

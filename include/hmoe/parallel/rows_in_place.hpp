@@ -18,7 +18,7 @@
 
 namespace hmoe::dispatch {
 
-/// A pass of ranks that read each other's memory: nobody sends rows. The part of a rank has
+/// A pass of ranks that read each other's memory: nobody sends rows. The part of shared memory of a rank has
 ///   places, by rank ─ lists of experts ─ weights, where these are on the input ─ its tokens' rows ─ results
 /// so that experts' ranks read the rows, and tokens' ranks the results, where they are. A rank takes what is its own
 /// from where it is: x, and what its experts return. All is read between two meetings of the ranks.
@@ -87,13 +87,13 @@ public:
     return {reinterpret_cast<T*>(part + at_.results), exchange.experts_in().size(), d_};
   }
 
-  /// When all have published: reads the lists, and finds rows, weights and results. part_of(p) is the part of another
-  /// rank. hmoe::error for lists that cannot be.
-  template <class PartOf>
-  void find(const PartOf& part_of, row_exchange& exchange, std::size_t experts, std::span<const index_t> own_lists,
+  /// When all have published: reads the lists, and finds rows, weights and results. memory_of(p) is the part of shared
+  /// memory that another rank has. hmoe::error for lists that cannot be.
+  template <class MemoryOf>
+  void find(const MemoryOf& memory_of, row_exchange& exchange, std::size_t experts, std::span<const index_t> own_lists,
             vector_view<const T> weights, matrix_view<const T> x, matrix_view<const T> own_results) {
     const std::size_t ranks = exchange.rows_out().size();
-    const auto place_of = [&](std::size_t p) { return reinterpret_cast<const places*>(part_of(p))[self_]; };
+    const auto place_of = [&](std::size_t p) { return reinterpret_cast<const places*>(memory_of(p))[self_]; };
     std::size_t own_list = 0, own_row = 0, own_entry = 0, own_result = 0;
     for (std::size_t p = 0; p < self_; ++p) {
       own_list += exchange.rows_out()[p] + exchange.entries_out()[p];
@@ -104,7 +104,7 @@ public:
     exchange.read_lists(experts, [&](std::size_t p) {
       if (p == self_)
         return own_lists.data() + own_list;
-      return reinterpret_cast<const index_t*>(part_of(p) + place_of(p).list) + exchange.rows_in()[p];
+      return reinterpret_cast<const index_t*>(memory_of(p) + place_of(p).list) + exchange.rows_in()[p];
     });
     std::size_t row = 0, in = 0, out = 0;
     for (std::size_t p = 0; p < ranks; ++p) {
@@ -119,12 +119,12 @@ public:
           results_[out + i] = own_results.row(own_result + i).data();
       } else {
         const places there = place_of(p);
-        const std::byte* const part = part_of(p);
+        const std::byte* const part = memory_of(p);
         const auto* const tokens = reinterpret_cast<const index_t*>(part + there.list);
         const auto* const rows = reinterpret_cast<const T*>(part + there.rows);
         for (std::size_t i = 0; i < entries_in; ++i) {
           const index_t token = tokens[exchange.rows_of_results_in()[in + i] - row];
-          require(token < there.tokens, "expert_parallel: rank ", p,
+          require(token < there.tokens, "rows_in_place: rank ", p,
                   " sent a list of tokens that cannot be: do all "
                   "ranks run the same program?");
           sources_[in + i] = rows + token * d_;
