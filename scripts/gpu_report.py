@@ -100,7 +100,7 @@ def counters(path):
     for row in csv.DictReader(lines[start:]):
         if not (row.get("ID") or "").isdigit():  # what ncu says at the end
             continue
-        name = re.sub(r"\(.*|<.*>$", "", row.get("Kernel Name") or "")
+        name = re.sub(r"[<(].*", "", row.get("Kernel Name") or "").split("::")[-1].split(" ")[-1]
         inner = re.search(r"(project_in|project_out|backward_hidden|backward_rows|weight_gradient)", row.get("Kernel Name") or "")
         values = kernels.setdefault(row["ID"], {"kernel": inner[1] if inner else name})
         if row.get("Metric Name") in COUNTERS:

@@ -252,7 +252,9 @@ class Race:
                         part = max((self.end - now) / (len(shapes) - number), min(LEAST_PART, self.end - now))
                         self.run_shape(shape, self.kinds(shape, tokens, loads), now + part)
             print(f"  {self.results.measured} of {self.results.cells} cells could be measured", flush=True)
-            if monotonic() < self.end:
+            o = self.options
+            left_out = any(self.kinds(shape, o.tokens, o.loads) for shape in o.shapes)  # what began too late to be measured
+            if self.end == math.inf or not left_out:
                 self.results.write({"end": len(self.results.known)})
             else:
                 print("  the time is over; the same command goes on", flush=True)

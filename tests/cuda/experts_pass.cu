@@ -116,8 +116,14 @@ TEST_CASE("Mistakes are sentences") {
   CHECK(support::error_of([&] { forward(3, 7, 3, 3); }) == "hmoe: a token has 7 values, the experts' d_model is 8");
   CHECK(support::error_of([&] { forward(3, 8, 2, 3); }) == "hmoe: there are ids for 2 tokens, x has 3");
   CHECK(support::error_of([&] { forward(3, 8, 3, 4); }) == "hmoe: y is 4 x 8, needed is 3 x 8");
-  CHECK(support::error_of([&] { forward(3, 8, 3, 3); }).find("bytes of device workspace, reserved are 0") !=
-        std::string::npos);
+  CHECK(support::error_of([&] { forward(3, 8, 3, 3); }) == "hmoe: the input has 3 x 8 values at a null pointer");
+  float values[2 * 24] = {}; // not on the device, and never read there
+  const backends::device_choices chosen{{nullptr, 3, 2}, {nullptr, 3, 2}};
+  CHECK(support::error_of([&] { experts.forward(gpu, {values, 3, 8}, chosen, {values + 8, 3, 8}); }) ==
+        "hmoe: y overlaps the input; they must be different memory");
+  CHECK(support::error_of([&] {
+          experts.forward(gpu, {values, 3, 8}, chosen, {values + 24, 3, 8});
+        }).find("bytes of device workspace, reserved are 0") != std::string::npos);
 }
 
 } // namespace

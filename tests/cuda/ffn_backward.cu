@@ -133,8 +133,8 @@ TEST_CASE("Gradients of glu experts of any widths are the reference's: tf32") {
   check_all<float>(device::float_math::tf32);
 }
 
-TEST_CASE("The way back without races: bfloat16 [race]") { check_races<bfloat16>(); }
-TEST_CASE("The way back without races: float [race]") { check_races<float>(); }
-TEST_CASE("The way back without races: tf32 [race]") { check_races<float>(device::float_math::tf32); }
+TEST_CASE("Backward without races: bfloat16 [race]") { check_races<bfloat16>(); }
+TEST_CASE("Backward without races: float [race]") { check_races<float>(); }
+TEST_CASE("Backward without races: tf32 [race]") { check_races<float>(device::float_math::tf32); }
 
 } // namespace

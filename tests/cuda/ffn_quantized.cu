@@ -16,10 +16,10 @@
 
 using namespace cuda_checks;
 
-/// The tiles for few rows, of 128 threads, and those for most, of 256, whose warps do what those of the others do.
+/// The tiles of layers with quantised weights.
 namespace hmoe::backends::cuda_detail {
 template <> constexpr block_shapes product_tiles<bfloat16>() noexcept {
-  return {{256, 128, 32, 4, 2, 1}, {32, 64, 64, 1, 4, 3}, {256, 128, 32, 4, 2, 1}};
+  return {{128, 128, 32, 2, 2, 2}, {32, 64, 64, 1, 4, 3}, {128, 128, 32, 2, 2, 2}};
 }
 } // namespace hmoe::backends::cuda_detail
 

@@ -62,4 +62,26 @@ TEST_CASE("Rows in pieces of their columns give the same bits, in less memory") 
   CHECK(whole.workspace - pieces.workspace >= 4 * 9 * tokens * (d - 128) - 256);
 }
 
+TEST_CASE("Rows of quantised experts in pieces of their columns give the same bits") {
+  using S = bfloat16;
+  constexpr std::size_t d = 300, tokens = 7; // pieces of 8, 8 and 3 rows of cells
+  moe_layer host{expert_set{experts::glu_bank<float, experts::silu>{d, {40, 25, 64}}},
+                 routing::threshold_router<float>{d, 3, 0.1}};
+  support::random_source random(8);
+  host.visit_parameters([&](const parameter_info&, matrix_view<float> view) { fill_as<S>(random, view, 0.1); });
+  const context gpu{backends::cuda{}, executors::cuda_stream{}};
+  const auto x = to_device<S>(gpu, random_tokens<S>(tokens, d, 9));
+  const auto run = [&](std::size_t row_bytes) {
+    auto layer = backends::copy_to<S, q8_block>(gpu, host);
+    layer.set_row_bytes(row_bytes);
+    backends::device_matrix<S> y(tokens, d);
+    layer.forward(gpu, x, y);
+    layer.check(gpu);
+    return to_host(gpu, y);
+  };
+  const matrix<float> whole = run(std::size_t{1} << 20U), pieces = run(0);
+  CHECK(relative_error(whole, matrix<float>(tokens, d)) > 1);
+  CHECK(relative_error(pieces, whole) == 0);
+}
+
 } // namespace

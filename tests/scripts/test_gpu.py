@@ -72,10 +72,12 @@ class Run(unittest.TestCase):
             '==PROF== Connected\n"ID","Kernel Name","Section Name","Metric Name","Metric Unit","Metric Value"\n'
             '"0","void run_tiles<project_in<2>>(x, y)","S","Duration","us","12.5"\n'
             '"0","void run_tiles<project_in<2>>(x, y)","S","L2 Cache Throughput","%","61.2"\n'
+            '"1","void hmoe::backends::cuda_detail::combine_rows<float, a::b>(c::d)","S","Registers Per Thread","register/thread","32"\n'
         )
         text = gpu_report.page(self.folder / "results")
         self.assertIn("| s, uniform | bf16 | 16 | 50 | 80.5 | 70 |  | 200 | 0.5 |", text)
         self.assertIn("| project_in |  | 12.5 us |  | 61.2 % |", text)
+        self.assertIn("| combine_rows |  |  |  |  |  |  | 32 register/thread |", text)
         self.assertIn("# Measured on Some GPU\n", text)
         self.assertIn("| s | 256 | 100 | 90 | 20 | 150 |  | 400 | 380 | 15 |  |", text)
         self.assertIn("| s | 256 | 0.003 | 0.001 |", text)

@@ -208,18 +208,20 @@ def measure_kt(cell, numbers, options, known):
 
 
 def cells_of(options):
+    measured = {"time": "CPU" if options.cpu_time else "wall-clock", "seconds_each": options.seconds}
     for kind in options.kind:
         if kind == "model":
             for name in options.type:
                 for threads in options.threads:
                     for phase in ("prefill", "decode"):
-                        yield {"kind": kind, "shape": "qwen3 small", "type": name, "threads": threads, "phase": phase}
+                        yield {"kind": kind, "shape": "qwen3 small", "type": name, "threads": threads, "phase": phase} | measured
             continue
         for shape in options.shape:
             for name in options.type:
                 for threads in options.threads:
                     for tokens in options.tokens if kind == "forward" else options.trained_tokens:
-                        yield {"kind": kind, "shape": shape, "type": name, "threads": threads, "tokens": tokens}
+                        cell = {"kind": kind, "shape": shape, "type": name, "threads": threads, "tokens": tokens}
+                        yield cell | measured | {"memory": options.memory, "experts": options.experts}
 
 
 def cpu_name():
@@ -289,7 +291,10 @@ def main():
 
     rows = []
     if options.out is not None and options.out.exists():
-        rows = [json.loads(line) for line in options.out.read_text(encoding="utf-8").splitlines()]
+        whole, _, rest = options.out.read_text(encoding="utf-8").rpartition("\n")
+        rows = [json.loads(line) for line in whole.splitlines()]
+        if rest and not options.report:  # a run ended while it wrote this line
+            options.out.write_text(whole + "\n" if whole else "", encoding="utf-8")
     if not options.report:
         warnings.simplefilter("ignore")  # of torch.compile, about transformers
         done = {json.dumps(row["cell"], sort_keys=True) for row in rows}

@@ -90,8 +90,8 @@ def _check_sizes(tensors, sizes):
 
 def _in_turn(rows, widths, back):
     """Rows of gates and of up projections that stand in turn, with the gates of an expert above its up rows; or back again."""
-    parts = []
-    for part in rows.reshape(2 * sum(widths), -1).split([2 * h for h in widths]):
+    parts, count = [], 2 * sum(widths)
+    for part in rows.reshape(count, rows.numel() // max(count, 1)).split([2 * h for h in widths]):
         shape = (2, part.shape[0] // 2) if back else (part.shape[0] // 2, 2)
         parts.append(part.reshape(*shape, part.shape[1]).transpose(0, 1).reshape(part.shape))
     return torch.cat(parts).reshape(rows.shape)

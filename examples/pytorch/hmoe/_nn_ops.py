@@ -300,6 +300,9 @@ def nn_simple(x: Tensor, ids: Tensor, weights: Tensor, tensors: List[Tensor], ki
     if ids.dim() != 2 or ids.shape != weights.shape or ids.shape[0] != x.shape[0]:
         raise Error(f"ids are {tuple(ids.shape)} and weights {tuple(weights.shape)} for {x.shape[0]} tokens: needed "
                     "is [tokens, choices] for both")  # fmt: skip
+    if ids.dtype != torch.int64 or x.dtype != sum_type(x) or weights.dtype != x.dtype:
+        raise Error(f"x is {x.dtype}, ids are {ids.dtype} and weights {weights.dtype}: needed are float32 or float64, int64, and "
+                    "the type of x")  # fmt: skip
     x, ids, weights, *tensors = _contiguous(x, ids, weights, *tensors)
     y = torch.empty_like(x)
     _core.run_simple_experts(kinds.split(), [t.data_ptr() for t in tensors], x.dtype == torch.float64, d_model, *ids.shape,
@@ -354,14 +357,20 @@ def run_without_neurons(x, ids, weights, tensors, kinds):
 
 
 class Kept:
-    """Tensors that copies of their owner share."""
+    """Tensors of packed experts. Copies of these share them: they are the same object."""
 
     def __init__(self, tensors):
         self.tensors, self.bytes = tensors, sum(t.nbytes for t in tensors)
 
+    def __deepcopy__(self, memo):
+        return self
 
-class PackedWeights:
-    """Weights of experts of one kind in the order in which the kernels read them. Copies are the same object."""
+    def __reduce__(self):
+        raise Error("packed weights are not saved: save the layer that they were made of, and pack it again")
+
+
+class PackedWeights(Kept):
+    """Weights of experts of one kind in the order in which the kernels read them."""
 
     def __init__(self, tensors, widths, kind, biased, d_model, format):
         _require_cpu(tensors[0])
@@ -370,12 +379,6 @@ class PackedWeights:
         self.bytes, self.dtype, self.key = bank.bytes, tensors[0].dtype, next(_keys)
         _packed[self.key] = bank
         weakref.finalize(self, _packed.pop, self.key, None)
-
-    def __deepcopy__(self, memo):
-        return self
-
-    def __reduce__(self):
-        raise Error("packed weights are not saved: save the layer that they were made of, and pack it again")
 
 
 _keys, _packed = itertools.count(), {}

@@ -333,7 +333,10 @@ class MoE(nn.Module):
 
     def _with_experts(self, experts):
         result = copy.copy(self)
-        result._modules = {**self._modules, "experts": experts}
+        for name, value in vars(self).items():  # hooks, buffers and losses of its own
+            if isinstance(value, (dict, set)):
+                vars(result)[name] = copy.copy(value)
+        result.experts = experts
         return result
 
     def route(self, x, mask=None):

@@ -133,7 +133,7 @@ def _experts(
 @_experts.register_fake
 def _experts_fake(x, ids, weights, input, output, input_bias, output_bias, widths, function, limit, alpha, gated,
                   interleaved, keep):
-    rows = ids.shape[0] * ids.shape[1] if keep else 0
+    rows = ids.numel() if keep else 0
     lanes = 2 if gated else 1
     if x.device.type == "cuda":
         return torch.empty_like(x), *_cuda_ops.kept(x, widths, lanes, rows)

@@ -165,13 +165,21 @@ def test_packed_layers_are_for_inference():
     with pytest.raises(hmoe.Error, match="known are f32, bf16, q8_channel, q4"):
         moe.packed("q9")
     assert len(_nn_ops._packed) == before + 1
+    called = []
+    packed.register_forward_hook(lambda *_: called.append(1))
+    moe(x)
+    assert not called and not moe._forward_hooks  # a layer of its own
     del packed
     gc.collect()
     assert len(_nn_ops._packed) == before
     kinds = ["glu.silu", "identity", "constant", "glu.silu"]
     mixed = make(d=64, widths=[48, 0, 0, 16], kinds=kinds, dtype=torch.float32)
     with torch.no_grad():
-        assert_close([mixed.packed("f32")(x)], [mixed(x)], 1e-5)
+        fast = mixed.packed("f32")
+        assert_close([fast(x)], [mixed(x)], 1e-5)
+        assert copy.deepcopy(fast).experts._held[_nn_ops.WITHOUT_NEURONS] is fast.experts._held[_nn_ops.WITHOUT_NEURONS]
+    with pytest.raises(hmoe.Error, match="ids are torch.int32"):
+        torch.ops.hmoe.nn_simple(x, torch.zeros(5, 1, dtype=torch.int32), x[:, :1].contiguous(), [], "identity")
 
 
 def test_nested_layers():

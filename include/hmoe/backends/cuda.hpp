@@ -7,7 +7,8 @@
 
 /// The CUDA backend as a host compiler sees it: contexts, device memory, layers on the device, and experts with the
 /// choices of another router. Kernels come from one .cu file of the program, which includes
-/// hmoe/backends/cuda/layer.cuh and instantiates its layers (docs/backends/cuda.md).
+/// hmoe/backends/cuda/layer.cuh and instantiates its layers, or experts_pass.cuh for cuda_experts
+/// (docs/backends/cuda.md).
 
 #include <hmoe/backends/cuda/context.hpp>
 #include <hmoe/backends/cuda/experts_pass.hpp>

@@ -71,7 +71,6 @@ public:
         copy_async(to + 16 * i * Threads, there ? from_[i] + offset : from_[i], there ? 16 : 0);
       }
   }
-  __device__ void store(S*) const {}
 
 private:
   static constexpr int run = tile::cells * static_cast<int>(sizeof(cell)) / 16; ///< packets of a group

@@ -45,6 +45,8 @@ template <class S>
 void add_column_sums(cudaStream_t stream, const bank_rows& bank, const row_source<S>& source,
                      const slot_weights& weights, const extent& columns, std::size_t most_columns, float* sums,
                      const std::size_t* offsets, std::size_t stride) {
+  if (most_columns == 0)
+    return;
   const dim3 grid(static_cast<unsigned>((most_columns + 31) / 32), bank.experts);
   launch{"sum_columns", stream, grid, 32 * column_sum_lanes}(sum_columns<S>, bank, source, weights, columns, sums,
                                                              offsets, stride);

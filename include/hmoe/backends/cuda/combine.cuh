@@ -5,6 +5,7 @@
 #include <hmoe/backends/cuda/device_scalar.cuh>
 #include <hmoe/backends/cuda/error.hpp>
 #include <hmoe/backends/cuda/launch.cuh>
+#include <hmoe/backends/cuda/warp_score.cuh>
 
 #include <cstddef>
 
@@ -55,8 +56,7 @@ __global__ void __launch_bounds__(combine_threads)
   }
   if (dots == nullptr)
     return;
-  for (unsigned distance = 16; distance > 0; distance /= 2)
-    sum += __shfl_xor_sync(0xffffffffU, sum, distance);
+  sum = warp_sum(sum);
   if (lane == 0)
     dots[entry] = sum;
 }

@@ -16,7 +16,7 @@ namespace backends {
 
 /// How the products of float layers are computed: float_math::f32 on the CUDA cores, float_math::tf32 on tensor cores.
 using cuda_detail::float_math;
-/// The tiles of the experts' products, for who has measured: the same bits with each.
+/// The tiles of the experts' products, for callers who have measured: the same bits with each.
 using cuda_detail::tile_size;
 
 /// Computes on an NVIDIA GPU of compute capability 8.0 or above. It has no products to call from the host: a layer is

@@ -21,7 +21,7 @@
 #include <vector>
 
 /// cuBLAS in place of hmoe's own products, as a baseline to compare with (cuda_layer::forward_with). Everything else is
-/// the same: router, plan, activation, combine. What it costs besides: cuBLAS takes the numbers of rows from the host,
+/// the same: router, plan, activation, combine. Additional costs: cuBLAS takes the numbers of rows from the host,
 /// so the offsets are copied there and the host waits; rows are gathered in a pass of their own, and so is the
 /// activation: one launch of each for all experts. Products of 16-bit values that write float outputs do so
 /// (cublasGemmEx); the grouped product writes the type that it reads, so its outputs are widened in a pass of their
@@ -51,11 +51,11 @@ template <class S, int Count> struct alignas(sizeof(S) * Count) packet_of {
 };
 template <class S> using whole_packet = packet_of<S, static_cast<int>(16 / sizeof(S))>;
 
-/// to[slot] = the row that a slot reads, for slots below plan.offsets[end].
+/// to[slot] = the row that a slot reads, for the slots of experts first … end − 1.
 template <class Packet, class S>
-__global__ void __launch_bounds__(256)
-    gather_rows_kernel(plan_arrays plan, index_t end, row_source<S> x, S* to, std::size_t to_stride, index_t d) {
-  for (index_t slot = blockIdx.x; slot < plan.offsets[end]; slot += gridDim.x) {
+__global__ void __launch_bounds__(256) gather_rows_kernel(plan_arrays plan, index_t first, index_t end, row_source<S> x,
+                                                          S* to, std::size_t to_stride, index_t d) {
+  for (index_t slot = plan.offsets[first] + blockIdx.x; slot < plan.offsets[end]; slot += gridDim.x) {
     const std::size_t row = x.index == nullptr ? slot : x.index[slot];
     for (index_t c = threadIdx.x * Packet::count; c < d; c += blockDim.x * Packet::count)
       *reinterpret_cast<Packet*>(to + slot * to_stride + c) =
@@ -140,8 +140,8 @@ public:
     results_.resize_for_overwrite(widens ? capacity * d : 0);
     const cuda_detail::launch gather{"gather_rows", ctx.stream(), blocks, 256};
     const auto copy_rows = [&](auto kernel) {
-      gather(kernel, plan, static_cast<index_t>(first_expert + layout.size()), pass.x, rows_.data(), row,
-             static_cast<index_t>(d));
+      gather(kernel, plan, static_cast<index_t>(first_expert), static_cast<index_t>(first_expert + layout.size()),
+             pass.x, rows_.data(), row, static_cast<index_t>(d));
     };
     using packet = cuda_detail::whole_packet<S>;
     const bool whole = d % packet::count == 0 && pass.x.stride % packet::count == 0 &&

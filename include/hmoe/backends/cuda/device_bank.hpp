@@ -93,8 +93,10 @@ public:
     if constexpr (requires { gate_.validate(); })
       gate_.validate();
   }
-  void upload(const executors::cuda_stream& stream, const Bank& host) {
-    base::upload(stream, experts::weights_in_memory(host.weights()));
+  /// hmoe::error for a bank of another shape, or with weights that W cannot hold; write takes what check accepts.
+  void check(const Bank& host) const { base::check(experts::weights_in_memory(host.weights())); }
+  void write(const executors::cuda_stream& stream, const Bank& host) {
+    base::write(stream, experts::weights_in_memory(host.weights()));
   }
   [[nodiscard]] std::size_t size() const noexcept { return this->layout().size(); }
   [[nodiscard]] const typename kind::gate_type& gate() const noexcept { return gate_; }
@@ -108,9 +110,10 @@ template <class Bank, class W, bank_form Form> class device_bank {
 public:
   static constexpr bank_form form = Form;
   device_bank(const executors::cuda_stream&, const Bank& host) : size_(host.size()) {}
-  void upload(const executors::cuda_stream&, const Bank& host) {
+  void check(const Bank& host) const {
     require(host.size() == size_, "a bank of ", host.size(), " experts is not that of ", size_, " on the device");
   }
+  static void write(const executors::cuda_stream&, const Bank&) noexcept {}
   static void download(const executors::cuda_stream&, Bank&) noexcept {}
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
   [[nodiscard]] static constexpr std::size_t bytes() noexcept { return 0; }
@@ -132,11 +135,13 @@ template <class Bank, class W> class device_bank<Bank, W, bank_form::constant> {
 public:
   static constexpr bank_form form = bank_form::constant;
   device_bank(const executors::cuda_stream& stream, const Bank& host) : size_(host.size()), d_(host.d_model()) {
-    upload(stream, host);
+    write(stream, host);
   }
-  void upload(const executors::cuda_stream& stream, const Bank& host) {
+  void check(const Bank& host) const {
     require(host.size() == size_ && host.d_model() == d_, "a bank of ", host.size(), " experts with d_model ",
             host.d_model(), " is not that on the device, of ", size_, " with d_model ", d_);
+  }
+  void write(const executors::cuda_stream& stream, const Bank& host) {
     // Experts are alike, so ragged storage is contiguous.
     mix_.assign(stream, std::span(host.mix(0).data(), size_ * 2 * d_));
     constant_.assign(stream, std::span(host.constant(0).data(), size_ * d_));

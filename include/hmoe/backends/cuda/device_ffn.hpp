@@ -150,13 +150,37 @@ public:
   }
   [[nodiscard]] bool has_masters() const noexcept { return in_masters_.size() != 0; }
 
-  /// Takes the weights of a source of the same shape. All are read before the first is written, so that an error
-  /// changes nothing.
-  template <experts::weight_source Source> void upload(const executors::cuda_stream& stream, const Source& source) {
+  /// Reads all weights of a source, which must have the same shape and values that W can hold: before the first of a
+  /// layer is written.
+  template <experts::weight_source Source> void check(const Source& source) const {
     require(ffn_layout(std::type_identity<W>{}, source) == layout_,
             "the weights of a bank on the device cannot be taken from one of another shape");
     for_each_part(source, [](const stored_part&) {});
-    write(stream, source);
+  }
+  /// Takes the weights of a source that check accepts.
+  template <class Source> void write(const executors::cuda_stream& stream, const Source& source) {
+    for_each_part(source, [&](const stored_part& part) {
+      copy_rows<stored>(
+          stream, matrix_view<const stored>(part.values.data(), 1, part.values.size()),
+          matrix_view<stored, device_space>((part.in ? in_ : out_).data() + part.at, 1, part.values.size()),
+          cudaMemcpyHostToDevice);
+      if (has_masters())
+        copy_rows<float>(stream, part.floats,
+                         device_rows((part.in ? in_masters_ : out_masters_).data() + part.at, part.floats.rows(),
+                                     part.floats.cols(), part.stride),
+                         cudaMemcpyHostToDevice);
+    });
+    if (!layout_.has_biases())
+      return;
+    std::vector<float> in(layout_.in_bias_size()), out(layout_.out_bias_size());
+    for (std::size_t e = 0; e < layout_.size(); ++e) {
+      const std::size_t h = layout_[e].width, d = layout_.d_model();
+      for (std::size_t l = 0; l < Lanes; ++l)
+        source.read_bias(e, l, 0, matrix_view<float>(in.data() + layout_[e].in_bias + l * h, h, 1));
+      source.read_bias(e, Lanes, 0, matrix_view<float>(out.data() + e * d, d, 1));
+    }
+    in_bias_.assign(stream, in);
+    out_bias_.assign(stream, out);
   }
   /// Reads and writes the matrices where somebody else has them, in the layout of `layout()`, from now on.
   void borrow(stored* in, stored* out, int device) {
@@ -310,30 +334,6 @@ private:
         return true;
       }
     return false;
-  }
-  template <class Source> void write(const executors::cuda_stream& stream, const Source& source) {
-    for_each_part(source, [&](const stored_part& part) {
-      copy_rows<stored>(
-          stream, matrix_view<const stored>(part.values.data(), 1, part.values.size()),
-          matrix_view<stored, device_space>((part.in ? in_ : out_).data() + part.at, 1, part.values.size()),
-          cudaMemcpyHostToDevice);
-      if (has_masters())
-        copy_rows<float>(stream, part.floats,
-                         device_rows((part.in ? in_masters_ : out_masters_).data() + part.at, part.floats.rows(),
-                                     part.floats.cols(), part.stride),
-                         cudaMemcpyHostToDevice);
-    });
-    if (!layout_.has_biases())
-      return;
-    std::vector<float> in(layout_.in_bias_size()), out(layout_.out_bias_size());
-    for (std::size_t e = 0; e < layout_.size(); ++e) {
-      const std::size_t h = layout_[e].width, d = layout_.d_model();
-      for (std::size_t l = 0; l < Lanes; ++l)
-        source.read_bias(e, l, 0, matrix_view<float>(in.data() + layout_[e].in_bias + l * h, h, 1));
-      source.read_bias(e, Lanes, 0, matrix_view<float>(out.data() + e * d, d, 1));
-    }
-    in_bias_.assign(stream, in);
-    out_bias_.assign(stream, out);
   }
   [[nodiscard]] static matrix_view<float, device_space> device_rows(float* data, std::size_t rows, std::size_t cols,
                                                                     std::size_t stride) noexcept {

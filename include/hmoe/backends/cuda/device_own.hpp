@@ -67,18 +67,18 @@ public:
   device_bank(const executors::cuda_stream& stream, const Bank& host) : d_(host.d_model()) {
     read_layout(host);
     offsets_.assign(stream, host_offsets_);
-    upload(stream, host);
+    check(host);
+    write(stream, host);
   }
-  void upload(const executors::cuda_stream& stream, const Bank& host) {
+  void check(const Bank& host) const {
     device_bank shape;
     shape.read_layout(host);
     require(host.d_model() == d_ && shape.host_offsets_ == host_offsets_ && shape.tensors_ == tensors_,
             "the weights of a bank on the device cannot be taken from one of another shape");
-    const std::vector<float> values = values_of(host);
-    for (const float weight : values)
+    for (const float weight : values_of(host))
       require(std::isfinite(weight), "a weight of an expert is ", weight, "; weights on the device are finite");
-    weights_.assign(stream, values);
   }
+  void write(const executors::cuda_stream& stream, const Bank& host) { weights_.assign(stream, values_of(host)); }
   void download(const executors::cuda_stream& stream, Bank& host) const {
     std::vector<float> values(weights_.size());
     weights_.read(stream, values);

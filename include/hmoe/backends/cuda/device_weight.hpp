@@ -38,14 +38,14 @@ template <class W> [[nodiscard]] constexpr float largest_weight() noexcept {
 /// rows of scalars start at multiples of 16 bytes.
 template <class W> [[nodiscard]] constexpr std::size_t row_elements(std::size_t values) noexcept {
   if constexpr (weight_block<W>)
-    return blocks_of(values, cell_terms);
+    return hmoe::blocks_of(values, cell_terms);
   else
     return round_up(values, 16 / sizeof(W));
 }
 /// How many of those rows (or groups of 16) a matrix of `rows` rows in each of `lanes` lanes has.
 template <class W> [[nodiscard]] constexpr std::size_t stored_rows(std::size_t rows, std::size_t lanes) noexcept {
   if constexpr (weight_block<W>)
-    return blocks_of(rows, cell_rows / lanes);
+    return hmoe::blocks_of(rows, cell_rows / lanes);
   else
     return lanes * rows;
 }

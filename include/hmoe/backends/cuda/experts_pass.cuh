@@ -134,6 +134,7 @@ template <std::size_t Lanes, class S, class Gate>
 void cuda_experts<Lanes, S, Gate>::run_forward(const cuda_context& ctx, input x, const device_choices& chosen, output y,
                                                const kept_type& kept) const {
   check(x, chosen, y, "y");
+  check_output(x, y, "y");
   const std::size_t tokens = x.rows(), choices = chosen.ids.cols(), stride = hidden_stride(*layout_);
   const bool keeps = kept.outputs != nullptr;
   if (tokens == 0)
@@ -170,6 +171,7 @@ void cuda_experts<Lanes, S, Gate>::backward(const cuda_context& ctx, input x, co
                                             const gradients_type& gradients) const {
   check(x, chosen, dy, "dy");
   check(x, chosen, dx, "dx");
+  check_output(dy, dx, "dx");
   const std::size_t tokens = x.rows(), choices = chosen.ids.cols(), stride = hidden_stride(*layout_);
   require(d_weights.rows() == tokens && d_weights.cols() == choices, "d_weights is ", d_weights.rows(), " x ",
           d_weights.cols(), ", needed is ", tokens, " x ", choices);

@@ -6,6 +6,7 @@
 #include <hmoe/backends/cuda/device_weight.hpp>
 #include <hmoe/backends/cuda/ffn_arrays.hpp>
 #include <hmoe/core/matrix_view.hpp>
+#include <hmoe/core/overlap.hpp>
 
 #include <algorithm>
 #include <cstddef>

@@ -103,13 +103,13 @@ public:
   void keep_masters(const cuda_context& ctx)
     requires trainable;
   /// Takes the weights of a host layer of the same shape, in the order of the stream, bit for bit where masters are
-  /// kept. To go on from a checkpoint see cuda_adamw::resume.
+  /// kept; all are checked before the first is written. To go on from a checkpoint see cuda_adamw::resume.
   template <cuda_detail::host_layer Layer> void upload(const cuda_context& ctx, const Layer& host) {
     const cuda_detail::device_guard guard = enter(ctx);
-    upload_banks(ctx, host.experts(), std::make_index_sequence<bank_count>{});
     require(host.router().size() == router_.size() && host.router().d_model() == router_.d_model(),
             "the router on the device chooses among ", router_.size(), " experts by ", router_.d_model(),
             " values, the given one among ", host.router().size(), " by ", host.router().d_model());
+    upload_banks(ctx, host.experts(), std::make_index_sequence<bank_count>{});
     router_ = host.router();
     upload_router(ctx);
   }
@@ -196,7 +196,8 @@ public:
   /// Inference: y[T×d] = layer(x[T×d]). x and y must not overlap.
   void forward(const cuda_context& ctx, input x, output y) const;
   /// The same with other products than hmoe's own, to compare with: `products` is called for each bank of two-layer
-  /// experts as in hmoe/backends/cuda/cublas.cuh. For files that include layer.cuh.
+  /// experts as in hmoe/backends/cuda/cublas.cuh. It makes whole rows, whatever set_row_bytes says, and so may need
+  /// more than workspace_bytes. For files that include layer.cuh.
   template <class Products> void forward_with(const cuda_context& ctx, input x, output y, Products& products) const;
   /// Training: as above, and the tape keeps what backward needs.
   void forward(const cuda_context& ctx, input x, output y, tape_type& tape) const
@@ -363,7 +364,8 @@ private:
   }
   template <std::size_t... B>
   void upload_banks(const cuda_context& ctx, const Experts& host, std::index_sequence<B...>) {
-    (..., std::get<B>(banks_).upload(ctx.executor(), host.template bank<B>()));
+    (..., std::get<B>(banks_).check(host.template bank<B>()));
+    (..., std::get<B>(banks_).write(ctx.executor(), host.template bank<B>()));
   }
   template <std::size_t... B>
   void download_banks(const cuda_context& ctx, Experts& host, std::index_sequence<B...>) const {

@@ -42,6 +42,11 @@ template <class S>
   return {x, stride, static_cast<int>(tokens), static_cast<int>(d)};
 }
 
+/// Columns of the projection: logits, and the gates of shared experts.
+template <class View> [[nodiscard]] std::size_t projection_columns_of(const View& router) noexcept {
+  return std::size_t{router.experts} + (router.shared_gate == nullptr ? 0 : router.shared);
+}
+
 [[nodiscard]] constexpr unsigned blocks_of(std::size_t count, std::size_t per_block) noexcept {
   return static_cast<unsigned>((count + per_block - 1) / per_block);
 }
@@ -81,7 +86,7 @@ struct logit_sums {
   index_t count, tokens, columns, experts;
   bool by_part;
   const float* bias;  ///< [experts], or null
-  float* gate_logits; ///< [tokens × (columns − experts)], written by who routes a token
+  float* gate_logits; ///< [tokens × (columns − experts)], written by the kernel that routes the token
 
   /// The logit of column j, or behind them that of gate j − experts.
   [[nodiscard]] __device__ float operator()(index_t token, index_t j) const {

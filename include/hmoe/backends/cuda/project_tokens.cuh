@@ -28,6 +28,10 @@ struct few_tokens {
   static constexpr int stages = 2;
 };
 inline constexpr std::size_t most_few_tokens = 64;
+// A block's sums begin anew where logit_parts says that a part ends, and its tiles are those that it counts.
+static_assert(terms_of_part == static_cast<int>(logit_parts::part_terms) &&
+              parts_tile<float>::shape.m == static_cast<int>(logit_parts::tile) &&
+              parts_tile<float>::shape.n == static_cast<int>(logit_parts::tile));
 
 /// Block (·, ·, z) has the terms from z · `terms` on, a part or a group:
 ///   sums[z, t, j] = Σ_parts (Σ x[t, c] w[j, c] of the part)

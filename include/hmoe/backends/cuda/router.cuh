@@ -30,10 +30,6 @@ struct router_forward_scratch {
   float* logit_sums;  ///< see logit_parts::values
   std::size_t bytes;
 };
-/// Columns of the projection: logits, and the gates of shared experts.
-template <class View> [[nodiscard]] std::size_t projection_columns_of(const View& router) noexcept {
-  return std::size_t{router.experts} + (router.shared_gate == nullptr ? 0 : router.shared);
-}
 template <class View>
 [[nodiscard]] router_forward_scratch carve_router_forward(const View& router, std::size_t tokens, std::byte* block) {
   carver memory(block);

@@ -27,7 +27,7 @@ struct router_backward_scratch {
 };
 template <class View>
 [[nodiscard]] router_backward_scratch carve_router_backward(const View& router, std::size_t tokens, std::byte* block) {
-  const std::size_t columns = router.experts + (router.shared_gate == nullptr ? 0 : router.shared);
+  const std::size_t columns = projection_columns_of(router);
   carver memory(block);
   router_backward_scratch result{};
   result.d_columns = memory.take<float>(tokens * columns);

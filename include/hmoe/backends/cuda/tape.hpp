@@ -22,7 +22,7 @@ namespace hmoe::backends {
 
 namespace cuda_detail {
 
-/// What sizes the arrays of a pass, besides tokens and entries.
+/// The sizes of a pass other than tokens and entries.
 struct pass_shape {
   std::size_t d, experts, routed;
   std::size_t hidden_stride;                ///< values from one hidden row to the next, 0 without two-layer experts

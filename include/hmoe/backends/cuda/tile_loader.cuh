@@ -7,7 +7,6 @@
 /// Loaders bring a step of an operand from global into shared memory. Each has
 ///   tile                    the shared_tile that it fills
 ///   fetch(shared, k)        starts to load the terms from k on
-///   store(shared)           ends what fetch could not do in the background
 /// All threads of the block share the work: a thread has one packet of 16 bytes in every lines_per_pass-th row. Where
 /// all of a thread's packets are there and aligned, they are copied without asking for each.
 namespace hmoe::backends::cuda_detail {
@@ -67,7 +66,6 @@ public:
       copy_piece(to.at(geometry::line() + i * geometry::lines_per_pass, geometry::column()), rows_[i], from,
                  (flags_ >> i & 1U) != 0 ? columns_ - from : 0, (flags_ & aligned_flag) != 0);
   }
-  __device__ void store(S*) const {}
 
 private:
   using geometry = loader_geometry<tile, Threads>;
@@ -97,7 +95,6 @@ public:
                  row != nullptr ? operand_.columns - first_ : 0, aligned_);
     }
   }
-  __device__ void store(S*) const {}
 
 private:
   using geometry = loader_geometry<tile, Threads>;

@@ -104,10 +104,6 @@ __device__ tile_sums<Shape> multiply_tile(LoaderA& a, LoaderB& b, int depth, int
     if (step >= 0)
       multiply_step<Atom>(sums, tile_a{shared + reading * stage_size},
                           tile_b{shared + reading * stage_size + tile_a::size});
-    if (ahead < steps) {
-      a.store(next);
-      b.store(next + tile_a::size);
-    }
     writing = reading;
   }
   wait_for_copies(0);

@@ -49,7 +49,7 @@ template <class S> [[nodiscard]] constexpr block_shapes product_tiles() noexcept
         {256, 128, 32, 4, 2, 1}};
   else
     return {// 64 sums in a thread. The operands of 256 multiply-adds, or of two steps of tf32, take 64 registers
-            // and more besides: one block. A step is 64 bytes of a row.
+            // and more: one block. A step is 64 bytes of a row.
             {128, 128, 16, 2, 4, 1},
             {32, 64, 32, 1, 4, 3},
             {128, 128, 16, 2, 4, 1}}; // 128 sums beside such operands do not fit into 255 registers
@@ -105,7 +105,7 @@ enum class tile_size {
 }
 
 /// Stages of the pipeline from global to shared memory: as many as fit beside the other blocks of the multiprocessor,
-/// each of which costs 1 KiB besides. More than four hide nothing more: three steps in flight are
+/// each of which costs 1 KiB more. More than four hide nothing more: three steps in flight are
 /// 3 · 16 KiB · 2 blocks = 96 KiB a multiprocessor, above the product of latency (about 1 µs) and its share of DRAM
 /// bandwidth (19 KB/µs on an A100, 25 KB/µs on an H100).
 [[nodiscard]] constexpr int pipeline_stages(int compute_capability, const block_shape& shape,

@@ -23,11 +23,7 @@ __global__ void __launch_bounds__(dot_threads)
   const index_t end = bank.offsets[bank.experts], lane = threadIdx.x % 32;
   const index_t warp = (blockIdx.x * dot_threads + threadIdx.x) / 32, warps = gridDim.x * dot_threads / 32;
   for (index_t slot = bank.offsets[0] + warp; slot < end; slot += warps) {
-    index_t i = 0; // the last expert whose slots begin at or before this one
-    for (index_t high = bank.experts; high - i > 1;) {
-      const index_t middle = (i + high) / 2;
-      (bank.offsets[middle] <= slot ? i : high) = middle;
-    }
+    const index_t i = last_start_by_warp(bank.offsets, bank.experts, slot);
     const float* const parts = pass.dots + slot * dot_parts(pass.hidden_stride);
     float sum = 0;
     for (index_t part = lane; part * dot_columns < bank.width(i); part += 32)
