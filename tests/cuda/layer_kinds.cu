@@ -4,6 +4,10 @@
 #include "layer_checks.hpp"
 #include "small_tiles.hpp"
 
+#include <limits>
+#include <string>
+#include <vector>
+
 using namespace cuda_checks;
 
 namespace {
@@ -82,6 +86,29 @@ TEST_CASE("Rows of quantised experts in pieces of their columns give the same bi
   const matrix<float> whole = run(std::size_t{1} << 20U), pieces = run(0);
   CHECK(relative_error(whole, matrix<float>(tokens, d)) > 1);
   CHECK(relative_error(pieces, whole) == 0);
+}
+
+TEST_CASE("An upload that fails in one bank changes none") {
+  const context gpu{backends::cuda{}, executors::cuda_stream{}};
+  auto host = all_kinds(10), broken = all_kinds(10);
+  support::random_source random(10);
+  for (auto* layer : {&host, &broken})
+    layer->visit_parameters(
+        [&](const parameter_info&, matrix_view<float> view) { fill_as<hmoe::half>(random, view, 0.1); });
+  broken.experts().bank<1>().weights().output(0)(0, 0) = std::numeric_limits<float>::infinity();
+  auto layer = backends::copy_to<hmoe::half>(gpu, host);
+  CHECK(support::error_of([&] { layer.upload(gpu, broken); }).find("a weight of the second projection is inf") !=
+        std::string::npos);
+  auto after = broken;
+  layer.download(gpu, after);
+  std::vector<float> kept, found;
+  host.visit_parameters([&](const parameter_info&, matrix_view<float> view) {
+    kept.insert(kept.end(), view.data(), view.data() + view.size());
+  });
+  after.visit_parameters([&](const parameter_info&, matrix_view<float> view) {
+    found.insert(found.end(), view.data(), view.data() + view.size());
+  });
+  CHECK(found == kept);
 }
 
 } // namespace
