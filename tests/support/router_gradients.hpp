@@ -42,21 +42,21 @@ struct router_gradient_result {
 template <class Router>
 [[nodiscard]] router_gradient_result check_router_gradients(Router router, hmoe::routing_inputs<double> inputs = {},
                                                             router_gradient_options options = {}) {
-  const std::size_t d = router.d_model(), routed = router.routed();
+  const std::size_t d_model = router.d_model(), routed = router.routed();
   std::vector<std::size_t> widths;
   for (std::size_t e = 0; e < router.size(); ++e)
     widths.push_back(1 + e % 3);
   using bank = hmoe::experts::glu_bank<double, hmoe::experts::silu>;
-  hmoe::moe_layer layer{hmoe::expert_set{bank(d, widths)}, std::move(router)};
+  hmoe::moe_layer layer{hmoe::expert_set{bank(d_model, widths)}, std::move(router)};
   random_source random(options.seed);
   layer.visit_parameters([&](const hmoe::parameter_info&, hmoe::matrix_view<double> view) {
     fill(random, view, options.parameter_scale);
   });
-  auto x = random_matrix<double>(random, options.tokens, d);
+  auto x = random_matrix<double>(random, options.tokens, d_model);
   const auto a = random_matrix<double>(random, options.tokens, routed),
              b = random_matrix<double>(random, options.tokens, routed),
-             c = random_matrix<double>(random, options.tokens, d);
-  hmoe::matrix<double> y(options.tokens, d), dx(options.tokens, d);
+             c = random_matrix<double>(random, options.tokens, d_model);
+  hmoe::matrix<double> y(options.tokens, d_model), dx(options.tokens, d_model);
   const hmoe::context ctx{hmoe::backends::reference{}};
   auto tape = layer.make_tape(options.tokens);
   auto gradients = layer.make_gradients();
