@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from measurements import dispatch_map, dispatch_page
+from measurements import dispatch_findings, dispatch_map, dispatch_page
 from measurements.dispatch_results import COLUMNS, csv_text, prepare, read
 from whole_file import write_text
 
@@ -26,6 +26,9 @@ def main(arguments=None, program="dispatch", text=__doc__, page=dispatch_page.ht
     parser.add_argument("--csv", type=Path, metavar="FILE.csv")
     parser.add_argument("--report", type=Path, metavar="FILE.html")
     parser.add_argument("--map", type=Path, metavar="FILE.svg", help="the map of winners alone, where there is one")
+    if not table:
+        parser.add_argument("--beside", type=Path, metavar="OTHER.jsonl",
+                            help="print how good the picks of automatic are, each run judged by another one")  # fmt: skip
     if table:
         parser.add_argument("--markdown", type=Path, metavar="FILE.md", help="the table of ratios alone")
     parser.add_argument("--command", default="", help="how it was run, for the page")
@@ -35,6 +38,8 @@ def main(arguments=None, program="dispatch", text=__doc__, page=dispatch_page.ht
             print(prepare(options.cells, options.prepare))
             return 0
         results = read(options.cells)
+        if not table and options.beside:
+            print(dispatch_findings.beside(results, read(options.beside)))
         if options.json:
             write_text(options.json, json.dumps(results, indent=1))
         if options.csv:

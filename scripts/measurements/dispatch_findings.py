@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What a run of benchmarks/dispatch shows, in sentences with their numbers."""
 
+from math import prod
 from statistics import median
 
 from .dispatch_results import margin, measured, points, ranking, uncertainty
@@ -78,6 +79,30 @@ def losses_of(picker, results):
         for strategies in points(measured(results)).values()
         if "share_of_even_rounds" in strategies.get(picker, {}) and any("share_of_even_rounds" in c for c in ranking(strategies))
     ]
+
+
+def beside(results, other):
+    """What `automatic` picked, where one run says which strategy is best and the other by how much, both ways: noise that
+    all rounds of a run share is told from a better strategy."""
+    halves, losses = ("share_of_even_rounds", "share_of_odd_rounds"), []
+    of_other = points(measured(other))
+    for point, strategies in points(measured(results)).items():
+        runs = [
+            {cell["strategy"]: sum(cell[half] for half in halves) for cell in ranking(own) if halves[0] in cell}
+            for own in (strategies, of_other.get(point, {}))
+        ]
+        both, picked = set(runs[0]) & set(runs[1]), strategies.get("automatic", {}).get("picked")
+        if picked in both:
+            bests = [min(both, key=run.get) for run in runs]
+            ratios = [judge[picked] / judge[best] for judge, best in zip(runs, reversed(bests))]
+            losses.append((prod(ratios) ** 0.5 - 1, strategies["automatic"]))
+    if not losses:
+        return "There is no point where both runs measured what automatic picked."
+    loss, own = max(losses, key=lambda entry: entry[0])
+    return (
+        f"Where one run says which strategy is best and the other by how much, what automatic picked is within 3 % at "
+        f"{sum(loss <= 0.03 for loss, _ in losses)} of {len(losses)} points. It is furthest off with {place(own)}: {percent(loss)}."
+    )
 
 
 def kinds_of_points(entries, held_out):

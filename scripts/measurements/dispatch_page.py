@@ -320,8 +320,8 @@ def setup_section(results, command):
     rows = "\n".join(f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in facts if value)
     words = (
         "<p>Strategies of a point take turns, and every result is compared with that of sorted first, bit for bit. Weights are "
-        "cold: copies take turns, too. A strategy whose first pass takes more than four times the quickest one's runs twice "
-        "only. Assignments are given, so no router is in the times.</p>"
+        "cold: copies take turns, too. A strategy whose first two passes take more than four times the quickest one's runs no "
+        "more. Assignments are given, so no router is in the times.</p>"
     )
     return section("setup", "How it was measured", f'{words}\n<dl class="facts">\n{rows}\n</dl>\n{table}')
 

@@ -126,6 +126,20 @@ class Findings(unittest.TestCase):
     def text(self, entries):
         return " ".join(dispatch_findings.findings(dispatch_results.read(written(entries))))
 
+    def test_picks_are_judged_by_another_run(self):
+        def run(*times):
+            cells = []
+            for tokens, picked, (of_sorted, of_scattered) in zip((1, 16), ("sorted", "scattered"), times):
+                cells += [cell("sorted", tokens, of_sorted), cell("scattered", tokens, of_scattered),
+                          cell("automatic", tokens, 1.0, picked=picked)]  # fmt: skip
+            path = new_path("cells.jsonl")
+            path.write_text("\n".join(json.dumps(line) for line in [{"selection": "s"}, *cells]))
+            return dispatch_results.read(path)
+
+        text = dispatch_findings.beside(run((1.0, 1.2), (1.0, 1.1)), run((1.2, 1.0), (1.0, 1.1)))
+        self.assertIn("within 3 % at 1 of 2 points", text)  # at 1 token each run has the other's best one behind
+        self.assertIn("16 tokens, uniform, 2 threads: 10 %", text)
+
     def test_winners_automatic_model_skew_and_capacity_with_their_numbers(self):
         text = self.text(synthetic())
         self.assertIn("At 6 of 6 points", text)
