@@ -7,6 +7,7 @@
 #include <hmoe/core/config.hpp>
 #include <hmoe/core/scalar.hpp>
 
+#include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -66,6 +67,30 @@ template <class S> struct row_source {
 /// Columns first … first + count − 1 of rows of d values. Arrays of such pieces have rows of `count` values.
 struct column_range {
   index_t first, count;
+};
+
+/// Rows of d floats by slot (outputs of experts, gradients of what they read) are computed and added up a piece of
+/// their columns at a time, so that no pass needs all [entries × d] at once. No sum runs along columns, so pieces
+/// change no bit.
+struct row_pieces {
+  /// Columns of a piece are a multiple of these, which are a whole number of tiles.
+  static constexpr std::size_t unit = 128;
+
+  std::size_t d, columns; ///< of a row, of a piece
+
+  /// As many columns at a time as `most` floats hold for `entries` rows, at least a unit.
+  row_pieces(std::size_t entries, std::size_t row, std::size_t most) noexcept
+      : d(row), columns(entries * row <= most ? row : std::min(row, std::max(unit, most / entries / unit * unit))) {}
+  row_pieces() = default;
+
+  /// Floats that pieces take; more entries never take less.
+  [[nodiscard]] static std::size_t floats(std::size_t entries, std::size_t row, std::size_t most) noexcept {
+    return std::min(entries * row, std::max(most, entries * unit));
+  }
+  template <class F> void for_each(const F& f) const {
+    for (std::size_t first = 0; first < d; first += columns)
+      f(column_range{static_cast<index_t>(first), static_cast<index_t>(std::min(columns, d - first))});
+  }
 };
 
 /// Which part of a pass over a bank is to be done, where rows of d values are made in pieces: what does not depend on

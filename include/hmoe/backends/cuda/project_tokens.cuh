@@ -14,7 +14,7 @@
 
 #include <cstddef>
 
-/// The router's product on tensor cores, with floats in two parts (see float_parts.cuh), for any number of tokens: a
+/// The router's product on tensor cores, with floats in two parts (see product_in_parts.cuh), for any number of tokens: a
 /// form for few tokens alone would give a token other bits in another batch. Compared with exact arithmetic,
 ///   |error of a logit| ≤ (160 + d / 2048) 2⁻²³ Σ_c |x_c w_c|
 /// where a tensor core adds eight products and the sum so far to within 9 · 2⁻²³ of their absolute values; a chain of

@@ -7,7 +7,6 @@
 #include <hmoe/backends/cuda/ffn_arrays.hpp>
 #include <hmoe/backends/cuda/loss_arrays.hpp>
 #include <hmoe/backends/cuda/memory.hpp>
-#include <hmoe/backends/cuda/row_pieces.hpp>
 #include <hmoe/core/assignment.hpp>
 #include <hmoe/core/matrix_view.hpp>
 
