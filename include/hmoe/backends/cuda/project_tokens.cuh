@@ -14,8 +14,8 @@
 
 #include <cstddef>
 
-/// The router's product on tensor cores, with floats in two parts (see product_in_parts.cuh), for any number of tokens: a
-/// form for few tokens alone would give a token other bits in another batch. Compared with exact arithmetic,
+/// The router's product on tensor cores, with floats in two parts (see product_in_parts.cuh), for any number of tokens:
+/// a form for few tokens alone would give a token other bits in another batch. Compared with exact arithmetic,
 ///   |error of a logit| ≤ (160 + d / 2048) 2⁻²³ Σ_c |x_c w_c|
 /// where a tensor core adds eight products and the sum so far to within 9 · 2⁻²³ of their absolute values; a chain of
 /// float additions has d / 2 in place of 160 + d / 2048. In units of 2⁻²³: 16 · 9 in the chain of a part, 4 for the
