@@ -2,16 +2,23 @@
 # Kernels of backends::cuda in a consumer's target. Calls nvcc itself, so that no project has to enable the language CUDA.
 
 set(HMOE_CUDA_ARCHITECTURES "80;90;100"
-    CACHE STRING "Compute capabilities (times ten) that hmoe_add_cuda_kernels compiles for")
+    CACHE STRING "Compute capabilities (times ten) that hmoe_add_cuda_kernels compiles for; 90-virtual: to PTX only")
 
 # Sets <result> to nvcc's options for code of the given compute capabilities, and PTX of the last one for later devices.
 function(hmoe_cuda_code_flags result)
   set(flags)
   foreach(arch IN LISTS ARGN)
-    list(APPEND flags "--generate-code=arch=compute_${arch},code=sm_${arch}")
+    string(REPLACE "-virtual" "" number "${arch}")
+    if(arch STREQUAL number)
+      list(APPEND flags "--generate-code=arch=compute_${number},code=sm_${number}")
+    else()
+      list(APPEND flags "--generate-code=arch=compute_${number},code=compute_${number}")
+    endif()
   endforeach()
   list(GET ARGN -1 last)
+  string(REPLACE "-virtual" "" last "${last}")
   list(APPEND flags "--generate-code=arch=compute_${last},code=compute_${last}")
+  list(REMOVE_DUPLICATES flags)
   set(${result} "${flags}" PARENT_SCOPE)
 endfunction()
 

@@ -34,11 +34,12 @@ endif()
 # All CUDA programs that there are: `cmake --build --preset cuda` builds nothing else.
 add_custom_target(cuda_programs)
 
-# hmoe_add_cuda_program(<target> <file.cu> <source>...): a program, its kernels, and our warnings.
+# hmoe_add_cuda_program(<target> <file.cu> <source>... [FLAGS <nvcc option>...]): a program, its kernels, and our warnings.
 function(hmoe_add_cuda_program target kernels)
-  add_executable(${target} ${ARGN})
+  cmake_parse_arguments(PARSE_ARGV 2 arg "" "" "FLAGS")
+  add_executable(${target} ${arg_UNPARSED_ARGUMENTS})
   set_target_properties(${target} PROPERTIES LINKER_LANGUAGE CXX)
   target_link_libraries(${target} PRIVATE hmoe::hmoe hmoe::cuda hmoe_warnings)
-  hmoe_add_cuda_kernels(${target} ${kernels} FLAGS ${hmoe_cuda_warnings})
+  hmoe_add_cuda_kernels(${target} ${kernels} FLAGS ${hmoe_cuda_warnings} ${arg_FLAGS})
   add_dependencies(cuda_programs ${target})
 endfunction()

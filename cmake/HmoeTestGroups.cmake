@@ -30,6 +30,17 @@ if(CMAKE_CXX_COMPILER_ID MATCHES "Clang") # takes less memory: a sixth of its ti
 endif()
 set(hmoe_group_script "${CMAKE_CURRENT_LIST_FILE}")
 
+# hmoe_group_unit(<unit> <source>...): makes the translation unit of the sources.
+function(hmoe_group_unit unit)
+  cmake_path(GET unit FILENAME name)
+  add_custom_command(
+    OUTPUT "${unit}"
+    COMMAND "${CMAKE_COMMAND}" "-DOUTPUT=${unit}" "-DSOURCES=${ARGN}" -P "${hmoe_group_script}"
+    DEPENDS ${ARGN} "${hmoe_group_script}"
+    COMMENT "Grouping ${name}"
+    VERBATIM)
+endfunction()
+
 # hmoe_group_sources(<result> <target> <source>...): the translation units of a program of tests.
 function(hmoe_group_sources result target)
   set(units)
@@ -57,12 +68,7 @@ function(hmoe_group_sources result target)
     math(EXPR bytes "${bytes} + ${size}")
     if(group AND (NOT source OR bytes GREATER hmoe_group_bytes))
       set(unit "${CMAKE_CURRENT_BINARY_DIR}/groups/${target}_${number}.cpp")
-      add_custom_command(
-        OUTPUT "${unit}"
-        COMMAND "${CMAKE_COMMAND}" "-DOUTPUT=${unit}" "-DSOURCES=${group}" -P "${hmoe_group_script}"
-        DEPENDS ${group} "${hmoe_group_script}"
-        COMMENT "Grouping ${target}_${number}.cpp"
-        VERBATIM)
+      hmoe_group_unit("${unit}" ${group})
       list(APPEND units "${unit}")
       set(group)
       set(bytes ${size})

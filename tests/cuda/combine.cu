@@ -51,7 +51,7 @@ TEST_CASE("combine adds the rows of a token in ascending order of experts [race]
       check_combine<float>(tokens, d, true, false);
       check_combine<float>(tokens, d, false, true);
       check_combine<bfloat16>(tokens, d, true, true);
-      check_combine<half>(tokens, d, true, false);
+      check_combine<hmoe::half>(tokens, d, true, false);
     }
 }
 
@@ -100,7 +100,7 @@ TEST_CASE("weigh_rows scales the rows of slots and takes their dot products [rac
     for (const std::size_t tokens : {0, 1, 13}) {
       check_weigh<float>(tokens, d, true, true);
       check_weigh<bfloat16>(tokens, d, true, false);
-      check_weigh<half>(tokens, d, false, true);
+      check_weigh<hmoe::half>(tokens, d, false, true);
     }
 }
 

@@ -1,27 +1,17 @@
 // SPDX-License-Identifier: MIT
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
-#include <hmoe/backends/cuda/device_ffn.hpp>
-#include <hmoe/core/quantized_block.hpp>
-#include <hmoe/experts/glu.hpp>
-
-#include "cuda/forward_checks.hpp"
+#include "cuda/quantized_checks.hpp"
+#include "cuda/small_tiles.hpp"
 
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
-#include <limits>
-#include <map>
-#include <utility>
+#include <type_traits>
+#include <vector>
 
 using namespace cuda_checks;
-
-/// The tiles of layers with quantised weights.
-namespace hmoe::backends::cuda_detail {
-template <> constexpr block_shapes product_tiles<bfloat16>() noexcept {
-  return {{128, 128, 32, 2, 2, 2}, {32, 64, 64, 1, 4, 3}, {128, 128, 32, 2, 2, 2}};
-}
-} // namespace hmoe::backends::cuda_detail
 
 // Not in an unnamed namespace: kernels are named after it.
 /// The words of a warp's fragments, [cells × 2 steps × 32 lanes × 4].
@@ -44,73 +34,6 @@ __global__ void decode_cells(const device::weight_cell<Block>* cells, std::uint3
 }
 
 namespace {
-
-using glu = experts::glu_bank<float, experts::silu>;
-
-/// A bank whose matrices are in blocks, or floats that have yet to be quantised. Behind the end of a row blocks have
-/// ones, which must not count. The bank gets the weights as they are read back, rounded to S.
-template <class Block, class S> class quantized_source {
-public:
-  static constexpr std::size_t lanes = 2;
-  quantized_source(glu& bank, bool in_blocks) : bank_(&bank), original_(bank), in_blocks_(in_blocks) {
-    for (std::size_t e = 0; e < bank.size(); ++e)
-      for (std::size_t m = 0; m <= lanes; ++m)
-        blocks_[{e, m}] = quantize(m == 0 ? bank.gate(e) : m == 1 ? bank.up(e) : bank.down(e));
-  }
-  [[nodiscard]] std::size_t size() const { return bank_->size(); }
-  [[nodiscard]] std::size_t d_model() const { return bank_->d_model(); }
-  [[nodiscard]] std::size_t width(std::size_t e) const { return bank_->width(e); }
-  [[nodiscard]] bool has_biases() const { return true; }
-  void read(std::size_t e, std::size_t m, std::size_t first, matrix_view<float> to) const {
-    REQUIRE(!in_blocks_);
-    experts::weights_in_memory(original_.weights()).read(e, m, first, to);
-  }
-  void read_bias(std::size_t e, std::size_t m, std::size_t first, matrix_view<float> to) const {
-    experts::weights_in_memory(original_.weights()).read_bias(e, m, first, to);
-  }
-  template <class> [[nodiscard]] bool has_blocks(std::size_t, std::size_t) const { return in_blocks_; }
-  void read_blocks(std::size_t e, std::size_t m, std::size_t first, std::size_t rows, Block* to) const {
-    const std::size_t stride = blocks_of(m < lanes ? d_model() : width(e), quantized_block_size);
-    std::copy_n(blocks_.at({e, m}).begin() + static_cast<std::ptrdiff_t>(first * stride), rows * stride, to);
-  }
-
-private:
-  [[nodiscard]] std::vector<Block> quantize(matrix_view<float> weights) const {
-    std::vector<Block> list;
-    for (std::size_t r = 0; r < weights.rows(); ++r)
-      for (std::size_t first = 0; first < weights.cols(); first += quantized_block_size) {
-        float values[quantized_block_size];
-        for (std::size_t i = 0; i < quantized_block_size; ++i)
-          values[i] = first + i < weights.cols() ? weights(r, first + i) : in_blocks_ ? 1.0F : 0.0F;
-        list.push_back(Block::quantize(values));
-        for (std::size_t i = 0; i < quantized_block_size && first + i < weights.cols(); ++i)
-          weights(r, first + i) = narrow<S>(list.back().value(i));
-      }
-    return list;
-  }
-
-  glu* bank_;
-  glu original_;
-  std::map<std::pair<std::size_t, std::size_t>, std::vector<Block>> blocks_; ///< of expert and matrix, row by row
-  bool in_blocks_;
-};
-
-template <class Block> struct quantized_weights {
-  device::device_ffn<2, Block> bank;
-  device::ffn_arrays<Block> arrays = bank.arrays(experts_before);
-  std::size_t widest = bank.layout().widest();
-};
-
-/// The reference's results, and bit for bit those of weights in S that were decoded before.
-template <class Block, class S>
-void check(std::size_t d, std::vector<std::size_t> widths, const forward_case& batch, bool in_blocks) {
-  glu bank = random_weights(glu(d, std::move(widths), experts::biases::all));
-  const quantized_source<Block, S> source(bank, in_blocks);
-  const quantized_weights<Block> weights{device::device_ffn<2, Block>(executors::cuda_stream{}, source)};
-  const device_weights<S, 2> decoded(bank.weights(), experts_before);
-  CHECK(check_forward<2, S>(bank, weights, bank.gate_function(), batch, {}) ==
-        check_forward<2, S>(bank, decoded, bank.gate_function(), batch, {}));
-}
 
 /// All codes with many scales.
 template <class Block, class S> void check_decoding() {
@@ -175,9 +98,8 @@ template <class Block> void check_all() {
   check_decoding<Block, S>();
   check_decoding<Block, hmoe::half>();
   for (const forward_case& batch : forward_cases)
-    check<Block, S>(72, {1, 40, 7, 33, 100}, batch, true);
-  check<Block, S>(39, {9, 70}, {12, load::random, 39}, false);  // tokens without alignment
-  check<Block, S>(100, {70}, {260, load::one_expert, 0}, true); // the tiles for many rows
+    check_quantized<Block, S>(72, {1, 40, 7, 33, 100}, batch, true);
+  check_quantized<Block, S>(39, {9, 70}, {12, load::random, 39}, false); // tokens without alignment
 }
 
 TEST_CASE("Weights in q8 blocks [race]") { check_all<q8_block>(); }

@@ -200,6 +200,17 @@ TEST_CASE("Pieces have every column once, and more entries never take less memor
     }
 }
 
+TEST_CASE("Tiles are chosen by the columns of the products that a part of a pass has") {
+  using backends::cuda_detail::ffn_part, backends::cuda_detail::ffn_piece;
+  constexpr index_t d = 2048;
+  CHECK(ffn_piece{}.narrowest(d, 768) == 768);
+  CHECK(ffn_piece{}.narrowest(d, 4096) == d);
+  CHECK(ffn_piece{ffn_part::all, {512, 256}}.narrowest(d, 768) == 256);
+  CHECK(ffn_piece{ffn_part::hidden, {512, 256}}.narrowest(d, 4096) == 4096);
+  CHECK(ffn_piece{ffn_part::rows, {512, 256}}.narrowest(d, 128) == 256);
+  CHECK(ffn_piece{ffn_part::rows}.narrowest(d, 128) == d);
+}
+
 TEST_CASE("An error of CUDA is an hmoe::error with its words") {
   std::string text;
   try {

@@ -125,7 +125,8 @@ public:
   /// reads the values before the activation; it writes the rest and `outputs`, and may run again.
   struct kept_type {
     S* hidden = nullptr;      ///< hidden_values(T, K)
-    float* outputs = nullptr; ///< [T · K × d], rows that both passes add up
+    float* outputs = nullptr; ///< [T · K × d], rows that both passes add up: not read between passes, so that several
+                              ///< layers may share this memory
   };
 
   /// `table`: layout.table() on the device.

@@ -103,6 +103,10 @@ struct ffn_piece {
   [[nodiscard]] bool hidden() const noexcept { return part != ffn_part::rows; }
   [[nodiscard]] bool rows() const noexcept { return part != ffn_part::hidden; }
   [[nodiscard]] column_range of(index_t d) const noexcept { return columns.count == 0 ? column_range{0, d} : columns; }
+  /// Columns of the narrowest product of the part, where hidden rows have `hidden_row` values.
+  [[nodiscard]] std::size_t narrowest(index_t d, std::size_t hidden_row) const noexcept {
+    return rows() ? std::min<std::size_t>(of(d).count, hidden() ? hidden_row : d) : hidden_row;
+  }
 };
 
 /// A forward pass. A hidden row is as wide as the widest expert, rounded up to a multiple of 16 bytes.

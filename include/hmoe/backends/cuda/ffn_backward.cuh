@@ -224,7 +224,7 @@ void ffn_backward(cudaStream_t stream, const launch_target& target, const plan_a
                   const ffn_piece& piece) {
   const bank_rows bank{plan.offsets + weights.first_expert, weights.widths, weights.experts};
   with_atom<S>(options.math, [&]<class Atom, block_shapes Shapes>() {
-    const std::size_t columns = std::min<std::size_t>(weights.d, pass.hidden_stride);
+    const std::size_t columns = piece.narrowest(weights.d, pass.hidden_stride);
     with_tiles<Shapes>(options, target, plan, columns, [&]<block_shape Shape>() {
       backward_products<Lanes, Atom, Shape, Shapes.many>(stream, target, bank, weights, pass, gradients, gate,
                                                          workspace, options.residual, piece);

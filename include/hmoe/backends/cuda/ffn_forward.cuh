@@ -155,7 +155,7 @@ void ffn_forward(cudaStream_t stream, const launch_target& target, const plan_ar
     // Decoding is the limit of quantised weights, and costs a warp the same in the largest tiles.
     constexpr block_shapes shapes =
         std::is_same_v<S, Weight> ? Shapes : block_shapes{Shapes.many, Shapes.few, Shapes.many};
-    const std::size_t columns = std::min<std::size_t>(weights.d, pass.hidden_stride);
+    const std::size_t columns = piece.narrowest(weights.d, pass.hidden_stride);
     with_tiles<shapes>(options, target, plan, columns, [&]<block_shape Shape>() {
       forward_products<Lanes, Atom, Shape>(stream, target, bank, weights, pass, gate, workspace, options.residual,
                                            piece);
