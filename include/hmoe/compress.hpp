@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// clang-format off
 #include <hmoe/core/macros_off.hpp>
-// clang-format on
 
 /// Everything in compress/: importance, pruning, merging, nested widths, formats under a budget. hmoe.hpp leaves it
 /// out: few programs compress, and all would read it.

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// clang-format off
 #include <hmoe/core/macros_off.hpp>
-// clang-format on
 
 /// Everything that needs no third-party library, and what the macros of the component targets switch on: link
 /// hmoe::eigen for backends/eigen.hpp, hmoe::simd for backends/simd.hpp, and compile with OpenMP (hmoe::openmp) for
@@ -172,6 +170,4 @@
 #include <hmoe/execution/openmp.hpp>
 #endif
 
-// clang-format off
 #include <hmoe/core/macros_on.hpp>
-// clang-format on

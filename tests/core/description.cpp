@@ -1,17 +1,38 @@
 // SPDX-License-Identifier: MIT
 #include <hmoe/core/description.hpp>
+#include <hmoe/dispatch/blocked.hpp>
 #include <hmoe/experts/activation.hpp>
 #include <hmoe/experts/expert_set.hpp>
+#include <hmoe/experts/gating.hpp>
 #include <hmoe/experts/glu.hpp>
 #include <hmoe/experts/mlp.hpp>
+#include <hmoe/routing/batch_selections/expert_choice.hpp>
 #include <hmoe/routing/batch_selections/hash_table.hpp>
 #include <hmoe/routing/batch_selections/random_hash.hpp>
+#include <hmoe/routing/batch_selections/sinkhorn.hpp>
+#include <hmoe/routing/scores/cosine.hpp>
 #include <hmoe/routing/scores/grouped.hpp>
 #include <hmoe/routing/scores/gumbel.hpp>
+#include <hmoe/routing/scores/jittered.hpp>
 #include <hmoe/routing/scores/linear.hpp>
+#include <hmoe/routing/scores/noisy.hpp>
+#include <hmoe/routing/scores/own_input.hpp>
+#include <hmoe/routing/scores/rms_normalized.hpp>
+#include <hmoe/routing/selections/biased.hpp>
+#include <hmoe/routing/selections/cost_aware_top_p.hpp>
+#include <hmoe/routing/selections/cumulative_threshold.hpp>
+#include <hmoe/routing/selections/group_limited.hpp>
+#include <hmoe/routing/selections/threshold.hpp>
+#include <hmoe/routing/selections/top_k.hpp>
+#include <hmoe/routing/selections/top_p.hpp>
 #include <hmoe/routing/selections/two_level.hpp>
+#include <hmoe/routing/shared/always_on.hpp>
 #include <hmoe/routing/weightings/normalized.hpp>
 #include <hmoe/routing/weightings/renormalized.hpp>
+#include <hmoe/routing/weightings/renormalized_without_last.hpp>
+#include <hmoe/routing/weightings/scaled.hpp>
+#include <hmoe/routing/weightings/score_of_logit.hpp>
+#include <hmoe/routing/weightings/sparsemixer.hpp>
 
 #include <doctest/doctest.h>
 
@@ -41,6 +62,75 @@ TEST_CASE("what a policy chooses or weighs by is in its text") {
   CHECK(table(3).find(" k = 2 vocabulary = 2 checksum = ") != std::string::npos);
   CHECK(table(3) == table(3));
   CHECK(table(3) != table(1));
+}
+
+namespace {
+/// A score function with a number.
+struct tempered {
+  double temperature;
+  template <class Visitor> void visit_numbers(Visitor&& visit) const { visit("temperature", temperature); }
+  template <class T> void forward(hmoe::vector_view<const T> z, hmoe::vector_view<T> p) const {
+    for (std::size_t i = 0; i < z.size(); ++i)
+      p[i] = z[i] / static_cast<T>(temperature);
+  }
+  template <class T>
+  void backward(hmoe::vector_view<const T>, hmoe::vector_view<const T>, hmoe::vector_view<const T> d_p,
+                hmoe::vector_view<T> d_z) const {
+    for (std::size_t i = 0; i < d_z.size(); ++i)
+      d_z[i] += d_p[i] / static_cast<T>(temperature);
+  }
+};
+} // namespace
+
+TEST_CASE("policies of one type that compute differently have different texts, whichever number differs") {
+  namespace routing = hmoe::routing;
+  namespace kinds = hmoe::experts;
+  using linear = routing::linear<float>;
+  using use = routing::epsilon_use;
+  const auto differ = [](auto first, auto... others) {
+    const std::string text = hmoe::descriptions::describe(first);
+    CAPTURE(text);
+    CHECK(text == hmoe::descriptions::describe(decltype(first)(first)));
+    for (const std::string& other : {hmoe::descriptions::describe(others)...})
+      CHECK(other != text);
+  };
+  differ(routing::top_k<>{2}, routing::top_k<>{3});
+  differ(routing::top_p{0.5}, routing::top_p{0.6});
+  differ(routing::threshold{0.5}, routing::threshold{0.6});
+  using limit = routing::cumulative_threshold;
+  differ(limit{0.5, 3}, limit{0.6, 3}, limit{0.5, 2}, limit{0.5});
+  using groups = routing::group_limited<>;
+  differ(groups{8, 4, 2}, groups{4, 4, 2}, groups{8, 3, 2}, groups{8, 4, 1});
+  using by_cost = routing::cost_aware_top_p;
+  differ(by_cost({1, 2}, 0.5, 3), by_cost({1, 3}, 0.5, 3), by_cost({1, 2}, 0.6, 3), by_cost({1, 2}, 0.5, 2));
+  differ(routing::biased<float, routing::top_k<>>(4, routing::top_k<>{2}),
+         routing::biased<float, routing::top_k<>>(4, routing::top_k<>{3}));
+  differ(routing::expert_choice{1}, routing::expert_choice{2});
+  using transport = routing::sinkhorn;
+  differ(transport{1, 9, 0.1}, transport{2, 9, 0.1}, transport{1, 8, 0.1}, transport{1, 9, 0.2});
+  differ(routing::random_hash{1, {5}}, routing::random_hash{2, {5}}, routing::random_hash{1, {6}});
+  differ(routing::renormalized{0.1, use::added}, routing::renormalized{0.2, use::added},
+         routing::renormalized{0.1, use::clamped});
+  differ(routing::renormalized_without_last{0.1}, routing::renormalized_without_last{0.2});
+  using norm = routing::normalized<>;
+  differ(norm{1, 0.1, use::added}, norm{2, 0.1, use::added}, norm{1, 0.2, use::added}, norm{1, 0.1, use::clamped});
+  using scaled = routing::scaled<routing::renormalized>;
+  differ(scaled{2, {0.1}}, scaled{3, {0.1}}, scaled{2, {0.2}});
+  differ(routing::sparsemixer{0.1}, routing::sparsemixer{0.2});
+  differ(routing::score_of_logit<tempered>{{1}}, routing::score_of_logit<tempered>{{2}});
+  differ(routing::gumbel<linear>(2, 3, 0.25), routing::gumbel<linear>(2, 3, 0.5));
+  differ(routing::jittered<linear>(2, 3, 0.25), routing::jittered<linear>(2, 3, 0.5));
+  differ(routing::noisy<linear>(2, 3, 0.25), routing::noisy<linear>(2, 3, 0.5));
+  differ(routing::rms_normalized<linear>(2, 3, 0.25), routing::rms_normalized<linear>(2, 3, 0.5));
+  using cosine = routing::cosine<float>;
+  differ(cosine(2, 3, {.temperature = 0.1}), cosine(2, 3, {.temperature = 0.2}));
+  using own = routing::linear<float, tempered>;
+  differ(own(2, 3, tempered{1}), own(2, 3, tempered{2}));
+  differ(routing::own_input<own>(own(2, 3, tempered{1})), routing::own_input<own>(own(2, 3, tempered{2})));
+  differ(routing::always_on{1}, routing::always_on{2});
+  differ(kinds::clamped<kinds::silu>{7}, kinds::clamped<kinds::silu>{8});
+  differ(kinds::gpt_oss_gate{7, 1}, kinds::gpt_oss_gate{8, 1}, kinds::gpt_oss_gate{7, 2});
+  differ(hmoe::dispatch::blocked<>{8}, hmoe::dispatch::blocked<>{16});
 }
 
 TEST_CASE("neighbours of one kind come once in the text of experts, whatever their widths are") {

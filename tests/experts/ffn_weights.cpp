@@ -2,9 +2,13 @@
 // Banks that own their weights, and banks that work on the caller's.
 #include <hmoe/backends/reference.hpp>
 #include <hmoe/backends/simd.hpp>
+#include <hmoe/experts/constant.hpp>
 #include <hmoe/experts/expert_set.hpp>
 #include <hmoe/experts/glu.hpp>
+#include <hmoe/experts/gpt_oss_glu.hpp>
+#include <hmoe/experts/low_rank.hpp>
 #include <hmoe/experts/mlp.hpp>
+#include <hmoe/layer/any_layer.hpp>
 #include <hmoe/layer/moe_layer.hpp>
 #include <hmoe/routing/router.hpp>
 
@@ -169,8 +173,28 @@ TEST_CASE("memory that may only be read is read, and nothing else") {
   CHECK(std::as_const(bank).up(2)(1, 1) == own.up(2)(1, 1));
   CHECK_THROWS_WITH_AS(static_cast<void>(bank.up(2)), doctest::Contains("memory that it may only read"), hmoe::error);
   CHECK_THROWS_AS(bank.initialize(seed{1}, 0, {}), hmoe::error);
+  CHECK_THROWS_AS(bank.visit_parameters([](const parameter_info&, matrix_view<float>) {}), hmoe::error);
   glu copy = bank;
   CHECK_NOTHROW(copy.initialize(seed{1}, 0, {}));
+
+  // A const bank shows them, in a set and in a layer, too.
+  const auto first_values = [](const auto& shown) {
+    std::vector<const float*> addresses;
+    shown.visit_parameters(
+        [&](const parameter_info&, matrix_view<const float> view) { addresses.push_back(view.data()); });
+    return addresses;
+  };
+  std::vector<const float*> expected;
+  for (const auto& t : theirs.tensors)
+    for (const matrix_view<const float> view : {t.lanes[0], t.lanes[1], t.output})
+      expected.push_back(view.data());
+  CHECK(first_values(bank) == expected);
+  const moe_layer layer{expert_set{std::move(bank)}, routing::top_k_router<float>{d, sizes.size(), 1}};
+  CHECK(first_values(layer.experts()) == expected);
+  CHECK(first_values(layer).size() == expected.size() + 1);
+  const any_layer<context<backends::reference>> any{
+      layer.with_experts(expert_set{glu{experts::ffn_weights<float, 2>{read_only}}})};
+  CHECK(first_values(any).size() == expected.size() + 1);
 }
 
 TEST_CASE("tensors that do not fit one another are refused with the numbers") {
@@ -193,9 +217,19 @@ TEST_CASE("tensors that do not fit one another are refused with the numbers") {
 
 TEST_CASE("a bank of its own weights takes them from the given resource and gives them back") {
   support::counting_resource memory;
-  {
-    const glu bank(d, sizes, biases::all, {}, &memory);
-    CHECK(memory.live_bytes >= (3 * 8 * d + 16 + 3 * d) * sizeof(float));
-  }
-  CHECK(memory.live_bytes == 0);
+  const auto holds = [&](const auto& make) {
+    {
+      const auto bank = make();
+      std::size_t values = 0;
+      for (std::size_t e = 0; e < bank.size(); ++e)
+        values += bank.parameter_count(e);
+      CHECK(memory.live_bytes >= values * sizeof(float));
+    }
+    CHECK(memory.live_bytes == 0);
+  };
+  holds([&] { return glu(d, sizes, biases::all, {}, &memory); });
+  holds([&] { return experts::mlp_bank<float, experts::relu>(d, sizes, biases::all, &memory); });
+  holds([&] { return experts::gpt_oss_glu_bank<float>(d, sizes, {}, biases::all, &memory); });
+  holds([&] { return experts::low_rank_bank<float>(d, sizes, &memory); });
+  holds([&] { return experts::constant_bank<float>(d, 3, &memory); });
 }

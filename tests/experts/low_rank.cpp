@@ -62,3 +62,19 @@ TEST_CASE("a low_rank expert of rank 0 is the identity") {
   for (std::size_t i = 0; i < y.size(); ++i)
     CHECK(y.data()[i] == x.data()[i]);
 }
+
+TEST_CASE("low-rank experts on the caller's weights compute the same, and biases are refused") {
+  support::random_source random(33);
+  low_rank_bank<double> own(4, {2, 3});
+  bank_checks::randomize(own, random);
+  std::vector<hmoe::experts::ffn_tensors<double, 1>> tensors;
+  for (std::size_t e = 0; e < own.size(); ++e)
+    tensors.push_back({{own.a(e)}, own.b(e)});
+  const low_rank_bank<double> theirs{hmoe::experts::ffn_weights<double, 1>{tensors}};
+  const auto x = support::random_matrix<double>(random, 3, 4);
+  for (std::size_t e = 0; e < own.size(); ++e)
+    CHECK(support::largest_difference(bank_checks::forward(theirs, e, x).view(),
+                                      bank_checks::forward(own, e, x).view()) == 0);
+  CHECK_THROWS_WITH_AS(low_rank_bank<double>(hmoe::experts::ffn_weights<double, 1>(4, {2}, hmoe::experts::biases::all)),
+                       "hmoe: low_rank_bank: the weights have biases, and x + B A x has none", hmoe::error);
+}

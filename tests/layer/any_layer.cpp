@@ -82,3 +82,16 @@ TEST_CASE("gradients of another kind of layer are refused") {
   CHECK(support::error_of([&] { layer.backward(support::cpu, tape, y, dx, gradients); }) ==
         "hmoe: backward: the gradients are of another kind of layer");
 }
+
+TEST_CASE("const layers and gradients show their tensors to read") {
+  const any_small_layer layer{support::small_layer(router{support::d, 5, 2})};
+  const auto gradients = layer.make_gradients();
+  const auto values_of = [](const auto& shown) {
+    std::size_t values = 0;
+    shown.visit_parameters(
+        [&](const hmoe::parameter_info&, hmoe::matrix_view<const double> view) { values += view.size(); });
+    return values;
+  };
+  CHECK(values_of(layer) == layer.cost().parameters());
+  CHECK(values_of(gradients) == layer.cost().parameters());
+}

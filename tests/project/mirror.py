@@ -34,7 +34,9 @@ ELSEWHERE = {
     "parallel/thread_group": "parallel/threads.cpp",
     "io/packed_checkpoint_writer": "io/packed_checkpoint.cpp",
     "io/packed_kinds": "io/packed_checkpoint.cpp",
-    "layer/argument_checks": "project/compile_fail/backend_for_context.cpp",
+    "layer/argument_checks": "layer/moe_layer_errors.cpp",
+    "routing/non_finite": "routing/laws_of_exclusion.cpp",
+    "routing/router_policy": "routing/router.cpp",
     **{f"io/models/{name}": "golden/models.cpp" for name in (
         "families", "family", "layer_description", "load_layer", "norm_topk_prob", "families/dbrx", "families/deepseek",
         "families/ernie4_5_moe", "families/gemma4", "families/gpt_oss", "families/granitemoe",

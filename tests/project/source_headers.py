@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Checks that every source file names its licence at the top, and that every header has #pragma once exactly once.
+"""Checks that every source file names its licence at the top, that every header has #pragma once exactly once, and that
+templates of the library that take a context say so.
 
 usage: source_headers.py PROJECT_DIRECTORY
 """
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -28,8 +30,20 @@ def is_script(path):
         return file.read(2) == b"#!"
 
 
+def unconstrained_contexts(text):
+    """Lines with a template parameter `class Context`, other than of a concept or in a requires clause's template."""
+    blank = re.sub(r'"(?:\\.|[^"\\\n])*"|//[^\n]*', "", text)
+    for found in re.finditer(r"template <[^;{}]*?\bclass Context\b[^;{}]*[;{]", blank):
+        if not re.search(r"\bconcept\b|\brequires\b", found.group()):
+            yield blank.count("\n", 0, found.start()) + 1
+
+
 def problems_of(path):
-    lines = path.read_text(encoding="utf-8").splitlines()
+    text = path.read_text(encoding="utf-8")
+    lines = text.splitlines()
+    if "include" in path.parts and path.suffix in HEADERS:
+        for line in unconstrained_contexts(text):
+            yield f"line {line}: write `execution_context Context` instead of `class Context`"
     if not any(SPDX in line for line in lines[:2]):
         yield f'the first two lines do not hold "{SPDX}"'
     guards = sum(line.strip() == "#pragma once" for line in lines)

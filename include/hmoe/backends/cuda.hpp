@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// clang-format off
 #include <hmoe/core/macros_off.hpp>
-// clang-format on
 
 /// The CUDA backend as a host compiler sees it: contexts, device memory, layers on the device, and experts with the
 /// choices of another router. Kernels come from one .cu file of the program, which includes
@@ -20,7 +18,4 @@
 #include <hmoe/backends/cuda/stream.hpp>
 #include <hmoe/backends/cuda/tape.hpp>
 #include <hmoe/backends/cuda/workspace.hpp>
-
-// clang-format off
 #include <hmoe/core/macros_on.hpp>
-// clang-format on

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// clang-format off
 #include <hmoe/core/macros_off.hpp>
-// clang-format on
 
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/core/vector_view.hpp>
@@ -105,6 +103,4 @@ private:
 
 } // namespace hmoe::backends
 
-// clang-format off
 #include <hmoe/core/macros_on.hpp>
-// clang-format on

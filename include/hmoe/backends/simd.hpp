@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// clang-format off
 #include <hmoe/core/macros_off.hpp>
-// clang-format on
 
 #include <hmoe/backends/simd/activations.hpp>
 #include <hmoe/backends/simd/channel_formats.hpp>
@@ -205,6 +203,4 @@ private:
 
 } // namespace hmoe::backends
 
-// clang-format off
 #include <hmoe/core/macros_on.hpp>
-// clang-format on

@@ -18,71 +18,39 @@ namespace hmoe::descriptions {
 
 namespace detail {
 
-/// " name = value" for what a policy shows under this name, as a member or as a function.
-inline void append_number(std::string& text, std::string_view name, double value) {
-  char digits[32];
-  text.append(" ").append(name).append(" = ");
-  text.append(digits, std::to_chars(digits, digits + sizeof digits, value).ptr);
-}
 template <class V>
 concept number = std::is_arithmetic_v<V> || std::is_enum_v<V>;
 
+/// " name = value"
+template <number V> void append_number(std::string& text, std::string_view name, V value) {
+  using whole = std::conditional_t<std::is_signed_v<V>, long long, unsigned long long>;
+  using shown = std::conditional_t<std::is_floating_point_v<V>, V, whole>;
+  char digits[32];
+  char* end = std::to_chars(digits, digits + sizeof digits, static_cast<shown>(value)).ptr;
+  text.append(" ").append(name).append(" = ").append(digits, end);
+}
+
+/// For requirements, where nvcc takes no lambda.
+struct ignore_number {
+  template <number V> void operator()(std::string_view, V) const noexcept {}
+};
+
+/// What the policy tells of itself, then the same of the one inside it, or of its function.
 template <class Policy> void append_policy(std::string& text, const Policy& policy) {
-  const auto add = [&text](std::string_view name, const auto& value) {
-    if constexpr (number<std::remove_cvref_t<decltype(value)>>)
-      append_number(text, name, static_cast<double>(value));
-  };
-  if constexpr (requires { policy.k(); })
-    add("k", policy.k());
-  else if constexpr (requires { policy.k; })
-    add("k", policy.k);
-  if constexpr (requires { policy.rows(); })
-    add("rows", policy.rows());
-  if constexpr (requires { policy.p; })
-    add("p", policy.p);
-  if constexpr (requires { policy.minimum; })
-    add("minimum", policy.minimum);
-  if constexpr (requires { policy.budget; })
-    add("budget", policy.budget);
-  if constexpr (requires { policy.limit; })
-    add("limit", policy.limit);
-  if constexpr (requires { policy.alpha; })
-    add("alpha", policy.alpha);
-  if constexpr (requires { policy.most; })
-    add("most", policy.most);
-  if constexpr (requires { policy.groups; })
-    add("groups", policy.groups);
-  if constexpr (requires { policy.kept; })
-    add("kept", policy.kept);
-  if constexpr (requires { policy.count; })
-    add("count", policy.count);
-  if constexpr (requires { policy.order; })
-    add("order", policy.order);
-  if constexpr (requires { policy.factor; })
-    add("factor", policy.factor);
-  if constexpr (requires { policy.scale(); })
-    add("scale", policy.scale());
-  if constexpr (requires { policy.epsilon(); })
-    add("epsilon", policy.epsilon());
-  else if constexpr (requires { policy.epsilon; })
-    add("epsilon", policy.epsilon);
-  if constexpr (requires { policy.use; })
-    add("use", policy.use);
-  if constexpr (requires { policy.iterations; })
-    add("iterations", policy.iterations);
-  if constexpr (requires { policy.tolerance; })
-    add("tolerance", policy.tolerance);
-  if constexpr (requires { std::to_string(policy.key.value); })
-    text.append(" key = ").append(std::to_string(policy.key.value));
+  if constexpr (requires { policy.visit_numbers(ignore_number{}); })
+    policy.visit_numbers([&text](std::string_view name, auto value) { append_number(text, name, value); });
   if constexpr (requires { std::string(policy.identity()); })
     text.append(" ").append(std::string(policy.identity()));
   if constexpr (requires { policy.inner(); })
     append_policy(text, policy.inner());
   else if constexpr (requires { policy.inner; })
     append_policy(text, policy.inner);
+  else if constexpr (requires { policy.function(); })
+    append_policy(text, policy.function());
+  else if constexpr (requires { policy.function; })
+    append_policy(text, policy.function);
 }
 
-/// For requirements, where nvcc takes no lambda.
 struct ignore_bank {
   template <class Bank, class Ids> void operator()(const Bank&, const Ids&) const noexcept {}
 };
@@ -100,7 +68,7 @@ template <class Experts> [[nodiscard]] std::vector<std::string> each_of(const Ex
           each[ids[i]].append(" ").append(std::string(bank[i].identity()));
     });
   if constexpr (requires { requires Experts::trainable; })
-    hmoe::detail::visit_as_const(experts, [&](const parameter_info& info, const auto&) {
+    hmoe::detail::visit_part(experts, [&](const parameter_info& info, const auto&) {
       if (info.expert < each.size())
         each[info.expert].append(" ").append(info.name).append(info.trained ? "" : " (fixed)");
     });
@@ -109,8 +77,8 @@ template <class Experts> [[nodiscard]] std::vector<std::string> each_of(const Ex
 
 } // namespace detail
 
-/// The type of a policy and its numbers: "hmoe::routing::top_k<> k = 2". Numbers are those that the library's policies
-/// show; one of your own adds a text by a function identity().
+/// The type of a policy and its numbers: "hmoe::routing::top_k<> k = 2". A policy tells each number that changes what
+/// it computes by visit_numbers(visit), const, which calls visit(name, value), and anything else by a text, identity().
 template <class Policy> [[nodiscard]] std::string describe(const Policy& policy) {
   std::string text(hmoe::detail::type_name<Policy>());
   detail::append_policy(text, policy);
@@ -125,9 +93,9 @@ template <class Router> [[nodiscard]] std::string describe_router(const Router& 
                                     {"size", router.size()},
                                     {"max_selected", router.max_selected()},
                                     {"saved", router.saved_per_token()}})
-    detail::append_number(text, name, static_cast<double>(value));
+    detail::append_number(text, name, value);
   if constexpr (requires { router.on_non_finite(); })
-    detail::append_number(text, "non_finite", static_cast<double>(router.on_non_finite()));
+    detail::append_number(text, "non_finite", router.on_non_finite());
   if constexpr (requires { router.score(); })
     detail::append_policy(text.append("; score"), router.score());
   if constexpr (requires { router.selection_policy(); })
@@ -145,8 +113,8 @@ template <class Router> [[nodiscard]] std::string describe_router(const Router& 
 /// by a function identity().
 template <class Experts> [[nodiscard]] std::string describe_experts(const Experts& experts) {
   std::string text(hmoe::detail::type_name<Experts>());
-  detail::append_number(text, "d_model", static_cast<double>(experts.d_model()));
-  detail::append_number(text, "experts", static_cast<double>(experts.size()));
+  detail::append_number(text, "d_model", experts.d_model());
+  detail::append_number(text, "experts", experts.size());
   if constexpr (requires { experts.for_each_bank(detail::ignore_bank{}); })
     experts.for_each_bank([&](const auto& bank, auto) {
       if constexpr (requires { bank.gate_function(); })

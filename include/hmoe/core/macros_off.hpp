@@ -5,7 +5,7 @@
 
 /// \file
 /// Puts macros of other headers aside whose names the library uses for functions; macros_on.hpp brings them back. The
-/// headers that users include by name (hmoe.hpp, backends, executors, interop) begin and end with the two.
+/// headers that users include by name begin and end with the two: hmoe.hpp, and what it leaves out.
 
 #pragma push_macro("check")
 #pragma push_macro("fail")

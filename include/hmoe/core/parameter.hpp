@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 namespace hmoe {
@@ -34,18 +35,40 @@ template <class T> struct ignore_parameter {
 };
 
 namespace detail {
+/// Shows a visitor views to read through.
+template <class Visitor> struct reading {
+  Visitor& visit;
+
+  template <class View> void operator()(const parameter_info& info, View view) const {
+    using read_only = matrix_view<const typename View::value_type>;
+    constexpr bool fits = std::invocable<Visitor&, const parameter_info&, read_only>;
+    static_assert(fits,
+                  "hmoe: visit_parameters of a const object: its visitor is called with (const parameter_info&, "
+                  "matrix_view<const T>): let it take matrix_view<const T>, or visit an object that is not const");
+    if constexpr (fits)
+      visit(info, read_only(view));
+  }
+};
+template <class Visitor> [[nodiscard]] reading<Visitor> read_with(Visitor& visit) noexcept { return {visit}; }
+
 /// f(parameter_info, matrix_view<const T>) for each tensor of a const object, by its visit_parameters for mutable ones,
 /// which hands out views and changes nothing itself: an expert of a user needs no second overload, and nothing is
 /// copied.
 template <class Object, class Visitor> void visit_as_const(const Object& object, Visitor&& visit) {
-  const_cast<Object&>(object).visit_parameters([&](const parameter_info& info, auto view) {
-    using read_only = matrix_view<const typename decltype(view)::value_type>;
-    static_assert(std::invocable<Visitor&, const parameter_info&, read_only>,
-                  "hmoe: visit_parameters of a const object: its visitor is called with (const parameter_info&, "
-                  "matrix_view<const T>): let it take matrix_view<const T>, or visit an object that is not const");
-    if constexpr (std::invocable<Visitor&, const parameter_info&, read_only>)
-      visit(info, read_only(view));
-  });
+  const_cast<Object&>(object).visit_parameters(read_with(visit));
+}
+/// The tensors of a part of an object, to read through where the part is const: by its own visit_parameters for const
+/// ones where it has one, as banks do whose memory may only be read.
+template <class Part, class Visitor> void visit_part(Part& part, Visitor&& visit) {
+  if constexpr (!std::is_const_v<Part>) {
+    part.visit_parameters(visit);
+  } else {
+    const auto read = read_with(visit);
+    if constexpr (requires { part.visit_parameters(read); })
+      part.visit_parameters(read);
+    else
+      visit_as_const(part, visit);
+  }
 }
 } // namespace detail
 

@@ -39,6 +39,7 @@ public:
     else
       return Rows;
   }
+  template <class Visitor> void visit_numbers(Visitor&& visit) const { visit("rows", rows()); }
 
   template <execution_context Context, dispatched_experts<Context> Experts, class T>
   void forward(const Context& ctx, const Experts& experts, matrix_view<const T> x, matrix_view<T> y,

@@ -86,9 +86,8 @@ struct predicted_time {
 ///   rows     copies · d_model bytes / row_copy; copies = 4n + T for sorted and blocked, 6n for looped,
 ///            scatter_copies · n + T for scattered, 2n + T for per_token, N T + 3n for dense; 3 times that in training;
 ///            scattered n · scattered_row more, in inference
-///   waits    parallel phases: those of the experts, and one each for gather and combine of more than 64 rows; looped
-///   and
-///            dense, which take experts one after the other, loop_seconds for a phase of each
+///   waits    parallel phases: those of the experts, and one each for gather and combine of more than 64 rows;
+///            looped and dense, which take experts one after the other, loop_seconds for a phase of each
 [[nodiscard]] inline predicted_time predict(strategy s, const dispatch_load& load, const machine_limits& machine) {
   const bool each_token = s == strategy::per_token && !load.training; // trains as sorted
   const auto n = static_cast<double>(load.entries), tokens = static_cast<double>(load.tokens);

@@ -107,7 +107,7 @@ struct looped {
 
 private:
   /// The event of a row that is read and added to a token.
-  template <class T, class Context>
+  template <class T, execution_context Context>
   static probes::row_of<Context> combined_row(const Context&, std::size_t expert, std::size_t d_model,
                                               probes::direction direction) noexcept {
     return probes::row<Context>(probes::stage::combine, direction, static_cast<double>(3 * d_model * sizeof(T)),

@@ -23,7 +23,7 @@
 namespace hmoe::dispatch::permuted {
 
 /// The event of a row of `to` that is the sum of several: `rows` rows are added up in all.
-template <class Context, class T>
+template <execution_context Context, class T>
 [[nodiscard]] probes::row_of<Context> combined_row(probes::direction direction, matrix_view<T> to,
                                                    std::size_t rows) noexcept {
   const std::size_t tokens = std::max<std::size_t>(to.rows(), 1);

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <hmoe/core/error.hpp>
+#include <hmoe/dispatch/dispatcher.hpp>
 #include <hmoe/dispatch/strategy.hpp>
+#include <hmoe/execution/context.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -18,7 +20,8 @@ struct tuned_shape {
   std::size_t d_model = 0, experts = 0, bytes = 0, threads = 0;
   bool operator==(const tuned_shape&) const = default;
 };
-template <class Context, class Experts> [[nodiscard]] tuned_shape shape_of(const Context& ctx, const Experts& experts) {
+template <execution_context Context, dispatched_experts<Context> Experts>
+[[nodiscard]] tuned_shape shape_of(const Context& ctx, const Experts& experts) {
   tuned_shape shape{experts.d_model(), experts.size(), 0, ctx.executor().concurrency()};
   for (std::size_t e = 0; e < experts.size(); ++e)
     shape.bytes += experts.bytes(e);

@@ -10,6 +10,51 @@
 
 namespace hmoe {
 
+namespace probes {
+
+/// Tells the probe of task i, `step` of `count` rows (the last one fewer).
+template <class Row> struct rows_told {
+  Row each;
+  std::size_t step, count;
+
+  template <execution_context Context>
+  void operator()(const Context& ctx, std::size_t i, std::size_t worker, watch<Context>& watched) const {
+    const std::size_t left = count - i * step;
+    watched.begin(ctx, each.times(left < step ? left : step, worker));
+  }
+};
+
+/// Runs tasks as ctx.executor().for_each does. told(ctx, task, worker, watched): begins the
+/// stage of a task, where there is a probe.
+template <execution_context Context, class Task, class Told>
+void for_each_task(const Context& ctx, std::size_t count, const Task& task, [[maybe_unused]] const Told& told) {
+  if constexpr (observed<Context>)
+    ctx.executor().for_each(count, [&](std::size_t i, std::size_t worker) {
+      watch<Context> watched;
+      told(ctx, i, worker, watched);
+      task(i, worker);
+    });
+  else
+    ctx.executor().for_each(count, task);
+}
+
+/// The same, `each` neighbouring tasks one after the other as one of the executor's.
+template <execution_context Context, class Task, class Told>
+void for_each_block_of_tasks(const Context& ctx, std::size_t count, std::size_t each, const Task& task,
+                             [[maybe_unused]] const Told& told) {
+  ctx.executor().for_each((count + each - 1) / each, [&](std::size_t block, std::size_t worker) {
+    const std::size_t first = block * each, end = count - first < each ? count : first + each;
+    for (std::size_t i = first; i < end; ++i) {
+      [[maybe_unused]] watch<Context> watched;
+      if constexpr (observed<Context>)
+        told(ctx, i, worker, watched);
+      task(i, worker);
+    }
+  });
+}
+
+} // namespace probes
+
 /// Rows that one task works on. Work is divided by its size and never by the number of workers.
 inline constexpr std::size_t rows_per_task = 64;
 

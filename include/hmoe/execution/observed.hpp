@@ -12,7 +12,7 @@
 namespace hmoe::probes {
 
 /// The context `like` with place(event) before its probe. The other context must outlive it.
-template <class Context, class Place> class placed_context {
+template <execution_context Context, class Place> class placed_context {
 public:
   using backend_type = typename Context::backend_type;
   using executor_type = typename Context::executor_type;

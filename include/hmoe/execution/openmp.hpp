@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// clang-format off
 #include <hmoe/core/macros_off.hpp>
-// clang-format on
 
 #ifndef _OPENMP
 #error "hmoe/execution/openmp.hpp needs OpenMP: link hmoe::openmp, or compile with -fopenmp"
@@ -69,6 +67,4 @@ private:
 
 } // namespace hmoe::executors
 
-// clang-format off
 #include <hmoe/core/macros_on.hpp>
-// clang-format on

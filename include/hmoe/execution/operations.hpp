@@ -3,9 +3,9 @@
 
 #include <hmoe/core/expert_rows.hpp>
 #include <hmoe/core/matrix_view.hpp>
-#include <hmoe/core/products.hpp>
 #include <hmoe/core/row_limits.hpp>
 #include <hmoe/core/vector_view.hpp>
+#include <hmoe/execution/backend.hpp>
 
 #include <concepts>
 #include <cstddef>
@@ -246,7 +246,9 @@ template <class B, class Bank> [[nodiscard]] consteval bool gathers() {
   return has_gathers<B, Bank>;
 }
 /// Whether the backend may take a bank of this kind; takes_bank(bank) then tells of a single one.
-template <class Context, class Bank> [[nodiscard]] consteval bool bank_passes() {
+template <class Context, class Bank>
+  requires backend<typename Context::backend_type>
+[[nodiscard]] consteval bool bank_passes() {
   using B = typename Context::backend_type;
   constexpr bool named = detail::names_takes_bank<B>, takes = has_takes_bank<B, Bank>;
   static_assert(takes || !named,

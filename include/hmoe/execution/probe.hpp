@@ -138,47 +138,6 @@ template <class O> [[nodiscard]] constexpr row_of<O> other_row() noexcept {
   return probes::row<O>(stage::other, direction::forward, 0);
 }
 
-/// Tells the probe of task i, `step` of `count` rows (the last one fewer).
-template <class Row> struct rows_told {
-  Row each;
-  std::size_t step, count;
-
-  template <class Context>
-  void operator()(const Context& ctx, std::size_t i, std::size_t worker, watch<Context>& watched) const {
-    const std::size_t left = count - i * step;
-    watched.begin(ctx, each.times(left < step ? left : step, worker));
-  }
-};
-
-/// Runs tasks as ctx.executor().for_each does. told(ctx, task, worker, watched): begins the
-/// stage of a task, where there is a probe.
-template <class Context, class Task, class Told>
-void for_each_task(const Context& ctx, std::size_t count, const Task& task, [[maybe_unused]] const Told& told) {
-  if constexpr (observed<Context>)
-    ctx.executor().for_each(count, [&](std::size_t i, std::size_t worker) {
-      watch<Context> watched;
-      told(ctx, i, worker, watched);
-      task(i, worker);
-    });
-  else
-    ctx.executor().for_each(count, task);
-}
-
-/// The same, `each` neighbouring tasks one after the other as one of the executor's.
-template <class Context, class Task, class Told>
-void for_each_block_of_tasks(const Context& ctx, std::size_t count, std::size_t each, const Task& task,
-                             [[maybe_unused]] const Told& told) {
-  ctx.executor().for_each((count + each - 1) / each, [&](std::size_t block, std::size_t worker) {
-    const std::size_t first = block * each, end = count - first < each ? count : first + each;
-    for (std::size_t i = first; i < end; ++i) {
-      [[maybe_unused]] watch<Context> watched;
-      if constexpr (observed<Context>)
-        told(ctx, i, worker, watched);
-      task(i, worker);
-    }
-  });
-}
-
 /// True for banks and backends whose passes tell their stages themselves, by `static constexpr bool observes_stages =
 /// true`. The passes of others are watched as a whole, as stage::expert.
 template <class B>

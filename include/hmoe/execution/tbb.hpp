@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// clang-format off
 #include <hmoe/core/macros_off.hpp>
-// clang-format on
 
 #if !__has_include(<tbb/parallel_for.h>)
 #error "hmoe/execution/tbb.hpp needs oneTBB: install it (libtbb-dev) and link hmoe::tbb"
@@ -70,6 +68,4 @@ private:
 
 } // namespace hmoe::executors
 
-// clang-format off
 #include <hmoe/core/macros_on.hpp>
-// clang-format on

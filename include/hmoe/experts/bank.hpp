@@ -81,9 +81,8 @@ concept expert_bank = std::copyable<B> && detail::numbered_experts<B> &&
 /// above, and
 ///   bytes(e)                                 memory of expert e
 ///   forward_rows(ctx, rows)                  computes several experts at once, see hmoe/core/expert_rows.hpp
-///   lay_out_forward_rows(dry, limits)        takes from dry.workspace(), which only counts, what that takes at most
-///   for
-///                                            rows within the hmoe::row_limits; nothing of it may be touched
+///   lay_out_forward_rows(dry, limits)        takes from dry.workspace(), which only counts, what that takes at
+///                                            most for rows within the hmoe::row_limits; nothing of it may be touched
 /// The last two are templates over the context, so they are checked where a layer is run.
 template <class B>
 concept inference_bank =
@@ -127,8 +126,8 @@ public:
   }
   [[nodiscard]] std::size_t parameter_count(std::size_t e) const {
     std::size_t count = 0;
-    hmoe::detail::visit_as_const(
-        experts_[e], [&](const parameter_info&, matrix_view<const value_type> view) { count += view.size(); });
+    hmoe::detail::visit_part(experts_[e],
+                             [&](const parameter_info&, matrix_view<const value_type> view) { count += view.size(); });
     return count;
   }
 

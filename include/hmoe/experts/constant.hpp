@@ -12,6 +12,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <memory_resource>
 #include <vector>
 
 namespace hmoe::experts {
@@ -23,11 +24,14 @@ template <float_or_double T> class constant_bank {
 public:
   using value_type = T;
 
-  explicit constant_bank(std::size_t d_model, std::size_t count = 1) : d_model_(d_model) {
+  /// Zeros, in memory of the given resource.
+  explicit constant_bank(std::size_t d_model, std::size_t count = 1,
+                         std::pmr::memory_resource* memory = std::pmr::get_default_resource())
+      : d_model_(d_model) {
     require(d_model >= 1, "an expert bank needs d_model >= 1");
     require(count >= 1, "an expert bank needs at least one expert");
-    mix_ = ragged_matrix<T>(std::vector<shape>(count, shape{2, d_model}));
-    constant_ = ragged_matrix<T>(std::vector<shape>(count, shape{1, d_model}));
+    mix_ = ragged_matrix<T>(std::vector<shape>(count, shape{2, d_model}), memory);
+    constant_ = ragged_matrix<T>(std::vector<shape>(count, shape{1, d_model}), memory);
   }
 
   [[nodiscard]] std::size_t size() const noexcept { return mix_.size(); }

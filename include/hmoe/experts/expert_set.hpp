@@ -191,17 +191,10 @@ public:
     return all;
   }
 
-  template <class Visitor> void visit_parameters(Visitor&& visit) const { hmoe::detail::visit_as_const(*this, visit); }
-  template <class Visitor> void visit_parameters(Visitor&& visit) {
-    std::size_t b = 0;
-    std::apply(
-        [&](auto&... bank) {
-          (..., bank.visit_parameters([&, own = b++](const parameter_info& info, auto view) {
-            visit(parameter_info{info.name, info.decay, ids_.of_bank[own][info.expert], info.trained}, view);
-          }));
-        },
-        banks_);
+  template <class Visitor> void visit_parameters(Visitor&& visit) const {
+    visit_in(*this, hmoe::detail::read_with(visit));
   }
+  template <class Visitor> void visit_parameters(Visitor&& visit) { visit_in(*this, visit); }
   /// Random streams are numbered bank after bank, whatever the ids are.
   void initialize(seed key, std::uint64_t first_stream, const initialization& options) {
     std::apply(
@@ -274,6 +267,16 @@ private:
   }
   [[nodiscard]] vector_view<const std::size_t> ids_of(std::size_t bank) const noexcept {
     return {ids_.of_bank[bank].data(), ids_.of_bank[bank].size()};
+  }
+  template <class Self, class Visitor> static void visit_in(Self& self, Visitor&& visit) {
+    std::size_t b = 0;
+    std::apply(
+        [&](auto&... bank) {
+          (..., hmoe::detail::visit_part(bank, [&, own = b++](const parameter_info& info, auto view) {
+             visit(parameter_info{info.name, info.decay, self.ids_.of_bank[own][info.expert], info.trained}, view);
+           }));
+        },
+        self.banks_);
   }
   /// f(bank, local id) for the bank that holds expert e.
   template <std::size_t B = 0, class F> auto at(std::size_t e, F&& f) const {

@@ -238,19 +238,14 @@ public:
             static_cast<double>(rows * width(e)) * static_cast<double>(values * sizeof(T))};
   }
 
+  using names = std::array<std::string_view, Lanes>;
   template <class Visitor>
-  void visit_parameters(const std::array<std::string_view, Lanes>& lane_names,
-                        const std::array<std::string_view, Lanes>& lane_bias_names, Visitor&& visit) {
-    for (std::size_t e = 0; e < size(); ++e) {
-      for (std::size_t l = 0; l < Lanes; ++l)
-        visit(parameter_info{lane_names[l], true, e}, lane(e, l));
-      visit(parameter_info{"down", true, e}, output(e));
-      if (!has_biases())
-        continue;
-      for (std::size_t l = 0; l < Lanes; ++l)
-        visit(parameter_info{lane_bias_names[l], false, e}, lane_bias(e, l));
-      visit(parameter_info{"down_bias", false, e}, output_bias(e));
-    }
+  void visit_parameters(const names& lane_names, const names& lane_bias_names, Visitor&& visit) const {
+    visit_in(*this, lane_names, lane_bias_names, visit);
+  }
+  template <class Visitor>
+  void visit_parameters(const names& lane_names, const names& lane_bias_names, Visitor&& visit) {
+    visit_in(*this, lane_names, lane_bias_names, visit);
   }
 
   void initialize(seed key, std::uint64_t first_stream, const initialization& options) {
@@ -279,6 +274,20 @@ private:
     return {stage, backward ? probes::direction::backward : probes::direction::forward, rows,
             ((1 + 2 * (products - 1)) * hidden * d + products * n * (d + hidden)) * sizeof(T),
             2 * products * n * d * hidden};
+  }
+
+  template <class Self, class Visitor>
+  static void visit_in(Self& self, const names& lane_names, const names& lane_bias_names, Visitor& visit) {
+    for (std::size_t e = 0; e < self.size(); ++e) {
+      for (std::size_t l = 0; l < Lanes; ++l)
+        visit(parameter_info{lane_names[l], true, e}, self.lane(e, l));
+      visit(parameter_info{"down", true, e}, self.output(e));
+      if (!self.has_biases())
+        continue;
+      for (std::size_t l = 0; l < Lanes; ++l)
+        visit(parameter_info{lane_bias_names[l], false, e}, self.lane_bias(e, l));
+      visit(parameter_info{"down_bias", false, e}, self.output_bias(e));
+    }
   }
 
   [[nodiscard]] static std::vector<tensors> mutable_views(const std::vector<ffn_tensors<const T, Lanes>>& experts) {

@@ -50,6 +50,7 @@ template <class T> [[nodiscard]] HMOE_HOST_DEVICE T within(T u, T limit) noexcep
 template <activation Activation> struct clamped {
   double limit = 0; ///< 0: not given, an hmoe::error; infinite: no clamping
 
+  template <class Visitor> void visit_numbers(Visitor&& visit) const { visit("limit", limit); }
   void validate() const {
     require(limit > 0, "clamped with limit = ", limit,
             ": give the model's swiglu_limit, above 0 (infinite: no clamping), as in clamped<silu>{.limit = 10}");
@@ -70,6 +71,10 @@ struct gpt_oss_gate {
   double limit = 7;
   double alpha = 1.702;
 
+  template <class Visitor> void visit_numbers(Visitor&& visit) const {
+    visit("limit", limit);
+    visit("alpha", alpha);
+  }
   void validate() const {
     require(limit > 0 && std::isfinite(alpha), "gpt_oss_gate with limit = ", limit, " and alpha = ", alpha,
             ": the limit must be above 0 (infinite: no clamping) and alpha finite");

@@ -7,7 +7,9 @@
 #include <hmoe/experts/ffn_weights.hpp>
 #include <hmoe/experts/gating.hpp>
 
+#include <array>
 #include <memory_resource>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -102,15 +104,19 @@ public:
     weights_.backward_in(math, e, x, scratch, dx, gradients.weights_);
   }
 
-  template <class Visitor> void visit_parameters(Visitor&& visit) const { hmoe::detail::visit_as_const(*this, visit); }
+  template <class Visitor> void visit_parameters(Visitor&& visit) const {
+    weights_.visit_parameters(lane_names, bias_names, hmoe::detail::read_with(visit));
+  }
   template <class Visitor> void visit_parameters(Visitor&& visit) {
-    weights_.visit_parameters({"gate", "up"}, {"gate_bias", "up_bias"}, visit);
+    weights_.visit_parameters(lane_names, bias_names, visit);
   }
   void initialize(seed key, std::uint64_t first_stream, const initialization& options) {
     weights_.initialize(key, first_stream, options);
   }
 
 private:
+  static constexpr std::array<std::string_view, 2> lane_names{"gate", "up"}, bias_names{"gate_bias", "up_bias"};
+
   ffn_weights<T, 2> weights_;
   [[no_unique_address]] gate_type gate_;
 };

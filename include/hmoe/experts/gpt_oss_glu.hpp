@@ -3,6 +3,7 @@
 
 #include <hmoe/experts/glu.hpp>
 
+#include <memory_resource>
 #include <utility>
 #include <vector>
 
@@ -17,9 +18,10 @@ namespace hmoe::experts {
 /// and down(e) is the transpose.
 template <float_or_double T> class gpt_oss_glu_bank : public glu_bank<T, gpt_oss_gate> {
 public:
+  /// Zeros, in memory of the given resource.
   gpt_oss_glu_bank(std::size_t d_model, const std::vector<std::size_t>& widths, gpt_oss_gate gate = {},
-                   biases bias = biases::all)
-      : glu_bank<T, gpt_oss_gate>(d_model, widths, bias, gate) {}
+                   biases bias = biases::all, std::pmr::memory_resource* memory = std::pmr::get_default_resource())
+      : glu_bank<T, gpt_oss_gate>(d_model, widths, bias, gate, memory) {}
   /// On the caller's weights, see glu_bank.
   explicit gpt_oss_glu_bank(ffn_weights<T, 2> weights, gpt_oss_gate gate = {})
       : glu_bank<T, gpt_oss_gate>(std::move(weights), gate) {}

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/core/parameter.hpp>
 #include <hmoe/execution/probe.hpp>
 #include <hmoe/experts/ffn_weights.hpp>
 
+#include <memory_resource>
 #include <utility>
 #include <vector>
 
@@ -20,7 +22,14 @@ public:
   using value_type = T;
   static constexpr bool observes_stages = true;
 
-  low_rank_bank(std::size_t d_model, const std::vector<std::size_t>& ranks) : weights_(d_model, ranks, biases::none) {}
+  /// Zeros, in memory of the given resource.
+  low_rank_bank(std::size_t d_model, const std::vector<std::size_t>& ranks,
+                std::pmr::memory_resource* memory = std::pmr::get_default_resource())
+      : weights_(d_model, ranks, biases::none, memory) {}
+  /// On the caller's weights, see mlp_bank: a is the lane, b the output. hmoe::error where they have biases.
+  explicit low_rank_bank(ffn_weights<T, 1> weights) : weights_(std::move(weights)) {
+    require(!weights_.has_biases(), "low_rank_bank: the weights have biases, and x + B A x has none");
+  }
 
   [[nodiscard]] std::size_t size() const noexcept { return weights_.size(); }
   [[nodiscard]] std::size_t d_model() const noexcept { return weights_.d_model(); }
@@ -63,18 +72,21 @@ public:
     add(dy, dx);
   }
 
-  template <class Visitor> void visit_parameters(Visitor&& visit) const { hmoe::detail::visit_as_const(*this, visit); }
-  template <class Visitor> void visit_parameters(Visitor&& visit) {
-    for (std::size_t e = 0; e < size(); ++e) {
-      visit(parameter_info{"a", true, e}, a(e));
-      visit(parameter_info{"b", true, e}, b(e));
-    }
+  template <class Visitor> void visit_parameters(Visitor&& visit) const {
+    visit_in(*this, hmoe::detail::read_with(visit));
   }
+  template <class Visitor> void visit_parameters(Visitor&& visit) { visit_in(*this, visit); }
   void initialize(seed key, std::uint64_t first_stream, const initialization& options) {
     weights_.initialize(key, first_stream, options);
   }
 
 private:
+  template <class Self, class Visitor> static void visit_in(Self& self, Visitor&& visit) {
+    for (std::size_t e = 0; e < self.size(); ++e) {
+      visit(parameter_info{"a", true, e}, self.a(e));
+      visit(parameter_info{"b", true, e}, self.b(e));
+    }
+  }
   /// The event of adding rows; as in layer.cost(), backward counts twice.
   [[nodiscard]] probes::event sum(probes::direction direction, std::size_t rows) const noexcept {
     const auto values = static_cast<double>(rows * d_model());

@@ -6,7 +6,9 @@
 #include <hmoe/experts/elementwise.hpp>
 #include <hmoe/experts/ffn_weights.hpp>
 
+#include <array>
 #include <memory_resource>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -77,15 +79,19 @@ public:
     weights_.backward_in(math, e, x, scratch, dx, gradients.weights_);
   }
 
-  template <class Visitor> void visit_parameters(Visitor&& visit) const { hmoe::detail::visit_as_const(*this, visit); }
+  template <class Visitor> void visit_parameters(Visitor&& visit) const {
+    weights_.visit_parameters(lane_names, bias_names, hmoe::detail::read_with(visit));
+  }
   template <class Visitor> void visit_parameters(Visitor&& visit) {
-    weights_.visit_parameters({"up"}, {"up_bias"}, visit);
+    weights_.visit_parameters(lane_names, bias_names, visit);
   }
   void initialize(seed key, std::uint64_t first_stream, const initialization& options) {
     weights_.initialize(key, first_stream, options);
   }
 
 private:
+  static constexpr std::array<std::string_view, 1> lane_names{"up"}, bias_names{"up_bias"};
+
   ffn_weights<T, 1> weights_;
 };
 

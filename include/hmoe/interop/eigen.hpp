@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// clang-format off
 #include <hmoe/core/macros_off.hpp>
-// clang-format on
 
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix_view.hpp>
@@ -51,6 +49,4 @@ template <hmoe::interop::eigen_in_memory M> struct hmoe::matrix_view_traits<M> {
   }
 };
 
-// clang-format off
 #include <hmoe/core/macros_on.hpp>
-// clang-format on

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/core/parameter.hpp>
@@ -211,3 +213,5 @@ void load_ragged_layer(const safetensors_file& file, Layer& layer, std::string_v
 }
 
 } // namespace hmoe::io
+
+#include <hmoe/core/macros_on.hpp>

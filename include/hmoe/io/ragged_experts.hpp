@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/parameter.hpp>
 #include <hmoe/io/in_quotes.hpp>
@@ -60,3 +62,5 @@ template <std::size_t Lanes>
 }
 
 } // namespace hmoe::io
+
+#include <hmoe/core/macros_on.hpp>

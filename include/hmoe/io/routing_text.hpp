@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix.hpp>
 #include <hmoe/core/scalar.hpp>
@@ -255,3 +257,5 @@ template <float_or_double T>
 }
 
 } // namespace hmoe::io
+
+#include <hmoe/core/macros_on.hpp>

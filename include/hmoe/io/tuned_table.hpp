@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/dispatch/tuned_table.hpp>
 #include <hmoe/io/file_writer.hpp>
@@ -105,3 +107,5 @@ inline void write_tuned_table(const dispatch::tuned_table& table, const std::str
 }
 
 } // namespace hmoe::io
+
+#include <hmoe/core/macros_on.hpp>

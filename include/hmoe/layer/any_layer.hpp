@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/core/parameter.hpp>
@@ -46,7 +48,7 @@ template <class T, class Gradients> struct any_gradients_of final : any_gradient
 };
 
 /// A layer behind virtual functions, for one type of context.
-template <class Context, class T> struct any_layer_base {
+template <execution_context Context, class T> struct any_layer_base {
   virtual ~any_layer_base() = default;
   [[nodiscard]] virtual std::unique_ptr<any_layer_base> copy() const = 0;
   [[nodiscard]] virtual std::size_t d_model() const noexcept = 0;
@@ -61,6 +63,7 @@ template <class Context, class T> struct any_layer_base {
   [[nodiscard]] virtual std::size_t workspace_bytes(const Context& ctx, std::size_t tokens, bool padding) const = 0;
   [[nodiscard]] virtual routed_batch<T> routing(tape<T>& tape) const = 0;
   virtual void visit(const erased_visitor<T>& visitor) = 0;
+  virtual void visit(const erased_visitor<const T>& visitor) const = 0;
   virtual void forward(const Context& ctx, matrix_view<const T> x, matrix_view<T> y,
                        const routing_inputs<T>& inputs) const = 0;
   virtual void forward(const Context& ctx, matrix_view<const T> x, matrix_view<T> y, tape<T>& tape,
@@ -69,7 +72,8 @@ template <class Context, class T> struct any_layer_base {
                         matrix_view<T> d_router_x, any_gradients_base<T>& gradients) const = 0;
 };
 
-template <class Context, class Layer> struct any_layer_of final : any_layer_base<Context, typename Layer::value_type> {
+template <execution_context Context, class Layer>
+struct any_layer_of final : any_layer_base<Context, typename Layer::value_type> {
   using T = typename Layer::value_type;
   using base = any_layer_base<Context, T>;
   static constexpr const char* packed = "the experts of this layer are packed for inference and have no parameters to "
@@ -96,12 +100,8 @@ template <class Context, class Layer> struct any_layer_of final : any_layer_base
     return layer.workspace_bytes(ctx, tokens, padding);
   }
   [[nodiscard]] routed_batch<T> routing(tape<T>& tape) const override { return layer.routing(tape); }
-  void visit([[maybe_unused]] const erased_visitor<T>& visitor) override {
-    if constexpr (Layer::trainable)
-      layer.visit_parameters(visitor);
-    else
-      fail(std::string("visit_parameters: ") + packed);
-  }
+  void visit(const erased_visitor<T>& visitor) override { visit_in(layer, visitor); }
+  void visit(const erased_visitor<const T>& visitor) const override { visit_in(layer, visitor); }
   void forward(const Context& ctx, matrix_view<const T> x, matrix_view<T> y,
                const routing_inputs<T>& inputs) const override {
     layer.forward(ctx, x, y, inputs);
@@ -124,6 +124,14 @@ template <class Context, class Layer> struct any_layer_of final : any_layer_base
     }
   }
 
+  template <class Self, class Visitor>
+  static void visit_in([[maybe_unused]] Self& self, [[maybe_unused]] const Visitor& visitor) {
+    if constexpr (Layer::trainable)
+      self.visit_parameters(visitor);
+    else
+      fail(std::string("visit_parameters: ") + packed);
+  }
+
   Layer layer;
 };
 } // namespace detail
@@ -141,6 +149,7 @@ public:
   any_gradients& operator=(any_gradients&&) noexcept = default;
   ~any_gradients() = default;
 
+  template <class Visitor> void visit_parameters(Visitor&& visit) const { detail::visit_as_const(*this, visit); }
   template <class Visitor> void visit_parameters(Visitor&& visit) { gradients_->visit(std::ref(visit)); }
   void set_zero() { hmoe::set_zero(*this); }
   [[nodiscard]] detail::any_gradients_base<T>& erased() noexcept { return *gradients_; }
@@ -191,8 +200,12 @@ public:
     return layer_->workspace_bytes(ctx, tokens, some_padding);
   }
   [[nodiscard]] routed_batch<T> routing(tape<T>& tape) const { return layer_->routing(tape); }
-  template <class Visitor> void visit_parameters(Visitor&& visit) const { detail::visit_as_const(*this, visit); }
-  template <class Visitor> void visit_parameters(Visitor&& visit) { layer_->visit(std::ref(visit)); }
+  template <class Visitor> void visit_parameters(Visitor&& visit) const {
+    std::as_const(*layer_).visit(detail::erased_visitor<const T>(detail::read_with(visit)));
+  }
+  template <class Visitor> void visit_parameters(Visitor&& visit) {
+    layer_->visit(detail::erased_visitor<T>(std::ref(visit)));
+  }
   void append_parameters(gradients_type& gradients, std::vector<parameter<T>>& list, std::string_view prefix = "") {
     hmoe::append_parameters<T>(*this, gradients, prefix, list);
   }
@@ -220,3 +233,5 @@ private:
 };
 
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

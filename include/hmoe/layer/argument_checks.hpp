@@ -1,16 +1,24 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/config.hpp>
+#include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix_view.hpp>
+#include <hmoe/core/overlap.hpp>
+#include <hmoe/core/router_trace.hpp>
 #include <hmoe/core/scalar.hpp>
+#include <hmoe/core/tape.hpp>
 #include <hmoe/core/vector_view.hpp>
 #include <hmoe/execution/backend.hpp>
 #include <hmoe/execution/context.hpp>
 
 #include <concepts>
+#include <cstddef>
+#include <string_view>
 #include <type_traits>
 
-/// What is wrong with the arguments of a pass, in one sentence.
+/// What is wrong with the arguments of a pass of a layer, in one sentence: types when it is compiled, sizes and memory
+/// when it runs.
 namespace hmoe::detail {
 
 /// What a pass of a layer of T takes: forward(ctx, in = x, out = y), backward(ctx, tape, in = dy, out = dx, gradients).
@@ -21,8 +29,8 @@ concept pass_arguments = execution_context<std::remove_cvref_t<Context>> &&
 template <class T> using other_real = std::conditional_t<std::is_same_v<T, float>, double, float>;
 
 /// Never compiles: for arguments that are not those of a pass.
-template <class T, class Context, class In, class Out> constexpr void explain_arguments() {
-  using context_type = std::remove_cvref_t<Context>;
+template <class T, class First, class In, class Out> constexpr void explain_arguments() {
+  using context_type = std::remove_cvref_t<First>;
   if constexpr (!execution_context<context_type>) {
     static_assert(!backend<context_type>,
                   "hmoe::moe_layer: the first argument of the pass is a backend, not a context: make one, "
@@ -54,5 +62,87 @@ template <class T, class Context, class In, class Out> constexpr void explain_ar
                   "hmoe::matrix_view, or a row-major Eigen matrix");
   }
 }
+
+/// Each throws hmoe::error with the numbers, before a pass writes anything.
+template <class Layer> class argument_checks {
+public:
+  using T = typename Layer::value_type;
+
+  explicit argument_checks(const Layer& layer) noexcept : layer_(layer) {}
+
+  /// The tokens that the pass reads and what it writes: x and y, dy and dx.
+  void shapes(matrix_view<const T> in, matrix_view<T> out, std::string_view out_name) const {
+    require(in.cols() == layer_.d_model(), "a token has ", in.cols(), " values, the layer's d_model is ",
+            layer_.d_model());
+    require(in.rows() == out.rows() && in.cols() == out.cols(), out_name, " is ", out.rows(), " x ", out.cols(),
+            ", needed is ", in.rows(), " x ", in.cols());
+    check_output(in, out, out_name);
+    require(in.rows() < no_index, in.rows(), " tokens in one batch are too many for 32-bit ids");
+  }
+  /// Experts in place of the layer's own: as many, or where there are several for each of them a multiple.
+  template <class Experts> void experts(const Experts& given, bool several) const {
+    require((several ? given.size() % layer_.size() == 0 : given.size() == layer_.size()) &&
+                given.d_model() == layer_.d_model(),
+            "given are ", given.size(), " experts of d_model ", given.d_model(), ", the layer has ", layer_.size(),
+            " of ", layer_.d_model());
+  }
+  void inputs(const routing_inputs<T>& given, matrix_view<T> y) const {
+    bool limits = false;
+    if constexpr (requires { layer_.router().limits_choices(); })
+      limits = layer_.router().limits_choices();
+    require(limits || given.most_experts == 0, "routing_inputs::most_experts is ", given.most_experts,
+            ", but the router of this layer does not look at it: leave it out, or take a routing::router");
+    router_x(given.router_x, y);
+  }
+  void d_router_x(const tape<T>& tape, matrix_view<const T> dy, matrix_view<T> dx, matrix_view<T> given) const {
+    if (!layer_.reads_router_x()) {
+      require(given.rows() == 0, "the router of this layer reads x, so that its gradient is in dx: leave d_router_x "
+                                 "out");
+      return;
+    }
+    const std::size_t d = layer_.router().d_model();
+    require(given.rows() == dy.rows() && (dy.rows() == 0 || given.cols() == d),
+            "the router of this layer reads routing_inputs::router_x, whose gradient is an output of its own: "
+            "backward(ctx, tape, dy, dx, d_router_x, gradients); d_router_x is ",
+            given.rows(), " x ", given.cols(), ", needed is ", dy.rows(), " x ", d);
+    check_output(tape.trace().inputs().router_x, given, "d_router_x");
+    check_output(dy, given, "d_router_x");
+    require(!overlaps(dx, given), "d_router_x overlaps dx; they must be different memory");
+  }
+  /// A tape or gradients of another layer would lead beyond their memory.
+  template <class Experts, class Router>
+  void origin(const tape<T>& tape, const Experts& experts, const Experts& gradients,
+              [[maybe_unused]] const Router& router_gradients) const {
+    const Router& router = layer_.router();
+    require(tape.trace().expert_count() == router.routed(), "the tape is of a layer that routes to ",
+            tape.trace().expert_count(), " experts, this one to ", router.routed());
+    require(gradients.size() == experts.size(), "the gradients are of a layer with ", gradients.size(),
+            " experts, this one has ", experts.size());
+    require(gradients.d_model() == layer_.d_model(), "the gradients are of a layer with d_model ", gradients.d_model(),
+            ", this one has ", layer_.d_model());
+    for (std::size_t e = 0; e < experts.size(); ++e)
+      require(gradients.width(e) == experts.width(e), "the gradients are of a layer whose expert ", e, " has width ",
+              gradients.width(e), ", this one's has ", experts.width(e));
+    if constexpr (requires { router.check_gradients(router_gradients); })
+      router.check_gradients(router_gradients);
+  }
+
+private:
+  /// What the router reads, where that is a tensor of its own.
+  void router_x(matrix_view<const T> given, matrix_view<T> y) const {
+    if (!layer_.reads_router_x()) {
+      require(given.rows() == 0, "routing_inputs::router_x is given, ", given.rows(), " x ", given.cols(),
+              ", but the router of this layer reads x: wrap its score in routing::own_input, or leave router_x out");
+      return;
+    }
+    const std::size_t d = layer_.router().d_model();
+    require(given.rows() == y.rows() && (y.rows() == 0 || given.cols() == d),
+            "the router of this layer reads routing_inputs::router_x, which is ", given.rows(), " x ", given.cols(),
+            ", needed is ", y.rows(), " x ", d);
+    check_output(given, y, "y");
+  }
+
+  const Layer& layer_;
+};
 
 } // namespace hmoe::detail

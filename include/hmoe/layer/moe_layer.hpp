@@ -5,7 +5,6 @@
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/initialization.hpp>
 #include <hmoe/core/matrix_view.hpp>
-#include <hmoe/core/overlap.hpp>
 #include <hmoe/core/parameter.hpp>
 #include <hmoe/core/random.hpp>
 #include <hmoe/core/router_trace.hpp>
@@ -38,7 +37,7 @@ template <class... Banks> inline constexpr bool is_expert_set<expert_set<Banks..
 
 /// The experts that run are those that the router chose.
 struct chosen_ids {
-  template <class Context, class T> static void change(const Context&, tape<T>&) noexcept {}
+  template <execution_context Context, class T> static void change(const Context&, tape<T>&) noexcept {}
   template <class T> static void change_again(tape<T>&) noexcept {}
   template <class T> static void restore(tape<T>&) noexcept {}
 };
@@ -67,7 +66,7 @@ template <class Experts, class Router, class Dispatch = dispatch::sorted<>> clas
       "hmoe::moe_layer: Experts is not an hmoe::expert_set: wrap the banks, as in expert_set{bank_a, bank_b}");
   static_assert(router_policy<Router>,
                 "hmoe::moe_layer: Router does not model hmoe::router_policy: use routing::router<Score, "
-                "Selection, Weighting>, or see the requirements in hmoe/routing/router.hpp");
+                "Selection, Weighting>, or see the requirements in hmoe/routing/router_policy.hpp");
 
 public:
   using value_type = typename Experts::value_type;
@@ -124,14 +123,10 @@ public:
   }
 
   /// f(parameter_info, matrix_view<T>) for each tensor, in an order that never changes.
-  template <class Visitor> void visit_parameters(Visitor&& visit) const { hmoe::detail::visit_as_const(*this, visit); }
-  template <class Visitor> void visit_parameters(Visitor&& visit) {
-    static_assert(trainable, "hmoe::moe_layer: visit_parameters: the experts of this layer are packed for inference "
-                             "and have no parameters to train: call it on the layer that was packed");
-    if constexpr (trainable)
-      experts_.visit_parameters(visit);
-    router_.visit_parameters(visit);
+  template <class Visitor> void visit_parameters(Visitor&& visit) const {
+    visit_in(*this, hmoe::detail::read_with(visit));
   }
+  template <class Visitor> void visit_parameters(Visitor&& visit) { visit_in(*this, visit); }
   /// Zeros in the shape of the parameters.
   [[nodiscard]] gradients_type make_gradients() const {
     static_assert(trainable, "hmoe::moe_layer: make_gradients: the experts of this layer are packed for inference and "
@@ -207,9 +202,10 @@ public:
                     matrix_view<value_type> y, const routing_inputs<value_type>& inputs = {},
                     const Ids& ids = {}) const {
     run_pass([&] {
-      check_shapes(x, y, "y");
-      check_inputs(inputs, y);
-      check_experts<Ids>(experts);
+      const detail::argument_checks checks(*this);
+      checks.shapes(x, y, "y");
+      checks.inputs(inputs, y);
+      checks.experts(experts, has_several<Ids>);
       [[maybe_unused]] probes::watch<Context> watched;
       if constexpr (probes::observed<Context>)
         watched.begin(ctx, {probes::stage::pass, probes::direction::forward, x.rows()});
@@ -223,9 +219,10 @@ public:
                     matrix_view<value_type> y, tape<value_type>& tape, const routing_inputs<value_type>& inputs = {},
                     const Ids& ids = {}) const {
     run_pass([&] {
-      check_shapes(x, y, "y");
-      check_inputs(inputs, y);
-      check_experts<Ids>(experts);
+      const detail::argument_checks checks(*this);
+      checks.shapes(x, y, "y");
+      checks.inputs(inputs, y);
+      checks.experts(experts, has_several<Ids>);
       require(tape.recording(), "this tape does not record: take one from layer.make_tape(tokens)");
       [[maybe_unused]] probes::watch<Context> watched;
       if constexpr (probes::observed<Context>)
@@ -245,13 +242,14 @@ public:
                      matrix_view<const value_type> dy, matrix_view<value_type> dx, Experts& gradients,
                      Router& router_gradients, matrix_view<value_type> d_router_x = {}, const Ids& ids = {}) const {
     run_pass([&] {
-      check_experts<Ids>(experts);
+      const detail::argument_checks checks(*this);
+      checks.experts(experts, has_several<Ids>);
       require(tape.complete(), "backward needs a tape that a forward pass of this layer has filled");
       require(dy.rows() == tape.input().rows(), "dy has ", dy.rows(), " rows, the tape holds ", tape.input().rows(),
               " tokens");
-      check_shapes(dy, dx, "dx");
-      check_d_router_x(tape, dy, dx, d_router_x);
-      check_origin(tape, experts, gradients, router_gradients);
+      checks.shapes(dy, dx, "dx");
+      checks.d_router_x(tape, dy, dx, d_router_x);
+      checks.origin(tape, experts, gradients, router_gradients);
       [[maybe_unused]] probes::watch<Context> watched;
       if constexpr (probes::observed<Context>)
         watched.begin(ctx, {probes::stage::pass, probes::direction::backward, dy.rows()});
@@ -359,6 +357,16 @@ public:
   }
 
 private:
+  /// Whether several of the given experts are in the place of each of the layer's.
+  template <class Ids> static constexpr bool has_several = !std::same_as<Ids, detail::chosen_ids>;
+
+  template <class Self, class Visitor> static void visit_in(Self& self, Visitor&& visit) {
+    static_assert(trainable, "hmoe::moe_layer: visit_parameters: the experts of this layer are packed for inference "
+                             "and have no parameters to train: call it on the layer that was packed");
+    if constexpr (trainable)
+      self.experts_.visit_parameters(visit);
+    hmoe::detail::visit_part(self.router_, visit);
+  }
   /// What a layer must be to run; strategies that run on several ranks hold theirs against one another.
   void join() {
     const auto check = [&] {
@@ -383,76 +391,6 @@ private:
     else
       pass();
   }
-  static void check_same_shape(matrix_view<const value_type> a, matrix_view<value_type> b, std::string_view name) {
-    require(a.rows() == b.rows() && a.cols() == b.cols(), name, " is ", b.rows(), " x ", b.cols(), ", needed is ",
-            a.rows(), " x ", a.cols());
-  }
-  void check_shapes(matrix_view<const value_type> in, matrix_view<value_type> out, std::string_view out_name) const {
-    require(in.cols() == d_model(), "a token has ", in.cols(), " values, the layer's d_model is ", d_model());
-    check_same_shape(in, out, out_name);
-    check_output(in, out, out_name);
-    require(in.rows() < no_index, in.rows(), " tokens in one batch are too many for 32-bit ids");
-  }
-
-  template <class Ids> void check_experts(const Experts& experts) const {
-    constexpr bool several = !std::same_as<Ids, detail::chosen_ids>;
-    require((several ? experts.size() % size() == 0 : experts.size() == size()) && experts.d_model() == d_model(),
-            "given are ", experts.size(), " experts of d_model ", experts.d_model(), ", the layer has ", size(), " of ",
-            d_model());
-  }
-  /// What the router reads, where that is a tensor of its own.
-  void check_inputs(const routing_inputs<value_type>& inputs, matrix_view<value_type> y) const {
-    bool limits = false;
-    if constexpr (requires { router_.limits_choices(); })
-      limits = router_.limits_choices();
-    require(limits || inputs.most_experts == 0, "routing_inputs::most_experts is ", inputs.most_experts,
-            ", but the router of this layer does not look at it: leave it out, or take a routing::router");
-    check_router_x(inputs.router_x, y);
-  }
-  void check_router_x(matrix_view<const value_type> router_x, matrix_view<value_type> y) const {
-    if (!reads_router_x()) {
-      require(router_x.rows() == 0, "routing_inputs::router_x is given, ", router_x.rows(), " x ", router_x.cols(),
-              ", but the router of this layer reads x: wrap its score in routing::own_input, or leave router_x out");
-      return;
-    }
-    require(router_x.rows() == y.rows() && (y.rows() == 0 || router_x.cols() == router_.d_model()),
-            "the router of this layer reads routing_inputs::router_x, which is ", router_x.rows(), " x ",
-            router_x.cols(), ", needed is ", y.rows(), " x ", router_.d_model());
-    check_output(router_x, y, "y");
-  }
-  void check_d_router_x(const tape<value_type>& tape, matrix_view<const value_type> dy, matrix_view<value_type> dx,
-                        matrix_view<value_type> d_router_x) const {
-    if (!reads_router_x()) {
-      require(d_router_x.rows() == 0, "the router of this layer reads x, so that its gradient is in dx: leave "
-                                      "d_router_x out");
-      return;
-    }
-    const auto router_x = tape.trace().inputs().router_x;
-    require(d_router_x.rows() == dy.rows() && (dy.rows() == 0 || d_router_x.cols() == router_.d_model()),
-            "the router of this layer reads routing_inputs::router_x, whose gradient is an output of its own: "
-            "backward(ctx, tape, dy, dx, d_router_x, gradients); d_router_x is ",
-            d_router_x.rows(), " x ", d_router_x.cols(), ", needed is ", dy.rows(), " x ", router_.d_model());
-    check_output(router_x, d_router_x, "d_router_x");
-    check_output(dy, d_router_x, "d_router_x");
-    require(!overlaps(dx, d_router_x), "d_router_x overlaps dx; they must be different memory");
-  }
-
-  /// A tape or gradients of another layer would lead beyond their memory.
-  void check_origin(const tape<value_type>& tape, const Experts& experts, const Experts& gradients,
-                    [[maybe_unused]] const Router& router_gradients) const {
-    require(tape.trace().expert_count() == router_.routed(), "the tape is of a layer that routes to ",
-            tape.trace().expert_count(), " experts, this one to ", router_.routed());
-    require(gradients.size() == experts.size(), "the gradients are of a layer with ", gradients.size(),
-            " experts, this one has ", experts.size());
-    require(gradients.d_model() == d_model(), "the gradients are of a layer with d_model ", gradients.d_model(),
-            ", this one has ", d_model());
-    for (std::size_t e = 0; e < experts.size(); ++e)
-      require(gradients.width(e) == experts.width(e), "the gradients are of a layer whose expert ", e, " has width ",
-              gradients.width(e), ", this one's has ", experts.width(e));
-    if constexpr (requires { router_.check_gradients(router_gradients); })
-      router_.check_gradients(router_gradients);
-  }
-
   template <execution_context Context, class Ids>
   void run_forward(const Context& ctx, const Experts& experts, matrix_view<const value_type> x,
                    matrix_view<value_type> y, tape<value_type>& tape, const routing_inputs<value_type>& inputs,

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/parallel/improvement.hpp>
 #include <hmoe/parallel/packing.hpp>
@@ -170,3 +172,5 @@ inline constexpr double even_enough = 1.05;
 }
 
 } // namespace hmoe::placement
+
+#include <hmoe/core/macros_on.hpp>

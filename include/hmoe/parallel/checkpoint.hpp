@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/core/parameter.hpp>
@@ -184,3 +186,5 @@ void load_checkpoint(const Communicator& ranks, Layer& layer, optimizer_of<T, Op
 }
 
 } // namespace hmoe::parallel
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 
 #include <concepts>
@@ -45,9 +47,8 @@ concept pending_operation = std::move_constructible<P> && requires(P& pending) {
 /// The ranks of a group, one for each process (or thread) that takes part, and how they exchange values. All ranks call
 /// the same operations in the same order, each from one thread at a time.
 ///   rank(), size()                          this one's number, and how many there are
-///   begin_all_to_all(send, receive)         size() parts of the same length each: part p of `send` goes to rank p,
-///   part
-///                                           p of `receive` comes from rank p
+///   begin_all_to_all(send, receive)         size() parts of the same length each: part p of `send` goes to rank
+///                                           p, part p of `receive` comes from rank p
 ///   begin_all_to_all(send, send_rows, receive, receive_rows, columns = 1)
 ///                                           the same with parts of send_rows[p] and receive_rows[p] rows of `columns`
 ///                                           values, one part behind the other; 64-bit counts
@@ -128,3 +129,5 @@ inline void check_gathered(std::size_t ranks, std::size_t own, std::size_t all) 
 } // namespace lengths
 } // namespace communicators
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

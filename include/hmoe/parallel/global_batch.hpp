@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/assignment.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix_view.hpp>
@@ -205,3 +207,5 @@ auto evaluate(const Communicator& ranks, const Objective& objective, const Layer
 }
 
 } // namespace hmoe::parallel
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/core/parameter.hpp>
@@ -129,3 +131,5 @@ double clip_gradient_norm(const Communicator& ranks, const expert_placement& pla
 }
 
 } // namespace hmoe::training
+
+#include <hmoe/core/macros_on.hpp>

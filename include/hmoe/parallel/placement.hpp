@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/layer/cost.hpp>
 
@@ -238,3 +240,5 @@ inline void check_memory(const expert_placement& placed, const problem& p) {
 
 } // namespace placement
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

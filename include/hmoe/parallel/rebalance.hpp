@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/description.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix_view.hpp>
@@ -240,3 +242,5 @@ void rebalance(Layer& layer, Optimizer& optimizer, const expert_placement& to, c
 }
 
 } // namespace hmoe::parallel
+
+#include <hmoe/core/macros_on.hpp>

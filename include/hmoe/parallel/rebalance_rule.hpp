@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/parallel/placement.hpp>
 
@@ -59,3 +61,5 @@ struct rebalance_rule {
 };
 
 } // namespace hmoe::placement
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/parallel/communicator.hpp>
 
@@ -47,3 +49,5 @@ public:
 };
 
 } // namespace hmoe::communicators
+
+#include <hmoe/core/macros_on.hpp>

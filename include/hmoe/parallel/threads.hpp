@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/parallel/communicator.hpp>
@@ -241,3 +243,5 @@ template <class F> void threads::run(const F& f) const {
 }
 
 } // namespace hmoe::communicators
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/execution/probe.hpp>
 #include <hmoe/probes/nesting.hpp>
@@ -166,3 +168,5 @@ private:
 };
 
 } // namespace hmoe::probes
+
+#include <hmoe/core/macros_on.hpp>

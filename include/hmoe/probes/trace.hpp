@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/execution/probe.hpp>
 #include <hmoe/io/file_writer.hpp>
@@ -152,3 +154,5 @@ private:
 };
 
 } // namespace hmoe::probes
+
+#include <hmoe/core/macros_on.hpp>

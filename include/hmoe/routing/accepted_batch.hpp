@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/routing/router.hpp>
+#include <hmoe/routing/router_policy.hpp>
 
 #include <concepts>
 #include <cstddef>

@@ -16,7 +16,7 @@
 #include <hmoe/execution/observed.hpp>
 #include <hmoe/execution/probe.hpp>
 #include <hmoe/routing/accepted_batch.hpp>
-#include <hmoe/routing/router.hpp>
+#include <hmoe/routing/router_policy.hpp>
 
 #include <concepts>
 #include <cstdint>

@@ -12,9 +12,11 @@
 #include <hmoe/execution/context.hpp>
 #include <hmoe/execution/for_each_row.hpp>
 #include <hmoe/routing/batch_selection.hpp>
+#include <hmoe/routing/non_finite.hpp>
 #include <hmoe/routing/padding.hpp>
 #include <hmoe/routing/preference.hpp>
 #include <hmoe/routing/projection.hpp>
+#include <hmoe/routing/router_policy.hpp>
 #include <hmoe/routing/score.hpp>
 #include <hmoe/routing/score_function.hpp>
 #include <hmoe/routing/scores/linear.hpp>
@@ -27,59 +29,14 @@
 #include <hmoe/routing/weightings/renormalized.hpp>
 
 #include <algorithm>
-#include <cmath>
 #include <concepts>
-#include <limits>
 #include <numeric>
 #include <type_traits>
 #include <utility>
 
 namespace hmoe {
 
-/// Sends tokens to experts. Requirements:
-///   value_type, d_model()
-///   size()                                  the number of experts N that it may send a token to
-///   routed()                                how many of them compete for tokens: the columns of the trace. The others,
-///                                           which come last, are shared: every token gets them.
-///   max_selected()                          the most experts a token can get, shared ones included
-///   saved_per_token()                       values of the trace's score_saved() that it wants per token
-///   weights_on_input()                      whether weights scale what experts read, instead of what they return
-///   forward(ctx, x, trace, assigned)        fills both, validating before it writes
-///   backward(ctx, x, trace, assigned, d_weights, dx, gradients)
-///                                           dx += and gradients +=, from ∂L/∂weights and the trace's sinks
-///   visit_parameters(f), initialize(seed, stream, options)
-/// Optional: limits_choices(), whether it looks at routing_inputs::most_experts.
-/// Optional: reads_router_x(), whether x is routing_inputs::router_x, whose size d_model() may differ from the
-/// experts'. Optional, where its passes take scratch from ctx.workspace(): lay_out_forward(dry, T, some_padding) and
-/// lay_out_backward(dry, T, some_padding), which take from dry.workspace() what the passes take at most for T tokens,
-/// some of them padding or none, and do not touch it (hmoe::dry_run). Optional, where objects of its type can differ in
-/// more than values: check_gradients(gradients), const, an hmoe::error where they are no gradients of this router,
-/// which layers ask for before a backward pass writes anything. It can be copied (assignment is not needed, so lambdas
-/// with captures may be parts of it); its gradients are an object of the same type. Forward and backward are templates
-/// over the context, so they are checked where a layer is run.
-template <class R>
-concept router_policy = std::copy_constructible<R> && requires(const R& r, R& mutable_r) {
-  requires float_or_double<typename R::value_type>;
-  { r.d_model() } -> std::convertible_to<std::size_t>;
-  { r.size() } -> std::convertible_to<std::size_t>;
-  { r.routed() } -> std::convertible_to<std::size_t>;
-  { r.max_selected() } -> std::convertible_to<std::size_t>;
-  { r.saved_per_token() } -> std::convertible_to<std::size_t>;
-  { r.weights_on_input() } -> std::convertible_to<bool>;
-  mutable_r.visit_parameters(ignore_parameter<typename R::value_type>{});
-  mutable_r.initialize(seed{}, std::uint64_t{}, initialization{});
-};
-
 namespace routing {
-
-/// What to do when a logit is NaN or infinite.
-///   error       hmoe::error before anything is written to the caller's output
-///   propagate   it runs through to the output of the tokens concerned
-///   exclude     −∞ takes the expert out of service for the token (a router bias of −∞: for all): selections, weights,
-///               losses and gradients are as if it were not there, and its probability in the trace is 0. NaN, +∞, and
-///               a token that has no expert left are an hmoe::error. A selection sees −∞ in place of the expert's
-///               probability; it may choose it, where fewer are left than it wants, and the choice is dropped.
-enum class non_finite { error, propagate, exclude };
 
 /// The usual router, put together from small policies: Score makes logits and probabilities of a token, Selection picks
 /// experts by probability (a token at a time, or over the whole batch), Weighting says how much each counts, and
@@ -171,13 +128,11 @@ public:
         std::ranges::fill(trace.probabilities().row(t), value_type(0));
         return;
       }
-      check_finite(t, std::as_const(trace).logits().row(t));
+      detail::check_finite(on_non_finite_, t, std::as_const(trace).logits().row(t));
       routing::score_row(ctx.backend(), score_.function(), std::as_const(trace).logits().row(t),
                          trace.probabilities().row(t));
       if (on_non_finite_ == non_finite::exclude)
-        for (std::size_t e = 0; e < routed(); ++e)
-          if (trace.is_excluded(t, e))
-            trace.probabilities()(t, e) = 0;
+        detail::clear_excluded(trace, t, trace.probabilities().row(t));
     });
     assigned.resize_tokens(tokens);
     assigned.set_padding(tokens - trace.valid_tokens());
@@ -201,7 +156,7 @@ public:
                        vector_view<const index_t>(ids, weighed), assigned.weights().subview(first, weighed),
                        seen.scratch);
       if (on_non_finite_ == non_finite::propagate)
-        spread_nan(seen.p, assigned.weights().subview(first, weighed));
+        detail::spread_nan(seen.p, assigned.weights().subview(first, weighed));
       if constexpr (!joint)
         shared_.forward(x.row(t), assigned.weights().subview(first + count, shared_.size()));
     });
@@ -242,7 +197,7 @@ public:
       std::ranges::copy(trace.d_logits().row(t), d_logits.row(t).begin());
       std::ranges::copy(trace.d_probabilities().row(t), d_p.row(t).begin());
       if (on_non_finite_ == non_finite::exclude)
-        clear_excluded(trace, t, d_p.row(t));
+        detail::clear_excluded(trace, t, d_p.row(t));
       const auto logits = trace.logits().row(t), p = trace.probabilities().row(t);
       const std::size_t first = assigned.offsets()[t], count = assigned.offsets()[t + 1] - first - shared_.size();
       if constexpr (joint)
@@ -255,7 +210,7 @@ public:
                                 of_worker(scratch, worker));
       score_.function().backward(logits, p, std::as_const(d_p).row(t), d_logits.row(t));
       if (on_non_finite_ == non_finite::exclude)
-        clear_excluded(trace, t, d_logits.row(t));
+        detail::clear_excluded(trace, t, d_logits.row(t));
     });
     if constexpr (learned_weighting<Weighting>)
       add_weighting_gradients(trace, assigned, x, d_weights, gradients.weight_, of_worker(scratch, 0));
@@ -405,7 +360,7 @@ private:
           counts[t] = 0;
         check_choice(t, chosen.row(t), counts[t]);
         if (on_non_finite_ == non_finite::exclude)
-          counts[t] = drop_excluded(trace, t, chosen.row(t), counts[t]);
+          counts[t] = detail::drop_excluded(trace, t, chosen.row(t), counts[t]);
         counts[t] = keep_most_probable(trace, t, chosen.row(t), counts[t]);
       });
     } else {
@@ -419,32 +374,19 @@ private:
         vector_view<value_type> mine(scratch.data() + worker * scratch_size, scratch_size);
         vector_view<const value_type> p = trace.probabilities().row(t);
         if (on_non_finite_ == non_finite::exclude) {
-          p = with_excluded_last(trace, t, mine.subview(0, routed()));
+          p = detail::with_excluded_last(trace, t, mine.subview(0, routed()));
           mine = mine.subview(routed(), scratch_size - routed());
         }
         const std::size_t count = routing::select_row(ctx.backend(), select_, p, chosen.row(t), mine);
         check_choice(t, chosen.row(t), count);
         counts[t] = static_cast<index_t>(count);
         if (on_non_finite_ == non_finite::exclude)
-          counts[t] = drop_excluded(trace, t, chosen.row(t), counts[t]);
+          counts[t] = detail::drop_excluded(trace, t, chosen.row(t), counts[t]);
         counts[t] = keep_most_probable(trace, t, chosen.row(t), counts[t]);
       });
     }
   }
 
-  void check_finite(std::size_t token, vector_view<const value_type> logits) const {
-    if (on_non_finite_ == non_finite::propagate)
-      return;
-    const bool exclude = on_non_finite_ == non_finite::exclude;
-    std::size_t left = 0;
-    for (std::size_t e = 0; e < logits.size(); ++e) {
-      const bool excluded = exclude && logits[e] == -std::numeric_limits<value_type>::infinity();
-      require(excluded || std::isfinite(logits[e]), "the router's logit of token ", token, " for expert ", e, " is ",
-              logits[e]);
-      left += excluded ? 0 : 1;
-    }
-    require(left != 0, "token ", token, " has no expert left: all ", logits.size(), " logits of the router are -inf");
-  }
   /// The experts that every token gets, unless it is padding.
   [[nodiscard]] std::size_t shared_of(const router_trace<value_type>& trace, std::size_t token) const noexcept {
     return trace.is_valid(token) ? shared_.size() : 0;
@@ -452,32 +394,6 @@ private:
   /// What the selection wants, and a row of probabilities for it where experts may be out of service.
   [[nodiscard]] std::size_t scratch_per_worker() const {
     return selection_scratch(select_, routed()) + (on_non_finite_ == non_finite::exclude ? routed() : 0);
-  }
-  static void clear_excluded(const router_trace<value_type>& trace, std::size_t token,
-                             vector_view<value_type> gradient) noexcept {
-    for (std::size_t e = 0; e < gradient.size(); ++e)
-      if (trace.is_excluded(token, e))
-        gradient[e] = 0;
-  }
-  /// The token's probabilities with −∞ for experts that are out of service: the same row where none is.
-  [[nodiscard]] static vector_view<const value_type>
-  with_excluded_last(const router_trace<value_type>& trace, std::size_t token, vector_view<value_type> row) noexcept {
-    bool any = false;
-    for (std::size_t e = 0; e < row.size(); ++e) {
-      const bool excluded = trace.is_excluded(token, e);
-      row[e] = excluded ? least_preferred<value_type> : trace.probabilities()(token, e);
-      any = any || excluded;
-    }
-    return any ? vector_view<const value_type>(row) : trace.probabilities().row(token);
-  }
-  /// Takes chosen experts that are out of service away; returns how many are left.
-  [[nodiscard]] static index_t drop_excluded(const router_trace<value_type>& trace, std::size_t token,
-                                             vector_view<index_t> ids, index_t count) noexcept {
-    index_t kept = 0;
-    for (index_t i = 0; i < count; ++i)
-      if (!trace.is_excluded(token, ids[i]))
-        ids[kept++] = ids[i];
-    return kept;
   }
   /// routing_inputs::most_experts: the ids that stay, in their order.
   [[nodiscard]] static index_t keep_most_probable(const router_trace<value_type>& trace, std::size_t token,
@@ -491,12 +407,6 @@ private:
       std::copy(ids.begin() + least + 1, ids.begin() + count, ids.begin() + least);
     }
     return count;
-  }
-  /// A weighting may not look at the value that is NaN, and the choice among NaN means nothing: it must show.
-  static void spread_nan(vector_view<const value_type> p, vector_view<value_type> weights) noexcept {
-    for (const value_type value : p)
-      if (std::isnan(value))
-        std::fill(weights.begin(), weights.end(), value);
   }
   /// A selection may come from anywhere, so what it returns is checked; ids are put in ascending order.
   void check_choice(std::size_t token, vector_view<index_t> ids, std::size_t count) const {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/experts/activation.hpp>
 #include <hmoe/testing/probes.hpp>
 #include <hmoe/testing/report.hpp>
@@ -65,3 +67,5 @@ template <activation A> [[nodiscard]] report check_activation(const activation_o
 }
 
 } // namespace hmoe::testing
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/reference.hpp>
 #include <hmoe/execution/backend.hpp>
 #include <hmoe/execution/context.hpp>
@@ -291,3 +293,5 @@ template <backend Backend>
 }
 
 } // namespace hmoe::testing
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/core/router_trace.hpp>
 #include <hmoe/execution/workspace.hpp>
@@ -167,3 +169,5 @@ template <class T, batch_selection<T> Selection>
 }
 
 } // namespace hmoe::testing
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/dispatch/capacity.hpp>
 #include <hmoe/testing/probes.hpp>
 #include <hmoe/testing/report.hpp>
@@ -106,3 +108,5 @@ template <capacity_policy Capacity>
 }
 
 } // namespace hmoe::testing
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/parallel/communicator.hpp>
 #include <hmoe/testing/probes.hpp>
 #include <hmoe/testing/report.hpp>
@@ -236,3 +238,5 @@ template <communicator Communicator> [[nodiscard]] report check_communicator(con
 }
 
 } // namespace hmoe::testing
+
+#include <hmoe/core/macros_on.hpp>

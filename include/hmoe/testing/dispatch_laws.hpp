@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/reference.hpp>
 #include <hmoe/core/tape.hpp>
 #include <hmoe/dispatch/dense.hpp>
@@ -214,3 +216,5 @@ template <class Dispatch>
 }
 
 } // namespace hmoe::testing
+
+#include <hmoe/core/macros_on.hpp>

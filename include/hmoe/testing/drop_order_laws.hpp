@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/tape.hpp>
 #include <hmoe/dispatch/drop_order.hpp>
 #include <hmoe/testing/probes.hpp>
@@ -112,3 +114,5 @@ template <drop_order Order>
 }
 
 } // namespace hmoe::testing
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/execution/executor.hpp>
 #include <hmoe/testing/report.hpp>
 
@@ -133,3 +135,5 @@ template <executor Executor>
 }
 
 } // namespace hmoe::testing
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/reference.hpp>
 #include <hmoe/core/parameter.hpp>
 #include <hmoe/experts/bank.hpp>
@@ -245,3 +247,5 @@ template <expert E>
 }
 
 } // namespace hmoe::testing
+
+#include <hmoe/core/macros_on.hpp>

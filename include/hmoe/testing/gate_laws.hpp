@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/experts/gating.hpp>
 #include <hmoe/testing/probes.hpp>
 #include <hmoe/testing/report.hpp>
@@ -96,3 +98,5 @@ template <gating Gate> [[nodiscard]] report check_gate(const Gate& gate, const g
 }
 
 } // namespace hmoe::testing
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/assignment.hpp>
 #include <hmoe/core/router_trace.hpp>
 #include <hmoe/losses/auxiliary_loss.hpp>
@@ -208,3 +210,5 @@ template <class T = double, auxiliary_loss<T> Loss>
 }
 
 } // namespace hmoe::testing
+
+#include <hmoe/core/macros_on.hpp>

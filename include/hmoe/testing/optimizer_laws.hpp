@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/reference.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/parameter.hpp>
@@ -224,3 +226,5 @@ template <float_or_double T, std::invocable<const std::vector<parameter<T>>&> Ma
 }
 
 } // namespace hmoe::testing
+
+#include <hmoe/core/macros_on.hpp>

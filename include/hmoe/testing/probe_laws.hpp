@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/reference.hpp>
 #include <hmoe/core/matrix.hpp>
 #include <hmoe/dispatch/sorted.hpp>
@@ -202,3 +204,5 @@ template <hmoe::probe Probe> [[nodiscard]] report check_probe(Probe& probe) {
 }
 
 } // namespace hmoe::testing
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/reference.hpp>
 #include <hmoe/core/assignment.hpp>
 #include <hmoe/core/router_trace.hpp>
@@ -272,3 +274,5 @@ template <router_policy R> [[nodiscard]] report check_router(const R& subject, c
 }
 
 } // namespace hmoe::testing
+
+#include <hmoe/core/macros_on.hpp>

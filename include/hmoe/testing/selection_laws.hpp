@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/routing/score_functions/softmax.hpp>
 #include <hmoe/routing/selection.hpp>
 #include <hmoe/testing/probes.hpp>
@@ -140,3 +142,5 @@ template <class T, selection<T> Selection>
 }
 
 } // namespace hmoe::testing
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/routing/score_functions/softmax.hpp>
 #include <hmoe/routing/weighting.hpp>
 #include <hmoe/testing/probes.hpp>
@@ -113,3 +115,5 @@ template <class T, weighting<T> Weighting>
 }
 
 } // namespace hmoe::testing
+
+#include <hmoe/core/macros_on.hpp>

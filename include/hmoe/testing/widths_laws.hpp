@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/experts/widths.hpp>
 #include <hmoe/testing/probes.hpp>
 #include <hmoe/testing/report.hpp>
@@ -88,3 +90,5 @@ template <class Strategy>
 }
 
 } // namespace hmoe::testing
+
+#include <hmoe/core/macros_on.hpp>

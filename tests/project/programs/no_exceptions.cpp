@@ -2,7 +2,7 @@
 // Without exceptions a failed check calls the handler of the program, then aborts; nothing needs RTTI.
 // flags: -fno-exceptions -fno-rtti
 // aborts
-// prints: handled: hmoe: y is 3 x 5, needed is 3 x 4 at .*moe_layer.hpp
+// prints: handled: hmoe: y is 3 x 5, needed is 3 x 4 at .*argument_checks.hpp
 #include <hmoe/hmoe.hpp>
 
 #include <cstdio>

@@ -213,6 +213,4 @@ void cuda_experts<Lanes, S, Gate>::backward(const cuda_context& ctx, input x, co
 
 } // namespace hmoe::backends
 
-// clang-format off
 #include <hmoe/core/macros_on.hpp>
-// clang-format on

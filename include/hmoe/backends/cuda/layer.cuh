@@ -536,6 +536,4 @@ template <class Layer, class... Losses, class S> struct cuda_objective_kernels<L
 
 } // namespace hmoe::backends
 
-// clang-format off
 #include <hmoe/core/macros_on.hpp>
-// clang-format on

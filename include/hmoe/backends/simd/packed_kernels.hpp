@@ -161,20 +161,23 @@ public:
   }
   static probes::event hidden(const Bank& bank, const chunk<float>& c, block_range strips) noexcept {
     const std::size_t begin = strips.first * strip_width, h = bank.width(c.rows.expert);
-    return product(probes::stage::gate_up, c, strips.first == 0, bank.d_model(),
+    const std::size_t panels =
+        std::min(strips.count * panels_per_strip, bank.weights().in_panels(h) - strips.first * panels_per_strip);
+    return product(probes::stage::gate_up, c, strips.first == 0, bank.d_model(), panels,
                    std::min(strips.count * strip_width, h - begin) * panel_columns / hidden_per_panel);
   }
   static probes::event output(const Bank& bank, const chunk<float>& c, block_range panels) noexcept {
     const std::size_t begin = panels.first * panel_columns;
-    return product(probes::stage::down, c, panels.first == 0, bank.width(c.rows.expert),
+    return product(probes::stage::down, c, panels.first == 0, bank.width(c.rows.expert), panels.count,
                    std::min(panels.count * panel_columns, bank.d_model() - begin));
   }
 
 private:
+  /// Panels are read whole, the last one with what pads it.
   static probes::event product(probes::stage stage, const chunk<float>& c, bool first, std::size_t depth,
-                               std::size_t columns) noexcept {
+                               std::size_t panels, std::size_t columns) noexcept {
     const auto n = static_cast<double>(c.rows.count), m = static_cast<double>(columns);
-    const double weights = static_cast<double>(format::template panel_bytes<arch>(depth)) * m / panel_columns;
+    const auto weights = static_cast<double>(panels * format::template panel_bytes<arch>(depth));
     return {stage,
             probes::direction::forward,
             first ? c.rows.count : 0,

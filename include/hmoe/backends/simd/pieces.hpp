@@ -111,7 +111,7 @@ template <class Chunk, class Told> struct piece_told {
   vector_view<const work_piece> pieces;
   const Told& told;
 
-  template <class Context>
+  template <execution_context Context>
   void operator()(const Context& ctx, std::size_t i, std::size_t worker, probes::watch<Context>& watched) const {
     if constexpr (!std::same_as<Told, pieces_tell>)
       watched.begin(ctx, told(chunks[pieces[i].chunk], pieces[i]).by(worker));

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/io/models/families.hpp>
 #include <hmoe/io/models/family.hpp>
 #include <hmoe/io/models/layer_tensors.hpp>
@@ -66,3 +68,5 @@ template <execution_context Context>
 }
 
 } // namespace hmoe::io::models
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/execution/context.hpp>
 #include <hmoe/io/any_packed_bank.hpp>
 #include <hmoe/io/format_list.hpp>
@@ -28,7 +30,7 @@ namespace hmoe::io::models {
 
 namespace detail {
 /// What the context's backend packs of such experts.
-template <class Format, class Context> struct packs_as {
+template <class Format, execution_context Context> struct packs_as {
   template <class Source, class Gate>
   [[nodiscard]] auto operator()(const Source& source, Gate gate, std::pmr::memory_resource* memory) const {
     using backend = typename Context::backend_type;
@@ -122,3 +124,5 @@ template <class Format, execution_context Context>
 }
 
 } // namespace hmoe::io::models
+
+#include <hmoe/core/macros_on.hpp>

@@ -20,6 +20,7 @@ namespace hmoe::routing {
 struct expert_choice {
   double factor = 2; ///< experts per token on average
 
+  template <class Visitor> void visit_numbers(Visitor&& visit) const { visit("factor", factor); }
   void validate(std::size_t experts) const {
     require(factor > 0 && factor <= static_cast<double>(experts), "expert_choice with factor = ", factor, " for ",
             experts, " experts: it must be above 0, and at most ", experts);

@@ -19,6 +19,10 @@ struct random_hash {
   seed key{};
 
   [[nodiscard]] std::size_t max_selected(std::size_t) const noexcept { return k; }
+  template <class Visitor> void visit_numbers(Visitor&& visit) const {
+    visit("k", k);
+    visit("key", key.value);
+  }
   void validate(std::size_t experts) const {
     require(k >= 1 && k <= experts, "random_hash with k = ", k, " for ", experts, " experts: k must be 1 to ", experts);
   }

@@ -26,6 +26,11 @@ struct sinkhorn {
   double tolerance = 1e-3;
 
   [[nodiscard]] std::size_t max_selected(std::size_t) const noexcept { return k; }
+  template <class Visitor> void visit_numbers(Visitor&& visit) const {
+    visit("k", k);
+    visit("iterations", iterations);
+    visit("tolerance", tolerance);
+  }
   void validate(std::size_t experts) const {
     require(k >= 1 && k <= experts, "sinkhorn with k = ", k, " for ", experts, " experts: k must be 1 to ", experts);
     require(iterations >= 1, "sinkhorn with 0 iterations: at least 1 is needed");

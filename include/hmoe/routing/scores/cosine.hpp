@@ -52,6 +52,7 @@ public:
   /// m, the dimension of the sphere's space.
   [[nodiscard]] std::size_t dimension() const noexcept { return embeddings_.cols(); }
   [[nodiscard]] const Function& function() const noexcept { return function_; }
+  template <class Visitor> void visit_numbers(Visitor&& visit) const { visit("start_temperature", start_); }
   [[nodiscard]] double temperature() const noexcept {
     return std::exp(-static_cast<double>(log_inverse_temperature_(0, 0)));
   }

@@ -33,6 +33,7 @@ public:
   gumbel(std::size_t d_model, std::size_t experts, double scale = 1) : gumbel(Score(d_model, experts), scale) {}
 
   [[nodiscard]] double scale() const noexcept { return scale_; }
+  template <class Visitor> void visit_numbers(Visitor&& visit) const { visit("scale", scale_); }
   void lay_out(std::pmr::memory_resource* memory, std::size_t tokens) const {
     routing::lay_out_part(inner_, memory, tokens);
   }

@@ -35,6 +35,7 @@ public:
       : jittered(Score(d_model, experts), epsilon) {}
 
   [[nodiscard]] double epsilon() const noexcept { return epsilon_; }
+  template <class Visitor> void visit_numbers(Visitor&& visit) const { visit("epsilon", epsilon_); }
   void lay_out(std::pmr::memory_resource* memory, std::size_t tokens) const {
     routing::lay_out_part(inner_, memory, tokens);
     static_cast<void>(rows(memory, tokens));

@@ -44,6 +44,7 @@ public:
   [[nodiscard]] matrix_view<value_type> noise_weight() noexcept { return noise_weight_; }
   [[nodiscard]] matrix_view<const value_type> noise_weight() const noexcept { return noise_weight_; }
   [[nodiscard]] double epsilon() const noexcept { return epsilon_; }
+  template <class Visitor> void visit_numbers(Visitor&& visit) const { visit("epsilon", epsilon_); }
 
   /// Saved of a token: W_n x, then n. losses::noisy_load reads both, and adds ∂L/∂(W_n x) to trace.d_score_saved().
   [[nodiscard]] std::size_t saved_per_token() const noexcept { return inner_.saved_per_token() + 2 * this->size(); }

@@ -44,6 +44,7 @@ public:
       : rms_normalized(Score(d_model, experts), epsilon) {}
 
   [[nodiscard]] double epsilon() const noexcept { return epsilon_; }
+  template <class Visitor> void visit_numbers(Visitor&& visit) const { visit("epsilon", epsilon_); }
   [[nodiscard]] vector_view<value_type> scale() noexcept { return scale_.row(0); }
   [[nodiscard]] vector_view<const value_type> scale() const noexcept { return scale_.row(0); }
 

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/checksum.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/routing/preference.hpp>
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -90,6 +93,16 @@ public:
   [[nodiscard]] cost_aware_top_p_view view() const noexcept { return {costs_, p_, budget_}; }
   /// The most experts that the budget can pay.
   [[nodiscard]] std::size_t max_selected(std::size_t) const noexcept { return most_; }
+  /// A checksum of the costs.
+  [[nodiscard]] std::string identity() const {
+    checksum sum;
+    sum.add(std::as_bytes(std::span(costs_)));
+    return "checksum of costs = " + std::to_string(sum.value());
+  }
+  template <class Visitor> void visit_numbers(Visitor&& visit) const {
+    visit("p", p_);
+    visit("budget", budget_);
+  }
   void validate(std::size_t experts) const {
     require(costs_.size() == experts, "cost_aware_top_p has ", costs_.size(), " costs for ", experts, " experts");
   }

@@ -21,6 +21,10 @@ struct cumulative_threshold {
   [[nodiscard]] HMOE_HOST_DEVICE constexpr std::size_t max_selected(std::size_t experts) const noexcept {
     return most < experts ? most : experts;
   }
+  template <class Visitor> void visit_numbers(Visitor&& visit) const {
+    visit("limit", limit);
+    visit("most", most);
+  }
   void validate(std::size_t) const {
     require(limit > 0 && limit <= 1, "cumulative_threshold with limit = ", limit, ": it must be in (0, 1]");
     require(most >= 1, "cumulative_threshold with at most 0 experts: it must allow at least 1");

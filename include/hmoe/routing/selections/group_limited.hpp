@@ -27,6 +27,11 @@ template <group_score Score = group_score::best_two, group_mask Mask = group_mas
   [[nodiscard]] HMOE_HOST_DEVICE constexpr std::size_t scratch_size(std::size_t experts) const noexcept {
     return experts + groups;
   }
+  template <class Visitor> void visit_numbers(Visitor&& visit) const {
+    visit("k", k);
+    visit("groups", groups);
+    visit("kept", kept);
+  }
   void validate(std::size_t experts) const {
     require(groups != 0 && kept != 0 && k != 0, "group_limited with groups = ", groups, ", kept = ", kept,
             " and k = ", k, ": give all three, as in {.groups = 8, .kept = 4, .k = 8}");

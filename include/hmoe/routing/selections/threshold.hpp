@@ -16,6 +16,7 @@ struct threshold {
   double minimum;
 
   HMOE_HOST_DEVICE constexpr threshold(double value) noexcept : minimum(value) {}
+  template <class Visitor> void visit_numbers(Visitor&& visit) const { visit("minimum", minimum); }
   void validate(std::size_t) const {
     require(std::isfinite(minimum), "threshold with minimum = ", minimum, ": it must be finite");
   }

@@ -36,6 +36,7 @@ public:
       return K;
   }
   [[nodiscard]] HMOE_HOST_DEVICE constexpr std::size_t max_selected(std::size_t) const noexcept { return k(); }
+  template <class Visitor> void visit_numbers(Visitor&& visit) const { visit("k", k()); }
   void validate(std::size_t experts) const {
     require(N == dynamic || N == experts, "top_k of ", N, " experts in a router of ", experts);
     require(k() >= 1 && k() <= experts, "top_k with k = ", k(), " for ", experts, " experts: k must be 1 to ", experts);

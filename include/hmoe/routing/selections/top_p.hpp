@@ -18,6 +18,7 @@ struct top_p {
     if (__builtin_is_constant_evaluated() && !(threshold > 0 && threshold <= 1))
       the_p_of_top_p_must_be_above_0_and_at_most_1();
   }
+  template <class Visitor> void visit_numbers(Visitor&& visit) const { visit("p", p); }
   void validate(std::size_t) const { require(p > 0 && p <= 1, "top_p with p = ", p, ": p must be in (0, 1]"); }
 
   template <class T>

@@ -24,6 +24,7 @@ struct always_on {
   template <execution_context Context, class T>
   static void backward(const Context&, matrix_view<const T>, const assignment<T>&, vector_view<const T>, matrix_view<T>,
                        always_on&) noexcept {}
+  template <class Visitor> void visit_numbers(Visitor&& visit) const { visit("count", count); }
   template <class Visitor> static void visit_parameters(Visitor&&) noexcept {}
   static void initialize(seed, std::uint64_t, const initialization&) noexcept {}
 };

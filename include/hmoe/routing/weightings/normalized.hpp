@@ -23,6 +23,11 @@ template <class Weighting = raw> struct normalized {
   epsilon_use use = epsilon_use::added;
   Weighting inner{};
 
+  template <class Visitor> void visit_numbers(Visitor&& visit) const {
+    visit("order", order);
+    visit("epsilon", epsilon);
+    visit("use", use);
+  }
   void validate(std::size_t experts) const {
     require(std::isfinite(order) && order >= 1, "normalized with order = ", order,
             ": the order of the norm must be finite and at least 1");

@@ -22,6 +22,10 @@ struct renormalized {
   double epsilon = 0;
   epsilon_use use = epsilon_use::added;
 
+  template <class Visitor> void visit_numbers(Visitor&& visit) const {
+    visit("epsilon", epsilon);
+    visit("use", use);
+  }
   void validate(std::size_t) const {
     require(std::isfinite(epsilon) && epsilon >= 0, "renormalized with epsilon = ", epsilon,
             ": it must be finite and not below 0");

@@ -17,6 +17,7 @@ namespace hmoe::routing {
 struct renormalized_without_last {
   double epsilon = 0x1p-23; ///< the rounding unit of float, as in the code
 
+  template <class Visitor> void visit_numbers(Visitor&& visit) const { visit("epsilon", epsilon); }
   void validate(std::size_t experts) const {
     require(std::isfinite(epsilon) && epsilon > 0, "renormalized_without_last with epsilon = ", epsilon,
             ": it must be finite and above 0");

@@ -28,6 +28,7 @@ template <class Weighting = renormalized> struct scaled {
   double factor = 0; ///< 0: not given, an hmoe::error
   Weighting inner{};
 
+  template <class Visitor> void visit_numbers(Visitor&& visit) const { visit("factor", factor); }
   void validate(std::size_t experts) const {
     require(std::isfinite(factor) && factor != 0, "scaled with factor = ", factor,
             ": give the model's factor, finite and not 0 (1 where it has none), as in {.factor = 2.5}");

@@ -30,6 +30,7 @@ struct sparsemixer {
 
   static constexpr bool reads_row = true;
 
+  template <class Visitor> void visit_numbers(Visitor&& visit) const { visit("epsilon", epsilon); }
   void validate(std::size_t experts) const {
     require(std::isfinite(epsilon) && epsilon > 0, "sparsemixer with epsilon = ", epsilon,
             ": give the model's router_jitter_noise, finite and above 0, as in {.epsilon = 0.01}");
