@@ -6,6 +6,7 @@
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/vector_view.hpp>
 #include <hmoe/execution/context.hpp>
+#include <hmoe/execution/for_each_row.hpp>
 #include <hmoe/execution/probe.hpp>
 
 #include <algorithm>
