@@ -25,8 +25,8 @@ PARTS = {
         "auxiliary_loss", "choice_counts", "expert_groups", "gates", "load_variation", "small_memory", "squared_variation",
     },  # fmt: skip
     "routing": {
-        "accepted_batch", "batch_selection", "bias_load", "noise", "padding", "preference", "projection", "score", "score_function",
-        "selection", "token_ids", "weighting",
+        "accepted_batch", "batch_selection", "bias_load", "noise", "non_finite", "padding", "preference", "projection",
+        "router_policy", "score", "score_function", "selection", "token_ids", "weighting",
     },  # fmt: skip
     "statistics": {"number_list"},
 }
