@@ -126,18 +126,25 @@ TEST_CASE("a single worker has the same pieces, as they lie in memory") {
   }
 }
 
-TEST_CASE("for one worker a kind of work on a chunk is one piece, and all of them are one task") {
+TEST_CASE(
+    "for one worker, or where there is little to do, work of a kind on a chunk is a piece, and all are one task") {
   const std::vector<chunk_work> work{{{{3, 1.0}, {0, 1.0}}}, {{{1, 5.0}, {1000, 7.0}}}};
+  constexpr std::size_t total = 3 + 5 + 7000;
   const context ctx{backends::reference{}, for_one_task{}};
-  std::vector<std::array<std::size_t, 4>> done;
-  run_phase(
-      ctx, vector_view<const chunk_work>(work), sizes_of(10, 1), [](const chunk_work& c) { return c; },
-      [&](const chunk_work&, const work_piece& w, std::size_t worker) {
-        CHECK(worker == 2);
-        done.push_back({w.chunk, w.kind, w.first, w.count});
-      },
-      pieces_tell{}, workers::one);
-  CHECK(done == std::vector<std::array<std::size_t, 4>>{{0, 0, 0, 3}, {1, 0, 0, 1}, {1, 1, 0, 1000}});
+  const auto run = [&](const work_sizes& sizes, workers who) {
+    std::vector<std::array<std::size_t, 4>> done;
+    run_phase(
+        ctx, vector_view<const chunk_work>(work), sizes, [](const chunk_work& c) { return c; },
+        [&](const chunk_work&, const work_piece& w, std::size_t worker) {
+          CHECK(worker == 2);
+          done.push_back({w.chunk, w.kind, w.first, w.count});
+        },
+        pieces_tell{}, who);
+    return done;
+  };
+  const std::vector<std::array<std::size_t, 4>> expected{{0, 0, 0, 3}, {1, 0, 0, 1}, {1, 1, 0, 1000}};
+  CHECK(run(sizes_of(10, 1), workers::one) == expected);
+  CHECK(run(sizes_of(10, total), workers::all) == expected);
 }
 
 TEST_CASE("the rows of a piece: as many as its units have, the last of all perhaps fewer") {

@@ -169,18 +169,17 @@ inline void scale_rows(std::size_t count, const std::byte* rows, std::size_t ste
   }
 }
 
-/// dots[r] += the products of four bytes (or two words) in each lane of left and right, and those of row r: its
-/// activations for this step are `step` bytes behind those of row r − 1.
+/// dots[r] += the products of four bytes (or two words) in each lane of left and right, and those at rows[r] + offset.
 template <simd_detail::byte_product Product, class Arch, std::size_t Rows>
 [[gnu::always_inline]] inline void add_step(simd_detail::byte_vector<Arch> left, simd_detail::byte_vector<Arch> right,
-                                            const std::byte* activations, std::size_t step,
+                                            const row_pointers<std::byte, Rows>& rows, std::size_t offset,
                                             simd_detail::int_vector<Arch> (&dots)[Rows][2]) noexcept {
   keep_in_register(left);
   keep_in_register(right);
 #pragma GCC unroll 16
   for (std::size_t r = 0; r < Rows; ++r) {
     std::uint32_t values;
-    std::memcpy(&values, activations + r * step, sizeof values);
+    std::memcpy(&values, rows[r] + offset, sizeof values);
     // Of copies: elements of an array that an asm statement names stay in memory.
     auto to_left = simd_detail::add_products<Product, Arch>(dots[r][0], left, values),
          to_right = simd_detail::add_products<Product, Arch>(dots[r][1], right, values);

@@ -78,35 +78,36 @@ struct quantized_by_channel {
     constexpr std::size_t n = vec::size;
     const auto* weights = reinterpret_cast<const std::uint32_t*>(panel + scale_bytes<Arch>);
     ahead.template advance<scale_bytes<Arch>, 1, 2>();
-    std::fill_n(tile, Rows * 2 * n, 0.0F);
+    detail::clear_tile<Rows, vec>(tile);
+    detail::row_pointers<std::byte, Rows> activations(rows, step);
     for (std::size_t b = 0; b < blocks(depth);) {
+      const std::size_t end = std::min(b + blocks_summed, blocks(depth));
       ints dots[Rows][2];
 #pragma GCC unroll 16
-      for (std::size_t r = 0; r < Rows; ++r)
-        dots[r][0] = dots[r][1] = ints(0);
-      for (const std::size_t end = std::min(b + blocks_summed, blocks(depth)); b < end;
-           ++b, rows += sizeof(row_block)) {
-#pragma GCC unroll 16
-        for (std::size_t r = 0; r < Rows; ++r) {
-          const ints constant(reinterpret_cast<const row_block*>(rows + r * step)->constant);
-          dots[r][0] += constant;
-          dots[r][1] += constant;
-        }
-        const std::byte* values_of_step = rows;
+      for (std::size_t r = 0; r < Rows; ++r) {
+        const auto* of_row = reinterpret_cast<const row_block*>(activations[r]);
+        std::int32_t constant = of_row->constant;
+        if constexpr (encodes_rows)
+          for (std::size_t i = 1; i < end - b; ++i)
+            constant += of_row[i].constant;
+        dots[r][0] = dots[r][1] = ints(constant);
+      }
+      for (; b < end; ++b, activations.advance(sizeof(row_block))) {
+        auto of_step = activations;
         const std::size_t count = std::min(encoded_together / 4, steps(depth) - b * (encoded_together / 4));
-        for (std::size_t s = 0; s < count; ++s, weights += 2 * n, values_of_step += 4 * sizeof(row_code)) {
+        for (std::size_t s = 0; s < count; ++s, weights += 2 * n, of_step.advance(4 * sizeof(row_code))) {
           ahead.template advance<2 * n * sizeof(*weights), 1, 2>();
 #pragma GCC unroll 2
           for (std::size_t part = 0; part < parts; ++part)
             detail::add_step<Product, Arch>(numbers<Arch>(bytes::load_aligned(weights), part),
-                                            numbers<Arch>(bytes::load_aligned(weights + n), part),
-                                            values_of_step + 4 * part, step, dots);
+                                            numbers<Arch>(bytes::load_aligned(weights + n), part), of_step, 4 * part,
+                                            dots);
         }
       }
 #pragma GCC unroll 16
       for (std::size_t r = 0; r < Rows; ++r) {
         float* sums = tile + r * 2 * n;
-        const vec scale(reinterpret_cast<const row_block*>(rows + r * step - sizeof(row_block))->scale);
+        const vec scale(reinterpret_cast<const row_block*>(activations[r])[-1].scale);
         xsimd::fma(xsimd::to_float(dots[r][0]), scale, vec::load_aligned(sums)).store_aligned(sums);
         xsimd::fma(xsimd::to_float(dots[r][1]), scale, vec::load_aligned(sums + n)).store_aligned(sums + n);
       }

@@ -183,17 +183,15 @@ template <fp8_decoding Decoding>
 /// every four columns the codes of the left ones (k, k + 1 of each), then those of the right ones.
 template <fp8_decoding Decoding> struct basic_fp8 {
   static constexpr bool in_pairs = Decoding == fp8_decoding::pairs || Decoding == fp8_decoding::table_of_pairs;
-  using rows_as = basic_bf16<in_pairs>;
+  using rows_as = std::conditional_t<in_pairs, bf16, basic_bf16<false>>;
   using row_value = typename rows_as::row_value;
   using block_type = fp8_block;
   static constexpr std::string_view name = "fp8";
   static constexpr float largest_weight = std::numeric_limits<float>::max();
   static constexpr std::size_t encoded_together = 1;
 
-  [[nodiscard]] static constexpr std::size_t row_length(std::size_t depth) noexcept {
-    return rows_as::row_length(depth);
-  }
-  [[nodiscard]] static constexpr std::size_t row_offset(std::size_t k) noexcept { return k; }
+  [[nodiscard]] static std::size_t row_length(std::size_t depth) noexcept { return rows_as::row_length(depth); }
+  [[nodiscard]] static std::size_t row_offset(std::size_t k) noexcept { return rows_as::row_offset(k); }
   template <class Arch> static void encode(const float* from, std::size_t depth, row_value* to) noexcept {
     rows_as::template encode<Arch>(from, depth, to);
   }
@@ -236,10 +234,23 @@ template <fp8_decoding Decoding> struct basic_fp8 {
     requires(Panels == 1)
   static void multiply(std::size_t depth, const row_value* rows, std::size_t step, const std::byte* panel,
                        detail::read_ahead ahead, float* tile) noexcept {
+    if constexpr (in_pairs)
+      rows_as::with_rows(rows, step, [&](const auto* held, std::size_t apart) {
+        multiply_rows<Rows, Arch>(depth, held, apart, panel, ahead, tile);
+      });
+    else
+      multiply_rows<Rows, Arch>(depth, rows, step, panel, ahead, tile);
+  }
+
+private:
+  template <std::size_t Rows, class Arch, class Row>
+  static void multiply_rows(std::size_t depth, const Row* rows, std::size_t step, const std::byte* panel,
+                            detail::read_ahead ahead, float* tile) noexcept {
     using vec = xsimd::batch<float, Arch>;
     constexpr std::size_t n = vec::size;
+    detail::row_pointers<Row, Rows> activations(rows, step);
     const auto* codes = reinterpret_cast<const std::uint8_t*>(panel);
-    std::fill_n(tile, Rows * 2 * n, 0.0F);
+    detail::clear_tile<Rows, vec>(tile);
     for (std::size_t first = 0; first < depth; first += fp8_block::size) {
       const auto* scales = reinterpret_cast<const float*>(codes);
       codes += scale_bytes<Arch>;
@@ -247,17 +258,17 @@ template <fp8_decoding Decoding> struct basic_fp8 {
       vec sums[Rows][2];
       detail::clear(sums);
       const std::size_t end = std::min(depth, first + fp8_block::size);
-      for (std::size_t k = first; k < end; k += 2, codes += step_bytes<Arch>) {
+      for (std::size_t k = first; k < end; k += 2, codes += step_bytes<Arch>, activations.advance(2)) {
         ahead.template advance<step_bytes<Arch>, 1, 2>();
         if constexpr (in_pairs) {
 #if HMOE_DETAIL_HAS_BF16_DOT && defined(__AVX512BW__)
           const auto [left, right] = detail::decode_fp8_pairs<Decoding>(codes);
-          detail::add_pairs<Rows>(left, right, rows + k, step, sums);
+          detail::add_pairs<Rows>(left, right, activations, sums);
 #endif
         } else {
           const auto steps = detail::decode_fp8<Decoding, Arch>(codes);
-          detail::add_products<Rows>(steps.even[0], steps.even[1], rows + k, step, sums);
-          detail::add_products<Rows>(steps.odd[0], steps.odd[1], rows + k + 1, step, sums);
+          detail::add_products<Rows>(steps.even[0], steps.even[1], activations, 0, sums);
+          detail::add_products<Rows>(steps.odd[0], steps.odd[1], activations, 1, sums);
         }
       }
       constexpr float unit = detail::fp8_unit<Decoding, Arch>;
@@ -275,7 +286,6 @@ template <fp8_decoding Decoding> struct basic_fp8 {
     }
   }
 
-private:
   template <class Arch> static constexpr std::size_t scale_bytes = 2 * detail::lanes<Arch> * sizeof(float);
   template <class Arch> static constexpr std::size_t step_bytes = 4 * detail::lanes<Arch>;
   [[nodiscard]] static constexpr std::size_t blocks(std::size_t depth) noexcept {

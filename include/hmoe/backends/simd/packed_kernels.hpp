@@ -213,10 +213,11 @@ private:
     /// For block b of `blocks`: a single one prefetches what it needs soon, several share what is read next.
     [[nodiscard]] formats::detail::read_ahead ahead(std::size_t b, std::size_t blocks,
                                                     std::size_t rows) const noexcept {
-      if (blocks == 1 && rows <= tuning.unasked_rows)
+      if (blocks == 1) {
+        if (const auto distance = tuning.distance(rows))
+          return {now + *distance / panels_together(rows), memory_alignment};
         return {now, 0}; // one line again and again, which costs nothing
-      if (blocks == 1)
-        return {now + (tuning.ahead + tuning.ahead_per_row * rows) / panels_together(rows), memory_alignment};
+      }
       const std::size_t part = std::max<std::size_t>(bytes * blocks, 1); // no bytes: an expert of width 0
       return {next + b * next_bytes / blocks, blocks_of(memory_alignment * next_bytes, part)};
     }

@@ -73,14 +73,11 @@ struct phase_work {
 /// How many take part in a phase.
 enum class workers { all, one };
 
-/// What a piece costs at least, where there is enough to do; for one worker, what all of it costs.
-[[nodiscard]] inline double piece_cost(const phase_work& work, const work_sizes& sizes, workers who) {
+[[nodiscard]] inline double total_cost(const phase_work& work) {
   double total = 0;
   work.for_each(
       [&](const divisible_work& w, std::size_t, std::size_t) { total += static_cast<double>(w.units) * w.unit_cost; });
-  if (who == workers::one)
-    return total;
-  return std::max(total / static_cast<double>(sizes.pieces), static_cast<double>(sizes.least_work));
+  return total;
 }
 [[nodiscard]] inline std::size_t units_per_piece(const divisible_work& w, double target) noexcept {
   return w.unit_cost * static_cast<double>(w.units) <= target
@@ -123,7 +120,7 @@ template <class Chunk, class Told> struct piece_told {
 /// piece.kind is the index in that array. Pieces have about equal cost and the costliest come first: one huge expert is
 /// shared among all workers, many tiny ones fill the gaps. (A single worker takes them as they lie in memory.)
 /// told(chunk, piece): the event of a piece, for probes. `who`: for one worker all pieces, of whole chunks, are one
-/// task.
+/// task; so is work that is less than a piece should be.
 template <execution_context Context, class Chunk, class Work, class F, class Told = pieces_tell>
 void run_phase(const Context& ctx, vector_view<const Chunk> chunks, const work_sizes& sizes, const Work& work,
                const F& f, [[maybe_unused]] const Told& told = {}, workers who = workers::all) {
@@ -133,13 +130,14 @@ void run_phase(const Context& ctx, vector_view<const Chunk> chunks, const work_s
                          return (*static_cast<decltype(&of_chunk)>(object))(chunk)[kind];
                        },
                        chunks.size(), std::tuple_size_v<decltype(work(chunks[0]))>};
-  const double target = piece_cost(all, sizes, who);
+  const double total = total_cost(all), least = static_cast<double>(sizes.least_work);
+  const bool alone = who == workers::one || total <= least;
+  const double target = alone ? total : std::max(total / static_cast<double>(sizes.pieces), least);
   const std::size_t count = count_pieces(all, target);
   simd_detail::with_pieces(ctx, count, [&](vector_view<work_piece> pieces) {
     cut_into_pieces(all, target, pieces);
     const auto run = [&](std::size_t i, std::size_t worker) { f(chunks[pieces[i].chunk], pieces[i], worker); };
     const piece_told<Chunk, Told> tell{chunks, pieces, told};
-    const bool alone = who == workers::one;
     if (!alone && ctx.executor().concurrency() > 1)
       simd_detail::sort_by_cost(pieces);
     probes::for_each_block_of_tasks(ctx, count, alone && count != 0 ? count : 1, run, tell);

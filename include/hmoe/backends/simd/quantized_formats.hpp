@@ -126,14 +126,13 @@ struct quantized {
     using bytes = simd_detail::byte_vector<Arch>;
     constexpr std::size_t n = vec::size;
     // The float sums stay in the tile, in L1: the registers are for the integer sums.
-    std::fill_n(tile, Rows * 2 * n, 0.0F);
-    for (std::size_t b = 0; b < blocks(depth); ++b) {
+    detail::clear_tile<Rows, vec>(tile);
+    detail::row_pointers<std::byte, Rows> activations(rows, step);
+    for (std::size_t b = 0; b < blocks(depth); ++b, activations.advance(sizeof(row_block))) {
       const std::byte* scales = panel + scales_at<Arch>(b);
       if (b % blocks_together == 0)
         ahead.template advance<scale_bytes<Arch>, 1, 2>();
-      const auto block_of = [&](std::size_t r) {
-        return reinterpret_cast<const row_block*>(rows + r * step + b * sizeof(row_block));
-      };
+      const auto block_of = [&](std::size_t r) { return reinterpret_cast<const row_block*>(activations[r]); };
       ints dots[Rows][2];
 #pragma GCC unroll 16
       for (std::size_t r = 0; r < Rows; ++r)
@@ -141,7 +140,7 @@ struct quantized {
       const auto* weights = reinterpret_cast<const std::uint32_t*>(panel + codes_at<Arch>(b));
       [[maybe_unused]] ints earlier[sums_in_16_bits ? Rows : 1][2]; // of the parts of 32 before
       for (std::size_t part = 0; part < Block::size / quantized_block_size; ++part) {
-        const std::byte* activations = rows + b * sizeof(row_block) + part * quantized_block_size * sizeof(row_code);
+        const std::size_t first = part * quantized_block_size * sizeof(row_code);
 #pragma GCC unroll 8 // as a loop, g++ 12 keeps most sums in memory
         for (std::size_t s = 0; s < steps_stored; ++s, weights += 2 * n) {
           ahead.template advance<2 * n * sizeof(*weights), 1, 2>();
@@ -149,8 +148,8 @@ struct quantized {
           for (std::size_t piece = 0; piece < pieces; ++piece) {
             // Loaded anew for each piece: 16 registers hold 12 sums, these two and one activation.
             detail::add_step<Product, Arch>(numbers<Arch>(bytes::load_aligned(weights), piece),
-                                            numbers<Arch>(bytes::load_aligned(weights + n), piece),
-                                            activations + place(s, piece), step, dots);
+                                            numbers<Arch>(bytes::load_aligned(weights + n), piece), activations,
+                                            first + place(s, piece), dots);
           }
         }
         if constexpr (sums_in_16_bits)

@@ -1,22 +1,34 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/backends/simd/cpu_maker.hpp>
 #include <hmoe/backends/simd/weight_formats.hpp>
 
 #include <xsimd/xsimd.hpp>
 
 #include <cstddef>
+#include <optional>
 #include <type_traits>
 
 namespace hmoe::backends::simd_detail {
 
 /// How panels are multiplied; printable, one place to tune.
 struct tile_tuning {
-  std::size_t rows;          ///< rows of activations in registers at a time: a block
-  std::size_t ahead;         ///< a block alone on its panel prefetches that many bytes before they are needed ...
-  std::size_t ahead_per_row; ///< ... and that many more for each of its rows
-  std::size_t unasked_rows;  ///< that many rows or fewer in such a block leave prefetching to the CPU
-  std::size_t paired_rows;   ///< that many rows or fewer read two panels side by side, each with half of that distance
+  std::size_t rows;           ///< rows of activations in registers at a time: a block
+  std::size_t ahead;          ///< a block alone on its panel prefetches that many bytes before they are needed ...
+  std::size_t ahead_per_row;  ///< ... and that many more for each of its rows
+  std::size_t unasked_rows;   ///< that many rows or fewer in such a block leave prefetching to the CPU
+  std::size_t ahead_on_intel; ///< what holds in place of these three on Intel's CPUs, for all rows; 0: the same
+  std::size_t paired_rows;    ///< that many rows or fewer read two panels side by side, each with half of that distance
+
+  /// How far ahead a block alone on its panel, of `count` rows, prefetches; nothing: it does not.
+  [[nodiscard]] std::optional<std::size_t> distance(std::size_t count) const noexcept {
+    if (ahead_on_intel > 0 && on_intel())
+      return ahead_on_intel;
+    if (count <= unasked_rows)
+      return std::nullopt;
+    return ahead + ahead_per_row * count;
+  }
 };
 
 /// rows · 2 sums, two registers of weights and one activation have to fit the 32 registers of AVX-512 and of NEON on
@@ -41,8 +53,21 @@ struct tile_tuning {
 ///   | q4            |       4 |   22 | 22 |    22 |   22 |   24 |    24 |
 ///   | fp8           |       1 |   28 | 28 |    28 |   24 |   30 |    29 |
 ///   | fp8           |       4 |   20 | 20 |    20 |   21 |   25 |    25 |
-/// In layers 0 is as quick or quicker for up to 12 rows of 32 or 16 bits (by 3 % at 10 rows of float), and mxfp4, whose
-/// decoding is longer, is slower without prefetches.
+/// and on an Intel Xeon of 2 cores (AVX-512, family 6, model 207; other programs running, a plain read of one core 16):
+///   | weights    | rows | none |  0 | 512 B | 2 KB | 4 KB | 8 KB | 16 KB | 32 KB |
+///   | 32 bits    |    1 |   16 | 15 |    15 |   17 |   17 |   17 |    17 |    15 |
+///   | 32 bits    |    4 |   11 | 11 |    12 |   14 |   15 |   15 |    15 |    14 |
+///   | 32 bits    |   12 |    8 |  8 |    10 |   12 |   13 |   13 |    13 |    13 |
+///   | 16 bits    |    1 |   12 | 12 |    13 |   13 |   16 |   15 |    16 |    15 |
+///   | 16 bits    |    4 |    9 |  9 |    11 |   13 |   14 |   14 |    14 |    13 |
+///   | 16 bits    |   12 |    7 |  7 |     9 |   12 |   12 |   12 |    13 |    12 |
+///   | q8_channel |    1 |   16 | 16 |    17 |   17 |   17 |   17 |    17 |    17 |
+///   | q8_channel |    4 |   12 | 12 |    12 |   14 |   16 |   16 |    15 |    16 |
+///   | q8_channel |   12 |    8 |  9 |     9 |   12 |   15 |   15 |    15 |    15 |
+///   | q4         |    1 |   12 | 12 |    12 |   15 |   16 |   16 |    16 |    16 |
+///   | q4         |    4 |   10 | 10 |    10 |   13 |   15 |   15 |    15 |    15 |
+/// On the Zen 4, in layers, 0 is as quick or quicker for up to 12 rows of 32 or 16 bits (by 3 % at 10 rows of float),
+/// and mxfp4, whose decoding is longer, is slower without prefetches.
 template <class Format, class Arch>
 inline constexpr tile_tuning tuning_of = [] {
   constexpr std::size_t n = xsimd::batch<float, Arch>::size,
@@ -52,11 +77,10 @@ inline constexpr tile_tuning tuning_of = [] {
   constexpr bool in_bytes = std::is_same_v<typename Format::row_value, std::byte>;
   constexpr std::size_t unasked_rows = n == 16 && in_bytes && Format::name != "mxfp4" ? 4 * bytes / weights : 0;
   constexpr std::size_t paired_rows = n < 16 && !quantised ? 4 : 0;
-  if constexpr (paired_rows > 0 && !narrow)
-    return tile_tuning{rows, 0, 256, 0, paired_rows};
-  else
-    return tile_tuning{rows, n == 16 ? (quantised ? 8192U : 0U) : (quantised ? 32768U : 2048U), 0, unasked_rows,
-                       paired_rows};
+  constexpr std::size_t ahead_on_intel = n == 16 ? 8192 : 0; // with shorter registers it has not been measured
+  constexpr std::size_t ahead = n == 16 ? (quantised ? 8192U : 0U) : (quantised ? 32768U : 2048U);
+  constexpr bool by_row = paired_rows > 0 && !narrow;
+  return tile_tuning{rows, by_row ? 0 : ahead, by_row ? 256U : 0U, unasked_rows, ahead_on_intel, paired_rows};
 }();
 
 /// tile[p][r][c] = Σ_k row_r(k) · panel_p(k, c) for 1 to MaxRows rows; `step` row_values lie between rows, and 2·n

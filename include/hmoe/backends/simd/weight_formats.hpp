@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/backends/simd/cpu_maker.hpp>
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/scalar.hpp>
 
@@ -117,15 +118,59 @@ template <class V> [[gnu::always_inline]] inline void keep_in_register([[maybe_u
 #endif
 }
 
-/// sums[r] += column[r · step] · (left, right)
+/// Where the rows of a block are read: `step` values lie between two of them. Twelve pointers, beside those of weights
+/// and prefetches, do not fit the 15 registers of x86-64: g++ 12 keeps some in vector registers, and to move one from
+/// there takes the port of a multiply-add on Intel's CPUs. So three rows share a pointer, whose address takes the step
+/// once or twice.
+template <class Value, std::size_t Rows> class row_pointers {
+public:
+  row_pointers(const Value* first, std::size_t step) noexcept : step_(step) {
+    for (std::size_t i = 0; i < count; ++i)
+      pointers_[i] = first + i * sharing * step;
+  }
+  [[nodiscard, gnu::always_inline]] const Value* operator[](std::size_t r) const noexcept {
+    return pointers_[r / sharing] + r % sharing * step_;
+  }
+  [[gnu::always_inline]] void advance(std::size_t values) noexcept {
+#pragma GCC unroll 4
+    for (std::size_t i = 0; i < count; ++i) {
+      const Value* next = pointers_[i] + values;
+#if defined(__x86_64__)
+      if constexpr (count > 1)
+        asm("" : "+r"(next)); // else g++ makes a pointer for each row of these
+#endif
+      pointers_[i] = next;
+    }
+  }
+
+private:
+#if defined(__x86_64__)
+  static constexpr std::size_t sharing = Rows > 6 ? 3 : Rows;
+#else
+  static constexpr std::size_t sharing = Rows;
+#endif
+  static constexpr std::size_t count = (Rows + sharing - 1) / sharing;
+  const Value* pointers_[count];
+  std::size_t step_;
+};
+
+/// Zeros in Rows rows of a tile. (std::fill_n would be one instruction, rep stos, which takes longer to begin.)
+template <std::size_t Rows, class V> [[gnu::always_inline]] inline void clear_tile(float* tile) noexcept {
+  V zero(0.0F);
+  keep_in_register(zero);
+  for (std::size_t i = 0; i < 2 * Rows; ++i)
+    zero.store_aligned(tile + i * V::size);
+}
+
+/// sums[r] += rows[r][k] · (left, right)
 template <std::size_t Rows, class V>
-[[gnu::always_inline]] inline void add_products(V left, V right, const float* column, std::size_t step,
+[[gnu::always_inline]] inline void add_products(V left, V right, const row_pointers<float, Rows>& rows, std::size_t k,
                                                 V (*sums)[2]) noexcept {
   keep_in_register(left);
   keep_in_register(right);
 #pragma GCC unroll 16
   for (std::size_t r = 0; r < Rows; ++r) {
-    const V value(column[r * step]);
+    const V value(rows[r][k]);
     sums[r][0] = xsimd::fma(value, left, sums[r][0]);
     sums[r][1] = xsimd::fma(value, right, sums[r][1]);
   }
@@ -190,15 +235,16 @@ template <class Stored, bool Hardware = true> struct widened {
     using vec = xsimd::batch<float, Arch>;
     vec sums[Panels * Rows][2];
     detail::clear(sums);
+    detail::row_pointers<float, Rows> activations(rows, step);
     const auto* weights = reinterpret_cast<const Stored*>(panel);
     const std::size_t apart = panel_bytes<Arch>(depth);
-    for (std::size_t k = 0; k < depth; ++k, weights += 2 * vec::size) {
+    for (std::size_t k = 0; k < depth; ++k, weights += 2 * vec::size, activations.advance(1)) {
       ahead.template advance<2 * vec::size * sizeof(Stored), Panels>(apart);
 #pragma GCC unroll 2
       for (std::size_t p = 0; p < Panels; ++p) {
         const Stored* from = weights + p * (apart / sizeof(Stored));
         detail::add_products<Rows>(detail::load<Arch, Hardware>(from), detail::load<Arch, Hardware>(from + vec::size),
-                                   rows + k, step, sums + p * Rows);
+                                   activations, 0, sums + p * Rows);
       }
     }
     detail::store(sums, tile);
@@ -211,42 +257,59 @@ using f32 = widened<float>;
 /// be linked.)
 using f16 = widened<half, HMOE_DETAIL_HAS_F16 == 1>;
 
-#if HMOE_DETAIL_HAS_BF16_DOT
 namespace detail {
-/// Sixteen floats rounded as bfloat16's constructor does, in integers: vcvtneps2bf16 would make 0 of subnormal numbers.
-[[gnu::always_inline]] inline void round_16(const float* from, bfloat16* to) noexcept {
+#if HMOE_DETAIL_HAS_BF16_DOT
+/// Sixteen floats rounded as bfloat16's constructor does, in the lower halves of the lanes, in integers: vcvtneps2bf16
+/// would make 0 of subnormal numbers.
+[[nodiscard, gnu::always_inline]] inline __m512i round_16(const float* from) noexcept {
   const __m512 values = _mm512_loadu_ps(from);
   const __m512i word = _mm512_castps_si512(values), upper = _mm512_srli_epi32(word, 16);
   const __m512i odd = _mm512_and_si512(upper, _mm512_set1_epi32(1));
   const __m512i rounded =
       _mm512_srli_epi32(_mm512_add_epi32(word, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
   const __mmask16 is_nan = _mm512_cmp_ps_mask(values, values, _CMP_UNORD_Q);
-  const __m512i chosen = _mm512_mask_or_epi32(rounded, is_nan, upper, _mm512_set1_epi32(0x40));
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtepi32_epi16(chosen));
+  return _mm512_mask_or_epi32(rounded, is_nan, upper, _mm512_set1_epi32(0x40));
 }
-/// sums[r] += the products of column[r · step] and of its neighbour with the pairs of (left, right)
+[[gnu::always_inline]] inline void round_16(const float* from, bfloat16* to) noexcept {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtepi32_epi16(round_16(from)));
+}
+[[gnu::always_inline]] inline void round_16(const float* from, float* to) noexcept {
+  _mm512_storeu_ps(to, _mm512_castsi512_ps(_mm512_slli_epi32(round_16(from), 16)));
+}
+/// sums[r] += the products of the first two values of rows[r] with the pairs of (left, right)
 template <std::size_t Rows, class V>
-[[gnu::always_inline]] inline void add_pairs(__m512i left, __m512i right, const bfloat16* column, std::size_t step,
+[[gnu::always_inline]] inline void add_pairs(__m512i left, __m512i right, const row_pointers<bfloat16, Rows>& rows,
                                              V (*sums)[2]) noexcept {
   static_assert(V::size == 16, "hmoe: the bfloat16 dot product is for AVX-512: use basic_bf16<false>, or basic_fp8 "
                                "with another decoding");
 #pragma GCC unroll 16
   for (std::size_t r = 0; r < Rows; ++r) {
     std::uint32_t pair;
-    std::memcpy(&pair, column + r * step, sizeof pair);
+    std::memcpy(&pair, rows[r], sizeof pair);
     const auto value = reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(pair)));
     sums[r][0] = _mm512_dpbf16_ps(sums[r][0], value, reinterpret_cast<__m512bh>(left));
     sums[r][1] = _mm512_dpbf16_ps(sums[r][1], value, reinterpret_cast<__m512bh>(right));
   }
 }
-} // namespace detail
 #endif
+/// The same in floats, with the bits of vdpbf16ps but for subnormal numbers, which that makes 0: upper halves come
+/// first.
+template <std::size_t Rows, class V>
+[[gnu::always_inline]] inline void add_pairs(xsimd::batch<std::uint32_t, typename V::arch_type> left,
+                                             xsimd::batch<std::uint32_t, typename V::arch_type> right,
+                                             const row_pointers<float, Rows>& rows, V (*sums)[2]) noexcept {
+  const xsimd::batch<std::uint32_t, typename V::arch_type> upper(0xffff0000U);
+  add_products<Rows>(xsimd::bitwise_cast<V>(left & upper), xsimd::bitwise_cast<V>(right & upper), rows, 1, sums);
+  add_products<Rows>(xsimd::bitwise_cast<V>(left << 16), xsimd::bitwise_cast<V>(right << 16), rows, 0, sums);
+}
+} // namespace detail
 
 /// Weights of 2 bytes. Lane i of a register holds those of k (lower half) and k + 1 (upper half) of column i, what
-/// vdpbf16ps takes. With Dot the activations are rounded to bfloat16 as well and the instruction multiplies; without,
-/// weights are widened (exactly) and activations stay float.
-template <bool Dot> struct basic_bf16 {
-  using row_value = std::conditional_t<Dot, bfloat16, float>;
+/// vdpbf16ps takes. With Rounds the activations are rounded to bfloat16 as well, and the instruction multiplies them,
+/// or where they are held as floats, multiply-adds of these; without, activations are not rounded. Weights are widened
+/// (exactly) for multiply-adds.
+template <bool Rounds, class Row = std::conditional_t<Rounds, bfloat16, float>> struct basic_bf16 {
+  using row_value = Row;
   static constexpr std::string_view name = "bf16";
   static constexpr float largest_weight = 0x1.fep127F;
 
@@ -259,12 +322,15 @@ template <bool Dot> struct basic_bf16 {
   template <class Arch> static void encode(const float* from, std::size_t depth, row_value* to) noexcept {
     std::size_t k = 0;
 #if HMOE_DETAIL_HAS_BF16_DOT
-    if constexpr (Dot)
+    if constexpr (Rounds)
       for (; k + 16 <= depth; k += 16)
         detail::round_16(from + k, to + k);
 #endif
     for (; k < depth; ++k)
-      to[k] = row_value(from[k]);
+      if constexpr (Rounds)
+        to[k] = static_cast<row_value>(bfloat16(from[k]));
+      else
+        to[k] = from[k];
     if (depth % 2 != 0)
       to[depth] = row_value(0.0F);
   }
@@ -288,26 +354,25 @@ template <bool Dot> struct basic_bf16 {
     using bits = xsimd::batch<std::uint32_t, Arch>;
     vec sums[Panels * Rows][2];
     detail::clear(sums);
+    detail::row_pointers<row_value, Rows> activations(rows, step);
     const auto* weights = reinterpret_cast<const std::uint32_t*>(panel);
     const std::size_t apart = panel_bytes<Arch>(depth);
-    for (std::size_t k = 0; k < depth; k += 2, weights += 2 * vec::size) {
+    for (std::size_t k = 0; k < depth; k += 2, weights += 2 * vec::size, activations.advance(2)) {
       ahead.template advance<2 * vec::size * sizeof(*weights), Panels>(apart);
 #pragma GCC unroll 2
       for (std::size_t p = 0; p < Panels; ++p) {
         const std::uint32_t* from = weights + p * (apart / sizeof(*weights));
         const bits left = bits::load_aligned(from), right = bits::load_aligned(from + vec::size);
-        if constexpr (Dot) {
-#if HMOE_DETAIL_HAS_BF16_DOT
-          detail::add_pairs<Rows>(left, right, rows + k, step, sums + p * Rows);
-#endif
+        if constexpr (Rounds) {
+          detail::add_pairs<Rows>(left, right, activations, sums + p * Rows);
         } else {
           // One half after the other: the weights of both at once and all sums do not fit 16 registers.
           detail::add_products<Rows>(xsimd::bitwise_cast<vec>(left << 16), xsimd::bitwise_cast<vec>(right << 16),
-                                     rows + k, step, sums + p * Rows);
+                                     activations, 0, sums + p * Rows);
           const bits upper(0xffff0000U);
           detail::add_products<Rows>(xsimd::bitwise_cast<vec>(bits::load_aligned(from) & upper),
                                      xsimd::bitwise_cast<vec>(bits::load_aligned(from + vec::size) & upper),
-                                     rows + k + 1, step, sums + p * Rows);
+                                     activations, 1, sums + p * Rows);
         }
       }
     }
@@ -315,7 +380,45 @@ template <bool Dot> struct basic_bf16 {
   }
 };
 
+#if HMOE_DETAIL_HAS_BF16_DOT
+/// Rounded activations, multiplied in the quicker way on the CPU that runs this. AMD's Zen 4 begins a vdpbf16ps in each
+/// cycle, as it does multiply-adds of floats; Intel's (Sapphire Rapids) one in two cycles, and four multiply-adds in
+/// that time, so rows hold floats there.
+struct quickest_bf16 : basic_bf16<true> {
+  using in_floats = basic_bf16<true, float>;
+
+  [[nodiscard]] static std::size_t row_length(std::size_t depth) noexcept {
+    return in_pairs() ? basic_bf16<true>::row_length(depth) : 2 * in_floats::row_length(depth);
+  }
+  [[nodiscard]] static std::size_t row_offset(std::size_t k) noexcept { return in_pairs() ? k : 2 * k; }
+  template <class Arch> static void encode(const float* from, std::size_t depth, bfloat16* to) noexcept {
+    if (in_pairs())
+      basic_bf16<true>::encode<Arch>(from, depth, to);
+    else
+      in_floats::encode<Arch>(from, depth, reinterpret_cast<float*>(to));
+  }
+  /// f(rows, step) with the rows as what they hold.
+  template <class F> static void with_rows(const bfloat16* rows, std::size_t step, const F& f) noexcept {
+    if (in_pairs())
+      f(rows, step);
+    else
+      f(reinterpret_cast<const float*>(rows), step / 2);
+  }
+  template <std::size_t Rows, std::size_t Panels, class Arch>
+  static void multiply(std::size_t depth, const bfloat16* rows, std::size_t step, const std::byte* panel,
+                       detail::read_ahead ahead, float* tile) noexcept {
+    with_rows(rows, step, [&]<class Row>(const Row* held, std::size_t apart) {
+      basic_bf16<true, Row>::template multiply<Rows, Panels, Arch>(depth, held, apart, panel, ahead, tile);
+    });
+  }
+
+private:
+  [[nodiscard]] static bool in_pairs() noexcept { return !simd_detail::on_intel(); }
+};
 /// bfloat16 in the quickest way that the compiler's flags allow (another type for other flags, as above).
-using bf16 = basic_bf16<HMOE_DETAIL_HAS_BF16_DOT == 1>;
+using bf16 = quickest_bf16;
+#else
+using bf16 = basic_bf16<false>;
+#endif
 
 } // namespace hmoe::backends::formats
