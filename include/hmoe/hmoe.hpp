@@ -5,8 +5,8 @@
 
 /// Everything that needs no third-party library, and what the macros of the component targets switch on: link
 /// hmoe::eigen for backends/eigen.hpp, hmoe::simd for backends/simd.hpp, and compile with OpenMP (hmoe::openmp) for
-/// execution/openmp.hpp. execution/tbb.hpp (hmoe::tbb), backends/cuda.hpp (hmoe::cuda) and the headers of hmoe::io,
-/// which read files of models, have to be included by name, and so have layer/any_layer.hpp, compress.hpp, the headers
+/// execution/openmp.hpp. execution/tbb.hpp (hmoe::tbb), backends/cuda.hpp (hmoe::cuda) and the headers of hmoe/io/,
+/// which read and write files, have to be included by name, and so have layer/any_layer.hpp, compress.hpp, the headers
 /// of hmoe/parallel/, for several ranks, dispatch/tune.hpp and measure_machine.hpp, which measure, and the probes of
 /// hmoe/probes/, which write reports.
 
@@ -63,7 +63,6 @@
 #include <hmoe/experts/weight_source.hpp>
 #include <hmoe/experts/widths.hpp>
 #include <hmoe/experts/zero.hpp>
-#include <hmoe/io/routing_log.hpp>
 #include <hmoe/layer/diagnose.hpp>
 #include <hmoe/layer/moe_layer.hpp>
 #include <hmoe/losses/adaptive_l1.hpp>

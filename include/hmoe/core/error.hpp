@@ -41,19 +41,22 @@ inline void print_error(const char* message, const std::source_location& where) 
 }
 inline error_handler handler = print_error;
 
-/// A number or a text, as part of a message. Not a template, so that a failed check costs its caller little code.
+/// A number or a text, as part of a message. Not a template, so that a failed check costs its caller little code; few
+/// of its constructors are, since a program has hundreds of checks, with literals of as many types.
 class message_part {
 public:
-  template <std::integral Integer>
-    requires std::is_signed_v<Integer>
-  message_part(Integer value) noexcept : kind_(kind::integer), integer_(value) {}
-  template <std::integral Integer>
-    requires(!std::is_signed_v<Integer>)
-  message_part(Integer value) noexcept : kind_(kind::natural), natural_(value) {}
+  message_part(int value) noexcept : kind_(kind::integer), integer_(value) {}
+  message_part(long value) noexcept : kind_(kind::integer), integer_(value) {}
+  message_part(long long value) noexcept : kind_(kind::integer), integer_(value) {}
+  message_part(unsigned value) noexcept : kind_(kind::natural), natural_(value) {}
+  message_part(unsigned long value) noexcept : kind_(kind::natural), natural_(value) {}
+  message_part(unsigned long long value) noexcept : kind_(kind::natural), natural_(value) {}
   message_part(char value) noexcept : kind_(kind::letter), letter_(value) {}
   message_part(float value) noexcept : kind_(kind::single), single_(value) {}
   message_part(double value) noexcept : kind_(kind::real), real_(value) {}
-  template <std::convertible_to<std::string_view> Text>
+  message_part(const char* value) noexcept : kind_(kind::text), text_(value) {}
+  template <class Text>
+    requires(std::is_class_v<Text> && std::convertible_to<const Text&, std::string_view>)
   message_part(const Text& value) noexcept : kind_(kind::text), text_(value) {}
 
   void append_to(std::string& message) const {
@@ -140,9 +143,7 @@ struct condition {
 
 /// Throws hmoe::error (see fail) with the concatenated parts, numbers and texts, unless the condition holds; the text
 /// is built only on failure.
-template <class... Parts>
-  requires(std::convertible_to<const Parts&, detail::message_part> && ...)
-void require(condition check, const Parts&... parts) {
+template <class... Parts> void require(condition check, const Parts&... parts) {
   if (!check.holds) [[unlikely]]
     detail::fail_with({detail::message_part(parts)...}, check.where);
 }

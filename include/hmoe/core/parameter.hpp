@@ -51,6 +51,23 @@ template <class Visitor> struct reading {
 };
 template <class Visitor> [[nodiscard]] reading<Visitor> read_with(Visitor& visit) noexcept { return {visit}; }
 
+/// A visitor of any type, as virtual functions take it: refers to the one that it is made of.
+template <class T> class visitor_reference {
+public:
+  template <class Visitor>
+    requires(!std::same_as<std::remove_cvref_t<Visitor>, visitor_reference>)
+  visitor_reference(Visitor&& visit) noexcept
+      : visitor_(&visit), call_([](const void* visitor, const parameter_info& info, matrix_view<T> view) {
+          (*static_cast<std::remove_reference_t<Visitor>*>(const_cast<void*>(visitor)))(info, view);
+        }) {}
+
+  void operator()(const parameter_info& info, matrix_view<T> view) const { call_(visitor_, info, view); }
+
+private:
+  const void* visitor_;
+  void (*call_)(const void*, const parameter_info&, matrix_view<T>);
+};
+
 /// f(parameter_info, matrix_view<const T>) for each tensor of a const object, by its visit_parameters for mutable ones,
 /// which hands out views and changes nothing itself: an expert of a user needs no second overload, and nothing is
 /// copied.

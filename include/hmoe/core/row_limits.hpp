@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <functional>
 #include <vector>
 
 namespace hmoe {
@@ -40,7 +39,7 @@ struct row_limits {
     std::vector<std::size_t> amounts(experts);
     for (std::size_t e = 0; e < experts; ++e)
       amounts[e] = amount(e);
-    std::sort(amounts.begin(), amounts.end(), std::greater<>{});
+    std::sort(amounts.begin(), amounts.end(), [](std::size_t a, std::size_t b) { return a > b; });
     std::size_t sum = 0, left = total;
     for (std::size_t e = 0; e < experts && left != 0; ++e) {
       const std::size_t rows = std::min(each, left);

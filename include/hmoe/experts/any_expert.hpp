@@ -12,7 +12,6 @@
 
 #include <concepts>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 #include <type_traits>
@@ -85,7 +84,7 @@ public:
   }
 
 private:
-  using visitor = std::function<void(const parameter_info&, matrix_view<T>)>;
+  using visitor = hmoe::detail::visitor_reference<T>;
 
   template <class E> struct model;
 

@@ -16,7 +16,6 @@
 
 #include <concepts>
 #include <cstddef>
-#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -26,14 +25,11 @@
 namespace hmoe {
 
 namespace detail {
-/// What sees the parameters of a type-erased object.
-template <class T> using erased_visitor = std::function<void(const parameter_info&, matrix_view<T>)>;
-
 template <class T> struct any_gradients_base {
   explicit any_gradients_base(const void* mark) noexcept : type(mark) {}
   virtual ~any_gradients_base() = default;
   [[nodiscard]] virtual std::unique_ptr<any_gradients_base> copy() const = 0;
-  virtual void visit(const erased_visitor<T>& visitor) = 0;
+  virtual void visit(const visitor_reference<T>& visitor) = 0;
 
   const void* type; ///< the mark of the gradients' type
 };
@@ -43,7 +39,7 @@ template <class T, class Gradients> struct any_gradients_of final : any_gradient
   [[nodiscard]] std::unique_ptr<any_gradients_base<T>> copy() const override {
     return std::make_unique<any_gradients_of>(gradients);
   }
-  void visit(const erased_visitor<T>& visitor) override { gradients.visit_parameters(visitor); }
+  void visit(const visitor_reference<T>& visitor) override { gradients.visit_parameters(visitor); }
   Gradients gradients;
 };
 
@@ -62,8 +58,8 @@ template <execution_context Context, class T> struct any_layer_base {
   [[nodiscard]] virtual std::unique_ptr<any_gradients_base<T>> make_gradients() const = 0;
   [[nodiscard]] virtual std::size_t workspace_bytes(const Context& ctx, std::size_t tokens, bool padding) const = 0;
   [[nodiscard]] virtual routed_batch<T> routing(tape<T>& tape) const = 0;
-  virtual void visit(const erased_visitor<T>& visitor) = 0;
-  virtual void visit(const erased_visitor<const T>& visitor) const = 0;
+  virtual void visit(const visitor_reference<T>& visitor) = 0;
+  virtual void visit(const visitor_reference<const T>& visitor) const = 0;
   virtual void forward(const Context& ctx, matrix_view<const T> x, matrix_view<T> y,
                        const routing_inputs<T>& inputs) const = 0;
   virtual void forward(const Context& ctx, matrix_view<const T> x, matrix_view<T> y, tape<T>& tape,
@@ -100,8 +96,8 @@ struct any_layer_of final : any_layer_base<Context, typename Layer::value_type> 
     return layer.workspace_bytes(ctx, tokens, padding);
   }
   [[nodiscard]] routed_batch<T> routing(tape<T>& tape) const override { return layer.routing(tape); }
-  void visit(const erased_visitor<T>& visitor) override { visit_in(layer, visitor); }
-  void visit(const erased_visitor<const T>& visitor) const override { visit_in(layer, visitor); }
+  void visit(const visitor_reference<T>& visitor) override { visit_in(layer, visitor); }
+  void visit(const visitor_reference<const T>& visitor) const override { visit_in(layer, visitor); }
   void forward(const Context& ctx, matrix_view<const T> x, matrix_view<T> y,
                const routing_inputs<T>& inputs) const override {
     layer.forward(ctx, x, y, inputs);
@@ -150,7 +146,7 @@ public:
   ~any_gradients() = default;
 
   template <class Visitor> void visit_parameters(Visitor&& visit) const { detail::visit_as_const(*this, visit); }
-  template <class Visitor> void visit_parameters(Visitor&& visit) { gradients_->visit(std::ref(visit)); }
+  template <class Visitor> void visit_parameters(Visitor&& visit) { gradients_->visit(visit); }
   void set_zero() { hmoe::set_zero(*this); }
   [[nodiscard]] detail::any_gradients_base<T>& erased() noexcept { return *gradients_; }
 
@@ -201,10 +197,10 @@ public:
   }
   [[nodiscard]] routed_batch<T> routing(tape<T>& tape) const { return layer_->routing(tape); }
   template <class Visitor> void visit_parameters(Visitor&& visit) const {
-    std::as_const(*layer_).visit(detail::erased_visitor<const T>(detail::read_with(visit)));
+    std::as_const(*layer_).visit(detail::visitor_reference<const T>(detail::read_with(visit)));
   }
   template <class Visitor> void visit_parameters(Visitor&& visit) {
-    layer_->visit(detail::erased_visitor<T>(std::ref(visit)));
+    layer_->visit(detail::visitor_reference<T>(visit));
   }
   void append_parameters(gradients_type& gradients, std::vector<parameter<T>>& list, std::string_view prefix = "") {
     hmoe::append_parameters<T>(*this, gradients, prefix, list);

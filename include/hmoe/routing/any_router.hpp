@@ -20,7 +20,6 @@
 
 #include <concepts>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 #include <type_traits>
@@ -131,7 +130,7 @@ public:
   }
 
 private:
-  using visitor = std::function<void(const parameter_info&, matrix_view<T>)>;
+  using visitor = hmoe::detail::visitor_reference<T>;
   /// What a layer gives its router: where there is a probe, a context that places the events.
   using pass_context =
       std::conditional_t<probes::observed<Context>, probes::placed_context<Context, probes::part_of>, Context>;

@@ -8,8 +8,13 @@
 #include <cstddef>
 #include <cstdint>
 
-#if defined(__SSE2__)
+// What the flags allow and no more: <immintrin.h> takes compilers half a second.
+#if defined(__AVX__)
 #include <immintrin.h>
+#elif defined(__SSSE3__)
+#include <tmmintrin.h>
+#elif defined(__SSE2__)
+#include <emmintrin.h>
 #endif
 
 /// 1 where the compiler's flags allow the instructions of byte_product, for the widest registers that they allow.
