@@ -87,3 +87,33 @@ TEST_CASE("constant_bank refuses empty shapes") {
   CHECK_THROWS_WITH_AS((constant_bank<float>(0)), "hmoe: an expert bank needs d_model >= 1", hmoe::error);
   CHECK_THROWS_WITH_AS((constant_bank<float>(4, 0)), "hmoe: an expert bank needs at least one expert", hmoe::error);
 }
+
+TEST_CASE(
+    "constant experts on the caller's tensors: the same values, drawn in place; copies have tensors of their own") {
+  support::random_source random(34);
+  const std::size_t d = 5;
+  constant_bank<double> own(d, 2);
+  own.initialize(hmoe::seed{4}, 7, {});
+  hmoe::matrix<double> memory(6, 9); // rows lie apart
+  const auto rows = [&](std::size_t first, std::size_t count) {
+    return memory.view().row_block(first, count).column_block(1, d);
+  };
+  std::vector<hmoe::experts::constant_tensors<double>> tensors{{rows(0, 2), rows(2, 1)}, {rows(3, 2), rows(5, 1)}};
+  constant_bank<double> theirs(tensors);
+  theirs.initialize(hmoe::seed{4}, 7, {});
+  const auto x = support::random_matrix<double>(random, 3, d);
+  const constant_bank<double> copy = theirs;
+  for (std::size_t e = 0; e < own.size(); ++e) {
+    CHECK(support::largest_difference(bank_checks::forward(theirs, e, x).view(),
+                                      bank_checks::forward(own, e, x).view()) == 0);
+    CHECK(support::largest_difference(bank_checks::forward(copy, e, x).view(),
+                                      bank_checks::forward(own, e, x).view()) == 0);
+  }
+  theirs.constant(1)[3] = 77;
+  CHECK(memory(5, 4) == 77);
+  CHECK(copy.constant(1)[3] == own.constant(1)[3]);
+  tensors[1].constant = rows(5, 1).column_block(0, d - 1);
+  CHECK_THROWS_WITH_AS(constant_bank<double>{tensors},
+                       "hmoe: constant expert 1: mix is 2 x 5 and constant 1 x 4, needed are 2 x 5 and 1 x 5",
+                       hmoe::error);
+}

@@ -192,6 +192,7 @@ TEST_CASE("memory that may only be read is read, and nothing else") {
   const moe_layer layer{expert_set{std::move(bank)}, routing::top_k_router<float>{d, sizes.size(), 1}};
   CHECK(first_values(layer.experts()) == expected);
   CHECK(first_values(layer).size() == expected.size() + 1);
+  CHECK_NOTHROW(static_cast<void>(backends::simd<>::pack(layer)));
   const any_layer<context<backends::reference>> any{
       layer.with_experts(expert_set{glu{experts::ffn_weights<float, 2>{read_only}}})};
   CHECK(first_values(any).size() == expected.size() + 1);

@@ -33,7 +33,7 @@ template <class Router> auto make(Router router) {
   return layer;
 }
 /// Whether exactly these beginnings of sentences come back, in this order.
-template <class Layer> void check(Layer layer, const std::vector<std::string>& expected) {
+template <class Layer> void check_of(Layer& layer, const std::vector<std::string>& expected) {
   const auto found = hmoe::diagnose(cpu, layer);
   std::string all;
   for (const auto& sentence : found)
@@ -43,6 +43,7 @@ template <class Layer> void check(Layer layer, const std::vector<std::string>& e
   for (std::size_t i = 0; i < found.size(); ++i)
     CHECK(found[i].find(expected[i]) == 0);
 }
+template <class Layer> void check(Layer layer, const std::vector<std::string>& expected) { check_of(layer, expected); }
 } // namespace
 
 TEST_CASE("nothing is wrong with ordinary layers") {
@@ -84,4 +85,15 @@ TEST_CASE("experts that no token can choose") {
   check(make(table), {"None of 256 random tokens goes to expert 3"});
   check(make(routing::any_router<float, hmoe::context<hmoe::backends::reference>>(table)),
         {"None of 256 random tokens goes to expert 3"});
+}
+
+TEST_CASE("a layer on memory that may only be read is looked at as any other") {
+  const hmoe::matrix<float> in(4, 8), out(8, 2);
+  const hmoe::experts::ffn_tensors<const float, 2> tensors{{in.view().row_block(0, 2), in.view().row_block(2, 2)},
+                                                           out.view()};
+  hmoe::moe_layer layer{hmoe::expert_set{hmoe::experts::glu_bank<float, hmoe::experts::silu>{
+                            hmoe::experts::ffn_weights<float, 2>{std::vector{tensors}}}},
+                        routing::top_k_router<float>(8, 1, 1)};
+  layer.router().initialize(hmoe::seed{1}, 0, {.router_stddev = 1});
+  check_of(layer, {"All 48 weights of the experts are 0", "The router gets no gradient"});
 }

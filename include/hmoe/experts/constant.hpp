@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/assertions.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/initialization.hpp>
 #include <hmoe/core/matrix_view.hpp>
@@ -10,12 +11,21 @@
 #include <hmoe/core/scalar.hpp>
 #include <hmoe/experts/bank.hpp>
 
+#include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <memory_resource>
+#include <utility>
 #include <vector>
 
 namespace hmoe::experts {
+
+/// The tensors of one expert in the caller's memory: row-major, at any address, with any distance between rows.
+template <class T> struct constant_tensors {
+  matrix_view<T> mix;      ///< [2×d]
+  matrix_view<T> constant; ///< [1×d]
+};
 
 /// MoE++'s constant experts (arXiv 2410.07348): expert_e(x) = a x + b v_e, (a, b) = softmax(W_e x), with a
 /// learned vector v_e [d] and W_e [2×d]. Width 0; about 7d operations per token, done in place with sums in double:
@@ -32,9 +42,40 @@ public:
     require(count >= 1, "an expert bank needs at least one expert");
     mix_ = ragged_matrix<T>(std::vector<shape>(count, shape{2, d_model}), memory);
     constant_ = ragged_matrix<T>(std::vector<shape>(count, shape{1, d_model}), memory);
+    for (std::size_t e = 0; e < count; ++e)
+      experts_.push_back({mix_[e], constant_[e]});
   }
+  /// On the caller's tensors, which must outlive the bank. A copy of the bank has tensors of its own.
+  explicit constant_bank(std::vector<constant_tensors<T>> experts) : experts_(std::move(experts)) {
+    require(!experts_.empty(), "an expert bank needs at least one expert");
+    d_model_ = experts_[0].mix.cols();
+    require(d_model_ >= 1, "an expert bank needs d_model >= 1");
+    for (std::size_t e = 0; e < size(); ++e) {
+      const constant_tensors<T>& given = experts_[e];
+      require(given.mix.rows() == 2 && given.mix.cols() == d_model_ && given.constant.rows() == 1 &&
+                  given.constant.cols() == d_model_,
+              "constant expert ", e, ": mix is ", given.mix.rows(), " x ", given.mix.cols(), " and constant ",
+              given.constant.rows(), " x ", given.constant.cols(), ", needed are 2 x ", d_model_, " and 1 x ",
+              d_model_);
+    }
+  }
+  constant_bank(const constant_bank& other) : constant_bank(other.d_model_, other.size()) {
+    for (std::size_t e = 0; e < size(); ++e) {
+      for (std::size_t r = 0; r < 2; ++r)
+        std::ranges::copy(other.mix(e).row(r), mix(e).row(r).begin());
+      std::ranges::copy(other.constant(e), constant(e).begin());
+    }
+  }
+  constant_bank(constant_bank&&) noexcept = default;
+  constant_bank& operator=(const constant_bank& other) {
+    if (this != &other)
+      *this = constant_bank(other);
+    return *this;
+  }
+  constant_bank& operator=(constant_bank&&) noexcept = default;
+  ~constant_bank() = default;
 
-  [[nodiscard]] std::size_t size() const noexcept { return mix_.size(); }
+  [[nodiscard]] std::size_t size() const noexcept { return experts_.size(); }
   [[nodiscard]] std::size_t d_model() const noexcept { return d_model_; }
   [[nodiscard]] static constexpr std::size_t width(std::size_t) noexcept { return 0; }
   [[nodiscard]] std::size_t parameter_count(std::size_t) const noexcept { return 3 * d_model_; }
@@ -43,10 +84,10 @@ public:
   [[nodiscard]] static constexpr std::size_t saved_per_row(std::size_t) noexcept { return 2; }
   [[nodiscard]] static constexpr std::size_t scratch_per_row(std::size_t) noexcept { return 0; }
 
-  [[nodiscard]] matrix_view<T> mix(std::size_t e) noexcept { return mix_[e]; }
-  [[nodiscard]] matrix_view<const T> mix(std::size_t e) const noexcept { return mix_[e]; }
-  [[nodiscard]] vector_view<T> constant(std::size_t e) noexcept { return constant_[e].row(0); }
-  [[nodiscard]] vector_view<const T> constant(std::size_t e) const noexcept { return constant_[e].row(0); }
+  [[nodiscard]] matrix_view<T> mix(std::size_t e) noexcept { return at(e).mix; }
+  [[nodiscard]] matrix_view<const T> mix(std::size_t e) const noexcept { return at(e).mix; }
+  [[nodiscard]] vector_view<T> constant(std::size_t e) noexcept { return at(e).constant.row(0); }
+  [[nodiscard]] vector_view<const T> constant(std::size_t e) const noexcept { return at(e).constant.row(0); }
 
   template <class Math>
   void forward(const Math&, std::size_t e, matrix_view<const T> x, matrix_view<T> y,
@@ -90,16 +131,18 @@ public:
   template <class Visitor> void visit_parameters(Visitor&& visit) const { hmoe::detail::visit_as_const(*this, visit); }
   template <class Visitor> void visit_parameters(Visitor&& visit) {
     for (std::size_t e = 0; e < size(); ++e) {
-      visit(parameter_info{"mix", true, e}, mix_[e]);
-      visit(parameter_info{"constant", false, e}, constant_[e]);
+      visit(parameter_info{"mix", true, e}, experts_[e].mix);
+      visit(parameter_info{"constant", false, e}, experts_[e].constant);
     }
   }
   /// W has standard deviation 1/√d, v output_gain: what the outputs of other kinds have.
   void initialize(seed key, std::uint64_t first_stream, const initialization& options) noexcept {
+    const double stddev = 1.0 / std::sqrt(static_cast<double>(d_model_));
     for (std::size_t e = 0; e < size(); ++e) {
       const std::uint64_t stream = first_stream + e * streams_per_expert;
-      fill_normal(vector_view<T>(mix_[e].data(), mix_[e].size()), 1.0 / std::sqrt(static_cast<double>(d_model_)), key,
-                  stream);
+      for (std::size_t r = 0; r < 2; ++r) // value (r, i) is element r·d + i of the stream, wherever the rows lie
+        for (std::size_t i = 0; i < d_model_; ++i)
+          mix(e)(r, i) = static_cast<T>(stddev * normal(key, stream, r * d_model_ + i));
       fill_normal(constant(e), options.output_gain, key, stream + 1);
     }
   }
@@ -107,8 +150,14 @@ public:
 private:
   using shape = typename ragged_matrix<T>::shape;
 
-  std::size_t d_model_;
-  ragged_matrix<T> mix_, constant_;
+  [[nodiscard]] const constant_tensors<T>& at(std::size_t e) const noexcept {
+    HMOE_ASSERT_INDEX("expert", e, size());
+    return experts_[e];
+  }
+
+  std::size_t d_model_ = 0;
+  ragged_matrix<T> mix_, constant_; ///< empty where the caller has the tensors
+  std::vector<constant_tensors<T>> experts_;
 };
 
 } // namespace hmoe::experts

@@ -52,7 +52,7 @@ struct value_count {
 ///     equal_weights
 /// For a look before a long run: it copies the router and takes a forward and a backward pass of it.
 template <execution_context Context, class Layer>
-[[nodiscard]] std::vector<std::string> diagnose(const Context& ctx, Layer& layer, std::size_t tokens = 0) {
+[[nodiscard]] std::vector<std::string> diagnose(const Context& ctx, const Layer& layer, std::size_t tokens = 0) {
   using T = typename Layer::value_type;
   std::vector<std::string> found;
   detail::value_count experts, routing;
@@ -72,7 +72,7 @@ template <execution_context Context, class Layer>
                     "weights.");
 
   auto gradients = layer.router();
-  const auto& router = std::as_const(layer).router();
+  const auto& router = layer.router();
   if (tokens == 0)
     tokens = std::max<std::size_t>(256, 16 * router.routed());
   std::vector<index_t> ids;

@@ -10,14 +10,18 @@ namespace hmoe::routing {
 
 /// In descending probability, expert i stays while (Σ_{j ≤ i} p_j) − p_i < limit; at least one (XMoE, Yang et al. 2024,
 /// arXiv 2403.18926). The same experts as top_p(limit) but for rounding: here the sum and the difference are rounded to
-/// T, as in the authors' code. `most` bounds the count; ties to the lower id.
+/// T, as in the authors' code. `most` bounds the count; ties to the lower id. Constants that are out of range do not
+/// compile.
 struct cumulative_threshold {
   double limit;
   std::size_t most = static_cast<std::size_t>(-1);
 
   HMOE_HOST_DEVICE constexpr cumulative_threshold(double limit_,
                                                   std::size_t most_ = static_cast<std::size_t>(-1)) noexcept
-      : limit(limit_), most(most_) {}
+      : limit(limit_), most(most_) {
+    if (__builtin_is_constant_evaluated() && !(limit > 0 && limit <= 1 && most >= 1))
+      the_limit_of_cumulative_threshold_must_be_above_0_and_at_most_1_and_most_at_least_1();
+  }
   [[nodiscard]] HMOE_HOST_DEVICE constexpr std::size_t max_selected(std::size_t experts) const noexcept {
     return most < experts ? most : experts;
   }
@@ -46,6 +50,11 @@ struct cumulative_threshold {
     } while (!(static_cast<double>(sum - p[next]) >= limit));
     return count;
   }
+
+private:
+  /// Not constexpr, so that its name stands in the compiler's message.
+  HMOE_HOST_DEVICE static void
+  the_limit_of_cumulative_threshold_must_be_above_0_and_at_most_1_and_most_at_least_1() noexcept {}
 };
 
 } // namespace hmoe::routing
