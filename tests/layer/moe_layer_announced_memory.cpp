@@ -16,11 +16,10 @@
 #include <hmoe/layer/moe_layer.hpp>
 #include <hmoe/routing/weightings/on_input_side.hpp>
 
+#include "layer/announced_memory.hpp"
+
 #include <doctest/doctest.h>
 
-#include <algorithm>
-#include <cstdint>
-#include <utility>
 #include <vector>
 
 using namespace hmoe;
@@ -28,21 +27,6 @@ using namespace hmoe;
 namespace {
 /// Computes nothing and takes no time, so that batches may be large.
 using computes_nothing = hmoe::detail::any_products;
-
-/// k neighbouring experts for each token, the first token's from `first` on, the next one's `step` further.
-struct neighbours {
-  std::size_t first = 0, step = 0, k = 1;
-  [[nodiscard]] std::size_t max_selected(std::size_t) const { return k; }
-  template <class T>
-  void operator()(const router_trace<T>& trace, matrix_view<index_t> chosen, vector_view<index_t> counts,
-                  std::pmr::memory_resource*) const {
-    for (std::size_t t = 0; t < trace.tokens(); ++t) {
-      counts[t] = static_cast<index_t>(k);
-      for (std::size_t i = 0; i < k; ++i)
-        chosen(t, i) = static_cast<index_t>((first + t * step + i) % trace.expert_count());
-    }
-  }
-};
 
 /// Experts that compute all rows themselves, with scratch memory for each row.
 struct scratch_bank {
@@ -68,60 +52,9 @@ struct scratch_bank {
   }
 };
 
-struct memory_use {
-  std::size_t peak, announced;
-};
-
-/// Of the passes over one batch.
-template <class Weighting, class Experts, class Selection, class Dispatch>
-memory_use passes(const Experts& experts, const Selection& select, const Dispatch& dispatch, std::size_t tokens,
-                  std::size_t threads, bool padding) {
-  using T = typename Experts::value_type;
-  using score = routing::linear<T>;
-  using router_type = routing::router<score, Selection, Weighting>;
-  const std::size_t d = experts.d_model();
-  router_type router(score(d, experts.size()), select);
-  router.set_on_non_finite(routing::non_finite::propagate); // nobody computes the logits
-  const moe_layer<Experts, router_type, Dispatch> layer(experts, std::move(router), dispatch);
-  workspace memory;
-  const context ctx{computes_nothing{}, executors::openmp{threads}, memory};
-  matrix<T> x(tokens, d), y(tokens, d), dx(tokens, d);
-  std::vector<std::uint8_t> valid(tokens, 1);
-  if (padding && tokens > 1) {
-    valid[0] = 0;
-    x(0, 0) = 1;
-  }
-  const routing_inputs<T> inputs{.valid = valid};
-  layer.forward(ctx, x, y, inputs);
-  if constexpr (Experts::trainable) {
-    auto tape = layer.make_tape(tokens);
-    auto gradients = layer.make_gradients();
-    layer.forward(ctx, x, y, tape, inputs);
-    layer.backward(ctx, tape, x, dx, gradients);
-  }
-  return {memory.peak(), layer.workspace_bytes(ctx, tokens, padding)};
-}
-
 template <class Weighting = routing::renormalized, class Experts, class Dispatch>
 void check(const Experts& experts, const Dispatch& dispatch, bool padding = false) {
-  for (const std::size_t k : {1U, 3U}) {
-    const std::size_t threads = k == 1 ? 3 : 1;
-    for (const std::size_t tokens : {0U, 1U, 2U, 17U, 129U, 1024U}) {
-      CAPTURE(k);
-      CAPTURE(tokens);
-      std::size_t most = 0;
-      const auto see = [&](const memory_use& use) {
-        CHECK(use.peak <= use.announced);
-        most = std::max(most, use.peak);
-        return use.announced;
-      };
-      for (std::size_t first = 0; first < experts.size(); ++first)
-        see(passes<Weighting>(experts, neighbours{first, 0, k}, dispatch, tokens, threads, padding));
-      const std::size_t announced =
-          see(passes<Weighting>(experts, neighbours{0, k, k}, dispatch, tokens, threads, padding));
-      CHECK(4 * announced <= 5 * most + 4 * 65536);
-    }
-  }
+  announced::check<Weighting>(computes_nothing{}, experts, dispatch, padding);
 }
 /// The widest expert stands at an end, so that the k widest are neighbours.
 template <class T> auto unequal_experts(std::size_t d) {

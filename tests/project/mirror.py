@@ -61,6 +61,7 @@ ELSEWHERE = {
 WHOLE = {
     "main",  # doctest's
     "backends/simd/ffn_memory",  # of both passes
+    "backends/simd/ffn_memory_layers",  # and of layers, packed ones, too
     "dispatch/eigen",  # all strategies with that backend
     "golden/files",  # against other implementations
     "golden/importance",
