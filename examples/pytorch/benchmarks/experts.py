@@ -43,6 +43,7 @@ SHAPES = {
 TOKENS = (1, 4, 16, 64, 256, 1024, 4096)
 TRAINED_TOKENS = (64, 512)
 PREFILL, DECODED = 512, 24
+COMPILED = ("eager", "grouped_mm")
 KINDS = ("forward", "training", "model")
 clock = time.perf_counter
 
@@ -80,9 +81,9 @@ def ways_of(module, dtype, tokens, choices, compiled, training):
     packed = copy.copy(module)  # on the same parameters
     packed._hmoe_weights = "f32" if dtype == torch.float32 else "bf16"
 
-    def by(implementation, own=module):
+    def by(implementation, own=module, config=module.config):
         def run(x, ids, shares):
-            own.config._experts_implementation = implementation
+            config._experts_implementation = implementation
             return own(x, ids, shares)
 
         return run
@@ -91,15 +92,11 @@ def ways_of(module, dtype, tokens, choices, compiled, training):
     gathered = tokens * choices * sum(p[0].numel() for p in module.parameters()) * dtype.itemsize
     if gathered < 2**30:  # batched_mm copies the weights of every choice: it would take minutes
         ways["batched_mm"] = by("batched_mm")
-    if compiled:
-        torch.compiler.reset()
-        graph = torch.compile(module, dynamic=False)
-
-        def run_graph(x, ids, shares):
-            module.config._experts_implementation = "grouped_mm"
-            return graph(x, ids, shares)
-
-        ways["compiled"] = run_graph
+    torch.compiler.reset()
+    for implementation in compiled:
+        own = copy.copy(module)  # so that each has a graph of its own
+        own.config = copy.copy(module.config)
+        ways[f"compiled {implementation}"] = by(implementation, torch.compile(own, dynamic=False), own.config)
     ways["hmoe"] = by("hmoe")
     if not training:
         ways["hmoe packed"] = by("hmoe", packed)
@@ -117,7 +114,7 @@ def quickest(steps, seconds):
             print(f"{name}: {type(error).__name__}: {str(error).splitlines()[0][:200]}", file=sys.stderr)
             del steps[name], best[name]
     end, rounds = time.perf_counter() + seconds * len(steps), 0
-    while rounds < 3 or time.perf_counter() < end:
+    while rounds < 2 or time.perf_counter() < end:
         rounds += 1
         for name, step in steps.items():
             begin = clock()
@@ -149,7 +146,7 @@ def measure_experts(cell, numbers, options, built):
 
         return step
 
-    ways = ways_of(module, dtype, tokens, choices, options.compile, training)
+    ways = ways_of(module, dtype, tokens, choices, options.compiled, training)
     best = quickest({name: step_of(run) for name, run in ways.items()}, options.seconds)
     hmoe.transformers.release(module)
     return best
@@ -240,7 +237,7 @@ def report(rows):
               f"{m['transformers']}, {m['day']}; times are {m['time']} ms, the quickest of each way.")  # fmt: skip
         for command in m["commands"]:
             print(f"`{command}`")
-    theirs = ("eager", "batched_mm", "grouped_mm", "compiled")
+    theirs = ("eager", "batched_mm", "grouped_mm", *(f"compiled {way}" for way in COMPILED))
     for kind in KINDS:
         some = [row for row in rows if row["cell"]["kind"] == kind]
         if not some:
@@ -281,8 +278,8 @@ def main():
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no cell after that time")
     parser.add_argument("--cpu-time", action="store_true", help="on one thread, and the CPU's time in place of the clock's: for "
                         "machines that others use as well; without kt-kernel")
-    parser.add_argument("--no-compile", dest="compile", action="store_false", help="leave out torch.compile of grouped_mm, which "
-                        "takes some seconds in each cell")
+    parser.add_argument("--compiled", nargs="*", choices=COMPILED, default=COMPILED, help="which of transformers' forms to measure "
+                        "under torch.compile, too; each takes some seconds in each cell")
     parser.add_argument("--kt", help="the folder that kt-kernel was unpacked to: pip install --no-deps --target FOLDER kt-kernel")
     options = parser.parse_args()
     if options.cpu_time:

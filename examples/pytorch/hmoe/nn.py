@@ -170,7 +170,7 @@ class NestedExperts(_AnyExperts, nn.Module):
 
 
 class PackedExperts(_AnyExperts, nn.Module):
-    """Experts whose weights are copies in the order in which the kernels read them, for inference: of GLUs in a format, "f32",
+    """Experts whose weights are copies in the order in which the kernels read them, for inference: in a format, "f32",
     "bf16", "q8_channel" or "q4" (docs/simd.md); of kinds without neurons as they were. It has no parameters; copies of
     it share the weights."""
 

@@ -50,7 +50,9 @@ def experts(
 
     An expert computes W_out a + b with a = function(gate) * up, or function(up); a finite limit clamps the gate from
     above and up to +-limit before that. Raises hmoe.Error where shapes, types or numbers do not fit.
-    Gradients: x, weights, and the experts' weights and biases. Sums of bfloat16 are float32, rounded once.
+    Gradients: x, weights, and the experts' weights and biases. Sums of bfloat16 are float32, rounded once; where the
+    CPU has AVX-512 BF16, passes with gradients round hidden values and gradients to it, too, each once, before they are
+    multiplied.
     """
     if widths is None:
         if input.dim() != 3:

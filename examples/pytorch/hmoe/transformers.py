@@ -40,7 +40,7 @@ def configure(model: Optional[torch.nn.Module] = None, *, weights: str) -> None:
     f32, bf16, q8_channel, q4
                  packed once, at the first pass, in the order in which the kernels read them: quicker, in 4, 2, 1 or 0.56 bytes
                  a weight in addition to the model's. f32 and bf16 hold weights of these types exactly; the others round
-                 (docs/simd.md). Experts without a gate stay in place.
+                 (docs/simd.md).
 
     Weights that have changed since (by an optimiser, load_state_dict, or any operation of torch on them) are packed anew.
     Only what goes past torch's count of versions, writing through tensor.data or into the memory, calls for release(model).
@@ -91,7 +91,7 @@ def experts_forward(module: torch.nn.Module, hidden_states: Tensor, top_k_index:
     tensors = (hidden_states, top_k_weights, first, last, first_bias, last_bias)
     training = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
     weights = getattr(module, "_hmoe_weights", _default)
-    if not gated or first.device.type != "cpu":  # packed weights are for CPUs
+    if first.device.type != "cpu":  # packed weights are for CPUs
         weights = IN_PLACE
     how = dict(function=function, limit=limit, alpha=alpha, gated=gated, interleaved=interleaved)
 

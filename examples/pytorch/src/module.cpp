@@ -167,7 +167,7 @@ template <class Array> void add_constructor(nb::class_<bank>& experts, bool writ
 NB_MODULE(_core, module) {
   module.attr("__version__") = std::to_string(HMOE_VERSION_MAJOR) + "." + std::to_string(HMOE_VERSION_MINOR) + "." +
                                std::to_string(HMOE_VERSION_PATCH);
-  nb::exception<hmoe::error>(module, "Error", PyExc_ValueError);
+  [[maybe_unused]] const nb::exception<hmoe::error> error(module, "Error", PyExc_ValueError); // its making registers it
 
   nb::class_<bank> experts(module, "Bank", "Experts on the memory of arrays.");
   add_constructor<output_array>(experts, true);

@@ -148,6 +148,22 @@ def test_packed_layers(dtype, format, tolerance):
     assert packed.experts.bytes >= {"f32": 4, "bf16": 2, "q8_channel": 1, "q4": 0.5}[format] * 3 * 64 * 160
 
 
+@pytest.mark.parametrize("activation", [name for name in ACTIVATIONS if name != "gpt_oss"])
+def test_packed_experts_without_gates(activation):
+    for dtype, tolerance in ((torch.float32, 1e-6), (torch.bfloat16, 2e-2)):
+        moe, x = packable(dtype, gated=False, activation=activation, bias=True), tokens(30, 64, dtype=dtype)
+        with torch.no_grad():
+            y, expected = moe.packed("f32")(x), moe(x)
+            assert (y - expected).float().norm() <= tolerance * expected.float().norm()
+            for format, tolerance_of in (("bf16", 2e-2), ("q8_channel", 3e-2), ("q4", 0.3)):
+                packed = moe.packed(format)
+                assert 0 < (packed(x) - y).float().norm() <= tolerance_of * y.float().norm() or format == "bf16"
+                assert torch.equal(packed(x[3:4]), packed(x)[3:4])
+    mixed = make(d=64, widths=[48, 24, 16], kinds=["glu.silu", f"mlp.{activation}", "mlp.relu"], dtype=torch.float32)
+    with torch.no_grad():
+        assert_close([mixed.packed("f32")(x.float())], [mixed(x.float())], 1e-5)
+
+
 def test_packed_layers_are_for_inference():
     moe, x = packable(), tokens(5, 64, dtype=torch.float32)
     gc.collect()
@@ -160,8 +176,6 @@ def test_packed_layers_are_for_inference():
         hmoe.nn.save("nowhere", packed)
     with pytest.raises(hmoe.Error, match="the experts are packed"):
         hmoe.prune.nested(packed, [1, 0, 1, 1])
-    with pytest.raises(hmoe.Error, match="packed weights are for gated experts"):
-        packable(gated=False).packed("f32")
     with pytest.raises(hmoe.Error, match="known are f32, bf16, q8_channel, q4"):
         moe.packed("q9")
     assert len(_nn_ops._packed) == before + 1

@@ -1,24 +1,40 @@
 // SPDX-License-Identifier: MIT
 // Sums in float: tensors of float and of bfloat16.
+#include "bfloat16_products.hpp"
 #include "in_place_forward.hpp"
+#include "pair_passes.hpp"
 #include "run_passes.hpp"
 
 using namespace hmoe::python;
 using hmoe::bfloat16;
 
-void HMOE_ISA::forward_float(const forward_pass& pass) {
-  const bool narrow = pass.bank->type == scalar::bfloat16;
-  if (!pass.record && narrow)
-    pass.bank->gated ? in_place_forward<bfloat16_rows, 2>::run(pass) : in_place_forward<bfloat16_rows, 1>::run(pass);
-  else if (!pass.record)
-    pass.bank->gated ? in_place_forward<float_rows, 2>::run(pass) : in_place_forward<float_rows, 1>::run(pass);
-  else if (narrow)
-    pass.bank->gated ? run_forward<float, bfloat16, 2>(pass) : run_forward<float, bfloat16, 1>(pass);
-  else
-    pass.bank->gated ? run_forward<float, float, 2>(pass) : run_forward<float, float, 1>(pass);
+namespace {
+
+template <std::size_t Lanes> void forward(const forward_pass& pass) {
+  if (pass.bank->type == scalar::float32)
+    return pass.record ? run_forward<float, float, Lanes>(pass) : in_place_forward<float_rows, Lanes>::run(pass);
+#if defined(__AVX512BF16__)
+  if (pass.record)
+    return pair_passes<Lanes>::run(pass);
+  if (chosen_bfloat16_products() == bfloat16_products::pairs)
+    return in_place_forward<bfloat16_pairs, Lanes>::run(pass);
+#else
+  if (pass.record)
+    return run_forward<float, bfloat16, Lanes>(pass);
+#endif
+  in_place_forward<widened_bfloat16, Lanes>::run(pass);
 }
-void HMOE_ISA::backward_float(const backward_pass& pass) {
-  pass.bank->type == scalar::bfloat16
-      ? (pass.bank->gated ? run_backward<float, bfloat16, 2>(pass) : run_backward<float, bfloat16, 1>(pass))
-      : (pass.bank->gated ? run_backward<float, float, 2>(pass) : run_backward<float, float, 1>(pass));
+template <std::size_t Lanes> void backward(const backward_pass& pass) {
+  if (pass.bank->type == scalar::float32)
+    return run_backward<float, float, Lanes>(pass);
+#if defined(__AVX512BF16__)
+  pair_passes<Lanes>::run(pass);
+#else
+  run_backward<float, bfloat16, Lanes>(pass);
+#endif
 }
+
+} // namespace
+
+void HMOE_ISA::forward_float(const forward_pass& pass) { pass.bank->gated ? forward<2>(pass) : forward<1>(pass); }
+void HMOE_ISA::backward_float(const backward_pass& pass) { pass.bank->gated ? backward<2>(pass) : backward<1>(pass); }

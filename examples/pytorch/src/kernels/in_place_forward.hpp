@@ -105,8 +105,9 @@ private:
     });
   }
 
-  /// A multiple of the step of every form, so that pieces are encoded by themselves.
-  static constexpr std::size_t hidden_of_piece = columns_of_piece / 16 * 16 == 0 ? 16 : columns_of_piece / 16 * 16;
+  /// Where a form has an order of its own, pieces are encoded by themselves.
+  static constexpr std::size_t hidden_of_piece =
+      Form::encodes ? round_up(columns_of_piece, Form::step) : columns_of_piece;
 
   void compute_hidden(const chunk& c, std::size_t j, row_value* hidden) const {
     const expert_memory& e = bank_->experts[c.expert];

@@ -3,6 +3,7 @@
 #include <hmoe/core/scalar.hpp>
 
 #include "batch_rows.hpp"
+#include "bfloat16_products.hpp"
 #include "context.hpp"
 #include "group_bank.hpp"
 
@@ -16,10 +17,10 @@ using namespace hmoe::python;
 
 namespace {
 
-/// The tensors of a gated bank as an experts::weight_source.
-template <class S> class tensor_source {
+/// The tensors of a bank as an experts::weight_source.
+template <class S, std::size_t Lanes> class tensor_source {
 public:
-  static constexpr std::size_t lanes = 2;
+  static constexpr std::size_t lanes = Lanes;
   explicit tensor_source(const bank_memory& bank) : bank_(&bank) {}
 
   [[nodiscard]] std::size_t size() const noexcept { return bank_->experts.size(); }
@@ -44,10 +45,10 @@ private:
   const bank_memory* bank_;
 };
 
-template <class Format> class packed_in final : public packed_bank {
+/// Bank: a backends::packed_bank.
+template <class Bank> class packed_in final : public packed_bank {
 public:
-  template <class Source>
-  packed_in(const Source& source, chosen_gate gate) : bank_(backends::simd<>::pack<Format>(source, gate)) {}
+  explicit packed_in(Bank bank) : bank_(std::move(bank)) {}
 
   void forward(const batch& in, scalar type, void* y, const workers& threads, workspace& scratch) const override {
     if (type == scalar::bfloat16)
@@ -85,26 +86,37 @@ private:
     write_rows<float, S>(ctx, y, to);
   }
 
-  backends::simd<>::packed_glu<Format, chosen_gate> bank_;
+  Bank bank_;
 };
 
+template <class Format, class Source, class Gate>
+std::unique_ptr<packed_bank> pack_source(const Source& source, const Gate& gate) {
+  auto bank = backends::simd<>::pack<Format>(source, gate);
+  return std::make_unique<packed_in<decltype(bank)>>(std::move(bank));
+}
+template <class Format, class S> std::unique_ptr<packed_bank> pack_tensors(const bank_memory& bank) {
+  if (bank.gated)
+    return pack_source<Format>(tensor_source<S, 2>(bank), chosen_gate{bank.function, bank.limit, bank.alpha});
+  return with_activation(
+      bank.function, [&]<class A>(A activation) { return pack_source<Format>(tensor_source<S, 1>(bank), activation); });
+}
 template <class Format> std::unique_ptr<packed_bank> packed_as(const bank_memory& bank) {
-  const chosen_gate gate{bank.function, bank.limit, bank.alpha};
-  if (bank.type == scalar::bfloat16)
-    return std::make_unique<packed_in<Format>>(tensor_source<bfloat16>(bank), gate);
-  return std::make_unique<packed_in<Format>>(tensor_source<float>(bank), gate);
+  return bank.type == scalar::bfloat16 ? pack_tensors<Format, bfloat16>(bank) : pack_tensors<Format, float>(bank);
 }
 
 } // namespace
 
 std::unique_ptr<packed_bank> HMOE_ISA::pack_experts(const bank_memory& bank, weight_format format) {
-  require(bank.gated, "packed weights are for gated experts: run these as they are");
   require(bank.type != scalar::float64, "packed weights are computed in float32: run these of float64 as they are");
   switch (format) {
   case weight_format::f32:
     return packed_as<backends::formats::f32>(bank);
   case weight_format::bf16:
-    return packed_as<backends::formats::bf16>(bank);
+#if defined(__AVX512BF16__)
+    if (chosen_bfloat16_products() == bfloat16_products::pairs)
+      return packed_as<backends::formats::basic_bf16<true>>(bank);
+#endif
+    return packed_as<backends::formats::basic_bf16<false>>(bank);
   case weight_format::q8_channel:
     return packed_as<backends::formats::q8_channel>(bank);
   case weight_format::q4:

@@ -46,7 +46,7 @@ struct float_rows {
 
 #if defined(__AVX512BF16__)
 /// Pairs of bfloat16, whose two products vdpbf16ps adds.
-struct bfloat16_rows {
+struct bfloat16_pairs {
   using weight = bfloat16;
   using row_value = bfloat16;
   using vec = xsimd::batch<float>;
@@ -71,9 +71,9 @@ struct bfloat16_rows {
     sum = _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(w.value), reinterpret_cast<__m512bh>(x.value));
   }
 };
-#else
+#endif
 /// Weights of bfloat16 are widened in registers, values of even k and of odd k; rows are floats in that order.
-struct bfloat16_rows {
+struct widened_bfloat16 {
   using weight = bfloat16;
   using row_value = float;
   using vec = xsimd::batch<float>;
@@ -105,7 +105,6 @@ struct bfloat16_rows {
     sum = xsimd::fma(w.odd, x.odd, xsimd::fma(w.even, x.even, sum));
   }
 };
-#endif
 
 template <class Form> class row_dots {
   using vec = typename Form::vec;

@@ -93,6 +93,23 @@ void clear_unused(const Context& ctx, const plan& rows, const bank_memory& gradi
   return bank;
 }
 
+/// Gradients of the weights of choices, ⟨dy, output⟩; 0 for ids that are skipped.
+template <class T>
+void write_weight_gradients(const pass_context& ctx, const backward_pass& pass, const batch_rows<T>& rows,
+                            matrix_view<const T> dy) {
+  if (pass.d_weights == nullptr)
+    return;
+  const std::size_t d = pass.bank->d_model, choices = pass.in.choices;
+  hmoe::for_each_row(ctx, pass.in.tokens * choices, [&](std::size_t choice) {
+    const index_t entry = rows.entry(choice);
+    static_cast<T*>(pass.d_weights)[choice] =
+        entry == no_index
+            ? T(0)
+            : rows::dot(ctx.backend(), dy.row(choice / choices),
+                        vector_view<const T>(static_cast<const T*>(pass.outputs) + rows.plan().slots()[entry] * d, d));
+  });
+}
+
 /// The rows of a group under the group's own numbers. complete(rows, first slot, its place in `saved`).
 template <class T, std::size_t Lanes, class F>
 [[nodiscard]] buffer<expert_rows<T>> group_rows(const bank_memory& bank, const batch_rows<T>& rows,
@@ -143,21 +160,13 @@ template <class T, class S, std::size_t Lanes> void run_backward(const backward_
   const workspace::scope scope(ctx.workspace());
   std::pmr::memory_resource* const memory = &ctx.workspace();
   const bank_memory& bank = *pass.bank;
-  const std::size_t d = bank.d_model, tokens = pass.in.tokens, choices = pass.in.choices;
+  const std::size_t d = bank.d_model, tokens = pass.in.tokens;
   const batch_rows<T> rows(pass.in, bank.experts.size(), memory);
   matrix<T> x_copy(memory), dy_copy(memory), dx_copy(memory);
   const matrix_view<const T> x = read_rows<T, S>(ctx, pass.in.x, tokens, d, x_copy);
   const matrix_view<const T> dy = read_rows<T, S>(ctx, pass.dy, tokens, d, dy_copy);
   const matrix_view<T> dx = pass.dx == nullptr ? matrix_view<T>() : zero_rows<T, S>(ctx, pass.dx, tokens, d, dx_copy);
-  if (pass.d_weights != nullptr)
-    hmoe::for_each_row(ctx, tokens * choices, [&](std::size_t choice) {
-      const index_t entry = rows.entry(choice);
-      static_cast<T*>(pass.d_weights)[choice] =
-          entry == no_index ? T(0)
-                            : rows::dot(ctx.backend(), dy.row(choice / choices),
-                                        vector_view<const T>(
-                                            static_cast<const T*>(pass.outputs) + rows.plan().slots()[entry] * d, d));
-    });
+  write_weight_gradients(ctx, pass, rows, dy);
   const bank_memory gradients = pass.gradients == nullptr ? without_tensors(bank) : *pass.gradients;
   clear_unused<S, Lanes>(ctx, rows.plan(), gradients);
   const std::size_t copies = std::same_as<T, S> ? 0 : pass.gradients == nullptr ? 1 : 2;
