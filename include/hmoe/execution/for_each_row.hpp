@@ -38,21 +38,6 @@ void for_each_task(const Context& ctx, std::size_t count, const Task& task, [[ma
     ctx.executor().for_each(count, task);
 }
 
-/// The same, `each` neighbouring tasks one after the other as one of the executor's.
-template <execution_context Context, class Task, class Told>
-void for_each_block_of_tasks(const Context& ctx, std::size_t count, std::size_t each, const Task& task,
-                             [[maybe_unused]] const Told& told) {
-  ctx.executor().for_each((count + each - 1) / each, [&](std::size_t block, std::size_t worker) {
-    const std::size_t first = block * each, end = count - first < each ? count : first + each;
-    for (std::size_t i = first; i < end; ++i) {
-      [[maybe_unused]] watch<Context> watched;
-      if constexpr (observed<Context>)
-        told(ctx, i, worker, watched);
-      task(i, worker);
-    }
-  });
-}
-
 } // namespace probes
 
 /// Rows that one task works on. Work is divided by its size and never by the number of workers.

@@ -6,7 +6,6 @@
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/vector_view.hpp>
 #include <hmoe/execution/context.hpp>
-#include <hmoe/execution/for_each_row.hpp>
 #include <hmoe/execution/probe.hpp>
 
 #include <algorithm>
@@ -103,16 +102,46 @@ inline void cut_into_pieces(const phase_work& work, double target, vector_view<w
 
 /// For phases whose pieces tell probes themselves.
 struct pieces_tell {};
-/// Tells a probe of a piece.
-template <class Chunk, class Told> struct piece_told {
+
+/// What is done with a piece. Behind a pointer, so that phases of all kinds share the code that cuts and hands out.
+template <execution_context Context> struct piece_task {
+  const void* object;
+  void (*call)(const void* object, const Context& ctx, const work_piece& piece, std::size_t worker);
+};
+
+/// Cuts the work into pieces and runs the task for each of them.
+template <execution_context Context>
+void run_pieces(const Context& ctx, const phase_work& work, const work_sizes& sizes, workers who,
+                const piece_task<Context>& task) {
+  const double total = total_cost(work), least = static_cast<double>(sizes.least_work);
+  const bool alone = who == workers::one || total <= least;
+  const double target = alone ? total : std::max(total / static_cast<double>(sizes.pieces), least);
+  const std::size_t count = count_pieces(work, target);
+  simd_detail::with_pieces(ctx, count, [&](vector_view<work_piece> pieces) {
+    cut_into_pieces(work, target, pieces);
+    if (!alone && ctx.executor().concurrency() > 1)
+      simd_detail::sort_by_cost(pieces);
+    const std::size_t each = alone ? std::max<std::size_t>(1, count) : 1; // pieces of a task of the executor
+    ctx.executor().for_each(blocks_of(count, each), [&](std::size_t i, std::size_t worker) {
+      for (const work_piece& piece : pieces.subview(i * each, each))
+        task.call(task.object, ctx, piece, worker);
+    });
+  });
+}
+
+/// Calls f(chunk, piece, worker) as a piece_task does, and tells a probe of it. (No lambda: what one captures would
+/// depend on whether there is a probe.)
+template <execution_context Context, class Chunk, class F, class Told> struct chunk_task {
   vector_view<const Chunk> chunks;
-  vector_view<const work_piece> pieces;
+  const F& f;
   const Told& told;
 
-  template <execution_context Context>
-  void operator()(const Context& ctx, std::size_t i, std::size_t worker, probes::watch<Context>& watched) const {
-    if constexpr (!std::same_as<Told, pieces_tell>)
-      watched.begin(ctx, told(chunks[pieces[i].chunk], pieces[i]).by(worker));
+  static void call(const void* object, const Context& ctx, const work_piece& piece, std::size_t worker) {
+    const auto& task = *static_cast<const chunk_task*>(object);
+    [[maybe_unused]] probes::watch<Context> watched;
+    if constexpr (probes::observed<Context> && !std::same_as<Told, pieces_tell>)
+      watched.begin(ctx, task.told(task.chunks[piece.chunk], piece).by(worker));
+    task.f(task.chunks[piece.chunk], piece, worker);
   }
 };
 
@@ -123,25 +152,15 @@ template <class Chunk, class Told> struct piece_told {
 /// task; so is work that is less than a piece should be.
 template <execution_context Context, class Chunk, class Work, class F, class Told = pieces_tell>
 void run_phase(const Context& ctx, vector_view<const Chunk> chunks, const work_sizes& sizes, const Work& work,
-               const F& f, [[maybe_unused]] const Told& told = {}, workers who = workers::all) {
+               const F& f, const Told& told = {}, workers who = workers::all) {
   const auto of_chunk = [&](std::size_t c) { return work(chunks[c]); };
   const phase_work all{&of_chunk,
                        [](const void* object, std::size_t chunk, std::size_t kind) {
                          return (*static_cast<decltype(&of_chunk)>(object))(chunk)[kind];
                        },
                        chunks.size(), std::tuple_size_v<decltype(work(chunks[0]))>};
-  const double total = total_cost(all), least = static_cast<double>(sizes.least_work);
-  const bool alone = who == workers::one || total <= least;
-  const double target = alone ? total : std::max(total / static_cast<double>(sizes.pieces), least);
-  const std::size_t count = count_pieces(all, target);
-  simd_detail::with_pieces(ctx, count, [&](vector_view<work_piece> pieces) {
-    cut_into_pieces(all, target, pieces);
-    const auto run = [&](std::size_t i, std::size_t worker) { f(chunks[pieces[i].chunk], pieces[i], worker); };
-    const piece_told<Chunk, Told> tell{chunks, pieces, told};
-    if (!alone && ctx.executor().concurrency() > 1)
-      simd_detail::sort_by_cost(pieces);
-    probes::for_each_block_of_tasks(ctx, count, alone && count != 0 ? count : 1, run, tell);
-  });
+  const chunk_task<Context, Chunk, F, Told> task{chunks, f, told};
+  simd_detail::run_pieces<Context>(ctx, all, sizes, who, {&task, task.call});
 }
 
 } // namespace hmoe::backends::simd_detail
