@@ -28,7 +28,7 @@ template <class Bank, class Weights>
   return Bank(std::move(weights), bank.gate_function());
 }
 template <class Bank, class Weights>
-  requires(std::constructible_from<Bank, Weights> && !requires(const Bank& bank) { bank.gate_function(); })
+  requires(std::constructible_from<Bank, Weights> && requires { typename Bank::activation_type; })
 [[nodiscard]] Bank with_weights(const Bank&, Weights weights) {
   return Bank(std::move(weights));
 }
