@@ -45,11 +45,9 @@ private:
   const bank_memory* bank_;
 };
 
-/// Bank: a backends::packed_bank.
-template <class Bank> class packed_in final : public packed_bank {
+/// What all banks of packed weights do alike, compiled once.
+class any_packed_bank : public packed_bank {
 public:
-  explicit packed_in(Bank bank) : bank_(std::move(bank)) {}
-
   void forward(const batch& in, scalar type, void* y, const workers& threads, workspace& scratch) const override {
     if (type == scalar::bfloat16)
       run<bfloat16>(in, y, threads, scratch);
@@ -58,32 +56,51 @@ public:
   }
   [[nodiscard]] std::size_t bytes() const noexcept override {
     std::size_t sum = 0;
-    for (std::size_t e = 0; e < bank_.size(); ++e)
-      sum += bank_.bytes(e);
+    for (std::size_t e = 0; e < size(); ++e)
+      sum += bytes_of_expert(e);
     return sum;
   }
 
 private:
+  [[nodiscard]] virtual std::size_t size() const noexcept = 0;
+  [[nodiscard]] virtual std::size_t d_model() const noexcept = 0;
+  [[nodiscard]] virtual std::size_t bytes_of_expert(std::size_t e) const noexcept = 0;
+  virtual void forward_rows(const pass_context& ctx, vector_view<const expert_rows<float>> rows) const = 0;
+
   template <class S> void run(const batch& in, void* to, const workers& threads, workspace& scratch) const {
     const pass_context ctx = make_context(step::linear, threads, scratch);
     const workspace::scope scope(ctx.workspace());
     std::pmr::memory_resource* const memory = &ctx.workspace();
-    const std::size_t d = bank_.d_model();
-    const batch_rows<float> rows(in, bank_.size(), memory);
+    const std::size_t d = d_model(), experts = size();
+    const batch_rows<float> rows(in, experts, memory);
     matrix<float> x_copy(memory), y_copy(memory);
     const matrix_view<const float> x = read_rows<float, S>(ctx, in.x, in.tokens, d, x_copy);
     const matrix_view<float> y = zero_rows<float, S>(ctx, to, in.tokens, d, y_copy);
-    buffer<expert_rows<float>> work(std::min(bank_.size(), rows.plan().size()), memory);
+    buffer<expert_rows<float>> work(std::min(experts, rows.plan().size()), memory);
     std::size_t busy = 0;
-    for (std::size_t e = 0; e < bank_.size(); ++e)
+    for (std::size_t e = 0; e < experts; ++e)
       if (rows.plan().rows_of(e) != 0) {
         work[busy] = rows.rows_of(e);
         work[busy].x = x;
         work[busy++].y = y;
       }
     if (busy != 0)
-      bank_.forward_rows(ctx, std::as_const(work).view().subview(0, busy));
+      forward_rows(ctx, std::as_const(work).view().subview(0, busy));
     write_rows<float, S>(ctx, y, to);
+  }
+};
+
+/// Bank: a backends::packed_bank.
+template <class Bank> class packed_in final : public any_packed_bank {
+public:
+  explicit packed_in(Bank bank) : bank_(std::move(bank)) {}
+
+private:
+  [[nodiscard]] std::size_t size() const noexcept override { return bank_.size(); }
+  [[nodiscard]] std::size_t d_model() const noexcept override { return bank_.d_model(); }
+  [[nodiscard]] std::size_t bytes_of_expert(std::size_t e) const noexcept override { return bank_.bytes(e); }
+  void forward_rows(const pass_context& ctx, vector_view<const expert_rows<float>> rows) const override {
+    bank_.forward_rows(ctx, rows);
   }
 
   Bank bank_;
