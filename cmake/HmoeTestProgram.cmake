@@ -46,6 +46,9 @@ endif()
 
 # hmoe_add_test_program(<target> <source>...): a program of tests that compute little, from tests/.
 function(hmoe_add_test_program target)
+  if(hmoe_test_optimisation) # there is none: larger groups take a quarter less of g++'s time, and up to 2.6 GB
+    set(hmoe_group_bytes 120000)
+  endif()
   hmoe_group_sources(units ${target} ${ARGN})
   hmoe_add_program(${target} ${units})
   target_link_libraries(${target} PRIVATE hmoe_test_main)
