@@ -3,7 +3,6 @@
 #include <hmoe/core/scalar.hpp>
 
 #include "batch_rows.hpp"
-#include "bfloat16_products.hpp"
 #include "context.hpp"
 #include "group_bank.hpp"
 
@@ -129,11 +128,7 @@ std::unique_ptr<packed_bank> HMOE_ISA::pack_experts(const bank_memory& bank, wei
   case weight_format::f32:
     return packed_as<backends::formats::f32>(bank);
   case weight_format::bf16:
-#if defined(__AVX512BF16__)
-    if (chosen_bfloat16_products() == bfloat16_products::pairs)
-      return packed_as<backends::formats::basic_bf16<true>>(bank);
-#endif
-    return packed_as<backends::formats::basic_bf16<false>>(bank);
+    return packed_as<backends::formats::bf16>(bank);
   case weight_format::q8_channel:
     return packed_as<backends::formats::q8_channel>(bank);
   case weight_format::q4:

@@ -106,9 +106,9 @@ template <std::size_t Rows, operand A>
 #pragma GCC unroll 2
     for (std::size_t c = 0; c < 2; ++c)
       sums[r][c] = resume ? vec::load_aligned(tile + r * panel_columns + c * 16) : vec(0.0F);
-  for (std::size_t k = 0; k < pairs; ++k, a += step, panel += panel_columns)
-    backends::formats::detail::add_pairs<Rows>(_mm512_load_si512(panel), _mm512_load_si512(panel + 16), a, row_step,
-                                               sums);
+  backends::formats::detail::row_pointers<bfloat16, Rows> rows(a, row_step);
+  for (std::size_t k = 0; k < pairs; ++k, rows.advance(step), panel += panel_columns)
+    backends::formats::detail::add_pairs<Rows>(_mm512_load_si512(panel), _mm512_load_si512(panel + 16), rows, sums);
   backends::formats::detail::store(sums, tile);
 }
 template <operand A, std::size_t MostRows = block_rows>
