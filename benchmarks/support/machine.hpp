@@ -27,8 +27,8 @@ namespace benchmarks {
 using seconds = std::chrono::duration<double>;
 using clock = std::chrono::steady_clock;
 
-/// The multiply-adds that a data type is computed with. A CPU without dot products of bf16 or int8, or with slower ones,
-/// widens them to f32, so there the limit is that of f32.
+/// The multiply-adds that a data type is computed with. A CPU without dot products of bf16 or int8, or with slower
+/// ones, widens them to f32, so there the limit is that of f32.
 enum class multiplier { f32, bf16, int8 };
 
 /// 12 independent chains of multiply-adds, none of which touches memory; what differs is the instruction.
