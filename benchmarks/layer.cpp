@@ -2,7 +2,7 @@
 // The forward pass of a layer: shapes × subjects (hmoe's backends and competitors) × tokens × threads × routing, named
 //   layer/SHAPE/DTYPE/SUBJECT/tokens:T/threads:N/ROUTING
 // Before it is timed, each subject's result is compared with hmoe's. Weights are cold: copies of the layer take turns.
-// With --shape=NAME only that one is there.
+// With --shape=NAME only that one is there, with --warm one copy of its weights.
 // Counters:
 //   GFLOP/s        of the router and the activated experts, without padding
 //   GB/s           of the weights that some token of the batch uses
@@ -47,24 +47,31 @@ struct cell {
 /// The shape at hand and who runs it: one shape at a time, since the largest fill the memory.
 class workshop {
 public:
+  explicit workshop(model::copies copies) : copies_(copies) {}
+
   model& take(const layer_shape& shape) {
     if (!model_ || model_->shape().name != shape.name) {
       runners_.clear();
       model_.reset();
-      model_.emplace(shape, model::copies::cold, 2.2); // a competitor packs them once more; inputs and scratch
+      model_.emplace(shape, copies_, 2.2); // a competitor packs them once more; inputs and scratch
     }
     return *model_;
   }
   runner& take(const subject& what) {
-    auto& found = runners_[what.name + "/" + what.type.name];
-    if (!found)
-      found = what.make(*model_);
-    return *found;
+    const std::string name = what.name + "/" + what.type.name;
+    if (const auto found = runners_.find(name); found != runners_.end())
+      return *found->second;
+    // Copies of packed weights take as many bytes as those of the model: the others make room before memory is short.
+    const std::size_t bytes = model_->copy_count() * model_->shape().parameters() * sizeof(float);
+    if (available_memory() < 4 * bytes)
+      runners_.clear();
+    return *(runners_[name] = what.make(*model_));
   }
   /// The cells whose result has been compared with hmoe's, by name.
   std::set<std::string> compared;
 
 private:
+  model::copies copies_;
   std::optional<model> model_;
   std::map<std::string, std::unique_ptr<runner>> runners_;
 };
@@ -134,7 +141,8 @@ void measure(benchmark::State& state, workshop& shop, const cell& at) try {
 } // namespace
 
 int main(int argc, char** argv) try {
-  workshop shop;
+  // Warm weights, one copy, are for a look whether all of it runs: cold ones may take gigabytes where caches are large.
+  workshop shop(take_flag(argc, argv, "--warm") ? model::copies::one : model::copies::cold);
   const auto cores = static_cast<std::size_t>(omp_get_max_threads());
   for (const layer_shape& shape : chosen_shapes(argc, argv))
     for (const std::size_t tokens : {1U, 4U, 16U, 64U, 256U, 1024U, 4096U})

@@ -28,9 +28,9 @@ void fill(hmoe::matrix_view<float> to, double stddev, std::uint64_t stream) {
 
 } // namespace
 
-model::model(layer_shape shape, copies wanted, double room) : shape_(std::move(shape)) {
+model::model(layer_shape shape, copies wanted, double room) : shape_(std::move(shape)), wanted_(wanted) {
   const double bytes = static_cast<double>(shape_.parameters() * sizeof(float));
-  const std::size_t count = wanted == copies::one ? 1 : cold_copies(bytes);
+  const std::size_t count = cold_copies(bytes);
   const double needed = room * bytes * static_cast<double>(count);
   hmoe::require(needed < static_cast<double>(available_memory()), shape_.name, " needs ", needed * 1e-9,
                 " GB of memory, ", static_cast<double>(available_memory()) * 1e-9, " are available");
@@ -50,6 +50,8 @@ model::model(layer_shape shape, copies wanted, double room) : shape_(std::move(s
 }
 
 std::size_t model::cold_copies(double bytes) const {
+  if (wanted_ == copies::one)
+    return 1;
   const double cold = 2 * static_cast<double>(hmoe::last_cache_bytes()) * static_cast<double>(shape_.experts()) /
                       static_cast<double>(shape_.top_k);
   return static_cast<std::size_t>(std::max(1.0, std::ceil(cold / bytes)));

@@ -43,7 +43,7 @@ public:
   [[nodiscard]] const layer_shape& shape() const { return shape_; }
   [[nodiscard]] std::size_t copy_count() const { return layers_.size(); }
   /// Copies of that many bytes each which, taken in turn, leave two last-level caches of weights between two uses of
-  /// those of a token.
+  /// those of a token; one where one was wanted.
   [[nodiscard]] std::size_t cold_copies(double bytes) const;
   [[nodiscard]] const any_layer& layer(std::size_t copy) const { return layers_[copy]; }
   [[nodiscard]] any_layer& layer(std::size_t copy) { return layers_[copy]; }
@@ -60,6 +60,7 @@ private:
   [[nodiscard]] batch make_batch(std::size_t tokens, routing spread, std::uint64_t stream) const;
 
   layer_shape shape_;
+  copies wanted_;
   std::vector<any_layer> layers_;
   std::map<std::pair<std::size_t, routing>, std::vector<batch>> batches_;
 };

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace benchmarks {
@@ -31,6 +32,13 @@ inline std::vector<layer_shape> chosen_shapes(int& argc, char** argv) {
   }
   argc = kept;
   return chosen.empty() ? all : chosen;
+}
+
+/// Whether the argument is there; it is taken away.
+inline bool take_flag(int& argc, char** argv, std::string_view flag) {
+  char** const end = std::remove_if(argv + 1, argv + argc, [&](const char* argument) { return argument == flag; });
+  const auto kept = static_cast<int>(end - argv);
+  return std::exchange(argc, kept) != kept;
 }
 
 } // namespace benchmarks
