@@ -93,9 +93,14 @@ TEST_CASE("Mistakes are sentences") {
   const auto experts = python::device_experts::make(8, {4}, {});
   const device_array<std::byte> table(experts->table());
   const python::device_place place{0, nullptr, table.data(), nullptr, 0, false};
-  CHECK(support::error_of([&] {
-          experts->forward(place, {}, {.tokens = 1, .choices = 1}, nullptr, {});
-        }).find("bytes of device workspace, reserved are 0") != std::string::npos);
+  const device_array<float> x(8), y(8), weights(1);
+  const device_array<std::int64_t> ids(1);
+  const python::device_batch token{1, 1, x.data(), ids.data(), weights.data()};
+  const auto said = [&](float* to) { return support::error_of([&] { experts->forward(place, {}, token, to, {}); }); };
+  CAPTURE(said(y.data()));
+  CHECK(said(y.data()).find("bytes of device workspace, reserved are 0") != std::string::npos);
+  CAPTURE(said(x.data()));
+  CHECK(said(x.data()).find("overlaps") != std::string::npos);
 }
 
 } // namespace
