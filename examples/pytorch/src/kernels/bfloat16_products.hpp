@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/backends/simd/cpu_maker.hpp>
 #include <hmoe/core/error.hpp>
 
 #include <cstdlib>
@@ -22,7 +23,7 @@ enum class bfloat16_products { pairs, floats };
     require(name.empty() || name == "pairs" || name == "floats", "HMOE_BF16=", name, ": known are pairs and floats");
     if (!name.empty())
       return name == "pairs" ? bfloat16_products::pairs : bfloat16_products::floats;
-    return __builtin_cpu_is("intel") ? bfloat16_products::floats : bfloat16_products::pairs;
+    return backends::simd_detail::on_intel() ? bfloat16_products::floats : bfloat16_products::pairs;
   }();
   return chosen;
 #else

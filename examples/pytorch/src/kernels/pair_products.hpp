@@ -38,11 +38,7 @@ inline constexpr std::size_t depth_together = 512; ///< of k; a panel of it has 
 
 /// row = `depth` floats rounded, and zeros up to an even number.
 inline void round_row(const float* from, std::size_t depth, bfloat16* row) noexcept {
-  std::size_t k = 0;
-  for (; k + 16 <= depth; k += 16)
-    backends::formats::detail::round_16(from + k, row + k);
-  for (; k < depth; ++k)
-    row[k] = bfloat16(from[k]);
+  backends::formats::detail::round_values(from, depth, row);
   if (depth % 2 != 0)
     row[depth] = bfloat16();
 }
@@ -168,13 +164,7 @@ inline void multiply_columns(const bfloat16* a, std::size_t a_stride, std::size_
                                       false, tile);
       const std::size_t some = std::min(panel_columns, columns - j);
       for (std::size_t r = 0; r < count; ++r) {
-        bfloat16* row = to + (first + r) * to_stride + j;
-        const float* sums = tile + r * panel_columns;
-        std::size_t c = 0;
-        for (; c + 16 <= some; c += 16)
-          backends::formats::detail::round_16(sums + c, row + c);
-        for (; c < some; ++c)
-          row[c] = bfloat16(sums[c]);
+        backends::formats::detail::round_values(tile + r * panel_columns, some, to + (first + r) * to_stride + j);
       }
     }
   });

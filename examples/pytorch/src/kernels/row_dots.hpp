@@ -58,11 +58,7 @@ struct bfloat16_pairs {
 
   [[nodiscard]] static constexpr std::size_t row_length(std::size_t depth) noexcept { return depth; }
   static void encode(const float* from, std::size_t depth, bfloat16* to) noexcept {
-    std::size_t k = 0;
-    for (; k + 16 <= depth; k += 16)
-      backends::formats::detail::round_16(from + k, to + k);
-    for (; k < depth; ++k)
-      to[k] = bfloat16(from[k]);
+    backends::formats::detail::round_values(from, depth, to);
   }
   [[nodiscard, gnu::always_inline]] static operand load(const bfloat16* from) noexcept {
     return {_mm512_loadu_si512(from)};

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <hmoe/backends/simd/cpu_maker.hpp>
+#include <hmoe/backends/simd/row_pointers.hpp>
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/scalar.hpp>
 
@@ -117,42 +118,6 @@ template <class V> [[gnu::always_inline]] inline void keep_in_register([[maybe_u
   asm("" : "+w"(value.data));
 #endif
 }
-
-/// Where the rows of a block are read: `step` values lie between two of them. Twelve pointers, beside those of weights
-/// and prefetches, do not fit the 15 registers of x86-64: g++ 12 keeps some in vector registers, and to move one from
-/// there takes the port of a multiply-add on Intel's CPUs. So three rows share a pointer, whose address takes the step
-/// once or twice.
-template <class Value, std::size_t Rows> class row_pointers {
-public:
-  row_pointers(const Value* first, std::size_t step) noexcept : step_(step) {
-    for (std::size_t i = 0; i < count; ++i)
-      pointers_[i] = first + i * sharing * step;
-  }
-  [[nodiscard, gnu::always_inline]] const Value* operator[](std::size_t r) const noexcept {
-    return pointers_[r / sharing] + r % sharing * step_;
-  }
-  [[gnu::always_inline]] void advance(std::size_t values) noexcept {
-#pragma GCC unroll 4
-    for (std::size_t i = 0; i < count; ++i) {
-      const Value* next = pointers_[i] + values;
-#if defined(__x86_64__)
-      if constexpr (count > 1)
-        asm("" : "+r"(next)); // else g++ makes a pointer for each row of these
-#endif
-      pointers_[i] = next;
-    }
-  }
-
-private:
-#if defined(__x86_64__)
-  static constexpr std::size_t sharing = Rows > 6 ? 3 : Rows;
-#else
-  static constexpr std::size_t sharing = Rows;
-#endif
-  static constexpr std::size_t count = (Rows + sharing - 1) / sharing;
-  const Value* pointers_[count];
-  std::size_t step_;
-};
 
 /// Zeros in Rows rows of a tile. (std::fill_n would be one instruction, rep stos, which takes longer to begin.)
 template <std::size_t Rows, class V> [[gnu::always_inline]] inline void clear_tile(float* tile) noexcept {
@@ -292,6 +257,16 @@ template <std::size_t Rows, class V>
   }
 }
 #endif
+/// to = `count` floats rounded to bfloat16; Value is that or float.
+template <class Value> void round_values(const float* from, std::size_t count, Value* to) noexcept {
+  std::size_t i = 0;
+#if HMOE_DETAIL_HAS_BF16_DOT
+  for (; i + 16 <= count; i += 16)
+    round_16(from + i, to + i);
+#endif
+  for (; i < count; ++i)
+    to[i] = static_cast<Value>(bfloat16(from[i]));
+}
 /// The same in floats, with the bits of vdpbf16ps but for subnormal numbers, which that makes 0: upper halves come
 /// first.
 template <std::size_t Rows, class V>
@@ -320,17 +295,10 @@ template <bool Rounds, class Row = std::conditional_t<Rounds, bfloat16, float>> 
   }
   [[nodiscard]] static constexpr std::size_t row_offset(std::size_t k) noexcept { return k; }
   template <class Arch> static void encode(const float* from, std::size_t depth, row_value* to) noexcept {
-    std::size_t k = 0;
-#if HMOE_DETAIL_HAS_BF16_DOT
     if constexpr (Rounds)
-      for (; k + 16 <= depth; k += 16)
-        detail::round_16(from + k, to + k);
-#endif
-    for (; k < depth; ++k)
-      if constexpr (Rounds)
-        to[k] = static_cast<row_value>(bfloat16(from[k]));
-      else
-        to[k] = from[k];
+      detail::round_values(from, depth, to);
+    else
+      std::copy_n(from, depth, to);
     if (depth % 2 != 0)
       to[depth] = row_value(0.0F);
   }
