@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/compiler.hpp>
+
 #include <cstddef>
 
 namespace hmoe::backends::formats::detail {
