@@ -95,3 +95,15 @@ TEST_CASE("const layers and gradients show their tensors to read") {
   CHECK(values_of(layer) == layer.cost().parameters());
   CHECK(values_of(gradients) == layer.cost().parameters());
 }
+
+namespace {
+std::size_t values_seen = 0;
+void see(const hmoe::parameter_info&, hmoe::matrix_view<double> view) { values_seen += view.size(); }
+} // namespace
+
+TEST_CASE("a visitor may be a function") {
+  any_small_layer layer{support::small_layer(router{support::d, 5, 2})};
+  values_seen = 0;
+  layer.visit_parameters(see);
+  CHECK(values_seen == layer.cost().parameters());
+}

@@ -57,8 +57,9 @@ public:
   template <class Visitor>
     requires(!std::same_as<std::remove_cvref_t<Visitor>, visitor_reference>)
   visitor_reference(Visitor&& visit) noexcept
-      : visitor_(&visit), call_([](const void* visitor, const parameter_info& info, matrix_view<T> view) {
-          (*static_cast<std::remove_reference_t<Visitor>*>(const_cast<void*>(visitor)))(info, view);
+      : visitor_(reinterpret_cast<const void*>(&visit)), // a function, too
+        call_([](const void* visitor, const parameter_info& info, matrix_view<T> view) {
+          (*reinterpret_cast<std::remove_reference_t<Visitor>*>(const_cast<void*>(visitor)))(info, view);
         }) {}
 
   void operator()(const parameter_info& info, matrix_view<T> view) const { call_(visitor_, info, view); }
