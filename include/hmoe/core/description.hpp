@@ -37,9 +37,17 @@ struct ignore_number {
 
 /// What the policy tells of itself, then the same of the one inside it, or of its function.
 template <class Policy> void append_policy(std::string& text, const Policy& policy) {
-  if constexpr (requires { policy.visit_numbers(ignore_number{}); })
+  constexpr bool has_numbers = requires { policy.visit_numbers(ignore_number{}); };
+  constexpr bool has_identity = requires { std::string(policy.identity()); };
+  constexpr bool names_numbers = requires(Policy& own) { own.visit_numbers(ignore_number{}); };
+  constexpr bool names_identity = requires(Policy& own) { own.identity(); };
+  static_assert(has_numbers || !names_numbers, "hmoe: visit_numbers of a policy is not const: write template <class "
+                                               "Visitor> void visit_numbers(Visitor&& visit) const");
+  static_assert(has_identity || !names_identity,
+                "hmoe: identity of a policy is not const, or returns no text: write std::string identity() const");
+  if constexpr (has_numbers)
     policy.visit_numbers([&text](std::string_view name, auto value) { append_number(text, name, value); });
-  if constexpr (requires { std::string(policy.identity()); })
+  if constexpr (has_identity)
     text.append(" ").append(std::string(policy.identity()));
   if constexpr (requires { policy.inner(); })
     append_policy(text, policy.inner());
