@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Checks that every public header answers a compiler or flags that it cannot work with by one sentence.
+"""Checks that every public header answers a compiler or flags that it cannot work with by one sentence, and a library
+that is not there.
 
 usage: refused_compilers.py INCLUDE_DIRECTORY COMPILER [OTHER_COMPILER...]
 
@@ -16,6 +17,15 @@ from pathlib import Path
 NEEDS_CPP20 = "hmoe needs C++20: compile with -std=c++20"
 NEEDS_NAN = "hmoe checks for NaN, which -ffast-math, -Ofast and -ffinite-math-only rule out"
 NEEDS_CLANG = "hmoe needs clang 16 or later"
+LIBRARIES = {
+    "hmoe/backends/cuda.hpp": "the CUDA toolkit",
+    "hmoe/backends/simd.hpp": "xsimd",
+    "hmoe/execution/tbb.hpp": "oneTBB",
+    "hmoe/interop/eigen.hpp": "Eigen",
+    "hmoe/io/json.hpp": "nlohmann-json",
+    "hmoe/parallel/mpi.hpp": "MPI",
+    "hmoe/parallel/nccl.hpp": "NCCL",
+}
 
 
 def first_error(command):
@@ -65,6 +75,10 @@ def main():
         (["-std=c++20", "-ffinite-math-only"], NEEDS_NAN),
     ):
         problems += problems_of(include_directory, compiler, flags, sentence, headers if "17" in flags[0] else some)
+    for header, library in LIBRARIES.items():
+        # Nothing of the system is found, the standard library neither.
+        problems += problems_of(include_directory, compiler, ["-std=c++20", "-nostdinc", "-nostdinc++"], f"needs {library}",
+                                [header])  # fmt: skip
     for other in sys.argv[3:]:
         version = subprocess.run([other, "-dumpversion"], capture_output=True, text=True, check=False).stdout
         if version and int(version.split(".")[0]) < 16:

@@ -3,6 +3,19 @@
 
 #include <hmoe/core/macros_off.hpp>
 
+#if !__has_include(<xsimd/xsimd.hpp>)
+#error "hmoe/backends/simd.hpp needs xsimd 8.1 or later: install it (libxsimd-dev) and link hmoe::simd"
+#endif
+
+// g++ 12 warns of AVX-512 intrinsics, which read an undefined value on purpose (its bug 105593).
+#if defined(__AVX512F__) && !defined(__clang__) && __GNUC__ < 13
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#include <immintrin.h>
+#pragma GCC diagnostic pop
+#endif
+
 #include <hmoe/backends/simd/activations.hpp>
 #include <hmoe/backends/simd/channel_formats.hpp>
 #include <hmoe/backends/simd/ffn_backward.hpp>

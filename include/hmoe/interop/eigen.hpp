@@ -3,6 +3,11 @@
 
 #include <hmoe/core/macros_off.hpp>
 
+#if !__has_include(<Eigen/Core>)
+#error                                                                                                                 \
+    "hmoe/interop/eigen.hpp needs Eigen: install it (libeigen3-dev) and link hmoe::eigen, or compile with -I/usr/include/eigen3"
+#endif
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix_view.hpp>
 

@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/compiler.hpp>
+
+#if !__has_include(<nlohmann/json.hpp>)
+#error "hmoe/io/ needs nlohmann-json: install it (nlohmann-json3-dev) and link hmoe::io"
+#endif
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/io/in_quotes.hpp>
 

@@ -3,6 +3,10 @@
 
 #include <hmoe/core/macros_off.hpp>
 
+#if !__has_include(<mpi.h>)
+#error "hmoe/parallel/mpi.hpp needs MPI: install one (libopenmpi-dev) and link hmoe::mpi, or compile with mpicxx"
+#endif
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/parallel/communicator.hpp>
 #include <hmoe/parallel/shared_memory.hpp>

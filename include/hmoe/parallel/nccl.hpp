@@ -3,6 +3,10 @@
 
 #include <hmoe/core/macros_off.hpp>
 
+#if !__has_include(<nccl.h>)
+#error "hmoe/parallel/nccl.hpp needs NCCL, with CUDA: install them and link hmoe::nccl"
+#endif
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/parallel/communicator.hpp>
 
