@@ -24,6 +24,7 @@ TEST_CASE("a layer explains a batch, with what automatic would take") {
   CHECK(said.picked == strategy::per_token);
   for (const char* word : {"weights", "waits", "dense", "automatic picks per_token, by the cost model"})
     CHECK(said.text().find(word) != std::string::npos);
+  CHECK(said.text().find("-0.0") == std::string::npos);
   assigned.experts()[1] = 6;
   CHECK(support::error_of([&] { static_cast<void>(layer.explain(ctx, assigned)); }) ==
         "hmoe: the assignment names expert 6, the set has 6");

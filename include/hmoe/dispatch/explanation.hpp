@@ -5,6 +5,7 @@
 #include <hmoe/dispatch/strategy.hpp>
 
 #include <array>
+#include <cmath>
 #include <cstdio>
 #include <string>
 #include <vector>
@@ -28,7 +29,7 @@ struct explanation {
       std::array<char, 128> row{};
       std::snprintf(row.data(), row.size(), "%-10s %9.1f  %9.1f  %9.1f  %9.1f  %9.1f  %9.1f  %9.1f\n",
                     std::string(name_of(l.which)).c_str(), l.time.weights * 1e6, l.time.flops * 1e6,
-                    -l.time.hidden * 1e6, l.time.rows * 1e6, l.time.tasks * 1e6, l.time.waits * 1e6,
+                    0 - std::round(l.time.hidden * 1e7) / 10, l.time.rows * 1e6, l.time.tasks * 1e6, l.time.waits * 1e6,
                     l.time.total() * 1e6);
       all += row.data();
     }
