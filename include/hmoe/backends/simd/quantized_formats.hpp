@@ -165,6 +165,11 @@ struct quantized {
           }
       }
       const vec left_scale = scale<Arch>(scales, b, 0), right_scale = scale<Arch>(scales, b, 1);
+      [[maybe_unused]] vec left_offset, right_offset;
+      if constexpr (has_offset) {
+        left_offset = half_at<Arch>(scales, 1, 0);
+        right_offset = half_at<Arch>(scales, 1, 1);
+      }
 #pragma GCC unroll 16
       for (std::size_t r = 0; r < Rows; ++r) {
         if constexpr (is_narrow) {
@@ -188,8 +193,8 @@ struct quantized {
             right = xsimd::fma(xsimd::to_float(dots[r][1]), by_right, vec::load_aligned(sums + n));
         if constexpr (has_offset) {
           const vec total(block_of(r)->constant);
-          left = xsimd::fma(total, half_at<Arch>(scales, 1, 0), left);
-          right = xsimd::fma(total, half_at<Arch>(scales, 1, 1), right);
+          left = xsimd::fma(total, left_offset, left);
+          right = xsimd::fma(total, right_offset, right);
         }
         left.store_aligned(sums);
         right.store_aligned(sums + n);
