@@ -92,18 +92,21 @@ struct quantized_by_channel {
             constant += of_row[i].constant;
         dots[r][0] = dots[r][1] = ints(constant);
       }
-      for (; b < end; ++b, activations.advance(sizeof(row_block))) {
+      do {
         auto of_step = activations;
-        const std::size_t count = std::min(encoded_together / 4, steps(depth) - b * (encoded_together / 4));
-        for (std::size_t s = 0; s < count; ++s, weights += 2 * n, of_step.advance(4 * sizeof(row_code))) {
+        std::size_t left = std::min(encoded_together / 4, steps(depth) - b * (encoded_together / 4));
+        do { // at least once, as g++ has to know: else it copies all sums from register to register
           ahead.template advance<2 * n * sizeof(*weights), 1, 2>();
 #pragma GCC unroll 2
           for (std::size_t part = 0; part < parts; ++part)
             detail::add_step<Product, Arch>(numbers<Arch>(bytes::load_aligned(weights), part),
                                             numbers<Arch>(bytes::load_aligned(weights + n), part), of_step, 4 * part,
                                             dots);
-        }
-      }
+          weights += 2 * n;
+          of_step.advance(4 * sizeof(row_code));
+        } while (--left > 0);
+        activations.advance(sizeof(row_block));
+      } while (++b < end && blocks_summed > 1);
 #pragma GCC unroll 16
       for (std::size_t r = 0; r < Rows; ++r) {
         float* sums = tile + r * 2 * n;
