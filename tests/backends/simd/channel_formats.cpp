@@ -125,3 +125,29 @@ TEST_CASE("q8_channel: the largest codes do not overflow, and what is not finite
     CHECK(tile[3 * columns + c] == tile[c]);
   }
 }
+
+TEST_CASE("a range of activations is that of their magnitudes, and none if one of them is not finite") {
+  using limits = std::numeric_limits<float>;
+  const auto range_of = [](float first, float other) {
+    alignas(memory_alignment) float values[64];
+    std::fill_n(values, 64, other);
+    values[37] = first;
+    backends::formats::detail::activation_range<arch> range;
+    range.add(values, 64);
+    return range.get();
+  };
+  for (const float largest : {0.0F, -0.0F, -limits::denorm_min(), limits::min(), 3.5F, -limits::max()})
+    for (const float other : {0.0F, -largest / 2, largest / 3}) {
+      const auto range = range_of(largest, other);
+      CHECK(range.finite);
+      CHECK(range.scale == std::abs(largest) / 127);
+      CHECK(range.inverse == (largest == 0 ? 0.0F : 127 / std::abs(largest)));
+    }
+  for (const float bad : {limits::infinity(), -limits::infinity(), limits::quiet_NaN(), -limits::quiet_NaN()})
+    for (const float other : {0.0F, -limits::max()}) {
+      const auto range = range_of(bad, other);
+      CHECK_FALSE(range.finite);
+      CHECK(std::isnan(range.scale));
+      CHECK(range.inverse == 0);
+    }
+}

@@ -8,6 +8,7 @@
 #include <xsimd/xsimd.hpp>
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -33,13 +34,14 @@ template <class Code, class Constant, std::size_t Size> struct activation_block 
 };
 
 namespace detail {
-template <class Arch> [[nodiscard]] inline float largest_lane(const xsimd::batch<float, Arch>& values) noexcept {
-  constexpr std::size_t n = xsimd::batch<float, Arch>::size;
+template <class Arch>
+[[nodiscard]] inline std::int32_t largest_lane(const simd_detail::int_vector<Arch>& values) noexcept {
+  constexpr std::size_t n = simd_detail::int_vector<Arch>::size;
 #if defined(__AVX512F__)
   if constexpr (n == 16)
-    return _mm512_reduce_max_ps(values);
+    return _mm512_reduce_max_epi32(values);
 #endif
-  alignas(memory_alignment) float lanes[n];
+  alignas(memory_alignment) std::int32_t lanes[n];
   values.store_aligned(lanes);
   for (std::size_t rest = n / 2; rest > 0; rest /= 2)
     for (std::size_t i = 0; i < rest; ++i)
@@ -77,18 +79,17 @@ inline void store_narrow(const simd_detail::int_vector<Arch>& values, Code* to) 
     to[i] = static_cast<Code>(lanes[i]);
 }
 
-/// The range of activations that share a scale.
+/// The range of activations that share a scale. Magnitudes are compared as integers: they are in the same order, and
+/// what is not finite comes last.
 template <class Arch> class activation_range {
   using vec = xsimd::batch<float, Arch>;
+  using ints = simd_detail::int_vector<Arch>;
 
 public:
   /// `count` is a multiple of the floats in a register.
   void add(const float* values, std::size_t count) noexcept {
-    for (std::size_t i = 0; i < count; i += vec::size) {
-      const vec magnitude = xsimd::abs(vec::load_unaligned(values + i));
-      largest_ = xsimd::max(largest_, magnitude);
-      all_finite_ = all_finite_ & (magnitude <= vec(std::numeric_limits<float>::max()));
-    }
+    for (std::size_t i = 0; i < count; i += vec::size)
+      largest_ = xsimd::max(largest_, xsimd::bitwise_cast<ints>(vec::load_unaligned(values + i)) & ints(0x7fffffff));
   }
   struct scaling {
     float scale, inverse;
@@ -96,15 +97,15 @@ public:
   };
   /// If one value is not finite, the scale is NaN, which spreads to the sums.
   [[nodiscard]] scaling get() const noexcept {
-    const bool finite = xsimd::all(all_finite_);
-    const float most = detail::largest_lane<Arch>(largest_);
+    const std::int32_t bits = detail::largest_lane<Arch>(largest_);
+    const bool finite = bits < std::bit_cast<std::int32_t>(std::numeric_limits<float>::infinity());
+    const float most = std::bit_cast<float>(bits);
     return {finite ? most / 127 : std::numeric_limits<float>::quiet_NaN(), finite && most > 0 ? 127 / most : 0.0F,
             finite};
   }
 
 private:
-  vec largest_ = vec(0.0F);
-  decltype(vec(0.0F) == vec(0.0F)) all_finite_ = vec(0.0F) == vec(0.0F);
+  ints largest_ = ints(0);
 };
 
 /// Codes and scale of Size activations; returns Σ q. Codes of 16 bits are in fours in the order 0 2 1 3.
