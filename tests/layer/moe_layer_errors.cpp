@@ -176,3 +176,14 @@ TEST_CASE("what a user's selection does wrong is refused before y is written") {
   CHECK(forward_with({5}, 1) == "hmoe: the selection chose expert 5 of 5 for token 0");
   CHECK(forward_with({}, 6) == "hmoe: the selection chose 6 experts for token 0, at most 5 are possible");
 }
+
+TEST_CASE("initial weights that would not be finite are refused before any is drawn") {
+  auto layer = a_layer();
+  const double before = layer.experts().bank<0>().gate(0)(0, 0);
+  CHECK(error_of([&] {
+          layer.initialize(hmoe::seed{3}, {.router_stddev = std::numeric_limits<double>::infinity()});
+        }) == "hmoe: initialize with output_gain = 1 and router_stddev = inf: both must be finite");
+  CHECK(error_of([&] { layer.initialize(hmoe::seed{3}, {.output_gain = -std::numeric_limits<double>::infinity()}); }) ==
+        "hmoe: initialize with output_gain = -inf and router_stddev = 0.02: both must be finite");
+  CHECK(layer.experts().bank<0>().gate(0)(0, 0) == before);
+}

@@ -27,10 +27,9 @@ struct demand {
 } // namespace capacity
 
 /// How many rows each expert may work on. Requirements:
-///   limits(demand, limits[N])     writes the limit of each routed expert, or capacity::unlimited; limits above T mean
-///   T,
-///                                 since a token comes at most once; they must not shrink when a batch of the same
-///                                 composition grows, nor when more tokens ask for some of the experts
+///   limits(demand, limits[N])     writes the limit of each routed expert, or capacity::unlimited; limits above T
+///                                 mean T, since a token comes at most once; they must not shrink when a batch of the
+///                                 same composition grows, nor when more tokens ask for some of the experts
 /// and, where it applies,
 ///   validate()                    throws hmoe::error when its parameters make no sense
 template <class C>

@@ -25,6 +25,7 @@
 #include <hmoe/routing/router.hpp>
 
 #include <algorithm>
+#include <cmath>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -112,11 +113,15 @@ public:
   [[nodiscard]] vector_view<const std::size_t> widths() const noexcept { return widths_; }
 
   /// Draws all weights anew (see hmoe::initialization); the same seed gives the same bits everywhere.
+  /// hmoe::error for options that are not finite.
   void initialize(seed key, const initialization& options = {}) {
     static_assert(trainable, "hmoe::moe_layer: initialize: the experts of this layer are packed for inference and have "
                              "no parameters to train: call it on the layer that was packed");
     if constexpr (requires { dispatch_.join_initialization(key, options); })
       dispatch_.join_initialization(key, options);
+    require(std::isfinite(options.output_gain) && std::isfinite(options.router_stddev),
+            "initialize with output_gain = ", options.output_gain, " and router_stddev = ", options.router_stddev,
+            ": both must be finite");
     if constexpr (trainable)
       experts_.initialize(key, 0, options);
     router_.initialize(key, experts_.size() * experts::streams_per_expert, options);

@@ -13,10 +13,9 @@ namespace hmoe {
 /// A loss on the routing of one layer and batch. Requirements:
 ///   coefficient                 how much it counts in the training loss
 ///   name                        under which an objective reports it
-///   evaluate(batch) -> double  the loss without its coefficient; adds coefficient × its gradient to the trace's
-///   sinks.
-///                               Padding tokens have no share: T is trace.valid_tokens(). Nor have experts out of
-///                               service: N is trace.experts_in_service(), and nobody reads their sinks
+///   evaluate(batch) -> double   the loss without its coefficient; adds coefficient × its gradient to the sinks of
+///                               the trace. Padding tokens have no share: T is trace.valid_tokens(). Nor have experts
+///                               out of service: N is trace.experts_in_service(), and nobody reads their sinks
 /// Calling it twice adds the gradient twice. With no tokens it is 0. An objective evaluates it only on a trace that has
 /// sinks of the trace's shape, so it need not check them.
 template <class L, class T>
