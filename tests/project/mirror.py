@@ -34,6 +34,7 @@ ELSEWHERE = {
     "parallel/thread_group": "parallel/threads.cpp",
     "io/packed_checkpoint_writer": "io/packed_checkpoint.cpp",
     "io/packed_kinds": "io/packed_checkpoint.cpp",
+    "interop/intrinsics": "project/programs/native_warnings.cpp",
     "layer/argument_checks": "layer/moe_layer_errors.cpp",
     "routing/non_finite": "routing/laws_of_exclusion.cpp",
     "routing/router_policy": "routing/router.cpp",

@@ -7,13 +7,8 @@
 #error "hmoe/backends/simd.hpp needs xsimd 8.1 or later: install it (libxsimd-dev) and link hmoe::simd"
 #endif
 
-// g++ 12 warns of AVX-512 intrinsics, which read an undefined value on purpose (its bug 105593).
-#if defined(__AVX512F__) && !defined(__clang__) && __GNUC__ < 13
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#include <immintrin.h>
-#pragma GCC diagnostic pop
+#if defined(__AVX512F__)
+#include <hmoe/interop/intrinsics.hpp> // before xsimd
 #endif
 
 #include <hmoe/backends/simd/activations.hpp>

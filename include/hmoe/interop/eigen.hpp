@@ -10,6 +10,7 @@
 
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix_view.hpp>
+#include <hmoe/interop/intrinsics.hpp>
 
 #include <Eigen/Core>
 
