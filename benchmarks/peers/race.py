@@ -14,6 +14,7 @@ point gets as many rounds as the time of its layer allows, LEAST_ROUNDS at least
 """
 
 import argparse
+import contextlib
 import json
 import math
 import os
@@ -121,7 +122,8 @@ class Process:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # a request that it did not live to read
+            self.process.stdin.close()
         self.replies.close()
 
 

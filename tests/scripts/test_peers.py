@@ -162,6 +162,15 @@ class Racing(unittest.TestCase):
         finally:
             process.end()
 
+    def test_who_ends_while_it_waits_is_given_up_and_the_race_goes_on(self):
+        process = race.Process([sys.executable, "-c", STAND_IN, "serve", "hmoe"], {}, Path(FOLDER.name, "log"))
+        process.start({min(os.sched_getaffinity(0))})
+        process.process.kill()
+        process.process.wait()
+        with self.assertRaisesRegex(race.Failed, "its process has ended: a library's own words"):
+            process.ask(do="limits")
+        process.end()
+
     def test_groups_have_hmoe_each_and_fit_the_memory(self):
         everyone = ["hmoe", "a", "b", "c"]
         self.assertEqual(race.groups_of(everyone, 1.0, 10.0), [everyone])
