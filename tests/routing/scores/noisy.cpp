@@ -31,7 +31,7 @@ TEST_CASE("learned noise: logits + n (softplus(W_n x) + epsilon), with n of mean
   randomize(score, 4);
   const auto x = support::random_matrix<double>(random, 2000, d);
   const auto quiet = logits_of(score, x), loud = logits_of(score, x, with_noise()),
-             again = logits_of(score, x, with_noise(), 3), other = logits_of(score, x, with_noise(4));
+             again = logits_of(score, x, with_noise(), /*threads=*/3), other = logits_of(score, x, with_noise(4));
   double sum = 0, squares = 0;
   bool differs = false;
   for (std::size_t t = 0; t < x.rows(); ++t)
