@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/space.hpp>
 
 /// Declarations for headers that name hmoe's types and need nothing else of them.
@@ -34,3 +36,5 @@ template <class Experts, class Router, class Dispatch> class moe_layer;
 struct layer_cost;
 
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/core/compiler.hpp>
+#include <hmoe/core/macros_off.hpp>
 
 /// \file
 /// The version of the library. This is its only home: CMake reads the three numbers from here.
@@ -18,3 +18,5 @@ inline constexpr int version_minor = HMOE_VERSION_MINOR;
 inline constexpr int version_patch = HMOE_VERSION_PATCH;
 
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

@@ -8,7 +8,9 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 using hmoe::matrix;
@@ -116,4 +118,31 @@ TEST_CASE(
   CHECK_THROWS_WITH_AS(constant_bank<double>{tensors},
                        "hmoe: constant expert 1: mix is 2 x 5 and constant 1 x 4, needed are 2 x 5 and 1 x 5",
                        hmoe::error);
+}
+
+TEST_CASE("constant experts in memory that may only be read are read, and nothing else") {
+  constant_bank<float> own(3, 2);
+  own.initialize(hmoe::seed{4}, 7, {});
+  std::vector<hmoe::experts::constant_tensors<const float>> tensors;
+  for (std::size_t e = 0; e < own.size(); ++e)
+    tensors.push_back({own.mix(e), hmoe::matrix_view<const float>(own.constant(e).data(), 1, 3)});
+  constant_bank<float> bank(tensors);
+  CHECK(std::as_const(bank).mix(1).data() == own.mix(1).data());
+  CHECK(std::as_const(bank).constant(1).data() == own.constant(1).data());
+  for (const auto& change : std::vector<std::function<void()>>{
+           [&] { static_cast<void>(bank.mix(0)); },
+           [&] { static_cast<void>(bank.constant(0)); },
+           [&] { bank.initialize(hmoe::seed{1}, 0, {}); },
+           [&] { bank.visit_parameters([](const hmoe::parameter_info&, hmoe::matrix_view<float>) {}); },
+       })
+    CHECK_THROWS_WITH_AS(
+        change(), "hmoe: the weights of this bank are in memory that it may only read: copy the bank to change them",
+        hmoe::error);
+  constant_bank<float> copy = bank;
+  copy.constant(1)[0] += 1;
+  CHECK(copy.constant(1)[0] == own.constant(1)[0] + 1);
+  std::size_t values = 0;
+  std::as_const(bank).visit_parameters(
+      [&](const hmoe::parameter_info&, hmoe::matrix_view<const float> view) { values += view.size(); });
+  CHECK(values == 2 * bank.parameter_count(0));
 }

@@ -143,6 +143,12 @@ TEST_CASE("with an expert of a user, no pass and no question about its cost touc
             flops += layer.experts().flops_per_row(e) + static_cast<double>(layer.experts().parameter_count(e));
         }) == 0);
   CHECK(flops == 12 * 3 * width);
+  CHECK(support::allocations_in([&] {
+          for (const hmoe::expert_cost expert : layer.cost().experts)
+            flops -= expert.flops_per_token + static_cast<double>(expert.parameters);
+          flops -= layer.cost().activated(tape.assignment()).flops;
+        }) == 0);
+  CHECK(flops == -layer.cost().activated(tape.assignment()).flops);
 }
 
 TEST_CASE("a const layer shows its parameters") {

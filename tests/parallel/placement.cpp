@@ -80,8 +80,8 @@ TEST_CASE("rows of an expert are divided by its shares, in each source and over 
 }
 
 TEST_CASE("a layer's cost becomes a problem") {
-  hmoe::layer_cost cost;
-  cost.experts = {{8, 100, 400, 48}, {16, 200, 800, 96}};
+  const std::vector<hmoe::expert_cost> experts{{8, 100, 400, 48}, {16, 200, 800, 96}};
+  const hmoe::layer_cost cost{.experts = hmoe::expert_costs(experts)};
   const placement::problem p = placement::of_layer(cost, {3, 1}, 2);
   CHECK(p.cost(0) == 144);
   CHECK(p.cost(1) == 96);

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Compiles every public header on its own: with what it includes itself, and nothing else.
+"""Compiles every public header on its own: with what it includes itself, and nothing else, behind macros that other
+headers may have.
 
 usage: headers_alone.py INCLUDE_DIR SCRATCH_DIR COMPILER FLAG... [--component NAME FLAG...]... [--without NAME]...
        headers_alone.py --self-test SCRATCH_DIR COMPILER
@@ -18,6 +19,10 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+
+# Each use is an error. (What such macros are for others: programs/macros_of_others.cpp.)
+MACROS = "".join(f"#define {name}(...) @\n" for name in ("min", "max", "check", "require", "fail"))
 
 
 def includes_of(text):
@@ -99,12 +104,12 @@ def check(include, scratch, command, components, jobs):
         else:
             prefix = ["-include", str(folder / (hub.replace("/", "_")))]
         source = folder / (name.replace("/", "_") + ".cpp")
-        source.write_text(f"#include <{name}>\n")
+        source.write_text(f"{MACROS}#include <{name}>\n")
         return name, *compile_([*command, *flags, *prefix, "-fsyntax-only", str(source)])
 
     def of_hub(name, flags, folder):
         header = folder / name.replace("/", "_")
-        header.write_text(f"#include <{name}>\n")
+        header.write_text(f"{MACROS}#include <{name}>\n")
         return name, *compile_([*command, *flags, "-x", "c++-header", str(header), "-o", str(header) + ".gch"])
 
     with ThreadPoolExecutor(jobs) as pool:
@@ -145,6 +150,8 @@ def self_test(scratch, compiler):
         "x/forgets.hpp": "#include <x/views.hpp>\ninline std::map<int, int> table;\n",
         "x/forgets_all.hpp": "inline std::vector<int> w;\n",
         "x/maybe.hpp": "#ifdef NEVER\n#include <x/views.hpp>\n#endif\ninline auto s = v.size();\n",
+        "x/harmed.hpp": "#include <x/views.hpp>\ninline int require(int a) { return a; }\n",
+        "x/unharmed.hpp": "#undef require\n#include <x/views.hpp>\ninline int require(int a) { return a; }\n",
         "x/gpu/device.hpp": "#include <x/views.hpp>\nstatic_assert(DEVICE == 1);\n",
         "x/absent.hpp": "#include <absent>\n",
     }
@@ -159,7 +166,7 @@ def self_test(scratch, compiler):
         }
         closure = closures({name: "#pragma once\n" + text for name, text in headers.items()})
         assert precompiled(list(headers)[:5], closure)["x/user.hpp"] == "x/views.hpp"
-    wrong = {"x/forgets.hpp", "x/forgets_all.hpp", "x/maybe.hpp"}
+    wrong = {"x/forgets.hpp", "x/forgets_all.hpp", "x/maybe.hpp", "x/harmed.hpp"}
     assert found == {name: name not in wrong for name in headers if name != "x/absent.hpp"}, found
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Checks which header of include/hmoe includes which: no upward edge, no cycle, no stray third-party header. A header
-that no other one includes is included by users by name: it puts their macros aside first and brings them back last.
+"""Checks which header of include/hmoe includes which: no upward edge, no cycle, no stray third-party header; and that
+every header puts the macros of other headers aside first and brings them back last.
 
 usage: include_graph.py INCLUDE_DIRECTORY    check the headers under INCLUDE_DIRECTORY/hmoe
        include_graph.py --self-test          show that planted mistakes are caught
@@ -37,6 +37,7 @@ MAY_INCLUDE = {
 THIRD_PARTY_ALLOWED = re.compile(r"(backends|io|parallel|interop)/|core/huge_pages\.hpp$|execution/(openmp|tbb)\.hpp$|probes/counters\.hpp$")
 
 MACROS_OFF, MACROS_ON = "core/macros_off.hpp", "core/macros_on.hpp"
+WITHOUT_MACROS = {MACROS_OFF, MACROS_ON, "core/compiler.hpp"}
 
 STANDARD_HEADERS = set(
     """algorithm any array atomic barrier bit bitset cassert cerrno cfenv cfloat charconv chrono cinttypes climits
@@ -116,10 +117,8 @@ def problems_of(include_directory):
     for name, targets in third_party.items():
         if not THIRD_PARTY_ALLOWED.match(name):
             problems += [f"{name} includes <{target}>, which is neither standard nor ours" for target in targets]
-    included = {target for targets in library.values() for target in targets}
-    problems += [f"{name}: no other header includes it, so it must include {MACROS_OFF} first and {MACROS_ON} last"
-                 for name, targets in library.items() if name not in included
-                 and not (MACROS_OFF in targets[:2] and targets[-1] == MACROS_ON)]  # fmt: skip
+    problems += [f"{name}: it must include {MACROS_OFF} first and {MACROS_ON} last" for name, targets in library.items()
+                 if name not in WITHOUT_MACROS and (targets[:1] != [MACROS_OFF] or targets[-1] != MACROS_ON)]  # fmt: skip
     if cycle := find_cycle(library):
         problems.append("cycle: " + " -> ".join(cycle))
     return problems
@@ -127,22 +126,17 @@ def problems_of(include_directory):
 
 def self_test():
     """Plants one mistake at a time into a sound tree; each must be among the problems found."""
-    def by_name(includes):
-        return f"#include <hmoe/{MACROS_OFF}>\n{includes}\n#include <hmoe/{MACROS_ON}>"
-
     sound = {
         "version.hpp": "",
-        MACROS_OFF: "",
-        MACROS_ON: "",
         "core/view.hpp": "#include <hmoe/version.hpp>\n#include <cstddef>",
         "core/matrix.hpp": '#include "view.hpp"',
         "routing/top_k.hpp": "#include <hmoe/core/view.hpp>",
         "experts/glu.hpp": "#include <hmoe/core/matrix.hpp>",
-        "execution/openmp.hpp": by_name("#include <omp.h>"),
-        "backends/eigen.hpp": by_name("#include <Eigen/Core>\n#include <hmoe/experts/glu.hpp>"),
+        "execution/openmp.hpp": "#include <omp.h>",
+        "backends/eigen.hpp": "#include <Eigen/Core>\n#include <hmoe/experts/glu.hpp>",
         "layer/moe_layer.hpp": "#include <hmoe/routing/top_k.hpp>",
         "hmoe.hpp": "#include <hmoe/layer/moe_layer.hpp>",
-        "testing/laws.hpp": by_name("#include <hmoe/hmoe.hpp>"),
+        "testing/laws.hpp": "#include <hmoe/hmoe.hpp>",
     }
     mistakes = {
         "upward edge": ("core/view.hpp", "#include <hmoe/layer/moe_layer.hpp>", "core may include only"),
@@ -154,13 +148,17 @@ def self_test():
         "OpenMP outside its executor": ("core/view.hpp", "#include <omp.h>", "neither standard nor ours"),
         "missing header": ("core/view.hpp", "#include <hmoe/core/gone.hpp>", "does not exist"),
         "unknown folder": ("misc/bits.hpp", "", "has no place"),
-        "a header by name that leaves macros as they are": ("dispatch/alone.hpp", "", "no other header includes it"),
         "device code elsewhere": ("experts/glu.cuh", "", "belongs under backends/cuda"),
     }
     failed = 0
+    off, on = f"#include <hmoe/{MACROS_OFF}>", f"#include <hmoe/{MACROS_ON}>"
+    bare = {"macros left as they are": [], "macros not brought back": [off], "text before macros are aside": ["#include <hmoe/version.hpp>", off, on]}
+    mistakes |= {mistake: ("dispatch/bare.hpp", "\n".join(lines), "must include") for mistake, lines in bare.items()}
     for mistake, (victim, line, expected) in {"nothing": ("hmoe.hpp", "", ""), **mistakes}.items():
         with tempfile.TemporaryDirectory() as directory:
-            for name, text in {**sound, victim: sound.get(victim, "") + "\n" + line}.items():
+            for name, text in {MACROS_OFF: "", MACROS_ON: "", **sound, victim: sound.get(victim, "") + "\n" + line}.items():
+                if name not in {*WITHOUT_MACROS, "dispatch/bare.hpp"}:
+                    text = "\n".join([off, text, on])
                 file = Path(directory) / "hmoe" / name
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text(text, encoding="utf-8")

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
 import unittest
+from unittest import mock
 
 import needs_matplotlib  # noqa: F401
-from measurements import page
+from matplotlib.figure import Figure
+from measurements import figures, page
 
 EVIL = "<script>alert('x')</script>&\"'"
 
@@ -71,6 +73,16 @@ class Page(unittest.TestCase):
         self.assertIn("took 1.30 times as long as the whole", text)
         self.assertIn("spread by 25 %", text)
         self.assertNotIn('<section id="doubtful">', page.html(synthetic()))
+
+    def test_spreads_are_drawn_as_bars(self):
+        axes = Figure().subplots()
+        figures.lines(axes, {"f32": {1: 2.0, 64: 3.0}}, "efficiency", spreads={"f32": {1: 0.1, 64: None}})
+        (bars,) = axes.containers[0].lines[2]
+        self.assertEqual([round(high[1] - low[1], 6) for low, high in bars.get_segments()], [0.4, 0.0])
+        with mock.patch.object(figures, "lines", wraps=figures.lines) as drawn:
+            page.html(synthetic())
+        given = [call.args[5] for call in drawn.call_args_list if len(call.args) > 5]
+        self.assertIn({"f32": {1: 0.01, 64: 0.01}}, given)
 
     def test_a_run_without_hmoe_or_without_anything_has_a_page_too(self):
         results = synthetic()

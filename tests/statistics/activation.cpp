@@ -24,9 +24,10 @@ TEST_CASE("what each token activates") {
 TEST_CASE("its mean is what the layer's cost and the load say") {
   const auto assigned = support::make_assignment({{0, 2}, {}, {1}, {0, 1, 2}});
   const std::vector<std::size_t> widths{4, 6, 8};
-  hmoe::layer_cost cost;
+  std::vector<hmoe::expert_cost> experts;
   for (const std::size_t h : widths)
-    cost.experts.push_back({h, 3 * h, 12 * h, 6.0 * static_cast<double>(h)});
+    experts.push_back({h, 3 * h, 12 * h, 6.0 * static_cast<double>(h)});
+  const hmoe::layer_cost cost{.experts = hmoe::expert_costs(experts)};
   expert_load load(3);
   load.add(assigned);
   const std::vector<double> each = activated_per_token(assigned, widths);

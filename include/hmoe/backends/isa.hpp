@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 
 #include <cstdlib>
@@ -175,3 +177,5 @@ template <class Signature> [[nodiscard]] Signature* select(const function<Signat
   extern "C" const ::hmoe::isa::detail::entry hmoe_isa_##name[];                                                       \
   inline constexpr ::hmoe::isa::function<__VA_ARGS__> name(hmoe_isa_##name)
 #endif
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/core/scalar.hpp>
 
@@ -56,3 +58,5 @@ private:
 };
 
 } // namespace hmoe::backends
+
+#include <hmoe/core/macros_on.hpp>

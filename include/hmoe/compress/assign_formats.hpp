@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/compress/neurons.hpp>
 #include <hmoe/compress/possible_bank.hpp>
 #include <hmoe/compress/report.hpp>
@@ -205,3 +207,5 @@ template <class... Formats, execution_context Context, class... Banks, class Rou
 }
 
 } // namespace hmoe::compress
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/compress/neurons.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix.hpp>
@@ -192,3 +194,5 @@ private:
 };
 
 } // namespace hmoe::compress
+
+#include <hmoe/core/macros_on.hpp>

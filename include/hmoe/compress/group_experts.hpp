@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/compress/calibration.hpp>
 #include <hmoe/compress/neurons.hpp>
 #include <hmoe/core/error.hpp>
@@ -80,3 +82,5 @@ template <class Layer>
 }
 
 } // namespace hmoe::compress
+
+#include <hmoe/core/macros_on.hpp>

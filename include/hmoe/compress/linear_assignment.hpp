@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix_view.hpp>
 
@@ -68,3 +70,5 @@ namespace hmoe::compress {
 }
 
 } // namespace hmoe::compress
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/compress/calibration.hpp>
 #include <hmoe/compress/group_experts.hpp>
 #include <hmoe/compress/linear_assignment.hpp>
@@ -221,3 +223,5 @@ template <class... Banks, class Router, class Dispatch>
 }
 
 } // namespace hmoe::compress
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/compress/nested.hpp>
 #include <hmoe/compress/neurons.hpp>
 #include <hmoe/core/buffer.hpp>
@@ -329,3 +331,5 @@ private:
 };
 
 } // namespace hmoe::compress
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/experts/bank.hpp>
@@ -131,3 +133,5 @@ template <class... Banks>
 }
 
 } // namespace hmoe::compress
+
+#include <hmoe/core/macros_on.hpp>

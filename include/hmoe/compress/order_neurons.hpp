@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/compress/neuron_budget.hpp>
 #include <hmoe/compress/neurons.hpp>
 
@@ -29,3 +31,5 @@ template <class Layer>
 }
 
 } // namespace hmoe::compress
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/expert_rows.hpp>
 #include <hmoe/core/row_limits.hpp>
@@ -69,3 +71,5 @@ private:
 };
 
 } // namespace hmoe::compress
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/compress/calibration.hpp>
 #include <hmoe/compress/importance.hpp>
 #include <hmoe/compress/neuron_budget.hpp>
@@ -64,3 +66,5 @@ template <class Layer>
 }
 
 } // namespace hmoe::compress
+
+#include <hmoe/core/macros_on.hpp>

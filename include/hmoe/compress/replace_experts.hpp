@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/compress/calibration.hpp>
 #include <hmoe/compress/neurons.hpp>
 #include <hmoe/compress/report.hpp>
@@ -194,3 +196,5 @@ template <class... Banks, class Router, class Dispatch>
 }
 
 } // namespace hmoe::compress
+
+#include <hmoe/core/macros_on.hpp>

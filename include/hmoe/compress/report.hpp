@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix.hpp>
 #include <hmoe/core/matrix_view.hpp>
@@ -109,3 +111,5 @@ template <class Before, class After, class Load>
 } // namespace detail
 
 } // namespace hmoe::compress
+
+#include <hmoe/core/macros_on.hpp>

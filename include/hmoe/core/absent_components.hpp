@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/core/compiler.hpp>
+#include <hmoe/core/macros_off.hpp>
 
 /// \file
 /// What hmoe.hpp declares in place of components that are not switched on: their use is refused with a sentence. They
@@ -69,3 +69,5 @@ using namespace absent;
 #undef HMOE_ABSENT_SIMD
 #undef HMOE_ABSENT_OPENMP
 #undef HMOE_ABSENT_TBB
+
+#include <hmoe/core/macros_on.hpp>

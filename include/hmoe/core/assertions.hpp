@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/config.hpp>
 
 #include <cstddef>
@@ -72,3 +74,5 @@ template <class... Numbers>
 }
 
 } // namespace hmoe::detail
+
+#include <hmoe/core/macros_on.hpp>

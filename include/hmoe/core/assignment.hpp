@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/config.hpp>
 #include <hmoe/core/error.hpp>
@@ -106,3 +108,5 @@ private:
 };
 
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/config.hpp>
 
 #include <cstddef>
@@ -38,3 +40,5 @@ struct block_range {
 }
 
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

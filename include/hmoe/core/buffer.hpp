@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/assertions.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/huge_pages.hpp>
@@ -111,3 +113,5 @@ private:
 };
 
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/core/compiler.hpp>
+#include <hmoe/core/macros_off.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -23,3 +23,5 @@ private:
 };
 
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/core/compiler.hpp>
+#include <hmoe/core/macros_off.hpp>
 
 /// Marks functions that a device kernel may call as they are: no exceptions, no allocation, no std containers.
 #if defined(__CUDACC__) || defined(__HIPCC__)
@@ -38,3 +38,5 @@ using index_t = std::uint32_t;
 inline constexpr index_t no_index = static_cast<index_t>(-1);
 
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

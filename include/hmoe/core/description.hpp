@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/parameter.hpp>
 #include <hmoe/core/type_identity.hpp>
 
@@ -143,3 +145,5 @@ template <class Experts> [[nodiscard]] std::string describe_experts(const Expert
 }
 
 } // namespace hmoe::descriptions
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/config.hpp>
 
 #include <charconv>
@@ -163,3 +165,5 @@ template <class F> [[nodiscard]] std::exception_ptr exception_of(F&& f) {
 }
 
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

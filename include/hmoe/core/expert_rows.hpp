@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/config.hpp>
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/core/vector_view.hpp>
@@ -113,3 +115,5 @@ template <class T> struct expert_rows {
 };
 
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

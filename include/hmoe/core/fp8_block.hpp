@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/config.hpp>
 
 #include <algorithm>
@@ -62,3 +64,5 @@ struct fp8_block {
 };
 
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

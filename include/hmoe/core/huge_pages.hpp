@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/core/compiler.hpp>
+#include <hmoe/core/macros_off.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -28,3 +28,5 @@ inline void prefer_huge_pages([[maybe_unused]] void* memory, [[maybe_unused]] st
 }
 
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/core/compiler.hpp>
+#include <hmoe/core/macros_off.hpp>
 
 namespace hmoe {
 
@@ -14,3 +14,5 @@ struct initialization {
 };
 
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

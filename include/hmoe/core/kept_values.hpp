@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/buffer.hpp>
 
 #include <cstddef>
@@ -50,3 +52,5 @@ private:
 };
 
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

@@ -4,8 +4,8 @@
 #include <hmoe/core/compiler.hpp>
 
 /// \file
-/// Puts macros of other headers aside whose names the library uses for functions; macros_on.hpp brings them back. The
-/// headers that users include by name begin and end with the two: hmoe.hpp, and what it leaves out.
+/// Puts macros of other headers aside whose names the library uses for functions; macros_on.hpp brings them back. Every
+/// header of the library begins with the one and ends with the other.
 
 #pragma push_macro("check")
 #pragma push_macro("fail")

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix_view.hpp>
 
@@ -72,3 +74,5 @@ void check_output(matrix_view<A, Space> in, matrix_view<B, Space> out, std::stri
 }
 
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

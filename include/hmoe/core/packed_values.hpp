@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/core/compiler.hpp>
+#include <hmoe/core/macros_off.hpp>
 
 #include <concepts>
 #include <cstddef>
@@ -42,3 +42,5 @@ concept packed_form = requires(const Bank& bank, packed_values values, typename 
 };
 
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

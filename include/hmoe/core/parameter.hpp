@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix_view.hpp>
 
@@ -68,6 +70,15 @@ private:
   const void* visitor_;
   void (*call_)(const void*, const parameter_info&, matrix_view<T>);
 };
+
+/// For banks on memory of the caller's that may only be read: they keep mutable views of it, as other banks do, and
+/// hand them out behind require_writable.
+template <class T> [[nodiscard]] matrix_view<T> as_mutable(matrix_view<const T> view) noexcept {
+  return {const_cast<T*>(view.data()), view.rows(), view.cols(), view.stride()};
+}
+inline void require_writable(bool writable) {
+  require(writable, "the weights of this bank are in memory that it may only read: copy the bank to change them");
+}
 
 /// f(parameter_info, matrix_view<const T>) for each tensor of a const object, by its visit_parameters for mutable ones,
 /// which hands out views and changes nothing itself: an expert of a user needs no second overload, and nothing is
@@ -142,3 +153,5 @@ template <class Module> void set_zero(Module& values) {
 }
 
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/matrix_view.hpp>
 
 #include <concepts>
@@ -22,3 +24,5 @@ concept matrix_products = requires(const B& math, matrix_view<const T> a, matrix
 };
 
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

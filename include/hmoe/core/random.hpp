@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/config.hpp>
 #include <hmoe/core/vector_view.hpp>
 
@@ -71,3 +73,5 @@ template <class T> void fill_normal(vector_view<T> values, double stddev, seed k
 }
 
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

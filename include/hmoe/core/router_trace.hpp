@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/assignment.hpp>
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/config.hpp>
@@ -157,3 +159,5 @@ template <class T> struct routed_batch {
 };
 
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/blocks.hpp>
 #include <hmoe/core/compiler.hpp>
 
@@ -51,3 +53,5 @@ struct row_limits {
 };
 
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

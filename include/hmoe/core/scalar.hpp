@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/config.hpp>
 
 #include <concepts>
@@ -83,3 +85,5 @@ template <storage_scalar T> using compute_t = std::conditional_t<float_or_double
 template <storage_scalar T> using accumulator_t = double;
 
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/config.hpp>
 
 #include <cmath>
@@ -31,3 +33,5 @@ template <class T> [[nodiscard]] HMOE_HOST_DEVICE constexpr bool is_tiny(T divis
 }
 
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/core/compiler.hpp>
+#include <hmoe/core/macros_off.hpp>
 
 namespace hmoe {
 
@@ -11,3 +11,5 @@ struct host_space {};
 struct device_space {};
 
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

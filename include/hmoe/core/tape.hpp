@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/assignment.hpp>
 #include <hmoe/core/matrix.hpp>
 #include <hmoe/core/plan.hpp>
@@ -91,3 +93,5 @@ private:
 };
 
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

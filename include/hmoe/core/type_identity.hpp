@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/core/compiler.hpp>
+#include <hmoe/core/macros_off.hpp>
 
 #include <cstddef>
 #include <string_view>
@@ -21,3 +21,5 @@ template <class E> [[nodiscard]] constexpr std::string_view type_name() noexcept
 }
 
 } // namespace hmoe::detail
+
+#include <hmoe/core/macros_on.hpp>

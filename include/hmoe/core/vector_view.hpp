@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/assertions.hpp>
 #include <hmoe/core/config.hpp>
 
@@ -69,3 +71,5 @@ template <class T> vector_view(T*, std::size_t) -> vector_view<T>;
 // A view does not own what it points to, so its iterators outlive it; std::span's constructor relies on these.
 template <class T> inline constexpr bool std::ranges::enable_borrowed_range<hmoe::vector_view<T>> = true;
 template <class T> inline constexpr bool std::ranges::enable_view<hmoe::vector_view<T>> = true;
+
+#include <hmoe/core/macros_on.hpp>

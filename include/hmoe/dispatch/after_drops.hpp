@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/config.hpp>
 #include <hmoe/core/scalar_functions.hpp>
@@ -99,3 +101,5 @@ private:
 
 } // namespace dispatch
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

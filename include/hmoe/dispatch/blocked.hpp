@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/row_limits.hpp>
 #include <hmoe/core/tape.hpp>
@@ -72,3 +74,5 @@ private:
 };
 
 } // namespace hmoe::dispatch
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/assignment.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/plan.hpp>
@@ -49,3 +51,5 @@ void build_plan(const Context& ctx, const Experts& experts, tape<T>& tape) {
 }
 
 } // namespace hmoe::dispatch
+
+#include <hmoe/core/macros_on.hpp>

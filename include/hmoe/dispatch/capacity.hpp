@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/vector_view.hpp>
 
@@ -195,3 +197,5 @@ struct moe_plus_plus {
 
 } // namespace capacity
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

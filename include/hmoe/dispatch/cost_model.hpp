@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/assignment.hpp>
 #include <hmoe/core/blocks.hpp>
 #include <hmoe/core/error.hpp>
@@ -174,3 +176,5 @@ template <execution_context Context, class Experts, class T>
 }
 
 } // namespace hmoe::dispatch
+
+#include <hmoe/core/macros_on.hpp>

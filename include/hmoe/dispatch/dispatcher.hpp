@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/expert_rows.hpp>
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/core/row_limits.hpp>
@@ -78,3 +80,5 @@ concept dispatcher =
     };
 
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/random.hpp>
 #include <hmoe/core/tape.hpp>
 
@@ -62,3 +64,5 @@ struct keep_random {
 
 } // namespace capacity
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

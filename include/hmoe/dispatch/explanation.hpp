@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/dispatch/cost_model.hpp>
 #include <hmoe/dispatch/strategy.hpp>
 
@@ -38,3 +40,5 @@ struct explanation {
 };
 
 } // namespace hmoe::dispatch
+
+#include <hmoe/core/macros_on.hpp>

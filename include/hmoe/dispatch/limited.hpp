@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/core/row_limits.hpp>
 #include <hmoe/core/tape.hpp>
@@ -125,3 +127,5 @@ private:
 };
 
 } // namespace hmoe::dispatch
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/tape.hpp>
@@ -165,3 +167,5 @@ void build_limited_plan(const Experts& experts, tape<T>& tape, const Capacity& l
 }
 
 } // namespace hmoe::dispatch
+
+#include <hmoe/core/macros_on.hpp>

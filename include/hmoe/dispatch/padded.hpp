@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/dispatch/after_drops.hpp>
 #include <hmoe/dispatch/capacity.hpp>
 #include <hmoe/dispatch/drop_order.hpp>
@@ -31,3 +33,5 @@ public:
 };
 
 } // namespace hmoe::dispatch
+
+#include <hmoe/core/macros_on.hpp>

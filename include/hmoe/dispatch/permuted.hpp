@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/expert_rows.hpp>
 #include <hmoe/core/matrix.hpp>
@@ -135,3 +137,5 @@ void lay_out_backward(const Context& dry, const Experts& experts, const row_limi
 }
 
 } // namespace hmoe::dispatch::permuted
+
+#include <hmoe/core/macros_on.hpp>

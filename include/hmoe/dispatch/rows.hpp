@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/core/tape.hpp>
 #include <hmoe/execution/context.hpp>
@@ -93,3 +95,5 @@ template <class Experts, class T> void lay_out_tape(const Experts& experts, tape
 }
 
 } // namespace hmoe::dispatch
+
+#include <hmoe/core/macros_on.hpp>

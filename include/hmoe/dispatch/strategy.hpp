@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 
 #include <array>
@@ -31,3 +33,5 @@ inline constexpr std::size_t automatic_block = 64;
 }
 
 } // namespace hmoe::dispatch
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/dispatch/dispatcher.hpp>
 #include <hmoe/dispatch/strategy.hpp>
@@ -69,3 +71,5 @@ struct tuned_table {
 };
 
 } // namespace hmoe::dispatch
+
+#include <hmoe/core/macros_on.hpp>

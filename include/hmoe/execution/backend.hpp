@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/products.hpp>
 
 namespace hmoe {
@@ -11,3 +13,5 @@ template <class B>
 concept backend = matrix_products<B, float> && matrix_products<B, double>;
 
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

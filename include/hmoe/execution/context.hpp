@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
+#include <hmoe/core/owned.hpp>
 #include <hmoe/execution/backend.hpp>
 #include <hmoe/execution/executor.hpp>
 #include <hmoe/execution/probe.hpp>
 #include <hmoe/execution/workspace.hpp>
 
 #include <concepts>
-#include <memory>
 #include <memory_resource>
 #include <type_traits>
 #include <utility>
@@ -38,19 +40,20 @@ public:
   /// With a workspace of its own, which grows as passes need it.
   explicit context(Backend backend = {}, Executor executor = {})
     requires std::same_as<Probe, probes::none>
-      : backend_(std::move(backend)), executor_(std::move(executor)), owned_(std::make_unique<hmoe::workspace>()),
+      : backend_(std::move(backend)), executor_(std::move(executor)), owned_(new hmoe::workspace),
         workspace_(owned_.get()) {}
   context(Backend backend, Executor executor, Probe probe)
-      : backend_(std::move(backend)), executor_(std::move(executor)), owned_(std::make_unique<hmoe::workspace>()),
+      : backend_(std::move(backend)), executor_(std::move(executor)), owned_(new hmoe::workspace),
         workspace_(owned_.get()), probe_(std::move(probe)) {
     prepare_probe();
   }
   /// With the caller's workspace, which must outlive the context.
   context(Backend backend, Executor executor, hmoe::workspace& memory)
     requires std::same_as<Probe, probes::none>
-      : backend_(std::move(backend)), executor_(std::move(executor)), workspace_(&memory) {}
+      : backend_(std::move(backend)), executor_(std::move(executor)), owned_(nullptr), workspace_(&memory) {}
   context(Backend backend, Executor executor, Probe probe, hmoe::workspace& memory)
-      : backend_(std::move(backend)), executor_(std::move(executor)), workspace_(&memory), probe_(std::move(probe)) {
+      : backend_(std::move(backend)), executor_(std::move(executor)), owned_(nullptr), workspace_(&memory),
+        probe_(std::move(probe)) {
     prepare_probe();
   }
 
@@ -68,7 +71,7 @@ private:
 
   Backend backend_;
   Executor executor_;
-  std::unique_ptr<hmoe::workspace> owned_;
+  hmoe::detail::owned<hmoe::workspace> owned_;
   hmoe::workspace* workspace_;
   [[no_unique_address]] mutable Probe probe_{};
 };
@@ -94,3 +97,5 @@ concept execution_context =
     };
 
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/core/compiler.hpp>
+#include <hmoe/core/macros_off.hpp>
 
 #include <concepts>
 #include <cstddef>
@@ -39,3 +39,5 @@ struct serial {
 
 } // namespace executors
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

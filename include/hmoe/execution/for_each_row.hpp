@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/blocks.hpp>
 #include <hmoe/execution/context.hpp>
 #include <hmoe/execution/probe.hpp>
@@ -73,3 +75,5 @@ void for_each_row(const Context& ctx, std::size_t count, F&& f,
 }
 
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/core/compiler.hpp>
+#include <hmoe/core/macros_off.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -26,3 +26,5 @@ namespace hmoe {
 }
 
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/vector_view.hpp>
 #include <hmoe/execution/context.hpp>
 #include <hmoe/execution/probe.hpp>
@@ -93,3 +95,5 @@ template <execution_context Context, class Backend>
 }
 
 } // namespace hmoe::probes
+
+#include <hmoe/core/macros_on.hpp>

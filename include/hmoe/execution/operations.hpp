@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/expert_rows.hpp>
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/core/row_limits.hpp>
@@ -273,3 +275,5 @@ template <class Context, class Bank>
 }
 
 } // namespace hmoe::operations
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/core/compiler.hpp>
+#include <hmoe/core/macros_off.hpp>
 
 #include <concepts>
 #include <cstddef>
@@ -145,3 +145,5 @@ concept observes_stages = requires { requires B::observes_stages; };
 
 } // namespace probes
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/vector_view.hpp>
 #include <hmoe/execution/operations.hpp>
 
@@ -60,3 +62,5 @@ template <class Math, class T>
 }
 
 } // namespace hmoe::rows
+
+#include <hmoe/core/macros_on.hpp>

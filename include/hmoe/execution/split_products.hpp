@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/blocks.hpp>
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/execution/executor.hpp>
@@ -66,3 +68,5 @@ concept can_split_products = !requires {
 };
 
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/huge_pages.hpp>
 
 #include <cstddef>
-#include <memory>
+#include <cstdint>
 #include <memory_resource>
 #include <new>
 #include <span>
@@ -38,11 +40,11 @@ public:
   explicit workspace(std::span<std::byte> memory,
                      std::pmr::memory_resource* upstream = std::pmr::new_delete_resource()) noexcept
       : upstream_(upstream) {
-    void* begin = memory.data();
-    std::size_t bytes = memory.size();
-    if (std::align(memory_alignment, memory_alignment, begin, bytes) != nullptr) {
-      block_ = static_cast<std::byte*>(begin);
-      capacity_ = bytes / memory_alignment * memory_alignment;
+    const std::size_t beyond = reinterpret_cast<std::uintptr_t>(memory.data()) % memory_alignment;
+    const std::size_t skipped = beyond == 0 ? 0 : memory_alignment - beyond;
+    if (memory.size() >= skipped + memory_alignment) {
+      block_ = memory.data() + skipped;
+      capacity_ = (memory.size() - skipped) / memory_alignment * memory_alignment;
       borrowed_ = true;
     }
   }
@@ -159,3 +161,5 @@ private:
 };
 
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/config.hpp>
 
 #include <cmath>
@@ -77,3 +79,5 @@ struct linear {
 
 } // namespace experts
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/initialization.hpp>
 #include <hmoe/core/matrix_view.hpp>
+#include <hmoe/core/owned.hpp>
 #include <hmoe/core/parameter.hpp>
 #include <hmoe/core/random.hpp>
 #include <hmoe/core/scalar.hpp>
@@ -12,7 +15,6 @@
 
 #include <concepts>
 #include <cstdint>
-#include <memory>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -39,18 +41,11 @@ public:
   template <class E>
     requires(!std::same_as<std::remove_cvref_t<E>, any_expert>) && detail::forwards_rows<std::remove_cvref_t<E>> &&
             expert<std::remove_cvref_t<E>>
-  any_expert(E&& held) : held_(std::make_unique<model<std::remove_cvref_t<E>>>(std::forward<E>(held))) {
+  any_expert(E&& held) : held_(new model<std::remove_cvref_t<E>>(std::forward<E>(held))) {
     static_assert(std::same_as<typename std::remove_cvref_t<E>::value_type, T>,
                   "hmoe::experts::any_expert: the expert's value_type differs from T: use any_expert<float> for an "
                   "expert of float, any_expert<double> for one of double");
   }
-  any_expert(const any_expert& other) : held_(other.held_->clone()) {}
-  any_expert(any_expert&&) noexcept = default;
-  any_expert& operator=(any_expert other) noexcept {
-    held_.swap(other.held_);
-    return *this;
-  }
-  ~any_expert() = default;
 
   [[nodiscard]] std::size_t d_model() const { return held_->d_model(); }
   /// Those of the held expert, or their defaults (see bank_of).
@@ -96,7 +91,7 @@ private:
     template <class E> [[nodiscard]] model<E>* as() noexcept {
       return held_type == &hmoe::detail::type_mark<E> ? static_cast<model<E>*>(this) : nullptr;
     }
-    [[nodiscard]] virtual std::unique_ptr<interface> clone() const = 0;
+    [[nodiscard]] virtual hmoe::detail::owned<interface> clone() const = 0;
     [[nodiscard]] virtual std::size_t d_model() const = 0;
     [[nodiscard]] virtual std::size_t width() const = 0;
     [[nodiscard]] virtual double flops_per_row() const = 0;
@@ -113,7 +108,9 @@ private:
   /// A bank of one, because bank_of knows the defaults of the optional members.
   template <class E> struct model final : interface {
     explicit model(E held) : interface(&hmoe::detail::type_mark<E>), bank(std::move(held)) {}
-    [[nodiscard]] std::unique_ptr<interface> clone() const override { return std::make_unique<model>(*this); }
+    [[nodiscard]] hmoe::detail::owned<interface> clone() const override {
+      return hmoe::detail::owned<interface>(new model(*this));
+    }
     [[nodiscard]] std::size_t d_model() const override { return bank.d_model(); }
     [[nodiscard]] std::size_t width() const override { return bank.width(0); }
     [[nodiscard]] double flops_per_row() const override { return bank.flops_per_row(0); }
@@ -138,7 +135,9 @@ private:
     bank_of<E> bank;
   };
 
-  std::unique_ptr<interface> held_;
+  hmoe::detail::owned<interface> held_;
 };
 
 } // namespace hmoe::experts
+
+#include <hmoe/core/macros_on.hpp>

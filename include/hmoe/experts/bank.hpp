@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/initialization.hpp>
 #include <hmoe/core/matrix_view.hpp>
@@ -173,3 +175,5 @@ private:
 
 } // namespace experts
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/assertions.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/initialization.hpp>
@@ -45,7 +47,8 @@ public:
     for (std::size_t e = 0; e < count; ++e)
       experts_.push_back({mix_[e], constant_[e]});
   }
-  /// On the caller's tensors, which must outlive the bank. A copy of the bank has tensors of its own.
+  /// On the caller's tensors, which must outlive the bank. A copy of the bank has tensors of its own. Those of const T
+  /// are read only: the bank cannot be initialised or trained, and shows no mutable view.
   explicit constant_bank(std::vector<constant_tensors<T>> experts) : experts_(std::move(experts)) {
     require(!experts_.empty(), "an expert bank needs at least one expert");
     d_model_ = experts_[0].mix.cols();
@@ -58,6 +61,9 @@ public:
               given.constant.rows(), " x ", given.constant.cols(), ", needed are 2 x ", d_model_, " and 1 x ",
               d_model_);
     }
+  }
+  explicit constant_bank(const std::vector<constant_tensors<const T>>& experts) : constant_bank(as_mutable(experts)) {
+    read_only_ = true;
   }
   constant_bank(const constant_bank& other) : constant_bank(other.d_model_, other.size()) {
     for (std::size_t e = 0; e < size(); ++e) {
@@ -84,9 +90,10 @@ public:
   [[nodiscard]] static constexpr std::size_t saved_per_row(std::size_t) noexcept { return 2; }
   [[nodiscard]] static constexpr std::size_t scratch_per_row(std::size_t) noexcept { return 0; }
 
-  [[nodiscard]] matrix_view<T> mix(std::size_t e) noexcept { return at(e).mix; }
+  /// [2×d] and [d] of expert e. Mutable views are an hmoe::error where the caller's memory is to be read only.
+  [[nodiscard]] matrix_view<T> mix(std::size_t e) { return writable(e).mix; }
   [[nodiscard]] matrix_view<const T> mix(std::size_t e) const noexcept { return at(e).mix; }
-  [[nodiscard]] vector_view<T> constant(std::size_t e) noexcept { return at(e).constant.row(0); }
+  [[nodiscard]] vector_view<T> constant(std::size_t e) { return writable(e).constant.row(0); }
   [[nodiscard]] vector_view<const T> constant(std::size_t e) const noexcept { return at(e).constant.row(0); }
 
   template <class Math>
@@ -108,7 +115,7 @@ public:
 
   template <class Math>
   void backward(const Math&, std::size_t e, matrix_view<const T> x, matrix_view<const T> saved, matrix_view<const T> dy,
-                matrix_view<T> dx, matrix_view<T>, constant_bank& gradients) const noexcept {
+                matrix_view<T> dx, matrix_view<T>, constant_bank& gradients) const {
     const matrix_view<const T> w = mix(e);
     const vector_view<const T> v = constant(e);
     const matrix_view<T> d_mix = gradients.mix(e);
@@ -128,15 +135,17 @@ public:
     }
   }
 
-  template <class Visitor> void visit_parameters(Visitor&& visit) const { hmoe::detail::visit_as_const(*this, visit); }
+  template <class Visitor> void visit_parameters(Visitor&& visit) const {
+    const auto read = hmoe::detail::read_with(visit);
+    for (std::size_t e = 0; e < size(); ++e)
+      visit_tensors(e, at(e), read);
+  }
   template <class Visitor> void visit_parameters(Visitor&& visit) {
-    for (std::size_t e = 0; e < size(); ++e) {
-      visit(parameter_info{"mix", true, e}, experts_[e].mix);
-      visit(parameter_info{"constant", false, e}, experts_[e].constant);
-    }
+    for (std::size_t e = 0; e < size(); ++e)
+      visit_tensors(e, writable(e), visit);
   }
   /// W has standard deviation 1/√d, v output_gain: what the outputs of other kinds have.
-  void initialize(seed key, std::uint64_t first_stream, const initialization& options) noexcept {
+  void initialize(seed key, std::uint64_t first_stream, const initialization& options) {
     const double stddev = 1.0 / std::sqrt(static_cast<double>(d_model_));
     for (std::size_t e = 0; e < size(); ++e) {
       const std::uint64_t stream = first_stream + e * streams_per_expert;
@@ -150,14 +159,32 @@ public:
 private:
   using shape = typename ragged_matrix<T>::shape;
 
+  [[nodiscard]] static std::vector<constant_tensors<T>> as_mutable(const std::vector<constant_tensors<const T>>& from) {
+    std::vector<constant_tensors<T>> result;
+    for (const auto& given : from)
+      result.push_back({hmoe::detail::as_mutable(given.mix), hmoe::detail::as_mutable(given.constant)});
+    return result;
+  }
+  template <class Visitor>
+  static void visit_tensors(std::size_t e, const constant_tensors<T>& tensors, Visitor&& visit) {
+    visit(parameter_info{"mix", true, e}, tensors.mix);
+    visit(parameter_info{"constant", false, e}, tensors.constant);
+  }
   [[nodiscard]] const constant_tensors<T>& at(std::size_t e) const noexcept {
     HMOE_ASSERT_INDEX("expert", e, size());
     return experts_[e];
   }
+  [[nodiscard]] const constant_tensors<T>& writable(std::size_t e) const {
+    hmoe::detail::require_writable(!read_only_);
+    return at(e);
+  }
 
   std::size_t d_model_ = 0;
+  bool read_only_ = false;
   ragged_matrix<T> mix_, constant_; ///< empty where the caller has the tensors
   std::vector<constant_tensors<T>> experts_;
 };
 
 } // namespace hmoe::experts
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/experts/bank.hpp>
 
 #include <concepts>
@@ -57,3 +59,5 @@ template <class B> consteval bank_fault fault_of_bank() {
 template <bank_fault Fault, class... Banks> inline constexpr bool none_has = ((fault_of_bank<Banks>() != Fault) && ...);
 
 } // namespace hmoe::detail
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/vector_view.hpp>
 #include <hmoe/execution/operations.hpp>
 #include <hmoe/experts/activation.hpp>
@@ -67,3 +69,5 @@ void apply_gate_backward(const Math& math, const Gate& gate, vector_view<const T
 }
 
 } // namespace hmoe::experts
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/parameter.hpp>
 #include <hmoe/execution/probe.hpp>
 #include <hmoe/experts/bank.hpp>
@@ -319,3 +321,5 @@ template <class... Kinds> expert_set(Kinds...) -> expert_set<typename detail::as
 template <class... Kinds> expert_set(expert_ids, Kinds...) -> expert_set<typename detail::as_bank<Kinds>::type...>;
 
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/initialization.hpp>
 #include <hmoe/core/parameter.hpp>
@@ -291,18 +293,16 @@ private:
   }
 
   [[nodiscard]] static std::vector<tensors> mutable_views(const std::vector<ffn_tensors<const T, Lanes>>& experts) {
-    const auto view = [](matrix_view<const T> v) {
-      return matrix_view<T>(const_cast<T*>(v.data()), v.rows(), v.cols(), v.stride());
-    };
+    using hmoe::detail::as_mutable;
     std::vector<tensors> result;
     for (const auto& given : experts) {
       tensors& t = result.emplace_back();
       for (std::size_t l = 0; l < Lanes; ++l) {
-        t.lanes[l] = view(given.lanes[l]);
-        t.lane_biases[l] = view(given.lane_biases[l]);
+        t.lanes[l] = as_mutable(given.lanes[l]);
+        t.lane_biases[l] = as_mutable(given.lane_biases[l]);
       }
-      t.output = view(given.output);
-      t.output_bias = view(given.output_bias);
+      t.output = as_mutable(given.output);
+      t.output_bias = as_mutable(given.output_bias);
     }
     return result;
   }
@@ -323,7 +323,7 @@ private:
   }
   [[nodiscard]] tensors& writable(std::size_t e) {
     HMOE_ASSERT_INDEX("expert", e, size());
-    require(!read_only_, "the weights of this bank are in memory that it may only read: copy the bank to change them");
+    hmoe::detail::require_writable(!read_only_);
     return experts_[e];
   }
   [[nodiscard]] bool stacked(std::size_t e) const noexcept {
@@ -370,3 +370,5 @@ private:
 };
 
 } // namespace hmoe::experts
+
+#include <hmoe/core/macros_on.hpp>

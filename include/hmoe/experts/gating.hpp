@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/config.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/experts/activation.hpp>
@@ -113,3 +115,5 @@ template <activation A> struct as_gating<A> {
 
 } // namespace experts
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/parameter.hpp>
 #include <hmoe/experts/activation.hpp>
 #include <hmoe/experts/elementwise.hpp>
@@ -122,3 +124,5 @@ private:
 };
 
 } // namespace hmoe::experts
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/core/parameter.hpp>
@@ -103,3 +105,5 @@ private:
 };
 
 } // namespace hmoe::experts
+
+#include <hmoe/core/macros_on.hpp>

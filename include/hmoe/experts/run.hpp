@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/blocks.hpp>
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/error.hpp>
@@ -409,3 +411,5 @@ void lay_out_forward_rows(const Context& dry, const Experts& experts, const row_
 }
 
 } // namespace hmoe::experts
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/expert_rows.hpp>
@@ -179,3 +181,5 @@ void lay_out_backward_rows(const Context& dry, const Experts& experts, const row
 }
 
 } // namespace hmoe::experts
+
+#include <hmoe/core/macros_on.hpp>

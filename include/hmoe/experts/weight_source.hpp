@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/experts/ffn_weights.hpp>
 
@@ -67,3 +69,5 @@ private:
 };
 
 } // namespace hmoe::experts
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 
 #include <algorithm>
@@ -196,3 +198,5 @@ private:
 };
 
 } // namespace hmoe::widths
+
+#include <hmoe/core/macros_on.hpp>

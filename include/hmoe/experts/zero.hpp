@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/experts/zero_cost_bank.hpp>
 
@@ -28,3 +30,5 @@ public:
 };
 
 } // namespace hmoe::experts
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/initialization.hpp>
 #include <hmoe/core/random.hpp>
@@ -37,3 +39,5 @@ private:
 };
 
 } // namespace hmoe::experts
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/core/compiler.hpp>
+#include <hmoe/core/macros_off.hpp>
 
 /// \file
 /// AVX-512 intrinsics, to be included before other libraries do. g++ 12 warns of them, wherever they are used, since
@@ -14,3 +14,5 @@
 #include <immintrin.h>
 #pragma GCC diagnostic pop
 #endif
+
+#include <hmoe/core/macros_on.hpp>

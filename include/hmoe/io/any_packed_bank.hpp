@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/expert_rows.hpp>
 #include <hmoe/core/packed_values.hpp>
 #include <hmoe/core/row_limits.hpp>
@@ -103,3 +105,5 @@ private:
 };
 
 } // namespace hmoe::io
+
+#include <hmoe/core/macros_on.hpp>

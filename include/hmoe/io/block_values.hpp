@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/scalar.hpp>
 #include <hmoe/io/small_floats.hpp>
 
@@ -126,3 +128,5 @@ static_assert(sizeof(q8_0_block) == 34 && sizeof(q4_0_block) == 18 && sizeof(q4_
               "hmoe::io: a block has padding, which those in files have not");
 
 } // namespace hmoe::io
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/checksum.hpp>
 
 #include <cstddef>
@@ -34,3 +36,5 @@ using hmoe::checksum;
 }
 
 } // namespace hmoe::io
+
+#include <hmoe/core/macros_on.hpp>

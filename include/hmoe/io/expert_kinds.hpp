@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/scalar.hpp>
 #include <hmoe/experts/activation.hpp>
 #include <hmoe/experts/constant.hpp>
@@ -101,3 +103,5 @@ template <class... Banks> [[nodiscard]] std::vector<std::string> kinds_of(const 
 }
 
 } // namespace hmoe::io
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 
 #include <fcntl.h>
@@ -195,3 +197,5 @@ private:
 };
 
 } // namespace hmoe::io
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/core/compiler.hpp>
+#include <hmoe/core/macros_off.hpp>
 
 #include <cstddef>
 #include <string>
@@ -20,3 +20,5 @@ namespace hmoe::io {
 }
 
 } // namespace hmoe::io
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/core/compiler.hpp>
+#include <hmoe/core/macros_off.hpp>
 
 #if !__has_include(<nlohmann/json.hpp>)
 #error "hmoe/io/ needs nlohmann-json: install it (nlohmann-json3-dev) and link hmoe::io"
@@ -183,3 +183,5 @@ private:
 }
 
 } // namespace hmoe::io
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/io/in_quotes.hpp>
 
@@ -60,3 +62,5 @@ inline void append_json_string(std::string& to, std::string_view text) {
 }
 
 } // namespace hmoe::io
+
+#include <hmoe/core/macros_on.hpp>

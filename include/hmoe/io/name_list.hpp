@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/io/in_quotes.hpp>
 
 #include <cstddef>
@@ -35,3 +37,5 @@ private:
 };
 
 } // namespace hmoe::io
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/packed_values.hpp>
 #include <hmoe/experts/gating.hpp>
 #include <hmoe/io/expert_kinds.hpp>
@@ -44,3 +46,5 @@ concept gives_packed_values = packed_form<Bank> || requires(const Bank& bank) {
 }
 
 } // namespace hmoe::io::detail
+
+#include <hmoe/core/macros_on.hpp>

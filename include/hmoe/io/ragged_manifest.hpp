@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/io/in_quotes.hpp>
 #include <hmoe/io/json.hpp>
@@ -169,3 +171,5 @@ private:
 };
 
 } // namespace hmoe::io
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/io/expert_kinds.hpp>
 #include <hmoe/io/file_writer.hpp>
@@ -158,3 +160,5 @@ void load_ragged_shards(const sharded_safetensors& files, Layer& layer, std::str
 }
 
 } // namespace hmoe::io
+
+#include <hmoe/core/macros_on.hpp>

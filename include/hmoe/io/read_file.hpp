@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 
 #include <sys/stat.h>
@@ -30,3 +32,5 @@ namespace hmoe::io {
 }
 
 } // namespace hmoe::io
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/fp8_block.hpp>
 #include <hmoe/core/scalar.hpp>
 
@@ -31,3 +33,5 @@ using hmoe::float_of_e4m3;
 }
 
 } // namespace hmoe::io
+
+#include <hmoe/core/macros_on.hpp>

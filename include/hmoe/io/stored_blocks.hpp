@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/quantized_block.hpp>
 #include <hmoe/io/block_values.hpp>
 #include <hmoe/io/tensor_type.hpp>
@@ -66,3 +68,5 @@ template <class Block> [[nodiscard]] Block block_from(const std::byte* bytes) no
 }
 
 } // namespace hmoe::io
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/blocks.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/fp8_block.hpp>
@@ -226,3 +228,5 @@ private:
 };
 
 } // namespace hmoe::io
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/scalar.hpp>
 
 #include <array>
@@ -110,3 +112,5 @@ concept tensor_value = detail::type_of<T>().has_value();
 template <tensor_value T> inline constexpr tensor_type tensor_type_of = *detail::type_of<T>();
 
 } // namespace hmoe::io
+
+#include <hmoe/core/macros_on.hpp>

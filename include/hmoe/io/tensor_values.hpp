@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/scalar.hpp>
 #include <hmoe/io/block_values.hpp>
 #include <hmoe/io/small_floats.hpp>
@@ -97,3 +99,5 @@ void convert_values(tensor_type type, const std::byte* from, std::size_t count, 
 }
 
 } // namespace hmoe::io
+
+#include <hmoe/core/macros_on.hpp>

@@ -5,6 +5,7 @@
 
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix_view.hpp>
+#include <hmoe/core/owned.hpp>
 #include <hmoe/core/parameter.hpp>
 #include <hmoe/core/router_trace.hpp>
 #include <hmoe/core/tape.hpp>
@@ -16,7 +17,6 @@
 
 #include <concepts>
 #include <cstddef>
-#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -28,7 +28,7 @@ namespace detail {
 template <class T> struct any_gradients_base {
   explicit any_gradients_base(const void* mark) noexcept : type(mark) {}
   virtual ~any_gradients_base() = default;
-  [[nodiscard]] virtual std::unique_ptr<any_gradients_base> copy() const = 0;
+  [[nodiscard]] virtual owned<any_gradients_base> clone() const = 0;
   virtual void visit(const visitor_reference<T>& visitor) = 0;
 
   const void* type; ///< the mark of the gradients' type
@@ -36,8 +36,8 @@ template <class T> struct any_gradients_base {
 template <class T, class Gradients> struct any_gradients_of final : any_gradients_base<T> {
   explicit any_gradients_of(Gradients from)
       : any_gradients_base<T>(&type_mark<Gradients>), gradients(std::move(from)) {}
-  [[nodiscard]] std::unique_ptr<any_gradients_base<T>> copy() const override {
-    return std::make_unique<any_gradients_of>(gradients);
+  [[nodiscard]] owned<any_gradients_base<T>> clone() const override {
+    return owned<any_gradients_base<T>>(new any_gradients_of(gradients));
   }
   void visit(const visitor_reference<T>& visitor) override { gradients.visit_parameters(visitor); }
   Gradients gradients;
@@ -46,7 +46,7 @@ template <class T, class Gradients> struct any_gradients_of final : any_gradient
 /// A layer behind virtual functions, for one type of context.
 template <execution_context Context, class T> struct any_layer_base {
   virtual ~any_layer_base() = default;
-  [[nodiscard]] virtual std::unique_ptr<any_layer_base> copy() const = 0;
+  [[nodiscard]] virtual owned<any_layer_base> clone() const = 0;
   [[nodiscard]] virtual std::size_t d_model() const noexcept = 0;
   [[nodiscard]] virtual std::size_t max_selected() const = 0;
   [[nodiscard]] virtual bool reads_router_x() const noexcept = 0;
@@ -55,7 +55,7 @@ template <execution_context Context, class T> struct any_layer_base {
   [[nodiscard]] virtual bool trainable() const noexcept = 0;
   [[nodiscard]] virtual layer_cost cost() const = 0;
   [[nodiscard]] virtual tape<T> make_tape(std::size_t tokens) const = 0;
-  [[nodiscard]] virtual std::unique_ptr<any_gradients_base<T>> make_gradients() const = 0;
+  [[nodiscard]] virtual owned<any_gradients_base<T>> make_gradients() const = 0;
   [[nodiscard]] virtual std::size_t workspace_bytes(const Context& ctx, std::size_t tokens, bool padding) const = 0;
   [[nodiscard]] virtual routed_batch<T> routing(tape<T>& tape) const = 0;
   virtual void visit(const visitor_reference<T>& visitor) = 0;
@@ -77,7 +77,7 @@ struct any_layer_of final : any_layer_base<Context, typename Layer::value_type> 
 
   explicit any_layer_of(Layer from) : layer(std::move(from)) {}
 
-  [[nodiscard]] std::unique_ptr<base> copy() const override { return std::make_unique<any_layer_of>(layer); }
+  [[nodiscard]] owned<base> clone() const override { return owned<base>(new any_layer_of(layer)); }
   [[nodiscard]] std::size_t d_model() const noexcept override { return layer.d_model(); }
   [[nodiscard]] std::size_t max_selected() const override { return layer.router().max_selected(); }
   [[nodiscard]] bool reads_router_x() const noexcept override { return layer.reads_router_x(); }
@@ -86,9 +86,10 @@ struct any_layer_of final : any_layer_base<Context, typename Layer::value_type> 
   [[nodiscard]] bool trainable() const noexcept override { return Layer::trainable; }
   [[nodiscard]] layer_cost cost() const override { return layer.cost(); }
   [[nodiscard]] tape<T> make_tape(std::size_t tokens) const override { return layer.make_tape(tokens); }
-  [[nodiscard]] std::unique_ptr<any_gradients_base<T>> make_gradients() const override {
+  [[nodiscard]] owned<any_gradients_base<T>> make_gradients() const override {
     if constexpr (Layer::trainable)
-      return std::make_unique<any_gradients_of<T, typename Layer::gradients_type>>(layer.make_gradients());
+      return owned<any_gradients_base<T>>(
+          new any_gradients_of<T, typename Layer::gradients_type>(layer.make_gradients()));
     else
       fail(std::string("make_gradients: ") + packed);
   }
@@ -135,15 +136,7 @@ struct any_layer_of final : any_layer_base<Context, typename Layer::value_type> 
 /// Gradients of an any_layer, made by it.
 template <class T> class any_gradients {
 public:
-  explicit any_gradients(std::unique_ptr<detail::any_gradients_base<T>> gradients) : gradients_(std::move(gradients)) {}
-  any_gradients(const any_gradients& other) : gradients_(other.gradients_->copy()) {}
-  any_gradients(any_gradients&&) noexcept = default;
-  any_gradients& operator=(const any_gradients& other) {
-    gradients_ = other.gradients_->copy();
-    return *this;
-  }
-  any_gradients& operator=(any_gradients&&) noexcept = default;
-  ~any_gradients() = default;
+  explicit any_gradients(detail::owned<detail::any_gradients_base<T>> gradients) : gradients_(std::move(gradients)) {}
 
   template <class Visitor> void visit_parameters(Visitor&& visit) const { detail::visit_as_const(*this, visit); }
   template <class Visitor> void visit_parameters(Visitor&& visit) { gradients_->visit(visit); }
@@ -151,7 +144,7 @@ public:
   [[nodiscard]] detail::any_gradients_base<T>& erased() noexcept { return *gradients_; }
 
 private:
-  std::unique_ptr<detail::any_gradients_base<T>> gradients_;
+  detail::owned<detail::any_gradients_base<T>> gradients_;
 };
 
 /// An MoE layer whose experts and router are known at run time only, for contexts of one type: any moe_layer, as a
@@ -168,16 +161,7 @@ public:
   template <class Experts, class Router, class Dispatch>
     requires std::same_as<typename Experts::value_type, T>
   explicit any_layer(moe_layer<Experts, Router, Dispatch> layer)
-      : layer_(
-            std::make_unique<detail::any_layer_of<Context, moe_layer<Experts, Router, Dispatch>>>(std::move(layer))) {}
-  any_layer(const any_layer& other) : layer_(other.layer_->copy()) {}
-  any_layer(any_layer&&) noexcept = default;
-  any_layer& operator=(const any_layer& other) {
-    layer_ = other.layer_->copy();
-    return *this;
-  }
-  any_layer& operator=(any_layer&&) noexcept = default;
-  ~any_layer() = default;
+      : layer_(new detail::any_layer_of<Context, moe_layer<Experts, Router, Dispatch>>(std::move(layer))) {}
 
   [[nodiscard]] std::size_t d_model() const noexcept { return layer_->d_model(); }
   /// Number of experts, shared ones included.
@@ -189,7 +173,13 @@ public:
   [[nodiscard]] std::size_t router_d_model() const { return layer_->router_d_model(); }
   [[nodiscard]] vector_view<const std::size_t> widths() const noexcept { return layer_->widths(); }
   [[nodiscard]] bool trainable() const noexcept { return layer_->trainable(); }
-  [[nodiscard]] layer_cost cost() const { return layer_->cost(); }
+  [[nodiscard]] layer_cost cost() const& HMOE_LIFETIMEBOUND { return layer_->cost(); }
+  template <class Layer = any_layer> layer_cost cost() const&& {
+    static_assert(
+        !std::same_as<Layer, any_layer>,
+        "hmoe::any_layer: cost() of a temporary layer, and its costs are read from it: give the layer a name");
+    return {};
+  }
   [[nodiscard]] tape<T> make_tape(std::size_t max_tokens) const { return layer_->make_tape(max_tokens); }
   [[nodiscard]] gradients_type make_gradients() const { return gradients_type(layer_->make_gradients()); }
   [[nodiscard]] std::size_t workspace_bytes(const Context& ctx, std::size_t tokens, bool some_padding = false) const {
@@ -225,7 +215,7 @@ public:
   }
 
 private:
-  std::unique_ptr<detail::any_layer_base<Context, T>> layer_;
+  detail::owned<detail::any_layer_base<Context, T>> layer_;
 };
 
 } // namespace hmoe

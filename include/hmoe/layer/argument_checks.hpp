@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/config.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix_view.hpp>
@@ -146,3 +148,5 @@ private:
 };
 
 } // namespace hmoe::detail
+
+#include <hmoe/core/macros_on.hpp>

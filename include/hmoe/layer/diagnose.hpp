@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/assignment.hpp>
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/matrix.hpp>
@@ -129,3 +131,5 @@ template <execution_context Context, class Layer>
 }
 
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

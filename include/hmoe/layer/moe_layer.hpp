@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/initialization.hpp>
@@ -297,19 +299,21 @@ public:
     return {tape.trace(), tape.assignment(), widths().subview(0, router_.routed())};
   }
 
-  /// FLOPs, parameters and bytes, per expert and (with an assignment) per token.
-  [[nodiscard]] layer_cost cost() const {
-    layer_cost result;
-    for (std::size_t e = 0; e < size(); ++e) {
-      const std::size_t parameters = experts_.parameter_count(e);
-      result.experts.push_back({widths_[e], parameters, experts_.bytes(e), experts_.flops_per_row(e)});
-    }
+  /// FLOPs, parameters and bytes, per expert and (with an assignment) per token. Of the layer, which must outlive them.
+  [[nodiscard]] layer_cost cost() const& HMOE_LIFETIMEBOUND {
+    layer_cost result{.experts = expert_costs(experts_)};
     for_each_router_tensor([&](std::size_t parameters, double flops_per_token) {
       result.router_parameters += parameters;
       result.router_flops_per_token += flops_per_token;
     });
     result.router_bytes = result.router_parameters * sizeof(value_type);
     return result;
+  }
+  template <class Layer = moe_layer> layer_cost cost() const&& {
+    static_assert(
+        !std::same_as<Layer, moe_layer>,
+        "hmoe::moe_layer: cost() of a temporary layer, and its costs are read from it: give the layer a name");
+    return {};
   }
 
   /// Predicted times of all dropless strategies for a batch, in parts, and what dispatch::automatic would take: the
@@ -476,3 +480,5 @@ template <class Experts, class Router, class Dispatch>
 moe_layer(Experts, Router, Dispatch) -> moe_layer<Experts, Router, Dispatch>;
 
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

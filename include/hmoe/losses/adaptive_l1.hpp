@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/losses/auxiliary_loss.hpp>
 
 namespace hmoe::losses {
@@ -35,3 +37,5 @@ struct adaptive_l1 {
 };
 
 } // namespace hmoe::losses
+
+#include <hmoe/core/macros_on.hpp>

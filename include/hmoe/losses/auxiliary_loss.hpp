@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/config.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/router_trace.hpp>
@@ -76,3 +78,5 @@ double mean_probability_loss(routed_batch<T>& batch, double coefficient, Factor 
 
 } // namespace losses::detail
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

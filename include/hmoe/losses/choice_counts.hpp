@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/config.hpp>
 #include <hmoe/core/router_trace.hpp>
 #include <hmoe/core/vector_view.hpp>
@@ -65,3 +67,5 @@ Count count_choices(const routed_batch<T>& batch, balance_counts which, std::siz
 
 } // namespace detail
 } // namespace hmoe::losses
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/losses/auxiliary_loss.hpp>
 
 #include <vector>
@@ -47,3 +49,5 @@ private:
 };
 
 } // namespace hmoe::losses
+
+#include <hmoe/core/macros_on.hpp>

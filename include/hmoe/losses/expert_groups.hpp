@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/router_trace.hpp>
 #include <hmoe/core/vector_view.hpp>
@@ -61,3 +63,5 @@ double count_groups(const routed_batch<T>& batch, vector_view<const index_t> gro
 }
 
 } // namespace hmoe::losses::detail
+
+#include <hmoe/core/macros_on.hpp>

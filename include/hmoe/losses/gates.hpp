@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/config.hpp>
 #include <hmoe/core/router_trace.hpp>
 #include <hmoe/core/vector_view.hpp>
@@ -86,3 +88,5 @@ void add_gates_gradient(routed_batch<T>& batch, gate_values kind, std::size_t to
 
 } // namespace detail
 } // namespace hmoe::losses
+
+#include <hmoe/core/macros_on.hpp>

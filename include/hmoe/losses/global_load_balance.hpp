@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/losses/auxiliary_loss.hpp>
 #include <hmoe/losses/choice_counts.hpp>
 #include <hmoe/losses/load_accumulator.hpp>
@@ -40,3 +42,5 @@ struct global_load_balance {
 };
 
 } // namespace hmoe::losses
+
+#include <hmoe/core/macros_on.hpp>

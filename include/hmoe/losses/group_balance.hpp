@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/losses/auxiliary_loss.hpp>
 #include <hmoe/losses/expert_groups.hpp>
 #include <hmoe/losses/small_memory.hpp>
@@ -73,3 +75,5 @@ private:
 };
 
 } // namespace hmoe::losses
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/losses/auxiliary_loss.hpp>
 #include <hmoe/losses/gates.hpp>
 #include <hmoe/losses/small_memory.hpp>
@@ -38,3 +40,5 @@ struct importance {
 };
 
 } // namespace hmoe::losses
+
+#include <hmoe/core/macros_on.hpp>

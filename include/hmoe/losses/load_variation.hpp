@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/losses/auxiliary_loss.hpp>
 #include <hmoe/losses/small_memory.hpp>
 #include <hmoe/losses/squared_variation.hpp>
@@ -85,3 +87,5 @@ double load_variation(routed_batch<T>& batch, double coefficient, Noise noise, A
 }
 
 } // namespace hmoe::losses::detail
+
+#include <hmoe/core/macros_on.hpp>

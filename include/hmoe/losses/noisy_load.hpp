@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/scalar_functions.hpp>
 #include <hmoe/losses/load_variation.hpp>
 
@@ -44,3 +46,5 @@ struct noisy_load {
 };
 
 } // namespace hmoe::losses
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/router_trace.hpp>
 #include <hmoe/losses/auxiliary_loss.hpp>
@@ -92,3 +94,5 @@ private:
 };
 
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

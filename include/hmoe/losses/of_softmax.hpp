@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/router_trace.hpp>
 #include <hmoe/losses/auxiliary_loss.hpp>
@@ -88,3 +90,5 @@ private:
 };
 
 } // namespace hmoe::losses
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/config.hpp>
 #include <hmoe/losses/auxiliary_loss.hpp>
 
@@ -43,3 +45,5 @@ template <class F> struct of_tokens {
 };
 
 } // namespace hmoe::losses
+
+#include <hmoe/core/macros_on.hpp>

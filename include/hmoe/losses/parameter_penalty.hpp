@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/losses/auxiliary_loss.hpp>
 #include <hmoe/losses/choice_counts.hpp>
 
@@ -56,3 +58,5 @@ struct parameter_penalty {
 };
 
 } // namespace hmoe::losses
+
+#include <hmoe/core/macros_on.hpp>

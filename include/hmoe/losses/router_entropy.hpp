@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/config.hpp>
 #include <hmoe/core/scalar_functions.hpp>
 #include <hmoe/losses/auxiliary_loss.hpp>
@@ -46,3 +48,5 @@ struct router_entropy {
 };
 
 } // namespace hmoe::losses
+
+#include <hmoe/core/macros_on.hpp>

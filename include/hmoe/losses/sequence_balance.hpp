@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/losses/auxiliary_loss.hpp>
 #include <hmoe/losses/choice_counts.hpp>
 #include <hmoe/losses/small_memory.hpp>
@@ -97,3 +99,5 @@ private:
 };
 
 } // namespace hmoe::losses
+
+#include <hmoe/core/macros_on.hpp>

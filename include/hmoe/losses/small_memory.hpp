@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/buffer.hpp>
 
 #include <array>
@@ -30,3 +32,5 @@ private:
 };
 
 } // namespace hmoe::losses::detail
+
+#include <hmoe/core/macros_on.hpp>

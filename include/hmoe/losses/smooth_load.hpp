@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/losses/load_variation.hpp>
 
 #include <utility>
@@ -28,3 +30,5 @@ struct smooth_load {
 };
 
 } // namespace hmoe::losses
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/config.hpp>
 #include <hmoe/core/vector_view.hpp>
 
@@ -48,3 +50,5 @@ inline double squared_variation(vector_view<const double> x, vector_view<double>
 }
 
 } // namespace hmoe::losses::detail
+
+#include <hmoe/core/macros_on.hpp>

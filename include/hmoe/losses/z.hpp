@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/config.hpp>
 #include <hmoe/losses/auxiliary_loss.hpp>
 
@@ -54,3 +56,5 @@ struct z {
 };
 
 } // namespace hmoe::losses
+
+#include <hmoe/core/macros_on.hpp>

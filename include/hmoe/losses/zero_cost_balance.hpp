@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/losses/auxiliary_loss.hpp>
 #include <hmoe/losses/choice_counts.hpp>
 
@@ -30,3 +32,5 @@ struct zero_cost_balance {
 };
 
 } // namespace hmoe::losses
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/parallel/communicator.hpp>
 
@@ -83,3 +85,5 @@ std::uint64_t agree(const Communicator& ranks, const std::exception_ptr& own, st
 }
 
 } // namespace hmoe::communicators
+
+#include <hmoe/core/macros_on.hpp>

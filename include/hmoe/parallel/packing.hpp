@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/parallel/placement.hpp>
 #include <hmoe/parallel/shares.hpp>
 
@@ -161,3 +163,5 @@ private:
 }
 
 } // namespace hmoe::placement::detail
+
+#include <hmoe/core/macros_on.hpp>

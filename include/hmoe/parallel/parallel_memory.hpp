@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/matrix.hpp>
 #include <hmoe/core/tape.hpp>
@@ -57,3 +59,5 @@ template <class T> struct parallel_backward_memory {
 };
 
 } // namespace hmoe::dispatch::detail
+
+#include <hmoe/core/macros_on.hpp>

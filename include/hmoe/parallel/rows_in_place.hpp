@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/assignment.hpp>
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/error.hpp>
@@ -165,3 +167,5 @@ private:
 };
 
 } // namespace hmoe::dispatch
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/checksum.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/parallel/communicator.hpp>
@@ -65,3 +67,5 @@ void require_same(const Communicator& ranks, std::span<const described> own, std
 }
 
 } // namespace hmoe::communicators
+
+#include <hmoe/core/macros_on.hpp>

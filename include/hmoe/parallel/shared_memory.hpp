@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/parallel/communicator.hpp>
@@ -203,3 +205,5 @@ template <class C> [[nodiscard]] bool share_memory([[maybe_unused]] const C& ran
 }
 
 } // namespace hmoe::communicators
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/core/compiler.hpp>
+#include <hmoe/core/macros_off.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -68,3 +68,5 @@ inline std::vector<double> divide(item_copies& items, std::size_t bins, double p
 }
 
 } // namespace hmoe::placement
+
+#include <hmoe/core/macros_on.hpp>

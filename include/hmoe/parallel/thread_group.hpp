@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/error.hpp>
 
@@ -158,3 +160,5 @@ private:
 };
 
 } // namespace hmoe::communicators
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/core/compiler.hpp>
+#include <hmoe/core/macros_off.hpp>
 
 #include <array>
 #include <cstddef>
@@ -41,3 +41,5 @@ private:
 };
 
 } // namespace hmoe::probes
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/routing/router_policy.hpp>
 
 #include <concepts>
@@ -30,3 +32,5 @@ template <router_policy R> [[nodiscard]] accepted_batch accepted_batch_of(const 
 }
 
 } // namespace hmoe::routing
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/assignment.hpp>
 #include <hmoe/core/description.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/initialization.hpp>
 #include <hmoe/core/matrix_view.hpp>
+#include <hmoe/core/owned.hpp>
 #include <hmoe/core/parameter.hpp>
 #include <hmoe/core/random.hpp>
 #include <hmoe/core/router_trace.hpp>
@@ -20,7 +23,6 @@
 
 #include <concepts>
 #include <cstdint>
-#include <memory>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -43,19 +45,12 @@ public:
 
   template <class R>
     requires(!std::same_as<std::remove_cvref_t<R>, any_router>) && router_policy<std::remove_cvref_t<R>>
-  any_router(R&& held) : held_(std::make_unique<model<std::remove_cvref_t<R>>>(std::forward<R>(held))) {
+  any_router(R&& held) : held_(new model<std::remove_cvref_t<R>>(std::forward<R>(held))) {
     static_assert(
         std::same_as<typename std::remove_cvref_t<R>::value_type, T>,
         "hmoe::routing::any_router: the router's value_type differs from T: use any_router<float, Context> for "
         "a router of float, any_router<double, Context> for one of double");
   }
-  any_router(const any_router& other) : held_(other.held_->clone()) {}
-  any_router(any_router&&) noexcept = default;
-  any_router& operator=(any_router other) noexcept {
-    held_.swap(other.held_);
-    return *this;
-  }
-  ~any_router() = default;
 
   [[nodiscard]] std::size_t d_model() const { return held_->d_model(); }
   [[nodiscard]] std::size_t size() const { return held_->size(); }
@@ -162,7 +157,7 @@ private:
     template <class R> [[nodiscard]] const model<R>* as() const noexcept {
       return held_type == &hmoe::detail::type_mark<R> ? static_cast<const model<R>*>(this) : nullptr;
     }
-    [[nodiscard]] virtual std::unique_ptr<interface> clone() const = 0;
+    [[nodiscard]] virtual hmoe::detail::owned<interface> clone() const = 0;
     [[nodiscard]] virtual std::size_t d_model() const = 0;
     [[nodiscard]] virtual std::size_t size() const = 0;
     [[nodiscard]] virtual std::size_t routed() const = 0;
@@ -189,7 +184,9 @@ private:
 
   template <class R> struct model final : interface {
     explicit model(R held) : interface(&hmoe::detail::type_mark<R>), router(std::move(held)) {}
-    [[nodiscard]] std::unique_ptr<interface> clone() const override { return std::make_unique<model>(*this); }
+    [[nodiscard]] hmoe::detail::owned<interface> clone() const override {
+      return hmoe::detail::owned<interface>(new model(*this));
+    }
     [[nodiscard]] std::size_t d_model() const override { return router.d_model(); }
     [[nodiscard]] std::size_t size() const override { return router.size(); }
     [[nodiscard]] std::size_t routed() const override { return router.routed(); }
@@ -238,7 +235,9 @@ private:
     R router;
   };
 
-  std::unique_ptr<interface> held_;
+  hmoe::detail::owned<interface> held_;
 };
 
 } // namespace hmoe::routing
+
+#include <hmoe/core/macros_on.hpp>

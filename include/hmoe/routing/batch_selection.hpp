@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/config.hpp>
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/core/router_trace.hpp>
@@ -22,3 +24,5 @@ concept batch_selection =
              std::pmr::memory_resource* memory) { s(trace, chosen, counts, memory); };
 
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

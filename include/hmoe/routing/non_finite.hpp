@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/config.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/router_trace.hpp>
@@ -76,3 +78,5 @@ template <class T> void spread_nan(vector_view<const T> p, vector_view<T> weight
 
 } // namespace detail
 } // namespace hmoe::routing
+
+#include <hmoe/core/macros_on.hpp>

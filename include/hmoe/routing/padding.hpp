@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix.hpp>
 #include <hmoe/core/matrix_view.hpp>
@@ -50,3 +52,5 @@ template <class T> void lay_out_without_padding(std::pmr::memory_resource* memor
 }
 
 } // namespace hmoe::routing::detail
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/routing/batch_selections/hash_table.hpp>
 #include <hmoe/routing/router.hpp>
 #include <hmoe/routing/score_functions/sigmoid.hpp>
@@ -229,3 +231,5 @@ template <float_or_double T, class Weighting = renormalized> using hmoe_top_k = 
 template <float_or_double T, class Weighting = renormalized> using hmoe_top_p = router<linear<T>, top_p, Weighting>;
 
 } // namespace hmoe::routing::presets
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/execution/context.hpp>
 #include <hmoe/execution/for_each_row.hpp>
@@ -33,3 +35,5 @@ void project_backward(const Context& ctx, matrix_view<const T> x, matrix_view<co
 } // namespace detail
 
 } // namespace hmoe::routing
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/assignment.hpp>
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/error.hpp>
@@ -436,3 +438,5 @@ using threshold_router = router<linear<T>, threshold, Weighting>;
 
 } // namespace routing
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

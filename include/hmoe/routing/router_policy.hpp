@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/initialization.hpp>
 #include <hmoe/core/parameter.hpp>
 #include <hmoe/core/random.hpp>
@@ -47,3 +49,5 @@ concept router_policy = std::copy_constructible<R> && requires(const R& r, R& mu
 };
 
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/initialization.hpp>
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/core/parameter.hpp>
@@ -92,3 +94,5 @@ protected:
 
 } // namespace routing
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

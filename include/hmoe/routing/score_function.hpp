@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/vector_view.hpp>
 #include <hmoe/execution/operations.hpp>
 
@@ -41,3 +43,5 @@ void score_row(const Math& math, const Function& function, vector_view<const T> 
 } // namespace routing
 
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/config.hpp>
 #include <hmoe/core/vector_view.hpp>
 #include <hmoe/execution/operations.hpp>
@@ -58,3 +60,5 @@ std::size_t select_row(const Math& math, const S& select, vector_view<const T> p
 
 } // namespace routing
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

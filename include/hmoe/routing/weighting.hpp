@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/config.hpp>
 #include <hmoe/core/parameter.hpp>
 #include <hmoe/core/router_trace.hpp>
@@ -136,3 +138,5 @@ void weigh_parameters(const W& weight, vector_view<const T> logits, vector_view<
 
 } // namespace routing
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/assignment.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/statistics/number_list.hpp>
@@ -33,3 +35,5 @@ template <class T> [[nodiscard]] std::vector<std::size_t> experts_per_token(cons
 }
 
 } // namespace hmoe::statistics
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/assignment.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix.hpp>
@@ -38,3 +40,5 @@ template <class T>
 }
 
 } // namespace hmoe::statistics
+
+#include <hmoe/core/macros_on.hpp>

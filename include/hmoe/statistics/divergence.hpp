@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix.hpp>
 #include <hmoe/statistics/number_list.hpp>
@@ -54,3 +56,5 @@ template <number_list A, number_list B>
 }
 
 } // namespace hmoe::statistics
+
+#include <hmoe/core/macros_on.hpp>

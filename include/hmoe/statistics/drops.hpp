@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/assignment.hpp>
 #include <hmoe/core/config.hpp>
 #include <hmoe/core/error.hpp>
@@ -69,3 +71,5 @@ template <class T> [[nodiscard]] double unserved_rate(const assignment<T>& assig
 }
 
 } // namespace hmoe::statistics
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/assignment.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/plan.hpp>
@@ -106,3 +108,5 @@ private:
 };
 
 } // namespace hmoe::statistics
+
+#include <hmoe/core/macros_on.hpp>

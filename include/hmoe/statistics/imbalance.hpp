@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/statistics/number_list.hpp>
 
 #include <algorithm>
@@ -49,3 +51,5 @@ template <number_list Load> [[nodiscard]] double entropy(const Load& load) {
 }
 
 } // namespace hmoe::statistics
+
+#include <hmoe/core/macros_on.hpp>

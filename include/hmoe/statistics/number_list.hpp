@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/core/compiler.hpp>
+#include <hmoe/core/macros_off.hpp>
 
 #include <concepts>
 #include <cstddef>
@@ -31,3 +31,5 @@ template <number_list Values> [[nodiscard]] double sum_of(const Values& values) 
 
 } // namespace detail
 } // namespace hmoe::statistics
+
+#include <hmoe/core/macros_on.hpp>

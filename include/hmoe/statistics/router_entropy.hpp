@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/router_trace.hpp>
 #include <hmoe/statistics/imbalance.hpp>
@@ -34,3 +36,5 @@ template <class T> [[nodiscard]] std::vector<double> mean_probabilities(const ro
 }
 
 } // namespace hmoe::statistics
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/assignment.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix.hpp>
@@ -27,3 +29,5 @@ void add_token_distribution(const assignment<T>& assigned, vector_view<const ind
 }
 
 } // namespace hmoe::statistics
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix.hpp>
 #include <hmoe/statistics/number_list.hpp>
@@ -101,3 +103,5 @@ template <number_list Key, number_list Counts>
 }
 
 } // namespace hmoe::statistics
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/reference.hpp>
 #include <hmoe/core/expert_rows.hpp>
 #include <hmoe/core/row_limits.hpp>
@@ -225,3 +227,5 @@ private:
 };
 
 } // namespace hmoe::testing::detail
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/testing/report.hpp>
 
 #include <string>
@@ -38,3 +40,5 @@ private:
 };
 
 } // namespace hmoe::testing
+
+#include <hmoe/core/macros_on.hpp>

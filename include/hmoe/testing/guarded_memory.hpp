@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/buffer.hpp>
 
 #include <algorithm>
@@ -79,3 +81,5 @@ private:
 };
 
 } // namespace hmoe::testing
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/assignment.hpp>
 #include <hmoe/core/router_trace.hpp>
 #include <hmoe/testing/guarded_memory.hpp>
@@ -98,3 +100,5 @@ private:
 };
 
 } // namespace hmoe::testing
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/matrix.hpp>
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/core/random.hpp>
@@ -194,3 +196,5 @@ template <class Compute> [[nodiscard]] bool repeatable(Compute&& compute) {
 }
 
 } // namespace hmoe::testing
+
+#include <hmoe/core/macros_on.hpp>

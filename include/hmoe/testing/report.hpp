@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/core/compiler.hpp>
+#include <hmoe/core/macros_off.hpp>
 
 #if !defined(__cpp_exceptions)
 #error                                                                                                                 \
@@ -71,3 +71,5 @@ private:
 };
 
 } // namespace hmoe::testing
+
+#include <hmoe/core/macros_on.hpp>

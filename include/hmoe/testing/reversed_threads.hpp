@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/core/compiler.hpp>
+#include <hmoe/core/macros_off.hpp>
 
 #include <cstddef>
 #include <exception>
@@ -53,3 +53,5 @@ private:
 };
 
 } // namespace hmoe::testing
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/parameter.hpp>
@@ -149,3 +151,5 @@ private:
 template <class T> adamw(adamw_options, const std::vector<parameter<T>>&) -> adamw<T>;
 
 } // namespace hmoe::training
+
+#include <hmoe/core/macros_on.hpp>

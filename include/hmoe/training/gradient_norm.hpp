@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/parameter.hpp>
 
@@ -45,3 +47,5 @@ template <class T> double clip_gradient_norm(const std::vector<parameter<T>>& li
 }
 
 } // namespace hmoe::training
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 
 #include <algorithm>
@@ -38,3 +40,5 @@ struct warmup_cosine {
 };
 
 } // namespace hmoe::training
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/parameter.hpp>
 #include <hmoe/core/scalar.hpp>
@@ -65,3 +67,5 @@ private:
 template <class T> sgd(sgd_options, const std::vector<parameter<T>>&) -> sgd<T>;
 
 } // namespace hmoe::training
+
+#include <hmoe/core/macros_on.hpp>

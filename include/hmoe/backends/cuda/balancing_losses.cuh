@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/controllers.cuh>
 #include <hmoe/backends/cuda/launch.cuh>
 #include <hmoe/backends/cuda/loss_sums.cuh>
@@ -184,3 +186,5 @@ inline void launch_loss(const controlled_l1& loss, const routed_batch_arrays& ba
 }
 
 } // namespace hmoe::backends::cuda_detail
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/device_scalar.cuh>
 #include <hmoe/backends/cuda/weight_cell.hpp>
 
@@ -124,3 +126,5 @@ template <class S> struct cell_decoder<S, mxfp4_block> {
 };
 
 } // namespace hmoe::backends::cuda_detail
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/cell_decode.cuh>
 #include <hmoe/backends/cuda/operand.cuh>
 #include <hmoe/backends/cuda/tile_loader.cuh>
@@ -136,3 +138,5 @@ using weight_loader =
                        cell_loader<S, Operand, Rows, Depth, Threads>>;
 
 } // namespace hmoe::backends::cuda_detail
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/arrays.hpp>
 #include <hmoe/backends/cuda/launch.cuh>
 #include <hmoe/backends/cuda/logits.cuh>
@@ -122,3 +124,5 @@ inline void launch_spread(const choice_source& from, const choice_entries& scrat
 }
 
 } // namespace hmoe::backends::cuda_detail
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/device_scalar.cuh>
 #include <hmoe/backends/cuda/launch.cuh>
 #include <hmoe/backends/cuda/operand.cuh>
@@ -53,3 +55,5 @@ void add_column_sums(cudaStream_t stream, const bank_rows& bank, const row_sourc
 }
 
 } // namespace hmoe::backends::cuda_detail
+
+#include <hmoe/core/macros_on.hpp>

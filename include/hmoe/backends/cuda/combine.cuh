@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/arrays.hpp>
 #include <hmoe/backends/cuda/device_scalar.cuh>
 #include <hmoe/backends/cuda/error.hpp>
@@ -82,3 +84,5 @@ void weigh_rows(cudaStream_t stream, const plan_arrays& plan, const expert_range
 }
 
 } // namespace hmoe::backends::cuda_detail
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/error.hpp>
 #include <hmoe/backends/cuda/ffn_arrays.hpp>
 #include <hmoe/backends/cuda/stream.hpp>
@@ -92,3 +94,5 @@ using cuda_context = context<cuda, executors::cuda_stream>;
 } // namespace backends
 
 } // namespace hmoe
+
+#include <hmoe/core/macros_on.hpp>

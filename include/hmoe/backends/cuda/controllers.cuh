@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/arrays.hpp>
 #include <hmoe/backends/cuda/controllers.hpp>
 #include <hmoe/backends/cuda/launch.cuh>
@@ -105,3 +107,5 @@ __global__ void __launch_bounds__(Threads, 4) count_active(trace_arrays trace, i
 }
 
 } // namespace hmoe::backends::cuda_detail
+
+#include <hmoe/core/macros_on.hpp>

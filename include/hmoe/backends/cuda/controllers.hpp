@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/context.hpp>
 #include <hmoe/backends/cuda/device_value.hpp>
 #include <hmoe/core/error.hpp>
@@ -97,3 +99,5 @@ private:
 };
 
 } // namespace hmoe::backends
+
+#include <hmoe/core/macros_on.hpp>

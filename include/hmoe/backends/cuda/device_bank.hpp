@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/device_ffn.hpp>
 #include <hmoe/backends/cuda/memory.hpp>
 #include <hmoe/experts/constant.hpp>
@@ -182,3 +184,5 @@ private:
 };
 
 } // namespace hmoe::backends::cuda_detail
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/carver.hpp>
 #include <hmoe/backends/cuda/device_weight.hpp>
 #include <hmoe/backends/cuda/ffn_arrays.hpp>
@@ -364,3 +366,5 @@ private:
 };
 
 } // namespace hmoe::backends::cuda_detail
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/device_bank.hpp>
 #include <hmoe/backends/cuda/memory.hpp>
 #include <hmoe/core/parameter.hpp>
@@ -159,3 +161,5 @@ private:
 
 } // namespace cuda_detail
 } // namespace hmoe::backends
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/config.hpp>
 #include <hmoe/core/scalar.hpp>
 #include <hmoe/routing/scores/linear.hpp>
@@ -132,3 +134,5 @@ template <> struct device_shared<routing::sigmoid_gated<float>> {
 };
 
 } // namespace hmoe::backends::cuda_detail
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/device_policies.hpp>
 #include <hmoe/core/config.hpp>
 #include <hmoe/core/matrix_view.hpp>
@@ -180,3 +182,5 @@ template <class Router>
 }
 
 } // namespace hmoe::backends::cuda_detail
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/scalar.hpp>
 
 #include <cstdint>
@@ -55,3 +57,5 @@ template <class S> __device__ void store_pair(S* to, float first, float second, 
 }
 
 } // namespace hmoe::backends::cuda_detail
+
+#include <hmoe/core/macros_on.hpp>

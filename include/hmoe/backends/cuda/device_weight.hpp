@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/weight_cell.hpp>
 #include <hmoe/core/blocks.hpp>
 #include <hmoe/core/error.hpp>
@@ -69,3 +71,5 @@ template <class W> void store_row(vector_view<const float> from, W* to, std::str
 }
 
 } // namespace hmoe::backends::cuda_detail
+
+#include <hmoe/core/macros_on.hpp>

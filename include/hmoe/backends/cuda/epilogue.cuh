@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/experts/activation.hpp>
 #include <hmoe/experts/gating.hpp>
 
@@ -48,3 +50,5 @@ template <class S, class Gate> [[nodiscard]] __device__ auto epilogue_of(const G
 }
 
 } // namespace hmoe::backends::cuda_detail
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/core/compiler.hpp>
+#include <hmoe/core/macros_off.hpp>
 
 #if !__has_include(<cuda_runtime_api.h>)
 #error                                                                                                                 \
@@ -32,3 +32,5 @@ template <class... Parts> void require_cuda(cudaError_t code, const Parts&... pa
 }
 
 } // namespace hmoe::backends::cuda_detail
+
+#include <hmoe/core/macros_on.hpp>

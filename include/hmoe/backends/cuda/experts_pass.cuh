@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// clang-format off
-#include <hmoe/backends/cuda/launch.cuh>
 #include <hmoe/core/macros_off.hpp>
-// clang-format on
 
 #ifndef __CUDACC__
 #error "hmoe/backends/cuda/experts_pass.cuh is for nvcc: host code includes hmoe/backends/cuda/experts_pass.hpp"
@@ -16,6 +13,7 @@
 #include <hmoe/backends/cuda/choices.cuh>
 #include <hmoe/backends/cuda/experts_pass.hpp>
 #include <hmoe/backends/cuda/ffn.cuh>
+#include <hmoe/backends/cuda/launch.cuh>
 #include <hmoe/backends/cuda/plan.cuh>
 
 #include <algorithm>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/arrays.hpp>
 #include <hmoe/backends/cuda/ffn_arrays.hpp>
 
@@ -57,3 +59,4 @@ void weigh_rows(cudaStream_t stream, const plan_arrays& plan, const expert_range
 #include <hmoe/backends/cuda/combine.cuh>
 #include <hmoe/backends/cuda/ffn_backward.cuh>
 #include <hmoe/backends/cuda/ffn_forward.cuh>
+#include <hmoe/core/macros_on.hpp>

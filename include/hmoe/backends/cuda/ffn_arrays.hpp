@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/arrays.hpp>
 #include <hmoe/backends/cuda/tuning.hpp>
 #include <hmoe/backends/cuda/weight_cell.hpp>
@@ -162,3 +164,5 @@ template <class S> [[nodiscard]] constexpr std::size_t ffn_hidden_stride(std::si
 }
 
 } // namespace hmoe::backends::cuda_detail
+
+#include <hmoe/core/macros_on.hpp>

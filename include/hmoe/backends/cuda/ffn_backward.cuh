@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/column_sums.cuh>
 #include <hmoe/backends/cuda/device_scalar.cuh>
 #include <hmoe/backends/cuda/epilogue.cuh>
@@ -235,3 +237,5 @@ void ffn_backward(cudaStream_t stream, const launch_target& target, const plan_a
 }
 
 } // namespace hmoe::backends::cuda_detail
+
+#include <hmoe/core/macros_on.hpp>

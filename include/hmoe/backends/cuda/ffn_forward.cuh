@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/cell_loader.cuh>
 #include <hmoe/backends/cuda/device_scalar.cuh>
 #include <hmoe/backends/cuda/epilogue.cuh>
@@ -164,3 +166,5 @@ void ffn_forward(cudaStream_t stream, const launch_target& target, const plan_ar
 }
 
 } // namespace hmoe::backends::cuda_detail
+
+#include <hmoe/core/macros_on.hpp>

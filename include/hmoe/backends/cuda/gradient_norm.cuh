@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/arrays.hpp>
 #include <hmoe/backends/cuda/gradients.hpp>
 #include <hmoe/backends/cuda/launch.cuh>
@@ -62,3 +64,5 @@ inline void scale_to_norm(cudaStream_t stream, unsigned blocks, float* gradients
 }
 
 } // namespace hmoe::backends::cuda_detail
+
+#include <hmoe/core/macros_on.hpp>

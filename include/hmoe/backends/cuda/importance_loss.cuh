@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/launch.cuh>
 #include <hmoe/backends/cuda/loss_sums.cuh>
 #include <hmoe/losses/gates.hpp>
@@ -97,3 +99,5 @@ inline void launch_loss(const losses::importance& loss, const routed_batch_array
 }
 
 } // namespace hmoe::backends::cuda_detail
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// clang-format off
-#include <hmoe/backends/cuda/launch.cuh>
 #include <hmoe/core/macros_off.hpp>
-// clang-format on
 
 #ifndef __CUDACC__
 #error "hmoe/backends/cuda/layer.cuh is for nvcc: host code includes hmoe/backends/cuda.hpp"
@@ -19,6 +16,7 @@
 #include <hmoe/backends/cuda/controllers.cuh>
 #include <hmoe/backends/cuda/ffn.cuh>
 #include <hmoe/backends/cuda/gradient_norm.cuh>
+#include <hmoe/backends/cuda/launch.cuh>
 #include <hmoe/backends/cuda/layer.hpp>
 #include <hmoe/backends/cuda/losses.cuh>
 #include <hmoe/backends/cuda/optimizer.cuh>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/context.hpp>
 #include <hmoe/backends/cuda/controllers.hpp>
 #include <hmoe/backends/cuda/device_layer.hpp>
@@ -523,3 +525,5 @@ template <class S = float, class W = S, cuda_detail::host_layer Layer>
 }
 
 } // namespace hmoe::backends
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/error.hpp>
 #include <hmoe/backends/cuda/launch.cuh>
 #include <hmoe/backends/cuda/logits.cuh>
@@ -112,3 +114,5 @@ inline void launch_sum_rows(const routed_batch_arrays& batch, const loss_scratch
 }
 
 } // namespace hmoe::backends::cuda_detail
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/balancing_losses.cuh>
 #include <hmoe/backends/cuda/importance_loss.cuh>
 #include <hmoe/backends/cuda/loss_arrays.hpp>
@@ -71,3 +73,5 @@ template <class... Losses>
 }
 
 } // namespace hmoe::backends::cuda_detail
+
+#include <hmoe/core/macros_on.hpp>

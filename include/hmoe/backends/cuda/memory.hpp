@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/device.hpp>
 #include <hmoe/backends/cuda/error.hpp>
 #include <hmoe/backends/cuda/stream.hpp>
@@ -185,3 +187,5 @@ private:
 };
 
 } // namespace hmoe::backends
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/ffn_arrays.hpp>
 #include <hmoe/backends/cuda/weight_cell.hpp>
 #include <hmoe/core/config.hpp>
@@ -92,3 +94,5 @@ template <std::size_t Lanes, class Block> struct lane_rows<Lanes, weight_cell<Bl
 };
 
 } // namespace hmoe::backends::cuda_detail
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/device_ffn.hpp>
 #include <hmoe/backends/cuda/device_scalar.cuh>
 #include <hmoe/backends/cuda/launch.cuh>
@@ -106,3 +108,5 @@ template <class S> void fill_masters(cudaStream_t stream, int multiprocessors, c
 }
 
 } // namespace hmoe::backends::cuda_detail
+
+#include <hmoe/core/macros_on.hpp>

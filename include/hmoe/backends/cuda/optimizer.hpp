@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/context.hpp>
 #include <hmoe/backends/cuda/device_value.hpp>
 #include <hmoe/backends/cuda/gradients.hpp>
@@ -190,3 +192,5 @@ private:
 };
 
 } // namespace hmoe::backends
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/device_own.hpp>
 #include <hmoe/backends/cuda/launch.cuh>
 #include <hmoe/backends/cuda/zero_cost.cuh>
@@ -70,3 +72,5 @@ void own_experts_backward(cudaStream_t stream, const own_expert_rows& rows, cons
 }
 
 } // namespace hmoe::backends::cuda_detail
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/arrays.hpp>
 #include <hmoe/backends/cuda/carver.hpp>
 #include <hmoe/backends/cuda/error.hpp>
@@ -152,3 +154,5 @@ inline void build_plan(const assignment_arrays& assigned, const plan_arrays& pla
 }
 
 } // namespace hmoe::backends::cuda_detail
+
+#include <hmoe/core/macros_on.hpp>

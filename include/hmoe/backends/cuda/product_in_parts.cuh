@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/device_scalar.cuh>
 #include <hmoe/backends/cuda/mma.cuh>
 #include <hmoe/backends/cuda/shared_tile.cuh>
@@ -174,3 +176,5 @@ __device__ tile_sums<Tile::shape> product_in_parts(LoaderA& a, LoaderB& b, int b
 }
 
 } // namespace hmoe::backends::cuda_detail
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/device_scalar.cuh>
 #include <hmoe/backends/cuda/launch.cuh>
 #include <hmoe/backends/cuda/logits.cuh>
@@ -83,3 +85,5 @@ logit_sums launch_projection(const matrix_rows<S>& x, const projection_rows& row
 }
 
 } // namespace hmoe::backends::cuda_detail
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/device_router.hpp>
 #include <hmoe/backends/cuda/error.hpp>
 #include <hmoe/backends/cuda/launch.cuh>
@@ -166,3 +168,5 @@ void launch_projection_backward(const matrix_rows<S>& x, const projection_rows& 
 }
 
 } // namespace hmoe::backends::cuda_detail
+
+#include <hmoe/core/macros_on.hpp>

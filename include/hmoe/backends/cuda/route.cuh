@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/arrays.hpp>
 #include <hmoe/backends/cuda/device_router.hpp>
 #include <hmoe/backends/cuda/error.hpp>
@@ -184,3 +186,5 @@ void launch_routing(const View& router, const logit_sums& sums, const trace_arra
 }
 
 } // namespace hmoe::backends::cuda_detail
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/arrays.hpp>
 #include <hmoe/backends/cuda/carver.hpp>
 #include <hmoe/backends/cuda/device_router.hpp>
@@ -137,3 +139,5 @@ void router_forward(const View& router, const S* x, std::size_t x_stride, const 
 }
 
 } // namespace hmoe::backends::cuda_detail
+
+#include <hmoe/core/macros_on.hpp>

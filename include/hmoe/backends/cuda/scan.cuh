@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/error.hpp>
 #include <hmoe/backends/cuda/launch.cuh>
 #include <hmoe/core/config.hpp>
@@ -51,3 +53,5 @@ inline void running_sums(const index_t* counts, index_t* sums, std::size_t count
 }
 
 } // namespace hmoe::backends::cuda_detail
+
+#include <hmoe/core/macros_on.hpp>

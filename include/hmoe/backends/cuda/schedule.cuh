@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/arrays.hpp>
 #include <hmoe/backends/cuda/error.hpp>
 #include <hmoe/backends/cuda/ffn_arrays.hpp>
@@ -255,3 +257,5 @@ void launch_tiles(cudaStream_t stream, const launch_target& target, const Proble
 }
 
 } // namespace hmoe::backends::cuda_detail
+
+#include <hmoe/core/macros_on.hpp>

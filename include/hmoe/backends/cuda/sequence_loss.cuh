@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/launch.cuh>
 #include <hmoe/backends/cuda/loss_sums.cuh>
 #include <hmoe/backends/cuda/warp_score.cuh>
@@ -87,3 +89,5 @@ inline void launch_loss(const losses::sequence_balance& loss, const routed_batch
 }
 
 } // namespace hmoe::backends::cuda_detail
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/device.hpp>
 #include <hmoe/backends/cuda/error.hpp>
 
@@ -44,3 +46,5 @@ private:
 };
 
 } // namespace hmoe::executors
+
+#include <hmoe/core/macros_on.hpp>

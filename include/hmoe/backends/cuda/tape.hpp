@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/arrays.hpp>
 #include <hmoe/backends/cuda/carver.hpp>
 #include <hmoe/backends/cuda/device_weight.hpp>
@@ -275,3 +277,5 @@ private:
 };
 
 } // namespace hmoe::backends
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/operand.cuh>
 #include <hmoe/backends/cuda/shared_tile.cuh>
 
@@ -104,3 +106,5 @@ private:
 };
 
 } // namespace hmoe::backends::cuda_detail
+
+#include <hmoe/core/macros_on.hpp>

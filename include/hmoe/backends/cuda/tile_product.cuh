@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/mma.cuh>
 #include <hmoe/backends/cuda/tuning.hpp>
 
@@ -112,3 +114,5 @@ __device__ tile_sums<Shape> multiply_tile(LoaderA& a, LoaderB& b, int depth, int
 }
 
 } // namespace hmoe::backends::cuda_detail
+
+#include <hmoe/core/macros_on.hpp>

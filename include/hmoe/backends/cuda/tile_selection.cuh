@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/arrays.hpp>
 #include <hmoe/backends/cuda/ffn_arrays.hpp>
 #include <hmoe/backends/cuda/mma.cuh>
@@ -36,3 +38,5 @@ void with_tiles(const ffn_options& options, const launch_target& target, const p
 }
 
 } // namespace hmoe::backends::cuda_detail
+
+#include <hmoe/core/macros_on.hpp>

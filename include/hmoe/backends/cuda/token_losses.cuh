@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/launch.cuh>
 #include <hmoe/backends/cuda/loss_sums.cuh>
 #include <hmoe/backends/cuda/warp_score.cuh>
@@ -101,3 +103,5 @@ void launch_loss(const losses::of_tokens<F>& loss, const routed_batch_arrays& ba
 }
 
 } // namespace hmoe::backends::cuda_detail
+
+#include <hmoe/core/macros_on.hpp>

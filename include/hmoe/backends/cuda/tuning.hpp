@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/config.hpp>
 
 #include <cstddef>
@@ -116,3 +118,5 @@ enum class tile_size {
 }
 
 } // namespace hmoe::backends::cuda_detail
+
+#include <hmoe/core/macros_on.hpp>

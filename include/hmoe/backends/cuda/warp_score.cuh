@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/warp_selection.cuh>
 #include <hmoe/core/vector_view.hpp>
 #include <hmoe/routing/score_functions/relu.hpp>
@@ -82,3 +84,5 @@ __device__ inline void warp_score_backward(const routing::softmax&, const float*
 }
 
 } // namespace hmoe::backends::cuda_detail
+
+#include <hmoe/core/macros_on.hpp>

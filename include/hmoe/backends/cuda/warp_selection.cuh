@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/device_policies.hpp>
 #include <hmoe/routing/preference.hpp>
 #include <hmoe/routing/selections/biased.hpp>
@@ -207,3 +209,5 @@ __device__ unsigned warp_select(const routing::biased_view<float, Inner>& select
 }
 
 } // namespace hmoe::backends::cuda_detail
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/config.hpp>
 #include <hmoe/core/quantized_block.hpp>
 #include <hmoe/core/scalar.hpp>
@@ -113,3 +115,5 @@ template <class W> using stored_weight = typename stored_weight_of<W>::type;
 template <class W> inline constexpr std::size_t stored_together = weight_block<W> ? cell_rows : 1;
 
 } // namespace hmoe::backends::cuda_detail
+
+#include <hmoe/core/macros_on.hpp>

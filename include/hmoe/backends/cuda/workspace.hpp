@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/carver.hpp>
 #include <hmoe/backends/cuda/error.hpp>
 #include <hmoe/backends/cuda/memory.hpp>
@@ -88,3 +90,5 @@ private:
 };
 
 } // namespace hmoe::backends
+
+#include <hmoe/core/macros_on.hpp>

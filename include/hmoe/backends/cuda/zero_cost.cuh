@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/cuda/arrays.hpp>
 #include <hmoe/backends/cuda/device_bank.hpp>
 #include <hmoe/backends/cuda/device_scalar.cuh>
@@ -174,3 +176,5 @@ void zero_cost_backward_rows(cudaStream_t stream, const launch_target& target, c
 }
 
 } // namespace hmoe::backends::cuda_detail
+
+#include <hmoe/core/macros_on.hpp>

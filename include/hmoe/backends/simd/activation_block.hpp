@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/simd/int8_dot.hpp>
 #include <hmoe/backends/simd/weight_formats.hpp>
 #include <hmoe/core/buffer.hpp>
@@ -193,3 +195,5 @@ template <simd_detail::byte_product Product, class Arch, std::size_t Rows>
 } // namespace detail
 
 } // namespace hmoe::backends::formats
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/simd/elementwise.hpp>
 #include <hmoe/backends/simd/exponential.hpp>
 #include <hmoe/core/vector_view.hpp>
@@ -261,3 +263,5 @@ template <class Arch> struct activations {
 
 } // namespace simd_detail
 } // namespace hmoe::backends
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/simd/chunks.hpp>
 #include <hmoe/backends/simd/pieces.hpp>
 #include <hmoe/backends/simd/work_sizes.hpp>
@@ -100,3 +102,5 @@ void lay_out_batches(const Context& dry, std::size_t experts, const Values& valu
 }
 
 } // namespace hmoe::backends::simd_detail
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/simd/activation_block.hpp>
 #include <hmoe/backends/simd/int8_dot.hpp>
 #include <hmoe/backends/simd/weight_formats.hpp>
@@ -157,3 +159,5 @@ using basic_q8_channel = quantized_by_channel<HMOE_DETAIL_WIDE_PRODUCT, Scale>;
 using q8_channel = basic_q8_channel<>;
 
 } // namespace hmoe::backends::formats
+
+#include <hmoe/core/macros_on.hpp>

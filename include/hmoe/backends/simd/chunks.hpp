@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/simd/work_sizes.hpp>
 #include <hmoe/core/blocks.hpp>
 #include <hmoe/core/buffer.hpp>
@@ -94,3 +96,5 @@ void for_each_batch(const Context& ctx, vector_view<const expert_rows<T>> all_ro
 }
 
 } // namespace hmoe::backends::simd_detail
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/core/compiler.hpp>
+#include <hmoe/core/macros_off.hpp>
 
 namespace hmoe::backends::simd_detail {
 
@@ -20,3 +20,5 @@ namespace hmoe::backends::simd_detail {
 }
 
 } // namespace hmoe::backends::simd_detail
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/core/compiler.hpp>
+#include <hmoe/core/macros_off.hpp>
 
 #include <xsimd/xsimd.hpp>
 
@@ -58,3 +58,5 @@ template <class V, class F> [[nodiscard]] typename V::value_type reduce(const V&
 }
 
 } // namespace hmoe::backends::simd_detail
+
+#include <hmoe/core/macros_on.hpp>

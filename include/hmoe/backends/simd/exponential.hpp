@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/simd/rounding.hpp>
 
 #include <xsimd/xsimd.hpp>
@@ -104,3 +106,5 @@ template <class V> [[nodiscard, gnu::always_inline]] inline logistic_pair<V> log
 }
 
 } // namespace hmoe::backends::simd_detail
+
+#include <hmoe/core/macros_on.hpp>

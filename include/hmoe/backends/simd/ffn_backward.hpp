@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/simd/batch_layout.hpp>
 #include <hmoe/backends/simd/chunks.hpp>
 #include <hmoe/backends/simd/ffn_kind.hpp>
@@ -283,3 +285,5 @@ private:
 };
 
 } // namespace hmoe::backends::simd_detail
+
+#include <hmoe/core/macros_on.hpp>

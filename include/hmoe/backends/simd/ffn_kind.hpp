@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/vector_view.hpp>
 #include <hmoe/experts/bank.hpp>
 #include <hmoe/experts/elementwise.hpp>
@@ -92,3 +94,5 @@ template <class Bank> [[nodiscard]] bool worth_packing(const Bank& bank) noexcep
 }
 
 } // namespace hmoe::backends::simd_detail
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/simd/packed_product.hpp>
 #include <hmoe/backends/simd/pieces.hpp>
 #include <hmoe/core/blocks.hpp>
@@ -168,3 +170,5 @@ private:
 };
 
 } // namespace hmoe::backends::simd_detail
+
+#include <hmoe/core/macros_on.hpp>

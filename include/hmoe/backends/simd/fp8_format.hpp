@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/simd/weight_formats.hpp>
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/fp8_block.hpp>
@@ -297,3 +299,5 @@ private:
 using fp8 = basic_fp8<HMOE_DETAIL_FP8_DECODING>;
 
 } // namespace hmoe::backends::formats
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/core/compiler.hpp>
+#include <hmoe/core/macros_off.hpp>
 
 #include <xsimd/xsimd.hpp>
 
@@ -100,3 +100,5 @@ void multiply_rows(std::size_t rows, bool resume, std::size_t depth, A a, const 
 }
 
 } // namespace hmoe::backends::simd_detail
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/simd/elementwise.hpp>
 #include <hmoe/training/adamw.hpp>
 
@@ -32,3 +34,5 @@ template <class Arch> struct optimizers {
 };
 
 } // namespace hmoe::backends::simd_detail
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/simd/activations.hpp>
 #include <hmoe/backends/simd/packed_experts.hpp>
 #include <hmoe/backends/simd/packed_forward.hpp>
@@ -127,3 +129,5 @@ private:
 };
 
 } // namespace hmoe::backends
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/simd/packed_ffn.hpp>
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/error.hpp>
@@ -138,3 +140,5 @@ private:
 };
 
 } // namespace hmoe::backends::simd_detail
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/simd/panel_packer.hpp>
 #include <hmoe/backends/simd/weight_formats.hpp>
 #include <hmoe/core/buffer.hpp>
@@ -140,3 +142,5 @@ private:
 };
 
 } // namespace hmoe::backends::simd_detail
+
+#include <hmoe/core/macros_on.hpp>

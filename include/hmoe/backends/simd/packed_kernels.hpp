@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/simd/chunks.hpp>
 #include <hmoe/backends/simd/rows.hpp>
 #include <hmoe/backends/simd/tile.hpp>
@@ -268,3 +270,5 @@ private:
 };
 
 } // namespace hmoe::backends::simd_detail
+
+#include <hmoe/core/macros_on.hpp>

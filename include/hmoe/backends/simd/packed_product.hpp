@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/simd/kernel.hpp>
 #include <hmoe/backends/simd/packing.hpp>
 #include <hmoe/backends/simd/products.hpp>
@@ -196,3 +198,5 @@ void accumulate_packed_columns(bool resume, matrix_view<const T> a, const T* b, 
 }
 
 } // namespace hmoe::backends::simd_detail
+
+#include <hmoe/core/macros_on.hpp>

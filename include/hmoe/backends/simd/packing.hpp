@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/matrix_view.hpp>
 
@@ -107,3 +109,5 @@ void copy_columns(matrix_view<const T> from, std::size_t first_k, std::size_t de
 }
 
 } // namespace hmoe::backends::simd_detail
+
+#include <hmoe/core/macros_on.hpp>

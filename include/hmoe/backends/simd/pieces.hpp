@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/simd/work_sizes.hpp>
 #include <hmoe/core/blocks.hpp>
 #include <hmoe/core/buffer.hpp>
@@ -164,3 +166,5 @@ void run_phase(const Context& ctx, vector_view<const Chunk> chunks, const work_s
 }
 
 } // namespace hmoe::backends::simd_detail
+
+#include <hmoe/core/macros_on.hpp>

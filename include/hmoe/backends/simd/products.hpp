@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/simd/kernel.hpp>
 #include <hmoe/backends/simd/packing.hpp>
 #include <hmoe/core/blocks.hpp>
@@ -110,3 +112,5 @@ void multiply(matrix_view<A> a, matrix_view<B> b, matrix_view<T> c) noexcept {
 }
 
 } // namespace hmoe::backends::simd_detail
+
+#include <hmoe/core/macros_on.hpp>

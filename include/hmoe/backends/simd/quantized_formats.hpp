@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/simd/activation_block.hpp>
 #include <hmoe/backends/simd/int8_dot.hpp>
 #include <hmoe/backends/simd/weight_formats.hpp>
@@ -311,3 +313,5 @@ using q4_offset = quantized<q4_offset_block, HMOE_DETAIL_NARROW_PRODUCT, HMOE_DE
 using mxfp4 = quantized<mxfp4_block, HMOE_DETAIL_WIDE_PRODUCT>;
 
 } // namespace hmoe::backends::formats
+
+#include <hmoe/core/macros_on.hpp>

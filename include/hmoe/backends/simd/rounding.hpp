@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/core/compiler.hpp>
+#include <hmoe/core/macros_off.hpp>
 
 namespace hmoe::backends::simd_detail {
 
@@ -19,3 +19,5 @@ template <class V> [[nodiscard, gnu::always_inline]] inline V as_rounded(V value
 }
 
 } // namespace hmoe::backends::simd_detail
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/simd/elementwise.hpp>
 #include <hmoe/backends/simd/exponential.hpp>
 #include <hmoe/core/config.hpp>
@@ -220,3 +222,5 @@ template <class Arch> struct routing_rows {
 };
 
 } // namespace hmoe::backends::simd_detail
+
+#include <hmoe/core/macros_on.hpp>

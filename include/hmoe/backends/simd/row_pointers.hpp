@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/core/compiler.hpp>
+#include <hmoe/core/macros_off.hpp>
 
 #include <cstddef>
 
@@ -44,3 +44,5 @@ private:
 };
 
 } // namespace hmoe::backends::formats::detail
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/simd/elementwise.hpp>
 #include <hmoe/core/vector_view.hpp>
 
@@ -73,3 +75,5 @@ template <class Arch> struct row_operations {
 };
 
 } // namespace hmoe::backends::simd_detail
+
+#include <hmoe/core/macros_on.hpp>

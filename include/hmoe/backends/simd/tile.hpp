@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/simd/cpu_maker.hpp>
 #include <hmoe/backends/simd/weight_formats.hpp>
 
@@ -97,3 +99,5 @@ void multiply_panels(std::size_t rows, std::size_t depth, const typename Format:
 }
 
 } // namespace hmoe::backends::simd_detail
+
+#include <hmoe/core/macros_on.hpp>

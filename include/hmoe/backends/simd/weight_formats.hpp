@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/backends/simd/cpu_maker.hpp>
 #include <hmoe/backends/simd/row_pointers.hpp>
 #include <hmoe/core/buffer.hpp>
@@ -402,3 +404,5 @@ using bf16 = basic_bf16<false>;
 #endif
 
 } // namespace hmoe::backends::formats
+
+#include <hmoe/core/macros_on.hpp>

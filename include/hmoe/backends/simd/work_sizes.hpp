@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/core/compiler.hpp>
+#include <hmoe/core/macros_off.hpp>
 
 #include <cstddef>
 
@@ -27,3 +27,5 @@ inline constexpr work_sizes packed_work_sizes{8U << 20U, 96, 1024, 64, 1U << 17U
 inline constexpr work_sizes plain_work_sizes{16U << 20U, 256, 1024, 64, 1U << 17U};
 
 } // namespace hmoe::backends::simd_detail
+
+#include <hmoe/core/macros_on.hpp>

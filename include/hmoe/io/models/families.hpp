@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/io/in_quotes.hpp>
 #include <hmoe/io/models/families/dbrx.hpp>
@@ -65,3 +67,5 @@ template <class F> [[nodiscard]] auto visit_family(const model_config& config, s
 }
 
 } // namespace hmoe::io::models
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/experts/activation.hpp>
 #include <hmoe/experts/expert_set.hpp>
@@ -129,3 +131,5 @@ using experts_of = decltype(Family::make_experts(std::declval<const model_config
 template <model_family Family> using layer_of = moe_layer<experts_of<Family>, typename Family::router_type>;
 
 } // namespace hmoe::io::models
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/io/models/tensor_part.hpp>
 
 #include <cstddef>
@@ -138,3 +140,5 @@ namespace detail {
 } // namespace detail
 
 } // namespace hmoe::io::models
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/io/in_quotes.hpp>
@@ -206,3 +208,5 @@ private:
 };
 
 } // namespace hmoe::io::models
+
+#include <hmoe/core/macros_on.hpp>

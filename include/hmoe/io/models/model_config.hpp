@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/io/in_quotes.hpp>
 #include <hmoe/io/json.hpp>
@@ -150,3 +152,5 @@ private:
 };
 
 } // namespace hmoe::io::models
+
+#include <hmoe/core/macros_on.hpp>

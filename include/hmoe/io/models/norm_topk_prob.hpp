@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/config.hpp>
 #include <hmoe/core/vector_view.hpp>
 #include <hmoe/routing/weightings/raw.hpp>
@@ -37,3 +39,5 @@ struct norm_topk_prob {
 };
 
 } // namespace hmoe::io::models
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/blocks.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/quantized_block.hpp>
@@ -127,3 +129,5 @@ private:
 };
 
 } // namespace hmoe::io::models
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/buffer.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/router_trace.hpp>
@@ -58,3 +60,5 @@ struct expert_choice {
 };
 
 } // namespace hmoe::routing
+
+#include <hmoe/core/macros_on.hpp>

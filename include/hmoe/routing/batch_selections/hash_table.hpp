@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/checksum.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/router_trace.hpp>
@@ -64,3 +66,5 @@ private:
 };
 
 } // namespace hmoe::routing
+
+#include <hmoe/core/macros_on.hpp>

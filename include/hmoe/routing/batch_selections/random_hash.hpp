@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/random.hpp>
 #include <hmoe/core/router_trace.hpp>
@@ -52,3 +54,5 @@ struct random_hash {
 };
 
 } // namespace hmoe::routing
+
+#include <hmoe/core/macros_on.hpp>

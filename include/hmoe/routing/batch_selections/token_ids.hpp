@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/router_trace.hpp>
 
@@ -15,3 +17,5 @@ template <class T> [[nodiscard]] vector_view<const index_t> token_ids_of(const r
 }
 
 } // namespace hmoe::routing::detail
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/config.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/vector_view.hpp>
@@ -49,3 +51,5 @@ template <class T>
 inline constexpr std::size_t all_experts = static_cast<std::size_t>(-1);
 
 } // namespace hmoe::routing
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/config.hpp>
 #include <hmoe/core/vector_view.hpp>
 #include <hmoe/routing/controllers/bias_load.hpp>
@@ -58,3 +60,5 @@ void update_bias_by_sign(vector_view<T> bias, vector_view<const double> load, do
 }
 
 } // namespace hmoe::routing
+
+#include <hmoe/core/macros_on.hpp>

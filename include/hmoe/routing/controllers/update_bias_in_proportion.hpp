@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/vector_view.hpp>
 #include <hmoe/routing/controllers/bias_load.hpp>
 
@@ -25,3 +27,5 @@ void update_bias_in_proportion(vector_view<T> bias, vector_view<const double> lo
 }
 
 } // namespace hmoe::routing
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/config.hpp>
 #include <hmoe/core/vector_view.hpp>
 
@@ -34,3 +36,5 @@ struct softmax {
 };
 
 } // namespace hmoe::routing
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix.hpp>
 #include <hmoe/core/router_trace.hpp>
@@ -92,3 +94,5 @@ private:
 };
 
 } // namespace hmoe::routing
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/random.hpp>
 #include <hmoe/core/router_trace.hpp>
 
@@ -46,3 +48,5 @@ enum class noise_kind : std::uint64_t { logit_normal, gumbel, input_jitter, choi
 }
 
 } // namespace hmoe::routing::detail
+
+#include <hmoe/core/macros_on.hpp>

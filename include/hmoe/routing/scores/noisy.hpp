@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix.hpp>
 #include <hmoe/core/parameter.hpp>
@@ -119,3 +121,5 @@ private:
 template <float_or_double T, class Function = softmax> using noisy_linear = noisy<linear<T, Function>>;
 
 } // namespace hmoe::routing
+
+#include <hmoe/core/macros_on.hpp>

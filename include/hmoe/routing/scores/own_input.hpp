@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/matrix_view.hpp>
 #include <hmoe/core/router_trace.hpp>
 #include <hmoe/execution/context.hpp>
@@ -48,3 +50,5 @@ public:
 };
 
 } // namespace hmoe::routing
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/config.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/vector_view.hpp>
@@ -33,3 +35,5 @@ struct threshold {
 };
 
 } // namespace hmoe::routing
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/assignment.hpp>
 #include <hmoe/core/initialization.hpp>
 #include <hmoe/core/matrix_view.hpp>
@@ -30,3 +32,5 @@ struct always_on {
 };
 
 } // namespace hmoe::routing
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/initialization.hpp>
 #include <hmoe/core/matrix.hpp>
@@ -82,3 +84,5 @@ private:
 };
 
 } // namespace hmoe::routing
+
+#include <hmoe/core/macros_on.hpp>

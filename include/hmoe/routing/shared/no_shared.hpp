@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/assignment.hpp>
 #include <hmoe/core/initialization.hpp>
 #include <hmoe/core/matrix_view.hpp>
@@ -24,3 +26,5 @@ struct no_shared {
 };
 
 } // namespace hmoe::routing
+
+#include <hmoe/core/macros_on.hpp>

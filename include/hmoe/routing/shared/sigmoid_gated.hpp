@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/assignment.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/initialization.hpp>
@@ -83,3 +85,5 @@ private:
 };
 
 } // namespace hmoe::routing
+
+#include <hmoe/core/macros_on.hpp>

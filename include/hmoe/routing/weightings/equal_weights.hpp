@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/config.hpp>
 #include <hmoe/core/vector_view.hpp>
 
@@ -22,3 +24,5 @@ struct equal_weights {
 };
 
 } // namespace hmoe::routing
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <hmoe/core/compiler.hpp>
+#include <hmoe/core/macros_off.hpp>
 
 namespace hmoe::routing {
 
@@ -12,3 +12,5 @@ template <class Weighting> struct on_input_side : Weighting {
 };
 
 } // namespace hmoe::routing
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/config.hpp>
 #include <hmoe/core/vector_view.hpp>
 
@@ -25,3 +27,5 @@ struct raw {
 };
 
 } // namespace hmoe::routing
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/config.hpp>
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/scalar_functions.hpp>
@@ -56,3 +58,5 @@ private:
 };
 
 } // namespace hmoe::routing
+
+#include <hmoe/core/macros_on.hpp>

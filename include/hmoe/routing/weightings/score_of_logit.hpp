@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/config.hpp>
 #include <hmoe/core/vector_view.hpp>
 #include <hmoe/routing/score_function.hpp>
@@ -40,3 +42,5 @@ template <class Function> struct score_of_logit {
 };
 
 } // namespace hmoe::routing
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/config.hpp>
 #include <hmoe/core/scalar_functions.hpp>
 #include <hmoe/core/vector_view.hpp>
@@ -28,3 +30,5 @@ struct sigmoid_of_logit {
 };
 
 } // namespace hmoe::routing
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/io/models/family.hpp>
 #include <hmoe/routing/presets.hpp>
 #include <hmoe/routing/weightings/normalized.hpp>
@@ -40,3 +42,5 @@ struct dbrx : glu_family<routing::presets::dbrx<float, routing::normalized<>>> {
 };
 
 } // namespace hmoe::io::models
+
+#include <hmoe/core/macros_on.hpp>

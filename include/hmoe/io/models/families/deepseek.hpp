@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/io/models/family.hpp>
 #include <hmoe/io/models/norm_topk_prob.hpp>
 #include <hmoe/routing/presets.hpp>
@@ -82,3 +84,5 @@ struct deepseek_v3 : glu_family<routing::presets::deepseek_v3<float, routing::gr
 };
 
 } // namespace hmoe::io::models
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/core/matrix.hpp>
 #include <hmoe/experts/activation.hpp>
@@ -103,3 +105,5 @@ struct deepseek_v4_hash
 };
 
 } // namespace hmoe::io::models
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/experts/activation.hpp>
 #include <hmoe/io/models/family.hpp>
 #include <hmoe/routing/presets.hpp>
@@ -41,3 +43,5 @@ struct gemma4 : glu_family<routing::presets::gemma4<float>, hmoe::experts::gelu_
 };
 
 } // namespace hmoe::io::models
+
+#include <hmoe/core/macros_on.hpp>

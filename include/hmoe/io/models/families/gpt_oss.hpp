@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/experts/gating.hpp>
 #include <hmoe/io/models/family.hpp>
 #include <hmoe/routing/presets.hpp>
@@ -47,3 +49,5 @@ struct gpt_oss : glu_family<routing::presets::gpt_oss<float>, hmoe::experts::gpt
 };
 
 } // namespace hmoe::io::models
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/io/models/family.hpp>
 #include <hmoe/routing/presets.hpp>
 
@@ -35,3 +37,5 @@ struct hunyuan_v1_moe : glu_family<routing::presets::hunyuan<float>> {
 };
 
 } // namespace hmoe::io::models
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/io/models/family.hpp>
 #include <hmoe/routing/presets.hpp>
 
@@ -36,3 +38,5 @@ struct jetmoe : glu_family<routing::presets::jetmoe<float>, hmoe::experts::silu,
 };
 
 } // namespace hmoe::io::models
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/io/models/family.hpp>
 #include <hmoe/routing/presets.hpp>
 
@@ -47,3 +49,5 @@ struct llama4 : glu_family<routing::presets::llama4<float>> {
 };
 
 } // namespace hmoe::io::models
+
+#include <hmoe/core/macros_on.hpp>

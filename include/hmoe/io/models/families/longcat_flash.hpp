@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/experts/expert_set.hpp>
 #include <hmoe/experts/identity.hpp>
 #include <hmoe/io/models/family.hpp>
@@ -51,3 +53,5 @@ struct longcat_flash : glu_family<routing::presets::longcat_flash<float>> {
 };
 
 } // namespace hmoe::io::models
+
+#include <hmoe/core/macros_on.hpp>

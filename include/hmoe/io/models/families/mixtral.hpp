@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/io/models/family.hpp>
 #include <hmoe/routing/presets.hpp>
 
@@ -67,3 +69,5 @@ struct phimoe : glu_family<routing::presets::phimoe<float>> {
 };
 
 } // namespace hmoe::io::models
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/core/error.hpp>
 #include <hmoe/experts/activation.hpp>
 #include <hmoe/io/models/family.hpp>
@@ -103,3 +105,5 @@ struct nemotron_h_latent
 };
 
 } // namespace hmoe::io::models
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/io/models/family.hpp>
 #include <hmoe/io/models/norm_topk_prob.hpp>
 #include <hmoe/routing/presets.hpp>
@@ -93,3 +95,5 @@ struct olmoe : glu_family<routing::presets::olmoe<float, norm_topk_prob>> {
 };
 
 } // namespace hmoe::io::models
+
+#include <hmoe/core/macros_on.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <hmoe/core/macros_off.hpp>
+
 #include <hmoe/experts/activation.hpp>
 #include <hmoe/io/models/family.hpp>
 #include <hmoe/routing/presets.hpp>
@@ -54,3 +56,5 @@ private:
 };
 
 } // namespace hmoe::io::models
+
+#include <hmoe/core/macros_on.hpp>
