@@ -45,6 +45,8 @@ def experts(
              gate and h rows of its up projection (interleaved: in turn), or h rows where it is not gated;
              [experts, 2 h, d_model] where all widths are the same, [sum of 2 h, d_model] where they are not
     output   [experts, d_model, h], or [sum of d_model * h]: each expert's matrix behind the other
+             Both may be transpose(1, 2) of what lies in memory: on a CPU passes with gradients read these where they lie,
+             in float32, and in bfloat16 with AVX-512 BF16; others copy them.
     input_bias, output_bias   [experts, 2 h] (or [sum of 2 h]; not interleaved) and [experts, d_model]
     widths   h of each expert; may be omitted where input has three dimensions
 
@@ -65,12 +67,14 @@ def experts(
     sums = torch.float64 if input.dtype == torch.float64 else torch.float32
     tensors = (tokens, weights, input, output, input_bias, output_bias)
     keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    if x.device.type != "cpu" or not _transposed(input, output):
+        input, output = input.contiguous(), output.contiguous()
     y, _, _ = torch.ops.hmoe.experts(
         tokens,
         _nn_ops.ids_of(ids).contiguous(),
         weights.to(sums).contiguous(),
-        input.contiguous(),
-        output.contiguous(),
+        input,
+        output,
         None if input_bias is None else input_bias.contiguous(),
         None if output_bias is None else output_bias.contiguous(),
         _nn_ops.check_widths(widths),
@@ -88,10 +92,22 @@ def _sums(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
+def _transposed(input, output):
+    """Whether both are transpose(1, 2) of tensors in row-major order, and not in that order themselves."""
+    return all(t.dim() == 3 and not t.is_contiguous() and t.transpose(1, 2).is_contiguous() for t in (input, output))
+
+
+def _in_memory(input, output):
+    """The tensors of matrices in the order in which they lie, and whether they are transposed in it."""
+    transposed = _transposed(input, output)
+    return (transposed, *(t.transpose(1, 2) if transposed else t for t in (input, output)))
+
+
 def _bank(d_model, widths, input, output, input_bias, output_bias, function, limit, alpha, gated, interleaved):
     def array(t):
         return None if t is None else t.detach()
 
+    transposed, input, output = _in_memory(input, output)
     return _core.Bank(
         d_model,
         widths,
@@ -104,7 +120,15 @@ def _bank(d_model, widths, input, output, input_bias, output_bias, function, lim
         alpha=alpha,
         gated=gated,
         interleaved=interleaved,
+        transposed=transposed,
     )
+
+
+def _readable(input, output, gradients):
+    """The tensors where the kernels read them as they lie, else copies in rows."""
+    if gradients and _core.takes_transposed(str(input.dtype).removeprefix("torch.")):
+        return input, output
+    return input.contiguous(), output.contiguous()
 
 
 @torch.library.custom_op("hmoe::experts", mutates_args=(), device_types="cpu")
@@ -126,6 +150,7 @@ def _experts(
 ) -> tuple[Tensor, Tensor, Tensor]:
     y, saved, outputs = _experts_fake(x, ids, weights, input, output, input_bias, output_bias, widths, function, limit,
                                       alpha, gated, interleaved, keep)
+    input, output = _readable(input, output, keep)
     bank = _bank(x.shape[1], widths, input, output, input_bias, output_bias, function, limit, alpha, gated, interleaved)
     kept = (saved, outputs) if keep else (None, None)
     _core.forward(bank, x.detach(), ids, weights.detach(), y, *kept, threads=torch.get_num_threads())
@@ -164,19 +189,28 @@ def _experts_backward(
     wanted: List[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of x, weights, and the four tensors of the experts; empty ones of those that are not wanted."""
-    parameters = (input, output, input_bias, output_bias)
+    parameters = (*_readable(input, output, True), input_bias, output_bias)
     gradients = _empty_gradients(x, (x, weights, *parameters), wanted)
     dx, d_weights, *of_experts = [g if w else None for g, w in zip(gradients, wanted)]
     bank = _bank(x.shape[1], widths, *parameters, function, limit, alpha, gated, interleaved)
+    if _transposed(*parameters[:2]):
+        of_experts[:2] = [None if g is None else g.transpose(1, 2) for g in of_experts[:2]]
     sums = bank.gradients(*of_experts) if any(wanted[2:]) else None
     _core.backward(bank, x.detach(), ids, weights.detach(), dy.detach(), saved, outputs, dx, d_weights, sums,
                    threads=torch.get_num_threads())
-    return tuple(gradients)
+    return tuple(_as_parameters(g, t) for g, t in zip(gradients, (x, weights, input, output, input_bias, output_bias)))
 
 
 def _empty_gradients(x, tensors, wanted):
-    return [torch.empty_like(t, memory_format=torch.contiguous_format) if w else x.new_empty((0,))
-            for t, w in zip(tensors, wanted)]
+    """In the order in memory that the tensors have."""
+    return [torch.empty_like(t) if w else x.new_empty((0,)) for t, w in zip(tensors, wanted)]
+
+
+def _as_parameters(gradient, tensor):
+    """A gradient in the order in memory that its tensor has."""
+    if tensor is None or gradient.shape != tensor.shape or gradient.stride() == tensor.stride():
+        return gradient
+    return torch.empty_like(tensor).copy_(gradient)
 
 
 @_experts_backward.register_fake

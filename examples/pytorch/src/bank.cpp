@@ -53,12 +53,13 @@ bank::bank(std::size_t d_model, const std::vector<std::size_t>& widths, array in
           " widths: there must be some");
   require(input_bias.has_value() == output_bias.has_value(),
           "biases of one projection only: give both, zeros where there are none");
-  interleaved_ = how.interleaved;
+  memory_.interleaved = how.interleaved;
+  memory_.transposed = how.transposed;
   for (const std::size_t h : widths) {
     expert_memory e;
     e.width = h;
-    e.lane_stride = (how.interleaved ? lanes() : 1) * d_model;
-    e.output_stride = h;
+    e.lane_stride = how.transposed ? lanes() * h : (how.interleaved ? lanes() : 1) * d_model;
+    e.output_stride = how.transposed ? d_model : h;
     memory_.experts.push_back(e);
   }
   place(std::move(input), std::move(output), std::move(input_bias), std::move(output_bias));
@@ -94,7 +95,7 @@ void bank::place(std::optional<array> input, std::optional<array> output, std::o
   const auto behind = [&](std::byte* at, std::size_t values) { return at == nullptr ? at : at + values * bytes; };
   for (expert_memory& e : memory_.experts) {
     for (std::size_t l = 0; l < lanes(); ++l) {
-      e.lanes[l] = behind(in, l * (interleaved_ ? 1 : e.width) * d_model);
+      e.lanes[l] = behind(in, l * (memory_.interleaved ? 1 : e.width) * (memory_.transposed ? 1 : d_model));
       e.lane_biases[l] = behind(in_bias, l * e.width);
     }
     e.output = out;

@@ -16,13 +16,14 @@ namespace hmoe::python {
 ///   input        [Σ lanes · h_e × d_model]; of gated experts h_e rows of the gate above h_e rows of up, or, where they
 ///                are interleaved, a row of the gate and a row of up in turn
 ///   output       [Σ d_model · h_e]: for each expert [d_model × h_e]
+/// (each expert's matrices transposed, where it says so: [d_model × lanes · h_e] and [h_e × d_model])
 ///   input_bias   [Σ lanes · h_e], not interleaved; output_bias [experts × d_model]
 class bank {
 public:
   struct options {
     std::string function = "silu";
     double limit = std::numeric_limits<double>::infinity(), alpha = 1.702;
-    bool gated = true, interleaved = false;
+    bool gated = true, interleaved = false, transposed = false;
   };
   /// hmoe::error where shapes and types do not fit. `writable`: the arrays may be written.
   bank(std::size_t d_model, const std::vector<std::size_t>& widths, array input, array output,
@@ -46,7 +47,7 @@ private:
 
   bank_memory memory_;
   std::vector<array> owners_;
-  bool writable_, interleaved_ = false;
+  bool writable_;
 };
 
 [[nodiscard]] step step_named(const std::string& name);

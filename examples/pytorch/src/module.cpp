@@ -39,6 +39,16 @@ using std::size_t;
   return in;
 }
 
+/// Whether passes with gradients read and write transposed matrices of this type (bank_memory::transposed).
+[[nodiscard]] bool takes_transposed(scalar type) {
+  return type == scalar::float32 ||
+         (type == scalar::bfloat16 && isa::selected_level(forward_float) == isa::level::v4_bf16);
+}
+void require_order(const bank_memory& experts, bool gradients) {
+  require(!experts.transposed || (gradients && takes_transposed(experts.type)), "transposed weights of ",
+          name_of(experts.type), gradients ? ", with gradients" : ", without gradients", ": give their rows");
+}
+
 void forward(const bank& experts, const array& x, const array& ids, const array& weights, const output_array& y,
              const std::optional<output_array>& saved, const std::optional<output_array>& outputs, size_t threads) {
   const bank_memory& memory = experts.memory();
@@ -49,6 +59,7 @@ void forward(const bank& experts, const array& x, const array& ids, const array&
   require_disjoint(y, "y", x, "x");
   require(saved.has_value() == outputs.has_value(), "saved and outputs: give both, or neither");
   pass.record = saved.has_value();
+  require_order(memory, pass.record);
   if (saved) {
     const scalar sums = sums_of(memory.type);
     pass.saved = values_of(*saved, sums, {experts.saved_values(pass.in.tokens, pass.in.choices)}, "saved");
@@ -67,6 +78,7 @@ void backward(const bank& experts, const array& x, const array& ids, const array
               const array& saved, const array& outputs, const std::optional<output_array>& dx,
               const std::optional<output_array>& d_weights, const bank* gradients, size_t threads) {
   const bank_memory& memory = experts.memory();
+  require_order(memory, true);
   const scalar sums = sums_of(memory.type);
   backward_pass pass;
   pass.bank = &memory;
@@ -86,8 +98,8 @@ void backward(const bank& experts, const array& x, const array& ids, const array
   if (gradients != nullptr) {
     require(gradients->writable(), "the gradients are a bank on arrays that are read-only");
     const bank_memory& to = gradients->memory();
-    bool same = to.type == memory.type && to.d_model == memory.d_model && to.gated == memory.gated &&
-                to.biased == memory.biased && to.experts.size() == memory.experts.size();
+    bool same = to.type == memory.type && to.transposed == memory.transposed && to.d_model == memory.d_model &&
+                to.gated == memory.gated && to.biased == memory.biased && to.experts.size() == memory.experts.size();
     for (size_t e = 0; same && e < to.experts.size(); ++e)
       same = to.experts[e].width == memory.experts[e].width;
     require(same, "the gradients are a bank of another shape than the experts");
@@ -108,6 +120,7 @@ public:
   packed(const bank& experts, const std::string& format) : packed(experts.memory(), format) {}
   packed(const bank_memory& experts, const std::string& format) : type_(experts.type), d_model_(experts.d_model) {
     const weight_format which = format_named(format);
+    require_order(experts, false);
     auto* const pack = kernel<pack_experts>();
     const nb::gil_scoped_release released;
     held_ = pack(experts, which);
@@ -152,14 +165,15 @@ template <class Array> void add_constructor(nb::class_<bank>& experts, bool writ
       "__init__",
       [writable](bank* self, size_t d_model, const std::vector<size_t>& widths, const Array& input, const Array& output,
                  const std::optional<Array>& input_bias, const std::optional<Array>& output_bias,
-                 const std::string& function, double limit, double alpha, bool gated, bool interleaved) {
+                 const std::string& function, double limit, double alpha, bool gated, bool interleaved,
+                 bool transposed) {
         new (self) bank(d_model, widths, array(input), array(output), given(input_bias), given(output_bias),
-                        {function, limit, alpha, gated, interleaved}, writable);
+                        {function, limit, alpha, gated, interleaved, transposed}, writable);
       },
       nb::arg("d_model"), nb::arg("widths"), nb::arg("input"), nb::arg("output"), nb::arg("input_bias") = nb::none(),
       nb::arg("output_bias") = nb::none(), nb::kw_only(), nb::arg("function") = "silu",
       nb::arg("limit") = std::numeric_limits<double>::infinity(), nb::arg("alpha") = 1.702, nb::arg("gated") = true,
-      nb::arg("interleaved") = false);
+      nb::arg("interleaved") = false, nb::arg("transposed") = false);
 }
 
 } // namespace
@@ -197,6 +211,15 @@ NB_MODULE(_core, module) {
              nb::arg("gradients") = nb::none(), nb::kw_only(), nb::arg("threads") = 1,
              "Writes those gradients that are given and computes no others.");
 
+  module.def(
+      "takes_transposed",
+      [](const std::string& type) {
+        return (type == "float32" && takes_transposed(scalar::float32)) ||
+               (type == "bfloat16" && takes_transposed(scalar::bfloat16));
+      },
+      nb::arg("type"), "Whether passes with gradients take transposed matrices of a type on this CPU.");
+
+  prepare_for_fork();
   add_nn(module);
   module.def(
       "instructions", [] { return std::string(isa::name(isa::selected_level(forward_float))); },

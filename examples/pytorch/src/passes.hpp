@@ -42,6 +42,10 @@ struct bank_memory {
   bool gated = true, biased = false;
   step function = step::silu;
   double limit = std::numeric_limits<double>::infinity(), alpha = 1.702;
+  /// Matrices lie transposed: the input's as one [d_model × lanes · width], with its lanes one behind the other or,
+  /// interleaved, in turn; the output's as [width × d_model]. Passes with gradients of takes_transposed() types know
+  /// it.
+  bool transposed = false, interleaved = false;
   std::vector<expert_memory> experts;
 };
 

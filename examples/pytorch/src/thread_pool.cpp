@@ -3,6 +3,7 @@
 
 #include <hmoe/core/error.hpp>
 
+#include <dlfcn.h>
 #include <pthread.h>
 
 #include <algorithm>
@@ -41,8 +42,24 @@ std::uint32_t changed(const std::atomic<std::uint32_t>& value, std::uint32_t old
   }
 }
 
+/// f(data) on `threads` threads of OpenMP: what compilers call for a parallel region, of GNU's library and of LLVM's.
+using parallel_region = void (*)(void (*f)(void*), void* data, unsigned threads, unsigned flags);
+
+/// That of the library that is loaded for all of the process to see, as torch's is; null where there is none.
+parallel_region loaded_openmp() noexcept {
+  static std::atomic<parallel_region> found{nullptr};
+  parallel_region region = found.load(std::memory_order_relaxed);
+  if (region == nullptr) { // it may be loaded later
+    region = reinterpret_cast<parallel_region>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
+    found.store(region, std::memory_order_relaxed);
+  }
+  return region;
+}
+
 /// What a process has: a child after fork begins with a new one, whatever the parent's threads were doing.
 struct process_memory {
+  explicit process_memory(bool child) : forked(child) {}
+  bool forked;
   thread_pool pool;
   std::mutex mutex;
   std::vector<std::unique_ptr<workspace>> spare;
@@ -52,8 +69,8 @@ process_memory* memory_of_process = nullptr;
 process_memory& own_memory() {
   static std::once_flag once;
   std::call_once(once, [] {
-    memory_of_process = new process_memory;
-    pthread_atfork(nullptr, nullptr, [] { memory_of_process = new process_memory; });
+    memory_of_process = new process_memory(false);
+    pthread_atfork(nullptr, nullptr, [] { memory_of_process = new process_memory(true); });
   });
   return *memory_of_process;
 }
@@ -66,7 +83,7 @@ struct thread_pool::state {
   /// Changes with every job; the lower byte says how many helpers take part in it.
   std::atomic<std::uint32_t> job{0};
   std::atomic<std::uint32_t> pending{0};
-  std::atomic<std::size_t> next{0};
+  std::atomic<std::size_t> next{0}, next_worker{0};
   std::size_t count = 0;
   void* task = nullptr;
   workers::call of = nullptr;
@@ -98,7 +115,31 @@ struct thread_pool::state {
         pending.notify_one();
     }
   }
+  /// Tasks on the helpers beside the calling thread, or in a parallel region of so many threads.
+  void run_on_helpers(std::size_t count_of_helpers);
+  void run_on(parallel_region openmp, unsigned threads);
 };
+
+void thread_pool::state::run_on(parallel_region openmp, unsigned threads) {
+  next_worker.store(0, std::memory_order_relaxed);
+  const auto work_of = [](void* pool) {
+    auto& own = *static_cast<state*>(pool);
+    own.work(own.next_worker.fetch_add(1, std::memory_order_relaxed));
+  };
+  openmp(work_of, this, threads, 0);
+}
+
+void thread_pool::state::run_on_helpers(std::size_t count_of_helpers) {
+  while (helpers.size() < count_of_helpers)
+    helpers.emplace_back([this, worker = helpers.size() + 1, seen = job.load()] { help(worker, seen); });
+  const auto some = static_cast<std::uint32_t>(count_of_helpers);
+  pending.store(some, std::memory_order_relaxed);
+  job.store(((job.load(std::memory_order_relaxed) & ~0xffU) + 0x100U) | some, std::memory_order_release);
+  job.notify_all();
+  work(0);
+  for (std::uint32_t left = pending.load(std::memory_order_acquire); left != 0;)
+    left = changed(pending, left);
+}
 
 thread_pool::thread_pool() : state_(new state) {}
 
@@ -115,24 +156,20 @@ void thread_pool::run(std::size_t threads, std::size_t count, void* task, worker
   const std::unique_lock lock(s.in_use, std::try_to_lock);
   if (!lock.owns_lock())
     return alone();
-  const std::size_t helpers = (threads < count ? threads : count) - 1;
-  while (s.helpers.size() < helpers)
-    s.helpers.emplace_back([&s, worker = s.helpers.size() + 1, seen = s.job.load()] { s.help(worker, seen); });
   s.next.store(0, std::memory_order_relaxed);
   s.count = count;
   s.task = task;
   s.of = of;
   s.failure = nullptr;
-  s.pending.store(static_cast<std::uint32_t>(helpers), std::memory_order_relaxed);
-  s.job.store(((s.job.load(std::memory_order_relaxed) & ~0xffU) + 0x100U) | static_cast<std::uint32_t>(helpers),
-              std::memory_order_release);
-  s.job.notify_all();
-  s.work(0);
-  for (std::uint32_t left = s.pending.load(std::memory_order_acquire); left != 0;)
-    left = changed(s.pending, left);
+  if (const parallel_region openmp = own_memory().forked ? nullptr : loaded_openmp())
+    s.run_on(openmp, static_cast<unsigned>(threads)); // a smaller team than torch's would end some of its threads
+  else
+    s.run_on_helpers((threads < count ? threads : count) - 1);
   if (s.failure != nullptr)
     std::rethrow_exception(std::exchange(s.failure, nullptr));
 }
+
+void prepare_for_fork() { own_memory(); }
 
 pool_threads::pool_threads(std::size_t threads) : threads_(std::min(threads, most_threads)) {
   require(threads >= 1, "a pass on ", threads, " threads: at least 1 is needed");

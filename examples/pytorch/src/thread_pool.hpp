@@ -8,9 +8,11 @@
 
 namespace hmoe::python {
 
-/// Threads of this process, up to the most that any call has asked for. They are no OpenMP threads: OpenMP's do not
-/// exist in a child process after fork, where GNU's library then waits for them for ever. A child gets new ones.
-/// One call uses them at a time; a call beside it runs on its own thread alone, with the same results.
+/// Threads for the passes of this process: those of OpenMP where a library of it is loaded for all of the process, as
+/// torch's is. Its threads look for work some milliseconds long after each operator, on CPUs that others would need.
+/// Elsewhere threads of its own, up to the most that any call has asked for; so also in a child process after fork,
+/// where OpenMP's do not exist and GNU's library would wait for them for ever. One call uses them at a time; a call
+/// beside it runs on its own thread alone, with the same results.
 class thread_pool {
 public:
   thread_pool();
@@ -24,6 +26,9 @@ private:
   struct state;
   state* state_; ///< never deleted: at exit threads may still wait for work
 };
+
+/// Called when the module is loaded: a fork before the first pass must be known, too.
+void prepare_for_fork();
 
 /// A number of threads of the pool, for one pass.
 class pool_threads final : public workers {

@@ -147,13 +147,65 @@ def test_bfloat16_with_gradients(gated):
         assert (own.double() - one).abs().max() < 0.03 * one.abs().max(), name
 
 
+def transposed_layer(dtype, gated, d, h, tokens):
+    """Tensors of equal experts whose matrices lie transposed, and the same in rows."""
+    tensors, ids = layer(dtype, gated, biased=True, widths=(h,) * 5, d=d, tokens=tokens)
+    ids[ids == 3] = 5  # an expert without tokens, ids that are no expert
+    ids[: tokens * 2 // 3, 0] = 1  # more rows than others; some tokens name it twice
+    lanes = 2 if gated else 1
+    rows = dict(tensors, input=tensors["input"].detach().reshape(5, lanes * h, d).requires_grad_(),
+                output=tensors["output"].detach().reshape(5, d, h).requires_grad_())  # fmt: skip
+    lying = {n: rows[n].detach().transpose(1, 2).contiguous().requires_grad_() for n in ("input", "output")}
+    return dict(rows, **{n: t.transpose(1, 2) for n, t in lying.items()}), rows, ids
+
+
+@pytest.mark.parametrize("gated, interleaved", [(True, False), (True, True), (False, False)])
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 0.01)])
+def test_transposed_matrices(dtype, tolerance, gated, interleaved):
+    """As gpt-oss and Llama 4 store them: values of those in rows, gradients in the order of the tensors, and the same bits of
+    each where not all are wanted."""
+    for d, h, tokens in ((20, 9, 11), (301, 67, 40), (256, 144, 800)):
+        tensors, rows, ids = transposed_layer(dtype, gated, d, h, tokens)
+        how = dict(ids=ids, gated=gated, interleaved=interleaved)
+        wide = {n: t.detach().double().requires_grad_() for n, t in rows.items()}
+        y, right = experts(**tensors, **how), experts(**wide, **how)
+        assert (y.double() - right).norm() < tolerance * right.norm()
+        found = dict(zip(tensors, gradients(y, tensors)))
+        for own, one in zip(found.items(), gradients(right, wide)):
+            assert own[1].stride() == tensors[own[0]].stride(), own[0]
+            assert (own[1].double() - one).norm() < tolerance * one.norm(), own[0]
+        assert not found["input"][3].any() and not found["output"][3].any()
+        for name in ("x", "input", "output", "input_bias", "output_bias"):
+            alone = {n: t if n == name else t.detach() for n, t in tensors.items()}
+            assert torch.equal(gradients(experts(**alone, **how), {name: alone[name]})[0], found[name]), name
+        with torch.no_grad():
+            assert (experts(**tensors, **how).double() - right).norm() < tolerance * right.norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_bits_of_transposed_matrices(dtype):
+    tensors, _, ids = transposed_layer(dtype, True, 256, 144, 800)
+    before = torch.get_num_threads()
+    try:
+        results = []
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            y = experts(ids=ids, **tensors, interleaved=True)
+            results.append((y, *gradients(y, tensors)))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for other in results[1:] for a, b in zip(results[0], other))
+    one = {n: t[7:8] if n in ("x", "weights") else t for n, t in tensors.items()}
+    assert torch.equal(experts(ids=ids[7:8], **one, interleaved=True)[0], results[0][0][7])
+
+
 OTHERS = [("HMOE_ISA", level) for level in hmoe.built_for() if level != hmoe.instructions()]
 
 
 @pytest.mark.parametrize("variable, value", [*OTHERS, ("HMOE_BF16", "pairs"), ("HMOE_BF16", "floats")])
 def test_bfloat16_by_other_kernels(variable, value):
     """In a process of its own, since kernels are chosen once. A CPU refuses those of instructions that it lacks."""
-    some = "bfloat16_with_gradients or passes_without_gradients or bits or only_what"
+    some = "bfloat16_with_gradients or passes_without_gradients or bits or only_what or transposed"
     program = [sys.executable, "-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", some, __file__]
     done = subprocess.run(program, env={**os.environ, variable: value}, capture_output=True, text=True)
     if done.returncode != 0 and "this CPU" in done.stdout:
@@ -236,6 +288,10 @@ def test_opcheck():
     tensors, ids = layer(torch.float32, biased=True, widths=widths)
     arguments = (tensors["x"], ids, tensors["weights"], tensors["input"], tensors["output"], tensors["input_bias"],
                  tensors["output_bias"], widths, "silu", math.inf, 1.702, True, False, True)
+    torch.library.opcheck(torch.ops.hmoe.experts.default, arguments)
+    tensors, _, _ = transposed_layer(torch.float32, True, D, 8, 11)  # with the ids of above: all rows are used
+    arguments = (tensors["x"], ids, *(tensors[n] for n in ("weights", "input", "output", "input_bias", "output_bias")), [8] * 5,
+                 "silu", math.inf, 1.702, True, True, True)  # fmt: skip
     torch.library.opcheck(torch.ops.hmoe.experts.default, arguments)
 
 

@@ -42,9 +42,14 @@ template <class To, class From> void convert_row(const From* from, std::size_t c
 
 /// f(name of the matrix, its rows in the tensor, rows, columns, distance of rows) of an expert, biases as single rows.
 template <std::size_t Lanes, class F> void for_each_matrix(const bank_memory& all, const expert_memory& e, const F& f) {
-  for (std::size_t l = 0; l < Lanes; ++l)
-    f(e.lanes[l], e.width, all.d_model, e.lane_stride);
-  f(e.output, all.d_model, e.width, e.output_stride);
+  if (all.transposed) { // lanes lie in one matrix
+    f(e.lanes[0], all.d_model, Lanes * e.width, e.lane_stride);
+    f(e.output, e.width, all.d_model, e.output_stride);
+  } else {
+    for (std::size_t l = 0; l < Lanes; ++l)
+      f(e.lanes[l], e.width, all.d_model, e.lane_stride);
+    f(e.output, all.d_model, e.width, e.output_stride);
+  }
   if (all.biased) {
     for (std::size_t l = 0; l < Lanes; ++l)
       f(e.lane_biases[l], std::size_t{1}, e.width, e.width);
