@@ -55,19 +55,30 @@ struct float_products {
     }
   }
 
-  /// tile[r][c] = or, where a sum is resumed, += Σ_k a(r, k) · panel(k, c), r < rows ≤ block_rows.
-  template <operand A>
+  /// tile[r][c] = or, where a sum is resumed, += Σ_k a(r, k) · panel(k, c), r < Rows. `stride`: values between rows.
+  template <std::size_t Rows, operand A>
+  [[gnu::noinline]] static void multiply_block(std::size_t depth, const float* a, std::size_t stride,
+                                               const float* panel, bool resume, float* tile) noexcept {
+    constexpr std::size_t step = A == operand::packed ? row_slots : 1;
+    vec sums[Rows][2];
+#pragma GCC unroll 12
+    for (std::size_t r = 0; r < Rows; ++r)
+#pragma GCC unroll 2
+      for (std::size_t c = 0; c < 2; ++c)
+        sums[r][c] = resume ? vec::load_aligned(tile + r * panel_columns + c * vec::size) : vec(0.0F);
+    backends::formats::detail::row_pointers<float, Rows> rows(a, A == operand::packed ? 1 : stride);
+    for (std::size_t k = 0; k < depth; ++k, rows.advance(step), panel += panel_columns)
+      backends::formats::detail::add_products<Rows>(vec::load_aligned(panel), vec::load_aligned(panel + vec::size),
+                                                    rows, 0, sums);
+    backends::formats::detail::store(sums, tile);
+  }
+  template <operand A, std::size_t MostRows = block_rows>
   static void multiply_block(std::size_t rows, std::size_t depth, const float* a, std::size_t stride,
                              const float* panel, bool resume, float* tile) noexcept {
-    using namespace backends::simd_detail;
-    const auto multiply = [&](auto first) {
-      backends::simd_detail::multiply_rows<block_rows, tile_shape.vectors, float, vec::arch_type>(
-          rows, resume, depth, first, panel, panel_columns, tile, panel_columns);
-    };
-    if constexpr (A == operand::packed)
-      multiply(packed_operand<float, row_slots>{a});
-    else
-      multiply(plain_operand<float>{a, stride});
+    if constexpr (MostRows > 1)
+      if (rows < MostRows)
+        return multiply_block<A, MostRows - 1>(rows, depth, a, stride, panel, resume, tile);
+    multiply_block<MostRows, A>(depth, a, stride, panel, resume, tile);
   }
 };
 

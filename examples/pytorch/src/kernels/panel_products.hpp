@@ -46,10 +46,11 @@ void multiply_rows(const typename Products::value* a, std::size_t stride, std::s
   }
 }
 
-/// What multiply_columns needs in memory for sums over `rows` rows and so many panels.
+/// What multiply_columns needs in memory for sums over `rows` rows and so many panels: whole cache lines.
 template <class Products>
 [[nodiscard]] constexpr std::size_t length_of_columns(std::size_t rows, std::size_t panels) noexcept {
-  return Products::length_of(rows) * (Products::row_slots + panels * Products::panel_columns);
+  return round_up(Products::length_of(rows) * (Products::row_slots + panels * Products::panel_columns),
+                  std::size_t{16});
 }
 /// to(i, j) = Σ_r a(r, i) · b(r, j), rounded once; i < m, j < columns; rows of a, b and `to` a, b and to_stride apart.
 template <class Products, class Value = typename Products::value>
@@ -58,15 +59,15 @@ void multiply_columns(const Value* a, std::size_t a_stride, std::size_t m, const
                       std::size_t to_stride) noexcept {
   constexpr std::size_t panel = Products::panel_columns;
   const std::size_t length = Products::length_of(rows);
-  auto* const panels = memory + length * Products::row_slots;
+  auto* const block = memory + blocks_of(columns, panel) * panel * length;
   for (std::size_t j = 0; j < columns; j += panel)
-    Products::template pack_columns<panel>(b + j, b_stride, std::min(panel, columns - j), rows, panels + j * length);
+    Products::template pack_columns<panel>(b + j, b_stride, std::min(panel, columns - j), rows, memory + j * length);
   for_each_block<Products>(m, [&](std::size_t first, std::size_t count) {
-    Products::template pack_columns<Products::row_slots>(a + first, a_stride, count, rows, memory);
+    Products::template pack_columns<Products::row_slots>(a + first, a_stride, count, rows, block);
     for (std::size_t j = 0; j < columns; j += panel) {
       alignas(64) float tile[Products::block_rows * panel];
-      Products::template multiply_block<operand::packed>(count, length, reinterpret_cast<const Value*>(memory), 0,
-                                                         panels + j * length, false, tile);
+      Products::template multiply_block<operand::packed>(count, length, reinterpret_cast<const Value*>(block), 0,
+                                                         memory + j * length, false, tile);
       for (std::size_t r = 0; r < count; ++r)
         Products::store(tile + r * panel, std::min(panel, columns - j), to + (first + r) * to_stride + j);
     }
