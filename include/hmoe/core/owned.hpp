@@ -8,8 +8,7 @@
 namespace hmoe::detail {
 
 /// The only owner of an object on the heap. Where T has clone() const, which returns another owned<T>, copies are deep;
-/// else there are none. (Headers that every program reads take this in place of <memory>, which is a sixth of what they
-/// cost to compile.)
+/// else there are none. (Headers that every program reads take this in place of <memory>, which is long to compile.)
 template <class T> class owned {
 public:
   explicit owned(T* object) noexcept : object_(object) {}
