@@ -4,6 +4,7 @@
     python examples/pytorch/benchmarks/experts.py --out experts.jsonl               # everything: hours on two cores
     python examples/pytorch/benchmarks/experts.py --out experts.jsonl --shape olmoe --tokens 1 64 --minutes 5
     python examples/pytorch/benchmarks/experts.py --out experts.jsonl --report      # the tables of what is there
+    python examples/pytorch/benchmarks/experts.py --out experts.jsonl --ratios      # ratios alone
 
 What is measured is added to the file cell by cell; the same command goes on with it, and leaves out what is there. All ways of
 a cell run in turn in one process, so that a busy machine slows all of them down, and the quickest time of each counts.
@@ -229,43 +230,78 @@ def cpu_name():
         return platform.processor() or platform.machine()
 
 
-def report(rows):
-    """Markdown tables of the results."""
+THEIRS = ("eager", "batched_mm", "grouped_mm", *(f"compiled {way}" for way in COMPILED))
+#: Name → (ways of which the quickest counts, what its time is divided by).
+RATIOS = {"transformers ÷ hmoe": (THEIRS, "hmoe"), "transformers ÷ packed": (THEIRS, "hmoe packed"),
+          "kt-kernel ÷ packed": (("kt-kernel",), "hmoe packed")}  # fmt: skip
+
+
+def ratio(seconds, others, own):
+    """Time of the quickest of some ways ÷ that of another; None where one of them is missing."""
+    best = min((seconds[way] for way in others if way in seconds), default=None)
+    return None if best is None or own not in seconds else best / seconds[own]
+
+
+def print_table(head, words, lines):
+    print(f"| {' | '.join(head)} |\n|{'---|' * words}{'---:|' * (len(head) - words)}")
+    for line in lines:
+        print(f"| {' | '.join(line)} |")
+
+
+def report_machines(rows):
     machines = {json.dumps(row["machine"], sort_keys=True): row["machine"] for row in rows}
     for m in machines.values():
         print(f"{m['cpu']}, {m['cores']} cores, hmoe {m['hmoe']} with {m['instructions']}, torch {m['torch']}, transformers "
               f"{m['transformers']}, {m['day']}; times are {m['time']} ms, the quickest of each way.")  # fmt: skip
         for command in m["commands"]:
             print(f"`{command}`")
-    theirs = ("eager", "batched_mm", "grouped_mm", *(f"compiled {way}" for way in COMPILED))
+
+
+def report_ratios(rows):
+    """Markdown tables of ratios alone, with a column for each number of tokens or phase."""
+    for kind in KINDS:
+        found = {}  # (experts, type, threads, ratio) → column → value
+        for row in rows:
+            if row["cell"]["kind"] == kind:
+                cell = row["cell"]
+                for name, of in RATIOS.items():
+                    value = ratio(row["seconds"], *of)
+                    if value is not None:
+                        line = found.setdefault((row["name"], cell["type"], str(cell["threads"]), name), {})
+                        line[cell.get("tokens", cell.get("phase"))] = f"{value:.2f}"
+        if found:
+            columns = list(dict.fromkeys(column for line in found.values() for column in line))
+            print(f"\n**{kind}**\n")
+            print_table(["experts", "type", "threads", "ratio", *map(str, columns)], 4,
+                        [[*key, *(line.get(column, "") for column in columns)] for key, line in found.items()])  # fmt: skip
+
+
+def report(rows):
+    """Markdown tables of the results."""
     for kind in KINDS:
         some = [row for row in rows if row["cell"]["kind"] == kind]
         if not some:
             continue
-        columns = [way for way in (*theirs, "kt-kernel", "hmoe", "hmoe packed") if any(way in row["seconds"] for row in some)]
+        columns = [way for way in (*THEIRS, "kt-kernel", "hmoe", "hmoe packed") if any(way in row["seconds"] for row in some)]
         rate = kind == "model"
-        head = ["experts", "type", "threads", "tokens/s of" if rate else "tokens", *columns, "transformers ÷ hmoe"]
-        head += ["÷ packed"] if "hmoe packed" in columns else []
-        head += ["kt-kernel ÷ packed"] if "kt-kernel" in columns else []
-        print(f"\n**{kind}**\n\n| {' | '.join(head)} |\n|{'---|' * 2}{'---:|' * (len(head) - 2)}")
+        ratios = {name: (others, own) for name, (others, own) in RATIOS.items() if own in columns and set(others) & set(columns)}
+        lines = []
         for row in some:
             cell, seconds = row["cell"], row["seconds"]
-            best = min((seconds[way] for way in theirs if way in seconds), default=math.nan)
             of = {"prefill": PREFILL, "decode": DECODED}.get(cell.get("phase"))
             times = [(f"{of / seconds[w]:.0f}" if rate else f"{1e3 * seconds[w]:.3g}") if w in seconds else "" for w in columns]
-            ratios = [f"{best / seconds['hmoe']:.2f}" if "hmoe" in seconds else ""]
-            if "hmoe packed" in columns:
-                ratios.append(f"{best / seconds['hmoe packed']:.2f}" if "hmoe packed" in seconds else "")
-            if "kt-kernel" in columns:
-                ratios.append(f"{seconds['kt-kernel'] / seconds['hmoe packed']:.2f}" if "kt-kernel" in seconds else "")
-            print("| " + " | ".join([row["name"], cell["type"], str(cell["threads"]), str(cell.get("tokens", cell.get("phase"))),
-                                     *times, *ratios]) + " |")  # fmt: skip
+            values = [ratio(seconds, *each) for each in ratios.values()]
+            lines.append([row["name"], cell["type"], str(cell["threads"]), str(cell.get("tokens", cell.get("phase"))), *times,
+                          *("" if value is None else f"{value:.2f}" for value in values)])  # fmt: skip
+        print(f"\n**{kind}**\n")
+        print_table(["experts", "type", "threads", "tokens/s of" if rate else "tokens", *columns, *ratios], 3, lines)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=pathlib.Path, help="a file of results to go on with (default: none is kept)")
     parser.add_argument("--report", action="store_true", help="print the tables of the file and measure nothing")
+    parser.add_argument("--ratios", action="store_true", help="print the tables of the file as ratios alone, and measure nothing")
     parser.add_argument("--kind", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--shape", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--tokens", nargs="+", type=int, default=TOKENS)
@@ -286,13 +322,13 @@ def main():
         global clock
         clock, options.threads = time.process_time, [1]
 
-    rows = []
+    rows, only_report = [], options.report or options.ratios
     if options.out is not None and options.out.exists():
         whole, _, rest = options.out.read_text(encoding="utf-8").rpartition("\n")
         rows = [json.loads(line) for line in whole.splitlines()]
-        if rest and not options.report:  # a run ended while it wrote this line
+        if rest and not only_report:  # a run ended while it wrote this line
             options.out.write_text(whole + "\n" if whole else "", encoding="utf-8")
-    if not options.report:
+    if not only_report:
         warnings.simplefilter("ignore")  # of torch.compile, about transformers
         done = {json.dumps(row["cell"], sort_keys=True) for row in rows}
         machine = {"cpu": cpu_name(), "cores": os.cpu_count(), "torch": torch.__version__, "hmoe": hmoe.__version__,
@@ -318,7 +354,8 @@ def main():
             if options.out is not None:
                 with open(options.out, "a", encoding="utf-8") as file:
                     file.write(json.dumps(rows[-1]) + "\n")
-    report(rows)
+    report_machines(rows)
+    (report_ratios if options.ratios else report)(rows)
 
 
 if __name__ == "__main__":
