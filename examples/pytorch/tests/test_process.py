@@ -44,11 +44,12 @@ def test_workers_of_a_data_loader(way):
 
 
 def program(text):
-    return [sys.executable, "-B", "-c", "import os, sys, torch, hmoe.nn\n" + text]
+    return [sys.executable, "-B", "-c", "import os, signal, sys, torch, hmoe.nn\n" + text]
 
 
 def test_passes_have_the_threads_of_torch():
-    """The pool grows to torch.get_num_threads() less the caller's own; here torch starts none for so little work."""
+    """OpenMP's team has torch.get_num_threads(), the caller's own among them: it grows to 3 and shrinks to 2. Torch itself
+    starts none for so little work."""
     done = subprocess.run(program("""
 moe, x, seen = hmoe.nn.MoE(256, [160, 130, 96, 200], router="top_p", p=0.6), torch.randn(40, 256), []
 for threads in (1, 3, 2):
@@ -59,11 +60,12 @@ for threads in (1, 3, 2):
         seen.append(len(os.listdir("/proc/self/task")) - before)
 print(seen)
 """), capture_output=True, text=True, timeout=120)  # fmt: skip
-    assert done.stdout == "[0, 2, 0]\n", done.stdout + done.stderr
+    assert done.stdout == "[0, 2, -1]\n", done.stdout + done.stderr
 
 
 def test_ctrl_c():
-    """Ends a step of training with KeyboardInterrupt; passes after it are right."""
+    """Ends a step of training with KeyboardInterrupt; passes after it are right. Python drops one that comes while it frees an
+    object, so it is sent until it is noticed."""
     running = subprocess.Popen(program("""
 torch.set_num_threads(2)
 moe, x = hmoe.nn.MoE(256, [160, 130, 96, 200], router="top_p", p=0.6), torch.randn(400, 256)
@@ -73,14 +75,21 @@ try:
         moe(x).sum().backward()
         print("step", flush=True)
 except KeyboardInterrupt:
-    pass
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 sys.exit(0 if torch.equal(moe(x), expected) else 1)
 """), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
     try:
         assert running.stdout.readline() == "step\n", running.stderr.read()
-        os.kill(running.pid, signal.SIGINT)
-        _, errors = running.communicate(timeout=60)
-        assert running.returncode == 0, errors
+        for _ in range(60):
+            os.kill(running.pid, signal.SIGINT)
+            try:
+                _, errors = running.communicate(timeout=1)
+            except subprocess.TimeoutExpired:
+                continue
+            assert running.returncode == 0, errors
+            break
+        else:
+            pytest.fail("no SIGINT ended it")
     finally:
         running.kill()
 
