@@ -7,13 +7,14 @@
 
 namespace hmoe::detail {
 
-/// The only owner of an object on the heap. Where T has clone() const, which returns another owned<T>, copies are deep;
-/// else there are none. (Headers that every program reads take this in place of <memory>, which is long to compile.)
-template <class T> class owned {
+/// The only owner of an object on the heap. Copies are deep: T::clone() const returns another owned<T>. Owners that are
+/// not Copied can be moved only. (T may be incomplete, so clone() cannot be asked for. Headers that every program reads
+/// take this in place of <memory>, which is long to compile.)
+template <class T, bool Copied = true> class owned {
 public:
   explicit owned(T* object) noexcept : object_(object) {}
   owned(const owned& other)
-    requires requires(const T& object) { object.clone(); }
+    requires Copied
       : owned(other->clone()) {}
   owned(owned&& other) noexcept : object_(std::exchange(other.object_, nullptr)) {}
   owned& operator=(owned other) noexcept {

@@ -71,7 +71,7 @@ private:
 
   Backend backend_;
   Executor executor_;
-  hmoe::detail::owned<hmoe::workspace> owned_;
+  hmoe::detail::owned<hmoe::workspace, false> owned_;
   hmoe::workspace* workspace_;
   [[no_unique_address]] mutable Probe probe_{};
 };
