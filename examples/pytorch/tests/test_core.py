@@ -18,7 +18,8 @@ def silu(z):
 class Layer:
     """Experts of unequal widths, and what they should give."""
 
-    def __init__(self, dtype=np.float64, gated=True, biased=False, interleaved=False, widths=(3, 1, 8, 5), d=6):
+    def __init__(self, dtype=np.float64, gated=True, biased=False, interleaved=False, widths=(3, 1, 8, 5), d=6,
+                 tokens=9):
         rng = np.random.default_rng(7)
         self.d, self.widths, self.gated = d, list(widths), gated
         lanes = 2 if gated else 1
@@ -36,7 +37,7 @@ class Layer:
         biases = (np.concatenate([b.reshape(-1) for b in self.input_biases]), np.stack(self.output_biases))
         self.bank = _core.Bank(d, self.widths, self.input, self.output, *(biases if biased else (None, None)),
                                gated=gated, interleaved=interleaved)
-        tokens, choices = 9, min(3, len(widths))
+        choices = min(3, len(widths))
         self.x = draw(tokens, d)
         self.ids = np.stack([rng.permutation(len(widths))[:choices] for _ in range(tokens)]).astype(np.int64)
         self.weights = draw(tokens, choices)
@@ -73,6 +74,19 @@ class Core(unittest.TestCase):
         one = layer.forward()
         for threads in (2, 3, 8, 300):
             np.testing.assert_array_equal(layer.forward(threads), one)
+
+    def test_same_bits_among_any_number_of_tokens(self):
+        for gated, biased, d in ((True, True, 90), (False, False, 64), (True, False, 7)):
+            for tokens in (100, 140, 2000):  # experts have some rows, so many that weights are packed, several chunks
+                with self.subTest(gated=gated, d=d, tokens=tokens):
+                    layer = Layer(np.float32, gated, biased, widths=(200, 1, 130, 35), d=d, tokens=tokens)
+                    all_rows = layer.forward(threads=2)
+                    expected = layer.expected()
+                    np.testing.assert_allclose(all_rows, expected, 1e-4, 1e-5 * np.abs(expected).max())
+                    x, ids, weights = layer.x, layer.ids, layer.weights
+                    for first, end in ((0, 1), (17, 19), (30, 95)):
+                        layer.x, layer.ids, layer.weights = x[first:end], ids[first:end], weights[first:end]
+                        np.testing.assert_array_equal(layer.forward(), all_rows[first:end])
 
     def test_ids_that_are_no_expert_are_skipped(self):
         layer = Layer()

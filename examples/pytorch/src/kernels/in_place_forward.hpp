@@ -11,6 +11,7 @@
 #include "batch_rows.hpp"
 #include "context.hpp"
 #include "group_bank.hpp"
+#include "lane_panels.hpp"
 #include "row_dots.hpp"
 
 #include <algorithm>
@@ -21,16 +22,23 @@
 
 namespace hmoe::python {
 
-/// y of a batch in two phases, for as many experts at a time as have hidden values of 16 MB:
-///   1  x · W_inᵀ ─ bias, step ─▶ hidden     piece: some hidden values of up to 128 rows of an expert
-///   2  hidden · W_outᵀ ─ bias, weight ─▶ y  piece: some columns of y, of all experts in ascending order
-/// A value is one sum whose order depends on nothing but its length; no two workers write the same one.
+/// y of a batch in phases, for as many experts at a time as have rows and hidden values of 32 MB:
+///   1  x ─ encode ─▶ rows                   where weights are packed
+///   2  x · W_inᵀ ─ bias, step ─▶ hidden     piece: some hidden values of a chunk of an expert's rows
+///   3  hidden · W_outᵀ ─ bias, weight ─▶ y  piece: some columns of y, of all experts in ascending order
+/// A value is one sum whose order depends on nothing but its length; no two workers write the same one. Weights of
+/// float that many rows are multiplied with are packed by the piece that needs them (lane_panels.hpp), with the same
+/// bits.
 template <class Form, std::size_t Lanes> class in_place_forward {
   using S = typename Form::weight;
   using row_value = typename Form::row_value;
   using dots = row_dots<Form>;
   static constexpr std::size_t columns_of_piece = 8 * dots::columns_together;
-  static constexpr std::size_t hidden_bytes = std::size_t{16} << 20U;
+  static constexpr std::size_t bytes_together = std::size_t{32} << 20U;
+  static constexpr bool may_pack = std::same_as<Form, float_rows>;
+  /// Rows of an expert from which on packing pays, and of a chunk at most; columns of a piece.
+  static constexpr std::size_t packing_rows = 96, most_packed_rows = 4 * lane_panels::rows_together;
+  static constexpr std::size_t packed_columns = 2 * lane_panels::columns_together;
 
 public:
   static void run(const forward_pass& pass) {
@@ -41,27 +49,40 @@ public:
   }
 
 private:
-  /// Rows of an expert that are in work together, and where their hidden values begin.
+  /// Rows of an expert that are in work together, and where they and their hidden values begin; where weights are not
+  /// packed, rows are those of x.
   struct chunk {
-    std::size_t expert, first, count, hidden;
+    std::size_t expert, first, count;
+    bool packs;
+    std::size_t rows, hidden;
   };
+  /// What a worker packs, and sums that it has not finished.
+  struct scratch {
+    float *panels, *partial;
+  };
+
+  /// Rows never begin a multiple of 1 KB apart, all in the same few places of L1.
+  [[nodiscard]] static std::size_t row_length(std::size_t depth) noexcept {
+    return backends::formats::detail::padded_row<row_value>(Form::row_length(depth));
+  }
 
   in_place_forward(const pass_context& ctx, const forward_pass& pass)
       : ctx_(&ctx), bank_(pass.bank), rows_(pass.in, pass.bank->experts.size(), &ctx.workspace()), to_(pass.y),
         x_copy_(&ctx.workspace()), y_copy_(&ctx.workspace()), x_rows_(&ctx.workspace()) {
     const std::size_t tokens = pass.in.tokens, d = bank_->d_model;
     y_ = zero_rows<float, S>(ctx, pass.y, tokens, d, y_copy_);
+    x_step_ = row_length(d);
+    x_rows_.resize_for_overwrite(tokens * x_step_);
     if constexpr (Form::encodes) {
       const matrix_view<const float> x = read_rows<float, S>(ctx, pass.in.x, tokens, d, x_copy_);
-      x_step_ = Form::row_length(d);
-      x_rows_.resize_for_overwrite(tokens * x_step_);
       hmoe::for_each_row(ctx, tokens,
                          [&](std::size_t t) { Form::encode(x.row(t).data(), d, x_rows_.data() + t * x_step_); });
-      x_ = x_rows_.data();
     } else {
-      x_step_ = d;
-      x_ = static_cast<const row_value*>(pass.in.x);
+      hmoe::for_each_row(ctx, tokens, [&](std::size_t t) {
+        std::copy_n(static_cast<const row_value*>(pass.in.x) + t * d, d, x_rows_.data() + t * x_step_);
+      });
     }
+    x_ = x_rows_.data();
   }
 
   void run_all() const {
@@ -74,13 +95,18 @@ private:
       values = 0;
     };
     for (std::size_t e = 0; e < bank_->experts.size(); ++e) {
-      const std::size_t all = rows_.plan().rows_of(e), length = Form::row_length(bank_->experts[e].width);
-      for (std::size_t first = 0, count = 0; first < all; first += count) {
-        count = std::min(dots::most_rows, all - first);
-        if (values != 0 && (values + count * length) * sizeof(row_value) > hidden_bytes)
+      const std::size_t all = rows_.plan().rows_of(e);
+      const bool packs = may_pack && all >= packing_rows;
+      const std::size_t h = bank_->experts[e].width;
+      const std::size_t parts = blocks_of(all, packs ? most_packed_rows : dots::most_rows);
+      for (std::size_t p = 0; p < parts; ++p) {
+        const auto [first, count] = even_part(p, parts, all);
+        const std::size_t rows = packs ? lane_panels::rows_size(count, bank_->d_model) : 0;
+        const std::size_t hidden = packs ? lane_panels::rows_size(count, h) : count * row_length(h);
+        if (values != 0 && (values + rows + hidden) * sizeof(row_value) > bytes_together)
           finish();
-        some.push_back({e, rows_.plan().offsets()[e] + first, count, values});
-        values += count * length;
+        some.push_back({e, rows_.plan().offsets()[e] + first, count, packs, values, values + rows});
+        values += rows + hidden;
       }
     }
     finish();
@@ -89,69 +115,146 @@ private:
 
   void run_chunks(const std::vector<chunk>& chunks, std::size_t values) const {
     const workspace::scope scope(ctx_->workspace());
-    buffer<row_value> hidden(values, &ctx_->workspace());
-    // A piece of the first phase: a chunk, and the first of its hidden values.
+    buffer<row_value> memory(values, &ctx_->workspace());
+    // A piece of a phase: a chunk, and the first of its rows or hidden values.
     std::vector<std::pair<const chunk*, std::size_t>> pieces;
+    std::size_t deepest = 0; // sum for which weights are packed
     for (const chunk& c : chunks)
-      for (std::size_t j = 0; j < bank_->experts[c.expert].width; j += hidden_of_piece)
+      if (c.packs) {
+        deepest = std::max({deepest, bank_->d_model, bank_->experts[c.expert].width});
+        for (std::size_t r = 0; r < c.count; r += encoded_together)
+          pieces.emplace_back(&c, r);
+      }
+    const bool packs = deepest != 0;
+    const std::size_t panels = packs ? Lanes * lane_panels::panels_size(packed_columns, deepest) : 0;
+    const std::size_t all = packs ? panels + lane_panels::partial_size(most_rows, Lanes * packed_columns) : 0;
+    buffer<float> of_workers(ctx_->executor().concurrency() * all, &ctx_->workspace());
+    const auto own = [&](std::size_t worker) {
+      float* first = of_workers.data() + worker * all;
+      return scratch{first, first + panels};
+    };
+    if constexpr (may_pack)
+      if (packs)
+        ctx_->executor().for_each(pieces.size(), [&](std::size_t i, std::size_t) {
+          encode_rows(*pieces[i].first, pieces[i].second, memory.data());
+        });
+    pieces.clear();
+    for (const chunk& c : chunks)
+      for (std::size_t j = 0; j < bank_->experts[c.expert].width; j += hidden_together(c))
         pieces.emplace_back(&c, j);
-    ctx_->executor().for_each(pieces.size(), [&](std::size_t i, std::size_t) {
-      compute_hidden(*pieces[i].first, pieces[i].second, hidden.data());
+    ctx_->executor().for_each(pieces.size(), [&](std::size_t i, std::size_t worker) {
+      compute_hidden(*pieces[i].first, pieces[i].second, memory.data(), own(worker));
     });
-    ctx_->executor().for_each(blocks_of(bank_->d_model, columns_of_piece), [&](std::size_t i, std::size_t) {
-      const block_range columns = block_at(i, columns_of_piece, bank_->d_model);
+    const std::size_t together = packs ? packed_columns : columns_of_piece;
+    ctx_->executor().for_each(blocks_of(bank_->d_model, together), [&](std::size_t i, std::size_t worker) {
+      const block_range columns = block_at(i, together, bank_->d_model);
       for (const chunk& c : chunks)
-        compute_output(c, columns, hidden.data());
+        compute_output(c, columns, memory.data(), own(worker));
     });
   }
 
   /// Where a form has an order of its own, pieces are encoded by themselves.
   static constexpr std::size_t hidden_of_piece =
       Form::encodes ? round_up(columns_of_piece, Form::step) : columns_of_piece;
+  [[nodiscard]] static std::size_t hidden_together(const chunk& c) noexcept {
+    return c.packs ? packed_columns : hidden_of_piece;
+  }
+  /// Rows of a call, and their columns, at most.
+  static constexpr std::size_t most_rows =
+      may_pack ? std::max(dots::most_rows, lane_panels::rows_together) : dots::most_rows;
+  static constexpr std::size_t most_columns = std::max(hidden_of_piece, packed_columns);
+  static constexpr std::size_t encoded_together = 16; ///< rows of a piece
 
-  void compute_hidden(const chunk& c, std::size_t j, row_value* hidden) const {
-    const expert_memory& e = bank_->experts[c.expert];
-    const std::size_t count = std::min(hidden_of_piece, e.width - j), step = Form::row_length(e.width);
+  void encode_rows(const chunk& c, std::size_t first, row_value* memory) const {
+    const std::size_t d = bank_->d_model;
+    for (std::size_t r = first; r < std::min(first + encoded_together, c.count); ++r)
+      lane_panels::encode(x_ + rows_.plan().tokens()[c.first + r] * x_step_, 0, d, d, c.count, r, memory + c.rows);
+  }
+
+  /// sums[l](r, j) = ⟨row first + r of the chunk, row j of matrix l⟩; matrices that are packed are in `own` already.
+  template <std::size_t Matrices, class Row>
+  static void multiply(const chunk& c, std::size_t first, const row_value* packed_rows, const Row& row,
+                       const S* const (&weights)[Matrices], std::size_t stride, std::size_t depth, const scratch& own,
+                       matrix_view<float> (&sums)[Matrices]) {
+    const std::size_t count = sums[0].rows(), columns = sums[0].cols();
+    if constexpr (may_pack)
+      if (c.packs)
+        return lane_panels::multiply(packed_rows, c.count, first, own.panels, depth, own.partial,
+                                     {sums[0].data(), count, sums[0].stride()});
     const row_value* rows[dots::most_rows];
-    for (std::size_t r = 0; r < c.count; ++r)
-      rows[r] = x_ + rows_.plan().tokens()[c.first + r] * x_step_;
-    alignas(64) float sums[Lanes][dots::most_rows * hidden_of_piece];
-    for (std::size_t l = 0; l < Lanes; ++l) {
-      const matrix_view<float> lane(sums[l], c.count, count);
-      dots::multiply(rows, c.count, static_cast<const S*>(e.lanes[l]) + j * e.lane_stride, e.lane_stride, count,
-                     bank_->d_model, lane);
-      add_bias(static_cast<const S*>(e.lane_biases[l]), j, lane);
-    }
-    alignas(64) float activated[hidden_of_piece];
-    const chosen_gate gate{bank_->function, bank_->limit, bank_->alpha};
-    for (std::size_t r = 0; r < c.count; ++r) {
-      const vector_view<const float> first(sums[0] + r * count, count);
-      const vector_view<float> a(activated, count);
-      if constexpr (Lanes == 2)
-        experts::apply_gate(ctx_->backend(), gate, first, vector_view<const float>(sums[1] + r * count, count), a);
-      else
-        experts::activate<chosen_activation>(ctx_->backend(), first, a);
-      Form::encode(activated, count, hidden + c.hidden + r * step + j);
+    for (std::size_t r = 0; r < count; ++r)
+      rows[r] = row(first + r);
+    for (std::size_t m = 0; m < Matrices; ++m)
+      dots::multiply(rows, count, weights[m], stride, columns, depth, sums[m]);
+  }
+  /// Packs `columns` rows of some matrices for these products.
+  template <std::size_t Matrices>
+  static void pack(const chunk& c, const S* const (&weights)[Matrices], std::size_t stride, std::size_t columns,
+                   std::size_t depth, float* panels) {
+    if constexpr (may_pack)
+      for (std::size_t m = 0; m < Matrices && c.packs; ++m)
+        lane_panels::pack(weights[m], stride, columns, depth, panels + m * lane_panels::panels_size(columns, depth));
+  }
+  /// f(first, sums) for rows of a chunk that are multiplied together; sums[m](r, j) has `columns` columns.
+  template <std::size_t Matrices, class F> static void for_each_part(const chunk& c, std::size_t columns, const F& f) {
+    alignas(64) float values[most_rows * Matrices * most_columns];
+    const std::size_t step = round_up(columns, lane_panels::columns_together), parts = blocks_of(c.count, most_rows);
+    for (std::size_t p = 0; p < parts; ++p) {
+      const auto [first, count] = even_part(p, parts, c.count);
+      matrix_view<float> sums[Matrices];
+      for (std::size_t m = 0; m < Matrices; ++m)
+        sums[m] = {values + m * step, count, columns, Matrices * step};
+      f(first, sums);
     }
   }
 
-  void compute_output(const chunk& c, block_range columns, const row_value* hidden) const {
+  void compute_hidden(const chunk& c, std::size_t j, row_value* memory, const scratch& own) const {
     const expert_memory& e = bank_->experts[c.expert];
-    const std::size_t step = Form::row_length(e.width);
-    const row_value* rows[dots::most_rows];
-    for (std::size_t r = 0; r < c.count; ++r)
-      rows[r] = hidden + c.hidden + r * step;
-    alignas(64) float sums[dots::most_rows * columns_of_piece];
-    const matrix_view<float> out(sums, c.count, columns.count);
-    dots::multiply(rows, c.count, static_cast<const S*>(e.output) + columns.first * e.output_stride, e.output_stride,
-                   columns.count, e.width, out);
-    add_bias(static_cast<const S*>(e.output_bias), columns.first, out);
-    for (std::size_t r = 0; r < c.count; ++r) {
-      const std::size_t slot = c.first + r;
-      rows::add_scaled(ctx_->backend(), rows_.assigned().weights()[rows_.plan().entries()[slot]],
-                       vector_view<const float>(out.row(r)),
-                       y_.row(rows_.plan().tokens()[slot]).subview(columns.first, columns.count));
-    }
+    const std::size_t columns = std::min(hidden_together(c), e.width - j), d = bank_->d_model;
+    const S* weights[Lanes];
+    for (std::size_t l = 0; l < Lanes; ++l)
+      weights[l] = static_cast<const S*>(e.lanes[l]) + j * e.lane_stride;
+    pack(c, weights, e.lane_stride, columns, d, own.panels);
+    alignas(64) float activated[most_columns];
+    const chosen_gate gate{bank_->function, bank_->limit, bank_->alpha};
+    for_each_part<Lanes>(c, columns, [&](std::size_t begin, matrix_view<float>(&sums)[Lanes]) {
+      const auto row = [&](std::size_t r) { return x_ + rows_.plan().tokens()[c.first + r] * x_step_; };
+      multiply(c, begin, memory + c.rows, row, weights, e.lane_stride, d, own, sums);
+      for (std::size_t l = 0; l < Lanes; ++l)
+        add_bias(static_cast<const S*>(e.lane_biases[l]), j, sums[l]);
+      for (std::size_t r = 0; r < sums[0].rows(); ++r) {
+        const vector_view<const float> first = sums[0].row(r);
+        const vector_view<float> a(activated, columns);
+        if constexpr (Lanes == 2)
+          experts::apply_gate(ctx_->backend(), gate, first, vector_view<const float>(sums[1].row(r)), a);
+        else
+          experts::activate<chosen_activation>(ctx_->backend(), first, a);
+        if constexpr (may_pack)
+          if (c.packs) {
+            lane_panels::encode(activated, j, columns, e.width, c.count, begin + r, memory + c.hidden);
+            continue;
+          }
+        Form::encode(activated, columns, memory + c.hidden + (begin + r) * row_length(e.width) + j);
+      }
+    });
+  }
+
+  void compute_output(const chunk& c, block_range columns, const row_value* memory, const scratch& own) const {
+    const expert_memory& e = bank_->experts[c.expert];
+    const row_value* hidden = memory + c.hidden;
+    const S* weights[1] = {static_cast<const S*>(e.output) + columns.first * e.output_stride};
+    pack(c, weights, e.output_stride, columns.count, e.width, own.panels);
+    for_each_part<1>(c, columns.count, [&](std::size_t begin, matrix_view<float>(&out)[1]) {
+      const auto row = [&](std::size_t r) { return hidden + r * row_length(e.width); };
+      multiply(c, begin, hidden, row, weights, e.output_stride, e.width, own, out);
+      add_bias(static_cast<const S*>(e.output_bias), columns.first, out[0]);
+      for (std::size_t r = 0; r < out[0].rows(); ++r) {
+        const std::size_t slot = c.first + begin + r;
+        rows::add_scaled(ctx_->backend(), rows_.assigned().weights()[rows_.plan().entries()[slot]],
+                         vector_view<const float>(out[0].row(r)),
+                         y_.row(rows_.plan().tokens()[slot]).subview(columns.first, columns.count));
+      }
+    });
   }
 
   static void add_bias(const S* bias, std::size_t first, matrix_view<float> to) noexcept {

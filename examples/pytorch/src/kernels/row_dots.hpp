@@ -171,6 +171,29 @@ private:
     return values[0];
 #endif
   }
+  /// Of Count registers that `lanes` finds, to[i] being the sum of lanes(i). Four at a time take 13 instructions with
+  /// AVX-512, one by one 32.
+  template <std::size_t Count, class Lanes>
+  [[gnu::always_inline]] static void sums_of(const Lanes& lanes, float* to) noexcept {
+    std::size_t i = 0;
+#if defined(__AVX512F__)
+    const auto halves = [](__m512 a, __m512 b) { // a[l] + a[l + 8], and b behind them
+      return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+    };
+    const __m512i first_of_quarter = _mm512_setr_epi32(0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12);
+#pragma GCC unroll 8
+    for (; i + 4 <= Count; i += 4) {
+      const __m512 ab = halves(lanes(i), lanes(i + 1)), cd = halves(lanes(i + 2), lanes(i + 3));
+      const __m512 four = _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
+      const __m512 two = _mm512_add_ps(four, _mm512_permute_ps(four, 0x4e));
+      const __m512 one = _mm512_add_ps(two, _mm512_permute_ps(two, 0xb1));
+      _mm_storeu_ps(to + i, _mm512_castps512_ps128(_mm512_permutexvar_ps(first_of_quarter, one)));
+    }
+#endif
+#pragma GCC unroll 8
+    for (; i < Count; ++i)
+      to[i] = sum_of(lanes(i));
+  }
 
   /// Products of rows, from value `first` on, and weights, added to the lanes `from` (zeros where there are none): to
   /// the lanes `to`, or summed to sums(r, c) where that is null.
@@ -218,14 +241,18 @@ private:
           Form::add(lanes[r][c], value, row[r]);
       }
     }
+    if (to != nullptr) {
 #pragma GCC unroll 8
-    for (std::size_t r = 0; r < R; ++r)
+      for (std::size_t r = 0; r < R; ++r)
 #pragma GCC unroll 8
-      for (std::size_t c = 0; c < C; ++c)
-        if (to != nullptr)
+        for (std::size_t c = 0; c < C; ++c)
           lanes[r][c].store_aligned(to + (r * C + c) * vec::size);
-        else
-          sums(r, c) = sum_of(lanes[r][c]);
+      return;
+    }
+    alignas(64) float values[R * C];
+    sums_of<R * C>([&](std::size_t i) { return lanes[i / C][i % C]; }, values);
+    for (std::size_t r = 0; r < R; ++r)
+      std::copy_n(values + r * C, C, sums.row(r).data());
   }
   template <class Value>
   [[nodiscard]] static typename Form::operand load_some(const Value* from, std::size_t count) noexcept {

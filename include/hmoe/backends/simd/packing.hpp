@@ -10,6 +10,11 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <type_traits>
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
 
 /// Operands of a product in the order in which a kernel reads them: for each k, Width values side by side.
 namespace hmoe::backends::simd_detail {
@@ -18,11 +23,44 @@ namespace hmoe::backends::simd_detail {
 /// on every instruction set, where wider ones need several.
 template <class T> using square_vector = xsimd::make_sized_batch_t<T, 16 / sizeof(T)>;
 
+/// Registers in which Width rows are turned over, a cache line of each at a time: those of AVX-512 have room for a
+/// line, and loads place quarters of it, so each value is shuffled twice only and stored among 16.
+#if defined(__AVX512F__)
+template <std::size_t Width, class T>
+using line_square =
+    std::conditional_t<std::is_same_v<T, float> && Width % 16 == 0, xsimd::batch<T, xsimd::avx512f>, square_vector<T>>;
+#else
+template <std::size_t Width, class T> using line_square = square_vector<T>;
+#endif
+
 /// Turns V::size rows, beginning at `rows`, over at k: to[j · width + i] = rows[i][k + j].
 template <class V, class T>
 [[gnu::always_inline]] inline void interleave_square(const T* const* rows, std::size_t k, T* to,
                                                      std::size_t width) noexcept {
-  if constexpr (V::size == 4) {
+  if constexpr (V::size == 16) {
+#if defined(__AVX512F__)
+#pragma GCC unroll 4
+    for (std::size_t j = 0; j < 16; j += 4, to += 4 * width) {
+      __m512 quarters[4]; // of k + j: rows i, i + 4, i + 8, i + 12
+#pragma GCC unroll 4
+      for (std::size_t i = 0; i < 4; ++i) {
+        const auto part = [&](std::size_t row) { return _mm_loadu_ps(rows[row] + k + j); };
+        __m512 all = _mm512_castps128_ps512(part(i));
+        all = _mm512_mask_broadcast_f32x4(all, 0x00f0, part(i + 4));
+        all = _mm512_mask_broadcast_f32x4(all, 0x0f00, part(i + 8));
+        quarters[i] = _mm512_mask_broadcast_f32x4(all, 0xf000, part(i + 12));
+      }
+      const __m512d ab_low = _mm512_castps_pd(_mm512_unpacklo_ps(quarters[0], quarters[1]));
+      const __m512d ab_high = _mm512_castps_pd(_mm512_unpackhi_ps(quarters[0], quarters[1]));
+      const __m512d cd_low = _mm512_castps_pd(_mm512_unpacklo_ps(quarters[2], quarters[3]));
+      const __m512d cd_high = _mm512_castps_pd(_mm512_unpackhi_ps(quarters[2], quarters[3]));
+      _mm512_storeu_pd(to, _mm512_unpacklo_pd(ab_low, cd_low));
+      _mm512_storeu_pd(to + width, _mm512_unpackhi_pd(ab_low, cd_low));
+      _mm512_storeu_pd(to + 2 * width, _mm512_unpacklo_pd(ab_high, cd_high));
+      _mm512_storeu_pd(to + 3 * width, _mm512_unpackhi_pd(ab_high, cd_high));
+    }
+#endif
+  } else if constexpr (V::size == 4) {
     const V a = V::load_unaligned(rows[0] + k), b = V::load_unaligned(rows[1] + k);
     const V c = V::load_unaligned(rows[2] + k), d = V::load_unaligned(rows[3] + k);
     const V ac_low = xsimd::zip_lo(a, c), ac_high = xsimd::zip_hi(a, c);
@@ -40,7 +78,8 @@ template <class V, class T>
 }
 
 /// to[k][i] = from[i][k], i < Width, k < depth: rows side by side.
-template <std::size_t Width, class T> void interleave_rows(const T* const* from, std::size_t depth, T* to) noexcept {
+template <std::size_t Width, class T, class LineSquare = line_square<Width, T>>
+void interleave_rows(const T* const* from, std::size_t depth, T* to) noexcept {
   using vec = square_vector<T>;
   static_assert(Width % vec::size == 0);
   // An array of its own: a store through `to` could change the caller's pointers, so each would be read again after it.
@@ -60,10 +99,10 @@ template <std::size_t Width, class T> void interleave_rows(const T* const* from,
 #pragma GCC unroll 1
         for (std::size_t i = first; i < first + together; ++i)
           __builtin_prefetch(rows[i] + k + ahead);
-      for (std::size_t i = first; i < first + together; i += vec::size)
+      for (std::size_t i = first; i < first + together; i += LineSquare::size)
 #pragma GCC unroll 8
-        for (std::size_t j = 0; j < line; j += vec::size)
-          interleave_square<vec>(rows + i, k + j, to + (k + j) * Width + i, Width);
+        for (std::size_t j = 0; j < line; j += LineSquare::size)
+          interleave_square<LineSquare>(rows + i, k + j, to + (k + j) * Width + i, Width);
     }
   std::size_t k = whole;
   for (; k + vec::size <= depth; k += vec::size)
