@@ -7,7 +7,8 @@
     python examples/pytorch/benchmarks/experts.py --out experts.jsonl --ratios      # ratios alone
 
 What is measured is added to the file cell by cell; the same command goes on with it, and leaves out what is there. All ways of
-a cell run in turn in one process, so that a busy machine slows all of them down, and the quickest time of each counts.
+a cell run in turn in one process, so that a busy machine slows all of them down, and the quickest time of each counts. Before
+each, the last-level cache is filled with something else: otherwise those that read the same weights would help each other.
 Shapes are those of models' experts: fewer of them, and then narrower ones, where weights would take more than --memory.
 """
 
@@ -32,6 +33,7 @@ from transformers.models.mixtral.modeling_mixtral import MixtralExperts
 
 import hmoe
 import hmoe.transformers
+from cold_cache import empty_cache
 
 #: d_model, width, experts, experts of a token
 SHAPES = {
@@ -106,7 +108,7 @@ def ways_of(module, dtype, tokens, choices, compiled, training):
 
 def quickest(steps, seconds):
     """The least time of each step, in seconds, all in turn; a step may tell its own time. Those that fail are left out, with
-    the reason on stderr."""
+    the reason on stderr. `seconds` for each, with what lies between them."""
     best = dict.fromkeys(steps, math.inf)
     for name in list(steps):
         try:
@@ -118,6 +120,7 @@ def quickest(steps, seconds):
     while rounds < 2 or time.perf_counter() < end:
         rounds += 1
         for name, step in steps.items():
+            empty_cache()
             begin = clock()
             told = step()
             best[name] = min(best[name], clock() - begin if told is None else told)

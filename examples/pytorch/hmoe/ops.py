@@ -11,7 +11,7 @@ from typing import List, Optional, Sequence  # older versions of torch know no o
 import torch
 from torch import Tensor
 
-from . import _core, _cuda_ops, _nn_ops
+from . import _core, _cuda_ops, _memory, _nn_ops
 
 __all__ = ["ACTIVATIONS", "experts"]
 
@@ -190,7 +190,7 @@ def _experts_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of x, weights, and the four tensors of the experts; empty ones of those that are not wanted."""
     parameters = (*_readable(input, output, True), input_bias, output_bias)
-    gradients = _empty_gradients(x, (x, weights, *parameters), wanted)
+    gradients = _empty_gradients(x, (x, weights, *parameters), wanted, _memory.empty_like)
     dx, d_weights, *of_experts = [g if w else None for g, w in zip(gradients, wanted)]
     bank = _bank(x.shape[1], widths, *parameters, function, limit, alpha, gated, interleaved)
     if _transposed(*parameters[:2]):
@@ -201,9 +201,9 @@ def _experts_backward(
     return tuple(_as_parameters(g, t) for g, t in zip(gradients, (x, weights, input, output, input_bias, output_bias)))
 
 
-def _empty_gradients(x, tensors, wanted):
+def _empty_gradients(x, tensors, wanted, empty_like=torch.empty_like):
     """In the order in memory that the tensors have."""
-    return [torch.empty_like(t) if w else x.new_empty((0,)) for t, w in zip(tensors, wanted)]
+    return [empty_like(t) if w else x.new_empty((0,)) for t, w in zip(tensors, wanted)]
 
 
 def _as_parameters(gradient, tensor):

@@ -74,7 +74,7 @@ bank bank::gradients(std::optional<array> input, std::optional<array> output, st
   result.owners_.clear();
   result.writable_ = true;
   for (const auto* each : {&input, &output})
-    if (*each) // mostly new memory, whose pages are made when they are first written
+    if (*each) // where memory is new, its pages are made when they are first written
       prefer_huge_pages(const_cast<void*>((*each)->data()), (*each)->nbytes());
   result.place(std::move(input), std::move(output), std::move(input_bias), std::move(output_bias));
   return result;

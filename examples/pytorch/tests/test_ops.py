@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 import hmoe
+from hmoe import _memory
 from hmoe.ops import experts
 
 WIDTHS = (24, 8, 40, 1)
@@ -197,6 +198,23 @@ def test_bits_of_transposed_matrices(dtype):
     assert all(torch.equal(a, b) for other in results[1:] for a, b in zip(results[0], other))
     one = {n: t[7:8] if n in ("x", "weights") else t for n, t in tensors.items()}
     assert torch.equal(experts(ids=ids[7:8], **one, interleaved=True)[0], results[0][0][7])
+
+
+def test_memory_of_large_gradients_is_used_again(monkeypatch):
+    tensors, ids = layer(torch.float32)
+    expected = gradients(experts(ids=ids, **tensors, widths=WIDTHS), tensors)
+    monkeypatch.setattr(_memory, "LEAST_BYTES", 1)
+    first = gradients(experts(ids=ids, **tensors, widths=WIDTHS), tensors)
+    second = gradients(2 * experts(ids=ids, **tensors, widths=WIDTHS), tensors)
+    assert all(torch.equal(a, e) and torch.equal(b, 2 * e) for a, b, e in zip(first, second, expected, strict=True))
+    of_first, of_second = ({g.data_ptr() for g in some} for some in (first, second))
+    assert not of_first & of_second
+    view = first[-1].flatten()[1:]  # keeps its memory
+    del first
+    third = gradients(4 * experts(ids=ids, **tensors, widths=WIDTHS), tensors)
+    assert len(of_first & {g.data_ptr() for g in third}) == len(of_first) - 1
+    assert all(torch.equal(g, 4 * e) for g, e in zip(third, expected, strict=True))
+    assert torch.equal(view, expected[-1].flatten()[1:])
 
 
 OTHERS = [("HMOE_ISA", level) for level in hmoe.built_for() if level != hmoe.instructions()]
