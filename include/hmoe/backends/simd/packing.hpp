@@ -23,8 +23,8 @@ namespace hmoe::backends::simd_detail {
 /// on every instruction set, where wider ones need several.
 template <class T> using square_vector = xsimd::make_sized_batch_t<T, 16 / sizeof(T)>;
 
-/// Registers in which Width rows are turned over, a cache line of each at a time: those of AVX-512 have room for a
-/// line, and loads place quarters of it, so each value is shuffled twice only and stored among 16.
+/// Registers that transpose 64 bytes of each of Width rows at a time. One of AVX-512 holds all 64: it is loaded from
+/// quarters of four rows, shuffled twice, and stores 16 values side by side.
 #if defined(__AVX512F__)
 template <std::size_t Width, class T>
 using line_square =
@@ -37,7 +37,7 @@ template <std::size_t Width, class T> using line_square = square_vector<T>;
 template <class V, class T>
 [[gnu::always_inline]] inline void interleave_square(const T* const* rows, std::size_t k, T* to,
                                                      std::size_t width) noexcept {
-  if constexpr (V::size == 16) {
+  if constexpr (sizeof(V) == 64) {
 #if defined(__AVX512F__)
 #pragma GCC unroll 4
     for (std::size_t j = 0; j < 16; j += 4, to += 4 * width) {
@@ -77,7 +77,8 @@ template <class V, class T>
   }
 }
 
-/// to[k][i] = from[i][k], i < Width, k < depth: rows side by side.
+/// to[k][i] = from[i][k], i < Width, k < depth: rows side by side. LineSquare is part of the name, since a program may
+/// have this function for several instruction sets.
 template <std::size_t Width, class T, class LineSquare = line_square<Width, T>>
 void interleave_rows(const T* const* from, std::size_t depth, T* to) noexcept {
   using vec = square_vector<T>;
