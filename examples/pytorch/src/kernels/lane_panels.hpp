@@ -34,16 +34,18 @@ public:
   [[nodiscard]] static std::size_t rows_size(std::size_t count, std::size_t depth) noexcept {
     return lanes * count * row_part(depth);
   }
-  /// Values [first, first + some) of row r of `count` rows of `depth` values; zeros behind the last one.
+  /// Values [first, first + some) of row r of `count` rows of `depth` values; zeros behind the last one. `first` is a
+  /// multiple of columns_together.
   static void encode(const float* from, std::size_t first, std::size_t some, std::size_t depth, std::size_t count,
                      std::size_t r, float* rows) noexcept {
-    for (std::size_t l = 0; l < lanes; ++l) {
-      float* to = rows + (l * count + r) * row_part(depth);
-      for (std::size_t k = round_up(first + lanes - l, lanes) - lanes + l; k < first + some; k += lanes)
-        to[k / lanes] = from[k - first];
-      if (first + some == depth && depth % lanes != 0 && l >= depth % lanes)
-        to[depth / lanes] = 0;
-    }
+    const std::size_t apart = count * row_part(depth), whole = some / lanes;
+    float* to = rows + r * row_part(depth) + first / lanes;
+    std::size_t step =
+        turn_steps<backends::simd_detail::line_square<columns_together, float>>(from, 0, whole, to, apart);
+    step = turn_steps<backends::simd_detail::square_vector<float>>(from, step, whole, to, apart);
+    for (; step < blocks_of(some, lanes); ++step)
+      for (std::size_t l = 0; l < lanes; ++l)
+        to[l * apart + step] = step * lanes + l < some ? from[step * lanes + l] : 0;
   }
 
   /// Floats of the panels of some columns.
@@ -61,36 +63,40 @@ public:
   [[nodiscard]] static std::size_t partial_size(std::size_t rows, std::size_t columns) noexcept {
     return tree_height * rows * columns;
   }
-  /// sums(r, c) = ⟨row first + r of `count` rows, column c of the panels⟩; the columns of sums fill the panels. Lane
-  /// after lane, in the order in which they are added up: a lane of a panel is in L1, that of the rows in L2.
+  /// sums(r, c) = ⟨row first + r of `count` rows, column c of the panels⟩; the columns of sums fill the panels. Some
+  /// lanes after others, in the order in which they are added up: those of a panel are in L1, those of the rows in L2.
   static void multiply(const float* rows, std::size_t count, std::size_t first, const float* panels, std::size_t depth,
                        float* partial, matrix_view<float> sums) noexcept {
     const std::size_t each = steps(depth), step = row_part(depth), blocks = blocks_of(sums.rows(), block);
-    const auto waiting = [&](std::size_t place, std::size_t c, std::size_t row) {
-      return partial + (place * sums.cols() + c) * sums.rows() + row * columns_together;
-    };
-    for (std::size_t i = 0; i < lanes; ++i)
+    const std::size_t together = lanes_together(depth);
+    alignas(64) float tiles[tree_height][block * columns_together];
+    for (std::size_t begin = 0; begin < lanes; begin += together)
       for (std::size_t c = 0; c < sums.cols(); c += columns_together)
         for (std::size_t b = 0; b < blocks; ++b) {
           const block_range own = even_part(b, blocks, sums.rows());
-          const float* from = rows + (lane_at(i) * count + first + own.first) * step;
-          const float* weights = panels + panels_size(c, depth) + lane_at(i) * lane_size(depth);
-          std::size_t place = static_cast<std::size_t>(std::popcount(i)); // as many sums wait for others
-          alignas(64) float tile[block * columns_together];
-          float* more = i % 2 == 0 ? waiting(place, c, own.first) : tile;
-          backends::simd_detail::multiply_panels<block, 1, format, arch>(
-              own.count, each, from, step, reinterpret_cast<const std::byte*>(weights),
-              {reinterpret_cast<const std::byte*>(from + own.count * step), 2 * own.count}, more);
-          for (std::size_t pairs = i; pairs % 2 != 0; pairs /= 2) {
-            float* to = waiting(--place, c, own.first);
-            for (std::size_t v = 0; v < own.count * columns_together; v += lanes)
-              (vec::load_aligned(to + v) + vec::load_aligned(more + v)).store_aligned(to + v);
-            more = to;
+          const auto kept = static_cast<std::size_t>(std::popcount(begin)); // sums of lanes before these
+          const auto waiting = [&](std::size_t place) {
+            return place > kept ? tiles[place - 1]
+                                : partial + ((place * sums.cols() + c) * sums.rows() + own.first * columns_together);
+          };
+          for (std::size_t i = begin; i < begin + together; ++i) {
+            const auto row = [&](std::size_t lane) {
+              return rows + (lane_at(lane) * count + first + own.first) * step;
+            };
+            const float* from = row(i);
+            const float* next = i + 1 < begin + together ? row(i + 1) : row(begin) + own.count * step;
+            const float* added[tree_height];
+            auto place = static_cast<std::size_t>(std::popcount(i)); // as many sums wait for others
+            std::size_t adds = 0;
+            for (std::size_t pairs = i; pairs % 2 != 0; pairs /= 2)
+              added[adds++] = waiting(--place);
+            const bool last = i + 1 == lanes;
+            multiply_block<block>(
+                own.count, each, from, step, panels + panels_size(c, depth) + lane_at(i) * lane_size(depth),
+                {reinterpret_cast<const std::byte*>(next), 2 * own.count}, added, adds,
+                last ? sums.row(own.first).data() + c : waiting(place), last ? sums.stride() : columns_together);
           }
         }
-    for (std::size_t r = 0; r < sums.rows(); ++r)
-      for (std::size_t c = 0; c < sums.cols(); c += columns_together)
-        std::copy_n(waiting(0, c, r), columns_together, sums.row(r).data() + c);
   }
 
 private:
@@ -113,6 +119,58 @@ private:
     return lane;
   }
 
+  /// Lanes that are multiplied one after another for a block, whose sums are then added in L1: as many as have a panel
+  /// of 24 KB, half of L1.
+  static std::size_t lanes_together(std::size_t depth) noexcept {
+    std::size_t some = lanes;
+    while (some > 1 && some * lane_size(depth) * sizeof(float) > (std::size_t{24} << 10U))
+      some /= 2;
+    return some;
+  }
+  /// to(r, c) = Σ_k row_r(k) · panel(k, c), and `added` one after another, which are sums of other lanes: these are
+  /// added while the sums are in registers.
+  template <std::size_t Rows>
+  static void multiply_block(std::size_t rows, std::size_t depth, const float* first, std::size_t step,
+                             const float* panel, backends::formats::detail::read_ahead ahead, const float* const* added,
+                             std::size_t adds, float* to, std::size_t to_step) noexcept {
+    namespace detail = backends::formats::detail;
+    if constexpr (Rows > 1)
+      if (rows < Rows)
+        return multiply_block<Rows - 1>(rows, depth, first, step, panel, ahead, added, adds, to, to_step);
+    vec sums[Rows][2];
+    detail::clear(sums);
+    detail::row_pointers<float, Rows> values(first, step);
+    const bool into_l2 = detail::asks_for_l2<arch>();
+    for (std::size_t k = 0; k < depth; ++k, panel += columns_together, values.advance(1)) {
+      ahead.template advance<columns_together * sizeof(float), 1>(0, into_l2);
+      detail::add_products<Rows>(vec::load_aligned(panel), vec::load_aligned(panel + lanes), values, 0, sums);
+    }
+    for (std::size_t i = 0; i < adds; ++i)
+#pragma GCC unroll 16
+      for (std::size_t r = 0; r < Rows; ++r)
+#pragma GCC unroll 2
+        for (std::size_t half = 0; half < 2; ++half)
+          sums[r][half] += vec::load_aligned(added[i] + r * columns_together + half * lanes);
+#pragma GCC unroll 16
+    for (std::size_t r = 0; r < Rows; ++r, to += to_step) {
+      sums[r][0].store_aligned(to);
+      sums[r][1].store_aligned(to + lanes);
+    }
+  }
+
+  /// Steps from `step` on, Square::size at a time: value l of each goes to lane l. Returns the first one that is left.
+  template <class Square>
+  static std::size_t turn_steps(const float* from, std::size_t step, std::size_t whole, float* to,
+                                std::size_t apart) noexcept {
+    for (; step + Square::size <= whole; step += Square::size) {
+      const float* several[Square::size];
+      for (std::size_t i = 0; i < Square::size; ++i)
+        several[i] = from + (step + i) * lanes;
+      for (std::size_t l = 0; l < lanes; l += Square::size)
+        backends::simd_detail::interleave_square<Square>(several, l, to + l * apart + step, apart);
+    }
+    return step;
+  }
   static void pack_panel(const float* weights, std::size_t stride, std::size_t columns, std::size_t depth,
                          float* panel) noexcept {
     using square = backends::simd_detail::line_square<columns_together, float>;
