@@ -36,8 +36,8 @@ template <class Form, std::size_t Lanes> class in_place_forward {
   static constexpr std::size_t columns_of_piece = 8 * dots::columns_together;
   static constexpr std::size_t bytes_together = std::size_t{32} << 20U;
   static constexpr bool may_pack = std::same_as<Form, float_rows>;
-  /// Rows of an expert from which on packing pays, and of a chunk at most; columns of a piece.
-  static constexpr std::size_t packing_rows = 96, most_packed_rows = 4 * lane_panels::rows_together;
+  /// Rows of an expert from which on packing pays; columns of a piece at most.
+  static constexpr std::size_t packing_rows = 96;
   static constexpr std::size_t packed_columns = 2 * lane_panels::columns_together;
 
 public:
@@ -67,10 +67,13 @@ private:
   }
 
   in_place_forward(const pass_context& ctx, const forward_pass& pass)
-      : ctx_(&ctx), bank_(pass.bank), rows_(pass.in, pass.bank->experts.size(), &ctx.workspace()), to_(pass.y),
-        x_copy_(&ctx.workspace()), y_copy_(&ctx.workspace()), x_rows_(&ctx.workspace()) {
+      : ctx_(&ctx), bank_(pass.bank), rows_(pass.in, pass.bank->experts.size(), &ctx.workspace()),
+        in_(static_cast<const S*>(pass.in.x)), to_(pass.y), x_copy_(&ctx.workspace()), y_copy_(&ctx.workspace()),
+        x_rows_(&ctx.workspace()) {
     const std::size_t tokens = pass.in.tokens, d = bank_->d_model;
     y_ = zero_rows<float, S>(ctx, pass.y, tokens, d, y_copy_);
+    if (!reads_x())
+      return;
     x_step_ = row_length(d);
     x_rows_.resize_for_overwrite(tokens * x_step_);
     if constexpr (Form::encodes) {
@@ -85,6 +88,27 @@ private:
     x_ = x_rows_.data();
   }
 
+  [[nodiscard]] bool packs(std::size_t expert) const noexcept {
+    return may_pack && rows_.plan().rows_of(expert) >= packing_rows;
+  }
+  /// Whether any expert does not pack, and so reads rows of x as they are.
+  [[nodiscard]] bool reads_x() const noexcept {
+    for (std::size_t e = 0; e < bank_->experts.size(); ++e)
+      if (rows_.plan().rows_of(e) != 0 && !packs(e))
+        return true;
+    return false;
+  }
+
+  /// Chunks of an expert whose weights are packed, which every chunk does anew: as few as fit, but some for every
+  /// worker.
+  [[nodiscard]] std::size_t packed_chunks(std::size_t rows, std::size_t width) const noexcept {
+    const std::size_t row = lane_panels::rows_size(1, bank_->d_model) + lane_panels::rows_size(1, width);
+    const std::size_t fitting = std::max(bytes_together / (row * sizeof(row_value)), lane_panels::rows_together);
+    const std::size_t pieces = std::max(column_pieces(true, packed_columns, width), std::size_t{1});
+    return std::max(blocks_of(rows, fitting), std::min(blocks_of(rows, 4 * lane_panels::rows_together),
+                                                       blocks_of(ctx_->executor().concurrency(), pieces)));
+  }
+
   void run_all() const {
     std::vector<chunk> some;
     std::size_t values = 0;
@@ -96,16 +120,15 @@ private:
     };
     for (std::size_t e = 0; e < bank_->experts.size(); ++e) {
       const std::size_t all = rows_.plan().rows_of(e);
-      const bool packs = may_pack && all >= packing_rows;
       const std::size_t h = bank_->experts[e].width;
-      const std::size_t parts = blocks_of(all, packs ? most_packed_rows : dots::most_rows);
+      const std::size_t parts = packs(e) ? packed_chunks(all, h) : blocks_of(all, dots::most_rows);
       for (std::size_t p = 0; p < parts; ++p) {
         const auto [first, count] = even_part(p, parts, all);
-        const std::size_t rows = packs ? lane_panels::rows_size(count, bank_->d_model) : 0;
-        const std::size_t hidden = packs ? lane_panels::rows_size(count, h) : count * row_length(h);
+        const std::size_t rows = packs(e) ? lane_panels::rows_size(count, bank_->d_model) : 0;
+        const std::size_t hidden = packs(e) ? lane_panels::rows_size(count, h) : count * row_length(h);
         if (values != 0 && (values + rows + hidden) * sizeof(row_value) > bytes_together)
           finish();
-        some.push_back({e, rows_.plan().offsets()[e] + first, count, packs, values, values + rows});
+        some.push_back({e, rows_.plan().offsets()[e] + first, count, packs(e), values, values + rows});
         values += rows + hidden;
       }
     }
@@ -116,14 +139,14 @@ private:
   void run_chunks(const std::vector<chunk>& chunks, std::size_t values) const {
     const workspace::scope scope(ctx_->workspace());
     buffer<row_value> memory(values, &ctx_->workspace());
-    // A piece of a phase: a chunk, and the first of its rows or hidden values.
-    std::vector<std::pair<const chunk*, std::size_t>> pieces;
+    // A piece of a phase: a chunk, and some of its rows or hidden values.
+    std::vector<std::pair<const chunk*, block_range>> pieces;
     std::size_t deepest = 0; // sum for which weights are packed
     for (const chunk& c : chunks)
       if (c.packs) {
         deepest = std::max({deepest, bank_->d_model, bank_->experts[c.expert].width});
-        for (std::size_t r = 0; r < c.count; r += encoded_together)
-          pieces.emplace_back(&c, r);
+        for (std::size_t i = 0; i < blocks_of(c.count, encoded_together); ++i)
+          pieces.emplace_back(&c, block_at(i, encoded_together, c.count));
       }
     const bool packs = deepest != 0;
     const std::size_t panels = packs ? Lanes * lane_panels::panels_size(packed_columns, deepest) : 0;
@@ -140,35 +163,50 @@ private:
         });
     pieces.clear();
     for (const chunk& c : chunks)
-      for (std::size_t j = 0; j < bank_->experts[c.expert].width; j += hidden_together(c))
-        pieces.emplace_back(&c, j);
+      for (std::size_t i = 0, width = bank_->experts[c.expert].width;
+           i < column_pieces(c.packs, hidden_of_piece, width); ++i)
+        pieces.emplace_back(&c, columns_of(i, c.packs, hidden_of_piece, width));
     ctx_->executor().for_each(pieces.size(), [&](std::size_t i, std::size_t worker) {
       compute_hidden(*pieces[i].first, pieces[i].second, memory.data(), own(worker));
     });
-    const std::size_t together = packs ? packed_columns : columns_of_piece;
-    ctx_->executor().for_each(blocks_of(bank_->d_model, together), [&](std::size_t i, std::size_t worker) {
-      const block_range columns = block_at(i, together, bank_->d_model);
+    const std::size_t d = bank_->d_model;
+    ctx_->executor().for_each(column_pieces(packs, columns_of_piece, d), [&](std::size_t i, std::size_t worker) {
       for (const chunk& c : chunks)
-        compute_output(c, columns, memory.data(), own(worker));
+        compute_output(c, columns_of(i, packs, columns_of_piece, d), memory.data(), own(worker));
     });
+  }
+
+  /// How many pieces `width` columns are, of `together` each; where weights are packed, of one panel or two, so that
+  /// all workers have as much to do.
+  [[nodiscard]] std::size_t column_pieces(bool packs, std::size_t together, std::size_t width) const noexcept {
+    if (!packs)
+      return blocks_of(width, together);
+    const std::size_t pieces = round_up(blocks_of(width, packed_columns), ctx_->executor().concurrency());
+    return std::min(pieces, blocks_of(width, lane_panels::columns_together));
+  }
+  [[nodiscard]] block_range columns_of(std::size_t i, bool packs, std::size_t together,
+                                       std::size_t width) const noexcept {
+    if (!packs)
+      return block_at(i, together, width);
+    constexpr std::size_t panel = lane_panels::columns_together;
+    const block_range panels = even_part(i, column_pieces(packs, together, width), blocks_of(width, panel));
+    const std::size_t first = panels.first * panel;
+    return {first, std::min(panels.count * panel, width - first)};
   }
 
   /// Where a form has an order of its own, pieces are encoded by themselves.
   static constexpr std::size_t hidden_of_piece =
       Form::encodes ? round_up(columns_of_piece, Form::step) : columns_of_piece;
-  [[nodiscard]] static std::size_t hidden_together(const chunk& c) noexcept {
-    return c.packs ? packed_columns : hidden_of_piece;
-  }
   /// Rows of a call, and their columns, at most.
   static constexpr std::size_t most_rows =
       may_pack ? std::max(dots::most_rows, lane_panels::rows_together) : dots::most_rows;
   static constexpr std::size_t most_columns = std::max(hidden_of_piece, packed_columns);
   static constexpr std::size_t encoded_together = 16; ///< rows of a piece
 
-  void encode_rows(const chunk& c, std::size_t first, row_value* memory) const {
+  void encode_rows(const chunk& c, block_range some, row_value* memory) const {
     const std::size_t d = bank_->d_model;
-    for (std::size_t r = first; r < std::min(first + encoded_together, c.count); ++r)
-      lane_panels::encode(x_ + rows_.plan().tokens()[c.first + r] * x_step_, 0, d, d, c.count, r, memory + c.rows);
+    for (std::size_t r = some.first; r < some.first + some.count; ++r)
+      lane_panels::encode(in_ + rows_.plan().tokens()[c.first + r] * d, 0, d, d, c.count, r, memory + c.rows);
   }
 
   /// sums[l](r, j) = ⟨row first + r of the chunk, row j of matrix l⟩; matrices that are packed are in `own` already.
@@ -208,9 +246,9 @@ private:
     }
   }
 
-  void compute_hidden(const chunk& c, std::size_t j, row_value* memory, const scratch& own) const {
+  void compute_hidden(const chunk& c, block_range some, row_value* memory, const scratch& own) const {
     const expert_memory& e = bank_->experts[c.expert];
-    const std::size_t columns = std::min(hidden_together(c), e.width - j), d = bank_->d_model;
+    const std::size_t j = some.first, columns = some.count, d = bank_->d_model;
     const S* weights[Lanes];
     for (std::size_t l = 0; l < Lanes; ++l)
       weights[l] = static_cast<const S*>(e.lanes[l]) + j * e.lane_stride;
@@ -267,6 +305,7 @@ private:
   const pass_context* ctx_;
   const bank_memory* bank_;
   batch_rows<float> rows_;
+  const S* in_;
   void* to_;
   matrix<float> x_copy_, y_copy_;
   buffer<row_value> x_rows_;
