@@ -53,7 +53,8 @@ template <class Visitor> struct reading {
 };
 template <class Visitor> [[nodiscard]] reading<Visitor> read_with(Visitor& visit) noexcept { return {visit}; }
 
-/// A visitor of any type, as virtual functions take it: refers to the one that it is made of.
+/// A visitor of any type, as virtual functions take it, and templates that shall be compiled once for all visitors:
+/// refers to the one that it is made of. For const objects T is const.
 template <class T> class visitor_reference {
 public:
   template <class Visitor>
@@ -111,46 +112,67 @@ template <class T> struct parameter {
   std::size_t expert = parameter_info::no_expert;
 };
 
+namespace detail {
+/// Tensors beside their gradients, told one after the other: all tensors, then all gradients.
+template <class T> class parameter_pairs {
+public:
+  explicit parameter_pairs(std::string_view prefix) noexcept : prefix_(prefix) {}
+
+  void add_value(const parameter_info& info, matrix_view<T> value) {
+    check_contiguous(info, value);
+    pairs_.push_back({.name = std::string(prefix_) + info.full_name(),
+                      .value = {value.data(), value.size()},
+                      .gradient = {},
+                      .decay = info.decay,
+                      .rows = value.rows(),
+                      .cols = value.cols(),
+                      .expert = info.expert});
+  }
+  void add_gradient(const parameter_info& info, matrix_view<T> gradient) {
+    check_contiguous(info, gradient);
+    require(next_ < pairs_.size() && pairs_[next_].rows == gradient.rows() && pairs_[next_].cols == gradient.cols(),
+            "the gradient of ", info.full_name(), " is ", gradient.rows(), " x ", gradient.cols(),
+            ", which does not match the parameters: was it made by this layer?");
+    pairs_[next_++].gradient = {gradient.data(), gradient.size()};
+  }
+  void append_to(std::vector<parameter<T>>& list) const {
+    require(next_ == pairs_.size(), "the gradients have ", next_, " tensors, the parameters ", pairs_.size());
+    list.insert(list.end(), pairs_.begin(), pairs_.end());
+  }
+
+private:
+  static void check_contiguous(const parameter_info& info, matrix_view<T> view) {
+    require(view.rows() <= 1 || view.stride() == view.cols(), "the rows of ", info.full_name(), ", ", view.cols(),
+            " values each, lie ", view.stride(), " values apart: a parameter needs contiguous memory");
+  }
+
+  std::string_view prefix_;
+  std::vector<parameter<T>> pairs_;
+  std::size_t next_ = 0; ///< whose gradient is told next
+};
+
+struct zero_tensor {
+  template <class View> void operator()(const parameter_info&, View view) const {
+    for (std::size_t r = 0; r < view.rows(); ++r)
+      for (auto& value : view.row(r))
+        value = {};
+  }
+};
+} // namespace detail
+
 /// Appends the tensors of `values`, paired with those of `gradients` (which visits tensors of the same shapes in the
 /// same order), under `prefix`. Both only need `visit_parameters(f)` with f(parameter_info, matrix_view<T>), contiguous
 /// views. Throws, and appends nothing, when they do not match.
 template <class T, class Module, class Gradients>
 void append_parameters(Module& values, Gradients& gradients, std::string_view prefix, std::vector<parameter<T>>& list) {
-  std::vector<parameter<T>> added;
-  const auto check = [](const parameter_info& info, matrix_view<T> view) {
-    require(view.rows() <= 1 || view.stride() == view.cols(), "the rows of ", info.full_name(), ", ", view.cols(),
-            " values each, lie ", view.stride(), " values apart: a parameter needs contiguous memory");
-  };
-  values.visit_parameters([&](const parameter_info& info, matrix_view<T> value) {
-    check(info, value);
-    added.push_back({.name = std::string(prefix) + info.full_name(),
-                     .value = {value.data(), value.size()},
-                     .gradient = {},
-                     .decay = info.decay,
-                     .rows = value.rows(),
-                     .cols = value.cols(),
-                     .expert = info.expert});
-  });
-  std::size_t next = 0;
-  gradients.visit_parameters([&](const parameter_info& info, matrix_view<T> gradient) {
-    check(info, gradient);
-    require(next < added.size() && added[next].rows == gradient.rows() && added[next].cols == gradient.cols(),
-            "the gradient of ", info.full_name(), " is ", gradient.rows(), " x ", gradient.cols(),
-            ", which does not match the parameters: was it made by this layer?");
-    added[next++].gradient = {gradient.data(), gradient.size()};
-  });
-  require(next == added.size(), "the gradients have ", next, " tensors, the parameters ", added.size());
-  list.insert(list.end(), added.begin(), added.end());
+  detail::parameter_pairs<T> pairs(prefix);
+  values.visit_parameters([&](const parameter_info& info, matrix_view<T> view) { pairs.add_value(info, view); });
+  gradients.visit_parameters([&](const parameter_info& info, matrix_view<T> view) { pairs.add_gradient(info, view); });
+  pairs.append_to(list);
 }
 
 /// Sets every tensor of a module to zero.
-template <class Module> void set_zero(Module& values) {
-  values.visit_parameters([](const parameter_info&, auto view) {
-    for (std::size_t r = 0; r < view.rows(); ++r)
-      for (auto& value : view.row(r))
-        value = {};
-  });
-}
+template <class Module> void set_zero(Module& values) { values.visit_parameters(detail::zero_tensor{}); }
 
 } // namespace hmoe
 

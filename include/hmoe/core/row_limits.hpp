@@ -8,6 +8,8 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <functional>
+#include <utility>
 #include <vector>
 
 namespace hmoe {
@@ -41,9 +43,14 @@ struct row_limits {
     std::vector<std::size_t> amounts(experts);
     for (std::size_t e = 0; e < experts; ++e)
       amounts[e] = amount(e);
-    std::sort(amounts.begin(), amounts.end(), [](std::size_t a, std::size_t b) { return a > b; });
+    return most_of(std::move(amounts));
+  }
+
+private:
+  [[nodiscard]] std::size_t most_of(std::vector<std::size_t> amounts) const {
+    std::sort(amounts.begin(), amounts.end(), std::greater<>{});
     std::size_t sum = 0, left = total;
-    for (std::size_t e = 0; e < experts && left != 0; ++e) {
+    for (std::size_t e = 0; e < amounts.size() && left != 0; ++e) {
       const std::size_t rows = std::min(each, left);
       sum += rows * amounts[e];
       left -= rows;

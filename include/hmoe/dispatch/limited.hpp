@@ -101,25 +101,31 @@ private:
     if constexpr (std::same_as<Capacity, capacity::no_capacity>) {
       return {batch.entries, batch.tokens};
     } else {
-      const std::size_t shared = experts.size() - batch.routed, tokens = batch.tokens;
-      std::vector<std::size_t> widths(batch.routed), rows(batch.routed, tokens), limits(batch.routed);
+      std::vector<std::size_t> widths(batch.routed);
       for (std::size_t e = 0; e < batch.routed; ++e)
         widths[e] = experts.width(e);
-      const auto view = [](auto& values) { return vector_view(values.data(), values.size()); };
-      std::ranges::fill(limits, capacity::unlimited);
-      capacity_.limits(capacity::demand{tokens, batch.entries - shared * tokens, view(widths), view(rows)},
-                       view(limits));
-      std::size_t limited_rows = 0, unlimited = shared, each = shared == 0 ? 0 : tokens;
-      for (const std::size_t limit : limits) {
-        if (limit == capacity::unlimited)
-          ++unlimited;
-        else
-          limited_rows += std::min(limit, tokens);
-        each = std::max(each, std::min(limit, tokens));
-      }
-      const std::size_t total = limited_rows + std::min(unlimited * tokens, batch.entries);
-      return {Spare == spare_rows::none ? std::min(total, batch.entries) : total, each};
+      return most_rows(widths, experts.size() - batch.routed, batch);
     }
+  }
+  /// Of experts of these widths, and `shared` ones beyond them.
+  [[nodiscard]] row_limits most_rows(const std::vector<std::size_t>& widths, std::size_t shared,
+                                     const batch_limits& batch) const
+    requires(!std::same_as<Capacity, capacity::no_capacity>)
+  {
+    const std::size_t tokens = batch.tokens;
+    std::vector<std::size_t> rows(batch.routed, tokens), limits(batch.routed, capacity::unlimited);
+    const auto view = [](auto& values) { return vector_view(values.data(), values.size()); };
+    capacity_.limits(capacity::demand{tokens, batch.entries - shared * tokens, view(widths), view(rows)}, view(limits));
+    std::size_t limited_rows = 0, unlimited = shared, each = shared == 0 ? 0 : tokens;
+    for (const std::size_t limit : limits) {
+      if (limit == capacity::unlimited)
+        ++unlimited;
+      else
+        limited_rows += std::min(limit, tokens);
+      each = std::max(each, std::min(limit, tokens));
+    }
+    const std::size_t total = limited_rows + std::min(unlimited * tokens, batch.entries);
+    return {Spare == spare_rows::none ? std::min(total, batch.entries) : total, each};
   }
 
   [[no_unique_address]] Capacity capacity_;

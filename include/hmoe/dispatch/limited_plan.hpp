@@ -85,7 +85,74 @@ void mark_dropped(const Order& order, const tape<T>& tape, std::size_t first, st
   for (std::size_t i = limit; i < ranks.size(); ++i)
     by_expert.slots()[by_expert.entries()[first + ranks[i]]] = no_index;
 }
+/// Of a plan that has every entry, for experts of scratch.widths and, beyond them, shared ones.
+template <class T, class Capacity, class Order>
+void limit_plan(tape<T>& tape, const Capacity& limit, const Order& order, spare_rows spare,
+                planning_memory<Capacity, Order>& scratch) {
+  const auto& assigned = std::as_const(tape).assignment();
+  plan& by_expert = tape.plan();
+  auto &widths = scratch.widths, &rows = scratch.rows, &limits = scratch.limits, &next = scratch.next,
+       &slots = scratch.slots;
+  const std::size_t count = rows.size(), routed = widths.size();
+  for (std::size_t e = 0; e < count; ++e) {
+    next[e] = by_expert.offsets()[e];
+    slots[e] = 0;
+  }
 
+  std::size_t total = 0, kept = 0;
+  const std::size_t size = detail::group_size(limit, assigned.tokens());
+  for (std::size_t from = 0; from == 0 || from < assigned.tokens(); from += size) { // slots ascend by token
+    const std::size_t to = std::min(from + size, assigned.tokens());
+    const std::size_t valid = detail::valid_tokens(tape, from, to);
+    std::size_t entries = 0;
+    for (std::size_t e = 0; e < count; ++e) {
+      std::size_t end = to == assigned.tokens() ? by_expert.offsets()[e + 1] : next[e];
+      while (end < by_expert.offsets()[e + 1] && by_expert.tokens()[end] < to)
+        ++end;
+      rows[e] = end - next[e];
+      entries += e < routed ? rows[e] : 0;
+    }
+    limits.fill(capacity::unlimited);
+    detail::limits_of_group(
+        limit, capacity::demand{valid, entries, widths.view(), std::as_const(rows).view().subview(0, routed)},
+        limits.view().subview(0, routed));
+    for (std::size_t e = 0; e < count; ++e) {
+      if (limits[e] != capacity::unlimited)
+        limits[e] = std::min(limits[e], valid);
+      if (rows[e] > limits[e])
+        detail::mark_dropped(order, std::as_const(tape), next[e], limits[e], scratch.priorities.view(),
+                             scratch.ranks.view().subview(0, rows[e]), by_expert);
+      const std::size_t stay = std::min(rows[e], limits[e]);
+      kept += stay;
+      slots[e] += spare == spare_rows::padding && limits[e] != capacity::unlimited ? limits[e] : stay;
+      next[e] += rows[e];
+    }
+    if (size == 0)
+      break; // no tokens
+  }
+  for (std::size_t e = 0; e < count; ++e)
+    total += slots[e];
+  require(total < no_index, "a plan of ", total, " slots is too long for 32-bit slots");
+  if (kept == assigned.size() && total == kept)
+    return;
+
+  // The slots of kept entries move together, in the order that they are in.
+  by_expert.resize_slots(total, total - kept);
+  std::fill(by_expert.tokens().begin(), by_expert.tokens().end(), no_index);
+  std::fill(by_expert.entries().begin(), by_expert.entries().end(), no_index);
+  for (std::size_t e = 0; e < count; ++e) {
+    next[e] = by_expert.offsets()[e];
+    by_expert.offsets()[e + 1] = static_cast<index_t>(next[e] + slots[e]);
+  }
+  for (std::size_t t = 0; t < assigned.tokens(); ++t)
+    for (index_t a = assigned.offsets()[t]; a < assigned.offsets()[t + 1]; ++a)
+      if (by_expert.slots()[a] != no_index) {
+        const std::size_t slot = next[assigned.experts()[a]]++;
+        by_expert.tokens()[slot] = static_cast<index_t>(t);
+        by_expert.entries()[slot] = a;
+        by_expert.slots()[a] = static_cast<index_t>(slot);
+      }
+}
 } // namespace detail
 
 /// The plan of the tape's assignment in which no expert has more rows than `limit` allows: entries beyond are dropped
@@ -94,75 +161,14 @@ void mark_dropped(const Order& order, const tape<T>& tape, std::size_t first, st
 template <class Experts, class T, class Capacity, class Order>
 void build_limited_plan(const Experts& experts, tape<T>& tape, const Capacity& limit, const Order& order,
                         spare_rows spare, std::pmr::memory_resource* memory) {
-  const auto& assigned = std::as_const(tape).assignment();
-  plan& by_expert = tape.plan();
-  build_plan(assigned, experts.size(), by_expert);
+  const std::size_t count = experts.size(), entries = std::as_const(tape).assignment().size();
+  build_plan(std::as_const(tape).assignment(), count, tape.plan());
   if constexpr (!std::same_as<Capacity, capacity::no_capacity>) {
-    const std::size_t count = experts.size();
     const std::size_t routed = tape.trace().expert_count() == 0 ? count : tape.trace().expert_count();
-    planning_memory<Capacity, Order> scratch(memory, routed, count, assigned.size());
-    auto &widths = scratch.widths, &rows = scratch.rows, &limits = scratch.limits, &next = scratch.next,
-         &slots = scratch.slots;
-    for (std::size_t e = 0; e < count; ++e) {
-      next[e] = by_expert.offsets()[e];
-      slots[e] = 0;
-    }
+    planning_memory<Capacity, Order> scratch(memory, routed, count, entries);
     for (std::size_t e = 0; e < routed; ++e)
-      widths[e] = experts.width(e);
-
-    std::size_t total = 0, kept = 0;
-    const std::size_t size = detail::group_size(limit, assigned.tokens());
-    for (std::size_t from = 0; from == 0 || from < assigned.tokens(); from += size) { // slots ascend by token
-      const std::size_t to = std::min(from + size, assigned.tokens());
-      const std::size_t valid = detail::valid_tokens(tape, from, to);
-      std::size_t entries = 0;
-      for (std::size_t e = 0; e < count; ++e) {
-        std::size_t end = to == assigned.tokens() ? by_expert.offsets()[e + 1] : next[e];
-        while (end < by_expert.offsets()[e + 1] && by_expert.tokens()[end] < to)
-          ++end;
-        rows[e] = end - next[e];
-        entries += e < routed ? rows[e] : 0;
-      }
-      limits.fill(capacity::unlimited);
-      detail::limits_of_group(
-          limit, capacity::demand{valid, entries, widths.view(), std::as_const(rows).view().subview(0, routed)},
-          limits.view().subview(0, routed));
-      for (std::size_t e = 0; e < count; ++e) {
-        if (limits[e] != capacity::unlimited)
-          limits[e] = std::min(limits[e], valid);
-        if (rows[e] > limits[e])
-          detail::mark_dropped(order, std::as_const(tape), next[e], limits[e], scratch.priorities.view(),
-                               scratch.ranks.view().subview(0, rows[e]), by_expert);
-        const std::size_t stay = std::min(rows[e], limits[e]);
-        kept += stay;
-        slots[e] += spare == spare_rows::padding && limits[e] != capacity::unlimited ? limits[e] : stay;
-        next[e] += rows[e];
-      }
-      if (size == 0)
-        break; // no tokens
-    }
-    for (std::size_t e = 0; e < count; ++e)
-      total += slots[e];
-    require(total < no_index, "a plan of ", total, " slots is too long for 32-bit slots");
-    if (kept == assigned.size() && total == kept)
-      return;
-
-    // The slots of kept entries move together, in the order that they are in.
-    by_expert.resize_slots(total, total - kept);
-    std::fill(by_expert.tokens().begin(), by_expert.tokens().end(), no_index);
-    std::fill(by_expert.entries().begin(), by_expert.entries().end(), no_index);
-    for (std::size_t e = 0; e < count; ++e) {
-      next[e] = by_expert.offsets()[e];
-      by_expert.offsets()[e + 1] = static_cast<index_t>(next[e] + slots[e]);
-    }
-    for (std::size_t t = 0; t < assigned.tokens(); ++t)
-      for (index_t a = assigned.offsets()[t]; a < assigned.offsets()[t + 1]; ++a)
-        if (by_expert.slots()[a] != no_index) {
-          const std::size_t slot = next[assigned.experts()[a]]++;
-          by_expert.tokens()[slot] = static_cast<index_t>(t);
-          by_expert.entries()[slot] = a;
-          by_expert.slots()[a] = static_cast<index_t>(slot);
-        }
+      scratch.widths[e] = experts.width(e);
+    detail::limit_plan(tape, limit, order, spare, scratch);
   }
 }
 

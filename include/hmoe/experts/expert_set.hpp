@@ -25,6 +25,28 @@ struct expert_ids {
   std::vector<std::vector<std::size_t>> of_bank;
 };
 
+namespace detail {
+/// Where an expert is: its bank, and its id within that.
+struct expert_place {
+  std::size_t bank, local;
+};
+/// That of each id. hmoe::error unless each id from 0 to total − 1 comes once, ascending within a bank.
+inline std::vector<expert_place> places_of(const expert_ids& ids, std::size_t total) {
+  constexpr auto nowhere = static_cast<std::size_t>(-1);
+  std::vector<expert_place> places(total, {nowhere, nowhere});
+  for (std::size_t b = 0; b < ids.of_bank.size(); ++b)
+    for (std::size_t i = 0; i < ids.of_bank[b].size(); ++i) {
+      const std::size_t e = ids.of_bank[b][i];
+      require(e < total, "bank ", b, " has an expert of id ", e, ", possible are 0 to ", total - 1);
+      require(places[e].bank == nowhere, "expert ", e, " is in bank ", places[e].bank, " and in bank ", b);
+      require(i == 0 || ids.of_bank[b][i - 1] < e, "the ids of bank ", b,
+              " do not ascend: ", i == 0 ? 0 : ids.of_bank[b][i - 1], " before ", e);
+      places[e] = {b, i};
+    }
+  return places;
+}
+} // namespace detail
+
 /// Banks of different kinds under one numbering, bank after bank unless expert_ids says otherwise. Routers, losses,
 /// statistics and parameters see these ids. A single `expert` may be given in place of a bank.
 template <class... Banks> class expert_set {
@@ -194,9 +216,12 @@ public:
   }
 
   template <class Visitor> void visit_parameters(Visitor&& visit) const {
-    visit_in(*this, hmoe::detail::read_with(visit));
+    const auto read = hmoe::detail::read_with(visit);
+    visit_in(*this, hmoe::detail::visitor_reference<const value_type>(read));
   }
-  template <class Visitor> void visit_parameters(Visitor&& visit) { visit_in(*this, visit); }
+  template <class Visitor> void visit_parameters(Visitor&& visit) {
+    visit_in(*this, hmoe::detail::visitor_reference<value_type>(visit));
+  }
   /// Random streams are numbered bank after bank, whatever the ids are.
   void initialize(seed key, std::uint64_t first_stream, const initialization& options) {
     std::apply(
@@ -234,10 +259,6 @@ public:
   }
 
 private:
-  struct place {
-    std::size_t bank, local;
-  };
-
   void number(expert_ids ids) {
     require(ids.of_bank.size() == sizeof...(Banks), "expert_ids for ", ids.of_bank.size(), " banks, given are ",
             sizeof...(Banks));
@@ -254,23 +275,13 @@ private:
           }());
         },
         banks_);
-    constexpr auto nowhere = static_cast<std::size_t>(-1);
-    places_.assign(total, {nowhere, nowhere});
-    for (b = 0; b < ids.of_bank.size(); ++b)
-      for (std::size_t i = 0; i < ids.of_bank[b].size(); ++i) {
-        const std::size_t e = ids.of_bank[b][i];
-        require(e < total, "bank ", b, " has an expert of id ", e, ", possible are 0 to ", total - 1);
-        require(places_[e].bank == nowhere, "expert ", e, " is in bank ", places_[e].bank, " and in bank ", b);
-        require(i == 0 || ids.of_bank[b][i - 1] < e, "the ids of bank ", b,
-                " do not ascend: ", i == 0 ? 0 : ids.of_bank[b][i - 1], " before ", e);
-        places_[e] = {b, i};
-      }
+    places_ = detail::places_of(ids, total);
     ids_ = std::move(ids);
   }
   [[nodiscard]] vector_view<const std::size_t> ids_of(std::size_t bank) const noexcept {
     return {ids_.of_bank[bank].data(), ids_.of_bank[bank].size()};
   }
-  template <class Self, class Visitor> static void visit_in(Self& self, Visitor&& visit) {
+  template <class Self, class T> static void visit_in(Self& self, hmoe::detail::visitor_reference<T> visit) {
     std::size_t b = 0;
     std::apply(
         [&](auto&... bank) {
@@ -303,7 +314,7 @@ private:
 
   std::tuple<Banks...> banks_;
   expert_ids ids_;
-  std::vector<place> places_; ///< by id
+  std::vector<detail::expert_place> places_; ///< by id
 };
 
 namespace detail {

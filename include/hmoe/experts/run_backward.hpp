@@ -30,6 +30,13 @@ namespace detail {
 struct backward_task {
   std::size_t rows, scratch;
   double cost;
+
+  /// Most expensive first.
+  struct before {
+    [[nodiscard]] bool operator()(const backward_task& a, const backward_task& b) const noexcept {
+      return a.cost != b.cost ? a.cost > b.cost : a.rows < b.rows;
+    }
+  };
 };
 template <class T> struct backward_memory {
   backward_memory(std::pmr::memory_resource* memory, std::size_t task_count, std::size_t scratch_size)
@@ -73,9 +80,7 @@ void backward_experts(const Context& ctx, const Experts& experts, vector_view<co
       return;
     }
   }
-  std::sort(tasks.begin(), tasks.end(), [](const backward_task& a, const backward_task& b) {
-    return a.cost != b.cost ? a.cost > b.cost : a.rows < b.rows;
-  });
+  std::sort(tasks.begin(), tasks.end(), backward_task::before{});
   ctx.executor().for_each(tasks.size(),
                           [&](std::size_t i, std::size_t worker) { run(ctx.backend(), tasks[i], worker); });
 }

@@ -65,87 +65,91 @@ template <class T, class First, class In, class Out> constexpr void explain_argu
   }
 }
 
-/// Each throws hmoe::error with the numbers, before a pass writes anything.
-template <class Layer> class argument_checks {
-public:
-  using T = typename Layer::value_type;
+/// What the experts and the router of a layer must be for one another.
+inline void check_parts(std::size_t experts, std::size_t d_model, std::size_t router_size, std::size_t router_d_model,
+                        bool reads_router_x) {
+  require(experts == router_size, "the router chooses among ", router_size, " experts, the layer has ", experts);
+  require(reads_router_x || d_model == router_d_model, "the router reads tokens of d_model ", router_d_model,
+          ", the experts of ", d_model);
+}
 
-  explicit argument_checks(const Layer& layer) noexcept : layer_(layer) {}
+/// Each throws hmoe::error with the numbers, before a pass writes anything. They know of the layer what they hold the
+/// arguments against, and are compiled once for all layers of T.
+template <class T> class argument_checks {
+public:
+  template <class Layer>
+  explicit argument_checks(const Layer& layer) noexcept
+      : d_model_(layer.d_model()), size_(layer.size()), routed_(layer.router().routed()),
+        router_d_model_(layer.router().d_model()), reads_router_x_(layer.reads_router_x()) {
+    if constexpr (requires { layer.router().limits_choices(); })
+      limits_choices_ = layer.router().limits_choices();
+  }
 
   /// The tokens that the pass reads and what it writes: x and y, dy and dx.
   void shapes(matrix_view<const T> in, matrix_view<T> out, std::string_view out_name) const {
-    require(in.cols() == layer_.d_model(), "a token has ", in.cols(), " values, the layer's d_model is ",
-            layer_.d_model());
+    require(in.cols() == d_model_, "a token has ", in.cols(), " values, the layer's d_model is ", d_model_);
     require(in.rows() == out.rows() && in.cols() == out.cols(), out_name, " is ", out.rows(), " x ", out.cols(),
             ", needed is ", in.rows(), " x ", in.cols());
     check_output(in, out, out_name);
     require(in.rows() < no_index, in.rows(), " tokens in one batch are too many for 32-bit ids");
   }
   /// Experts in place of the layer's own: as many, or where there are several for each of them a multiple.
-  template <class Experts> void experts(const Experts& given, bool several) const {
-    require((several ? given.size() % layer_.size() == 0 : given.size() == layer_.size()) &&
-                given.d_model() == layer_.d_model(),
-            "given are ", given.size(), " experts of d_model ", given.d_model(), ", the layer has ", layer_.size(),
-            " of ", layer_.d_model());
+  void experts(std::size_t size, std::size_t d_model, bool several) const {
+    require((several ? size % size_ == 0 : size == size_) && d_model == d_model_, "given are ", size,
+            " experts of d_model ", d_model, ", the layer has ", size_, " of ", d_model_);
   }
   void inputs(const routing_inputs<T>& given, matrix_view<T> y) const {
-    bool limits = false;
-    if constexpr (requires { layer_.router().limits_choices(); })
-      limits = layer_.router().limits_choices();
-    require(limits || given.most_experts == 0, "routing_inputs::most_experts is ", given.most_experts,
+    require(limits_choices_ || given.most_experts == 0, "routing_inputs::most_experts is ", given.most_experts,
             ", but the router of this layer does not look at it: leave it out, or take a routing::router");
     router_x(given.router_x, y);
   }
   void d_router_x(const tape<T>& tape, matrix_view<const T> dy, matrix_view<T> dx, matrix_view<T> given) const {
-    if (!layer_.reads_router_x()) {
+    if (!reads_router_x_) {
       require(given.rows() == 0, "the router of this layer reads x, so that its gradient is in dx: leave d_router_x "
                                  "out");
       return;
     }
-    const std::size_t d = layer_.router().d_model();
-    require(given.rows() == dy.rows() && (dy.rows() == 0 || given.cols() == d),
+    require(given.rows() == dy.rows() && (dy.rows() == 0 || given.cols() == router_d_model_),
             "the router of this layer reads routing_inputs::router_x, whose gradient is an output of its own: "
             "backward(ctx, tape, dy, dx, d_router_x, gradients); d_router_x is ",
-            given.rows(), " x ", given.cols(), ", needed is ", dy.rows(), " x ", d);
+            given.rows(), " x ", given.cols(), ", needed is ", dy.rows(), " x ", router_d_model_);
     check_output(tape.trace().inputs().router_x, given, "d_router_x");
     check_output(dy, given, "d_router_x");
     require(!overlaps(dx, given), "d_router_x overlaps dx; they must be different memory");
   }
   /// A tape or gradients of another layer would lead beyond their memory.
-  template <class Experts, class Router>
-  void origin(const tape<T>& tape, const Experts& experts, const Experts& gradients,
-              [[maybe_unused]] const Router& router_gradients) const {
-    const Router& router = layer_.router();
-    require(tape.trace().expert_count() == router.routed(), "the tape is of a layer that routes to ",
-            tape.trace().expert_count(), " experts, this one to ", router.routed());
+  void tape_of_layer(const tape<T>& tape) const {
+    require(tape.trace().expert_count() == routed_, "the tape is of a layer that routes to ",
+            tape.trace().expert_count(), " experts, this one to ", routed_);
+  }
+  template <class Experts> void gradients_of(const Experts& experts, const Experts& gradients) const {
     require(gradients.size() == experts.size(), "the gradients are of a layer with ", gradients.size(),
             " experts, this one has ", experts.size());
-    require(gradients.d_model() == layer_.d_model(), "the gradients are of a layer with d_model ", gradients.d_model(),
-            ", this one has ", layer_.d_model());
+    require(gradients.d_model() == d_model_, "the gradients are of a layer with d_model ", gradients.d_model(),
+            ", this one has ", d_model_);
     for (std::size_t e = 0; e < experts.size(); ++e)
       require(gradients.width(e) == experts.width(e), "the gradients are of a layer whose expert ", e, " has width ",
               gradients.width(e), ", this one's has ", experts.width(e));
-    if constexpr (requires { router.check_gradients(router_gradients); })
-      router.check_gradients(router_gradients);
   }
 
 private:
   /// What the router reads, where that is a tensor of its own.
   void router_x(matrix_view<const T> given, matrix_view<T> y) const {
-    if (!layer_.reads_router_x()) {
+    if (!reads_router_x_) {
       require(given.rows() == 0, "routing_inputs::router_x is given, ", given.rows(), " x ", given.cols(),
               ", but the router of this layer reads x: wrap its score in routing::own_input, or leave router_x out");
       return;
     }
-    const std::size_t d = layer_.router().d_model();
-    require(given.rows() == y.rows() && (y.rows() == 0 || given.cols() == d),
+    require(given.rows() == y.rows() && (y.rows() == 0 || given.cols() == router_d_model_),
             "the router of this layer reads routing_inputs::router_x, which is ", given.rows(), " x ", given.cols(),
-            ", needed is ", y.rows(), " x ", d);
+            ", needed is ", y.rows(), " x ", router_d_model_);
     check_output(given, y, "y");
   }
 
-  const Layer& layer_;
+  std::size_t d_model_, size_, routed_, router_d_model_;
+  bool reads_router_x_, limits_choices_ = false;
 };
+template <class Layer> argument_checks(const Layer&) -> argument_checks<typename Layer::value_type>;
 
 } // namespace hmoe::detail
 

@@ -131,9 +131,12 @@ public:
 
   /// f(parameter_info, matrix_view<T>) for each tensor, in an order that never changes.
   template <class Visitor> void visit_parameters(Visitor&& visit) const {
-    visit_in(*this, hmoe::detail::read_with(visit));
+    const auto read = hmoe::detail::read_with(visit);
+    visit_in(*this, hmoe::detail::visitor_reference<const value_type>(read));
   }
-  template <class Visitor> void visit_parameters(Visitor&& visit) { visit_in(*this, visit); }
+  template <class Visitor> void visit_parameters(Visitor&& visit) {
+    visit_in(*this, hmoe::detail::visitor_reference<value_type>(visit));
+  }
   /// Zeros in the shape of the parameters.
   [[nodiscard]] gradients_type make_gradients() const {
     static_assert(trainable, "hmoe::moe_layer: make_gradients: the experts of this layer are packed for inference and "
@@ -212,7 +215,7 @@ public:
       const detail::argument_checks checks(*this);
       checks.shapes(x, y, "y");
       checks.inputs(inputs, y);
-      checks.experts(experts, has_several<Ids>);
+      checks.experts(experts.size(), experts.d_model(), has_several<Ids>);
       [[maybe_unused]] probes::watch<Context> watched;
       if constexpr (probes::observed<Context>)
         watched.begin(ctx, {probes::stage::pass, probes::direction::forward, x.rows()});
@@ -229,7 +232,7 @@ public:
       const detail::argument_checks checks(*this);
       checks.shapes(x, y, "y");
       checks.inputs(inputs, y);
-      checks.experts(experts, has_several<Ids>);
+      checks.experts(experts.size(), experts.d_model(), has_several<Ids>);
       require(tape.recording(), "this tape does not record: take one from layer.make_tape(tokens)");
       [[maybe_unused]] probes::watch<Context> watched;
       if constexpr (probes::observed<Context>)
@@ -250,13 +253,16 @@ public:
                      Router& router_gradients, matrix_view<value_type> d_router_x = {}, const Ids& ids = {}) const {
     run_pass([&] {
       const detail::argument_checks checks(*this);
-      checks.experts(experts, has_several<Ids>);
+      checks.experts(experts.size(), experts.d_model(), has_several<Ids>);
       require(tape.complete(), "backward needs a tape that a forward pass of this layer has filled");
       require(dy.rows() == tape.input().rows(), "dy has ", dy.rows(), " rows, the tape holds ", tape.input().rows(),
               " tokens");
       checks.shapes(dy, dx, "dx");
       checks.d_router_x(tape, dy, dx, d_router_x);
-      checks.origin(tape, experts, gradients, router_gradients);
+      checks.tape_of_layer(tape);
+      checks.gradients_of(experts, gradients);
+      if constexpr (requires { router_.check_gradients(router_gradients); })
+        router_.check_gradients(router_gradients);
       [[maybe_unused]] probes::watch<Context> watched;
       if constexpr (probes::observed<Context>)
         watched.begin(ctx, {probes::stage::pass, probes::direction::backward, dy.rows()});
@@ -369,7 +375,7 @@ private:
   /// Whether several of the given experts are in the place of each of the layer's.
   template <class Ids> static constexpr bool has_several = !std::same_as<Ids, detail::chosen_ids>;
 
-  template <class Self, class Visitor> static void visit_in(Self& self, Visitor&& visit) {
+  template <class Self, class T> static void visit_in(Self& self, hmoe::detail::visitor_reference<T> visit) {
     static_assert(trainable, "hmoe::moe_layer: visit_parameters: the experts of this layer are packed for inference "
                              "and have no parameters to train: call it on the layer that was packed");
     if constexpr (trainable)
@@ -379,10 +385,7 @@ private:
   /// What a layer must be to run; strategies that run on several ranks hold theirs against one another.
   void join() {
     const auto check = [&] {
-      require(experts_.size() == router_.size(), "the router chooses among ", router_.size(),
-              " experts, the layer has ", experts_.size());
-      require(reads_router_x() || experts_.d_model() == router_.d_model(), "the router reads tokens of d_model ",
-              router_.d_model(), ", the experts of ", experts_.d_model());
+      detail::check_parts(experts_.size(), experts_.d_model(), router_.size(), router_.d_model(), reads_router_x());
     };
     if constexpr (requires { dispatch_.join(check, experts_, router_); }) {
       widths_ = dispatch_.join(check, experts_, router_);

@@ -40,6 +40,33 @@ namespace hmoe {
 
 namespace routing {
 
+namespace detail {
+/// routing_inputs::most_experts: the ids that stay, in their order.
+template <class T>
+[[nodiscard]] index_t keep_most_probable(const router_trace<T>& trace, std::size_t token, vector_view<index_t> ids,
+                                         index_t count) noexcept {
+  const auto p = trace.probabilities().row(token);
+  for (; trace.inputs().most_experts != 0 && count > trace.inputs().most_experts; --count) {
+    index_t least = 0;
+    for (index_t i = 1; i < count; ++i)
+      if (preferred(p[ids[least]], ids[least], p[ids[i]], ids[i]))
+        least = i;
+    std::copy(ids.begin() + least + 1, ids.begin() + count, ids.begin() + least);
+  }
+  return count;
+}
+/// A selection may come from anywhere, so what it returns is checked; ids are put in ascending order.
+inline void check_choice(std::size_t token, vector_view<index_t> ids, std::size_t count, std::size_t routed) {
+  require(count <= ids.size(), "the selection chose ", count, " experts for token ", token, ", at most ", ids.size(),
+          " are possible");
+  std::sort(ids.begin(), ids.begin() + count);
+  for (std::size_t i = 0; i < count; ++i) {
+    require(ids[i] < routed, "the selection chose expert ", ids[i], " of ", routed, " for token ", token);
+    require(i == 0 || ids[i] != ids[i - 1], "the selection chose expert ", ids[i], " twice for token ", token);
+  }
+}
+} // namespace detail
+
 /// The usual router, put together from small policies: Score makes logits and probabilities of a token, Selection picks
 /// experts by probability (a token at a time, or over the whole batch), Weighting says how much each counts, and
 /// Shared adds experts that every token gets.
@@ -234,8 +261,11 @@ public:
     routing::lay_out_part(shared_, memory, tokens);
   }
 
-  template <class Visitor> void visit_parameters(Visitor&& visit) const { hmoe::detail::visit_as_const(*this, visit); }
-  template <class Visitor> void visit_parameters(Visitor&& visit) {
+  template <class Visitor> void visit_parameters(Visitor&& visitor) const {
+    hmoe::detail::visit_as_const(*this, visitor);
+  }
+  template <class Visitor> void visit_parameters(Visitor&& visitor) {
+    const hmoe::detail::visitor_reference<value_type> visit(visitor);
     score_.visit_parameters(visit);
     if constexpr (requires { select_.visit_parameters(visit); })
       select_.visit_parameters(visit);
@@ -360,10 +390,10 @@ private:
       hmoe::for_each_row(ctx, chosen.rows(), [&](std::size_t t) {
         if (!trace.is_valid(t))
           counts[t] = 0;
-        check_choice(t, chosen.row(t), counts[t]);
+        detail::check_choice(t, chosen.row(t), counts[t], routed());
         if (on_non_finite_ == non_finite::exclude)
           counts[t] = detail::drop_excluded(trace, t, chosen.row(t), counts[t]);
-        counts[t] = keep_most_probable(trace, t, chosen.row(t), counts[t]);
+        counts[t] = detail::keep_most_probable(trace, t, chosen.row(t), counts[t]);
       });
     } else {
       const std::size_t scratch_size = scratch_per_worker();
@@ -380,11 +410,11 @@ private:
           mine = mine.subview(routed(), scratch_size - routed());
         }
         const std::size_t count = routing::select_row(ctx.backend(), select_, p, chosen.row(t), mine);
-        check_choice(t, chosen.row(t), count);
+        detail::check_choice(t, chosen.row(t), count, routed());
         counts[t] = static_cast<index_t>(count);
         if (on_non_finite_ == non_finite::exclude)
           counts[t] = detail::drop_excluded(trace, t, chosen.row(t), counts[t]);
-        counts[t] = keep_most_probable(trace, t, chosen.row(t), counts[t]);
+        counts[t] = detail::keep_most_probable(trace, t, chosen.row(t), counts[t]);
       });
     }
   }
@@ -396,29 +426,6 @@ private:
   /// What the selection wants, and a row of probabilities for it where experts may be out of service.
   [[nodiscard]] std::size_t scratch_per_worker() const {
     return selection_scratch(select_, routed()) + (on_non_finite_ == non_finite::exclude ? routed() : 0);
-  }
-  /// routing_inputs::most_experts: the ids that stay, in their order.
-  [[nodiscard]] static index_t keep_most_probable(const router_trace<value_type>& trace, std::size_t token,
-                                                  vector_view<index_t> ids, index_t count) noexcept {
-    const auto p = trace.probabilities().row(token);
-    for (; trace.inputs().most_experts != 0 && count > trace.inputs().most_experts; --count) {
-      index_t least = 0;
-      for (index_t i = 1; i < count; ++i)
-        if (routing::preferred(p[ids[least]], ids[least], p[ids[i]], ids[i]))
-          least = i;
-      std::copy(ids.begin() + least + 1, ids.begin() + count, ids.begin() + least);
-    }
-    return count;
-  }
-  /// A selection may come from anywhere, so what it returns is checked; ids are put in ascending order.
-  void check_choice(std::size_t token, vector_view<index_t> ids, std::size_t count) const {
-    require(count <= ids.size(), "the selection chose ", count, " experts for token ", token, ", at most ", ids.size(),
-            " are possible");
-    std::sort(ids.begin(), ids.begin() + count);
-    for (std::size_t i = 0; i < count; ++i) {
-      require(ids[i] < routed(), "the selection chose expert ", ids[i], " of ", routed(), " for token ", token);
-      require(i == 0 || ids[i] != ids[i - 1], "the selection chose expert ", ids[i], " twice for token ", token);
-    }
   }
 
   Score score_;

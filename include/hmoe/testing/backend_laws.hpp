@@ -75,8 +75,12 @@ private:
   template <class F> [[nodiscard]] values row_of(std::string_view operation, const values& start, F&& f) {
     guarded_matrix<T> row(1, start.size(), start);
     f(row.view().row(0));
-    found_.expect(row.margins_intact(), law(operation, "writes its output only"), start.size(), " values");
-    return row.values();
+    return checked(operation, row);
+  }
+  [[nodiscard]] values checked(std::string_view operation, const guarded_matrix<T>& row) {
+    values written = row.values();
+    found_.expect(row.margins_intact(), law(operation, "writes its output only"), written.size(), " values");
+    return written;
   }
   [[nodiscard]] static std::string law(std::string_view operation, std::string_view text) {
     return std::string(operation) + " " + std::string(text);

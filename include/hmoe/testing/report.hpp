@@ -46,14 +46,12 @@ public:
   template <class... Details> bool expect(bool holds, std::string_view law, const Details&... details) {
     if (holds) // nearly always, for each value of a row
       return true;
-    const std::string start = std::string(law) + ": ";
-    if (std::any_of(sentences_.begin(), sentences_.end(), [&](const auto& s) { return s.starts_with(start); }))
-      return false;
-    std::ostringstream text;
-    text.precision(9);
-    text << start;
-    (text << ... << details);
-    sentences_.push_back(text.str());
+    if (std::string start = std::string(law) + ": "; !begins_a_sentence(start)) {
+      std::ostringstream text;
+      text.precision(9);
+      (text << ... << details);
+      sentences_.push_back(std::move(start) + text.str());
+    }
     return false;
   }
 
@@ -67,6 +65,10 @@ public:
   }
 
 private:
+  [[nodiscard]] bool begins_a_sentence(std::string_view words) const {
+    return std::any_of(sentences_.begin(), sentences_.end(), [&](const auto& s) { return s.starts_with(words); });
+  }
+
   std::vector<std::string> sentences_;
 };
 
