@@ -104,7 +104,7 @@ private:
   [[nodiscard]] std::size_t packed_chunks(std::size_t rows, std::size_t width) const noexcept {
     const std::size_t row = lane_panels::rows_size(1, bank_->d_model) + lane_panels::rows_size(1, width);
     const std::size_t fitting = std::max(bytes_together / (row * sizeof(row_value)), lane_panels::rows_together);
-    const std::size_t pieces = std::max(column_pieces(true, packed_columns, width), std::size_t{1});
+    const std::size_t pieces = std::max(packed_pieces(width), std::size_t{1});
     return std::max(blocks_of(rows, fitting), std::min(blocks_of(rows, 4 * lane_panels::rows_together),
                                                        blocks_of(ctx_->executor().concurrency(), pieces)));
   }
@@ -176,20 +176,21 @@ private:
     });
   }
 
-  /// How many pieces `width` columns are, of `together` each; where weights are packed, of one panel or two, so that
-  /// all workers have as much to do.
-  [[nodiscard]] std::size_t column_pieces(bool packs, std::size_t together, std::size_t width) const noexcept {
-    if (!packs)
-      return blocks_of(width, together);
+  /// Pieces of `width` columns whose weights are packed: of one panel or two, so that all workers have as much to do.
+  [[nodiscard]] std::size_t packed_pieces(std::size_t width) const noexcept {
     const std::size_t pieces = round_up(blocks_of(width, packed_columns), ctx_->executor().concurrency());
     return std::min(pieces, blocks_of(width, lane_panels::columns_together));
+  }
+  /// Without packing a piece has `together` columns.
+  [[nodiscard]] std::size_t column_pieces(bool packs, std::size_t together, std::size_t width) const noexcept {
+    return packs ? packed_pieces(width) : blocks_of(width, together);
   }
   [[nodiscard]] block_range columns_of(std::size_t i, bool packs, std::size_t together,
                                        std::size_t width) const noexcept {
     if (!packs)
       return block_at(i, together, width);
     constexpr std::size_t panel = lane_panels::columns_together;
-    const block_range panels = even_part(i, column_pieces(packs, together, width), blocks_of(width, panel));
+    const block_range panels = even_part(i, packed_pieces(width), blocks_of(width, panel));
     const std::size_t first = panels.first * panel;
     return {first, std::min(panels.count * panel, width - first)};
   }
